@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Makes the environment that `make` uses; does nothing when it is already as the lock files say. Reads VENV, PYTHON, TORCH_INDEX.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv} python=${PYTHON:-python3.11} torch_index=${TORCH_INDEX:-}
+
+fail() { echo "make setup: $*" >&2; exit 1; }
+
+java_is_17() {
+  local java=${JAVA_HOME:+$JAVA_HOME/bin/}java version
+  version=$("$java" -version 2>&1 | sed -nE '1,3s/.*version "([0-9]+).*/\1/p') || return 1
+  [ -n "$version" ] && [ "$version" -ge 17 ]
+}
+
+if ! java_is_17; then
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "make setup: installing Java 17, which TorchServe runs on"
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; } >/dev/null ||
+      fail "apt-get could not install openjdk-17-jre-headless; install Java 17 by hand and call this again"
+  else
+    fail "TorchServe needs Java 17: install it (Debian and Ubuntu: sudo apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+  fi
+fi
+
+want=$(cat requirements/torch.txt requirements/visor.txt pyproject.toml <(echo "$torch_index") | sha256sum | cut -d' ' -f1)
+stamp=$venv/.visor-lock
+if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+  command -v "$python" >/dev/null || python=python3
+  "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null ||
+    fail "Python 3.11 is needed and $python is not; install it (Debian 12: apt-get install python3.11-venv) or set PYTHON="
+  rm -f "$stamp"
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" ||
+    fail "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install python3.11-venv"
+  echo "make setup: installing into $venv (several GB with PyPI's torch; a minute or more)"
+  pip=("$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps)
+  if [ -n "$torch_index" ]; then
+    # The same versions as locked, as a pair; other wheels have other hashes, so none are checked for these two.
+    mapfile -t pair < <(sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/torch.txt)
+    "${pip[@]}" --index-url "$torch_index" "${pair[@]}"
+  else
+    "${pip[@]}" --require-hashes -r requirements/torch.txt
+  fi
+  "${pip[@]}" --require-hashes -r requirements/visor.txt
+  echo "$want" >"$stamp"
+fi
+# The code itself, editable: quick, and each time, because one environment may serve several checkouts one after the other.
+here=$(pwd -P)
+if [ "$(cat "$venv/.visor-checkout" 2>/dev/null)" != "$here" ] || [ ! -x "$venv/bin/visor" ]; then
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+  echo "$here" >"$venv/.visor-checkout"
+fi
