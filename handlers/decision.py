@@ -1,0 +1,67 @@
+"""From logits to a decision that can be defended: calibrated probabilities, a threshold and a review band."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from handlers.errors import OptionError
+from handlers.spec import Spec
+
+Outcome = Literal["pass", "flag", "review"]
+Float32 = npt.NDArray[np.float32]
+
+
+def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Float32:
+    """softmax(logits / temperature), Guo et al. 2017, section 4.2. logits: (N, K) → (N, K) float32, rows sum to 1."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    exp = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def scores(probs: npt.NDArray[np.floating], spec: Spec) -> npt.NDArray[np.float64]:
+    """What the threshold is compared with. probs: (N, K) → (N,) float64 in [0, 1]."""
+    return scores_of(probs, spec.positive_index)
+
+
+def scores_of(probs: npt.NDArray[np.floating], positive: Sequence[int]) -> npt.NDArray[np.float64]:
+    """`scores` before there is a spec. With positive classes: their summed probability. Without: the confidence, max over K."""
+    if not positive:
+        return np.asarray(probs.max(axis=1), dtype=np.float64)
+    return np.asarray(probs[:, list(positive)].sum(axis=1, dtype=np.float64)).clip(0.0, 1.0)
+
+
+def check_threshold(threshold: float | None, spec: Spec) -> float:
+    """The archive's threshold, or the request's in its place. Raises OptionError outside [0, 1]."""
+    if threshold is None:
+        return spec.decision.threshold
+    if not 0.0 <= threshold <= 1.0:  # NaN fails this too
+        raise OptionError(f"threshold must be a number from 0 to 1, got {threshold}")
+    return threshold
+
+
+def decide(score: npt.NDArray[np.floating], threshold: float, spec: Spec) -> list[Outcome]:
+    """Decide each item. score: (N,) from `scores`.
+
+    With positive labels: `review` inside [threshold - review_below, threshold + review_above), else `flag` at or above
+    the threshold, else `pass`. A request's own threshold carries the band along. Without positive labels (selective
+    classification, Chow 1970): `pass` at or above the threshold, else `review`.
+    """
+    rule = spec.decision
+    if not rule.positive:
+        return ["pass" if s >= threshold else "review" for s in score]
+    low, high = threshold - rule.review_below, threshold + rule.review_above
+    return ["review" if low <= s < high else "flag" if s >= threshold else "pass" for s in score]
+
+
+def explained_class(probs: npt.NDArray[np.floating], outcomes: list[Outcome], spec: Spec) -> npt.NDArray[np.int64]:
+    """The class whose evidence the heat map shows, (N,): what drove the decision.
+
+    The most probable positive label where the outcome is flag or review, else the predicted label.
+    """
+    target = np.asarray(probs.argmax(axis=1), dtype=np.int64)
+    if spec.positive_index:
+        positive = np.array(spec.positive_index)[probs[:, list(spec.positive_index)].argmax(axis=1)]
+        target = np.where(np.array(outcomes) == "pass", target, positive)
+    return target

@@ -1,0 +1,140 @@
+"""Encoded bytes → the network's input, the same code in training, evaluation and serving.
+
+Large JPEGs are scaled in the DCT domain (libjpeg's 1/2, 1/4, 1/8) before they are resized: a 12-megapixel photo costs
+41 ms instead of 295. EXIF orientation is honoured. Transparency is laid on white. One picture has one frame.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
+from handlers.spec import Limits, Preprocessing
+
+UInt8 = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# What people send by mistake, by its first bytes: a better answer than "not an image".
+FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"II\xbc": "JPEG XR", b"8BPS": "Photoshop"}
+FOREIGN_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
+INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+ORIENTATION = 0x0112  # the EXIF tag
+# Keep twice the wanted size after DCT scaling, so that the final resize still averages (Pillow's own reducing_gap advice).
+DCT_GAP = 2.0
+
+
+def decode(data: bytes, preprocessing: Preprocessing, limits: Limits) -> UInt8:
+    """Decode one image. Returns (H, W, 3) uint8 RGB at the network's size. Raises ImageError of the fitting kind."""
+    if not data:
+        raise ImageEmpty("the image has 0 bytes; send an encoded JPEG, PNG, WebP, BMP or TIFF")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(f"the image has {len(data)} bytes, more than the limit of {limits.max_bytes}; send a smaller one")
+    try:
+        # Pillow warns and raises by its own pixel limit; ours comes first and is the archive's.
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(data), formats=FORMATS) as image,
+        ):
+            return _read(image, preprocessing, limits)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as err:
+        raise ImageTooLarge(f"{err}; the limit is {limits.max_pixels} pixels") from err
+    except Exception as err:
+        # Pillow's plugins raise almost anything on damaged data (OSError, SyntaxError, struct.error, KeyError, ...),
+        # and whatever it was, it is this image's fault and the next one is answered.
+        if kind := _foreign(data):
+            raise ImageUnsupported(f"{kind} is not read; send a JPEG, PNG, WebP, BMP or TIFF") from err
+        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {err or type(err).__name__}") from err
+
+
+def from_pixels(pixels: UInt8, preprocessing: Preprocessing, limits: Limits) -> UInt8:
+    """Fit raw RGB pixels, (h, w, 3) uint8, to the network's size: (H, W, 3) uint8. Raises ImageError."""
+    height, width = pixels.shape[:2]
+    if pixels.size == 0:
+        raise ImageEmpty(f"the image has {height} x {width} pixels")
+    _check_pixels(width, height, limits)
+    return _fit(Image.fromarray(pixels), preprocessing)
+
+
+def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Normalise: N × (H, W, 3) uint8 → (N, 3, H, W) float32, (x / 255 - mean) / std."""
+    scale = (1.0 / (255.0 * np.array(preprocessing.std))).astype(np.float32)
+    shift = (np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32)
+    batch = np.stack(images).astype(np.float32) * scale - shift
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
+def _read(image: Image.Image, preprocessing: Preprocessing, limits: Limits) -> UInt8:
+    _check_pixels(*image.size, limits)
+    # A phone's MPO is a JPEG with previews behind the photo: its first frame is the photo. Elsewhere frames are pages or time.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise ImageUnsupported(f"{image.format} with {getattr(image, 'n_frames', 0)} frames; send the one that is meant")
+    orientation = image.getexif().get(ORIENTATION, 1)
+    turned = orientation in (5, 6, 7, 8)
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, _draft_size(image.size, preprocessing, turned))
+    image.load()
+    rgb = _rgb(image)
+    if orientation != 1:
+        rgb.getexif()[ORIENTATION] = orientation
+        rgb = ImageOps.exif_transpose(rgb)
+    return _fit(rgb, preprocessing)
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"the image is {width} x {height}, more than the limit of {limits.max_pixels} pixels; send a smaller one"
+        )
+
+
+def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, turned: bool) -> tuple[int, int]:
+    """The least (width, height) to keep in the stored, not yet turned, orientation."""
+    if preprocessing.fit == "crop" and preprocessing.resize:
+        shrink = preprocessing.resize / min(size)
+        wanted = (size[0] * shrink, size[1] * shrink)
+    else:
+        wanted = (preprocessing.width, preprocessing.height)
+        wanted = (wanted[1], wanted[0]) if turned else wanted
+    return (max(1, int(wanted[0] * DCT_GAP)), max(1, int(wanted[1] * DCT_GAP)))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes to RGB: 16 bits scaled to 8, transparency on white, CMYK through Pillow's own conversion."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageUnsupported(f"pixels of 32 bits (mode {image.mode}) have no agreed white; send 8 or 16 bits a channel")
+    if image.mode in ("LAB", "HSV"):
+        raise ImageUnsupported(f"colour space {image.mode} is not read; send RGB, grey or CMYK")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _fit(image: Image.Image, preprocessing: Preprocessing) -> UInt8:
+    size = (preprocessing.width, preprocessing.height)
+    interpolation = INTERPOLATION[preprocessing.interpolation]
+    if preprocessing.fit == "crop" and preprocessing.resize:
+        shrink = preprocessing.resize / min(image.size)
+        scaled = (max(size[0], round(image.width * shrink)), max(size[1], round(image.height * shrink)))
+        left, top = (scaled[0] - size[0]) / 2, (scaled[1] - size[1]) / 2
+        ratio = (image.width / scaled[0], image.height / scaled[1])
+        box = (left * ratio[0], top * ratio[1], (left + size[0]) * ratio[0], (top + size[1]) * ratio[1])
+        image = image.resize(size, interpolation, box=box)
+    elif image.size != size:
+        image = image.resize(size, interpolation)
+    return np.asarray(image)
+
+
+def _foreign(data: bytes) -> str | None:
+    head = data[:16].lstrip()
+    brand = FOREIGN_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
+    return brand or next((name for magic, name in FOREIGN.items() if head.startswith(magic)), None)

@@ -1,0 +1,106 @@
+"""TorchServe's entry: this module defines exactly one class, which TorchServe requires, and delegates everything.
+
+The wire between the V2 edge and this handler, one image a request:
+
+    body                          encoded image bytes, or raw RGB pixels where x-visor-shape is given
+    x-visor-shape: H,W            the body is H x W x 3 uint8
+    x-visor-explain: true         answer with a heat map
+    x-visor-threshold: 0.3        decide by this threshold instead of the archive's
+
+    200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "seconds"}
+    4xx  {"error": {"code", "message"}}
+"""
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handlers.backends import Backend, load_backend
+from handlers.errors import OptionError, VisorError
+from handlers.predictor import Answer, Item, Stages, predict
+from handlers.spec import Spec
+
+logger = logging.getLogger(__name__)
+
+
+class VisorHandler:
+    """One loaded archive. TorchServe calls `initialize` once and `handle` for each batch."""
+
+    def __init__(self) -> None:
+        self._spec: Spec | None = None
+        self._backend: Backend | None = None
+
+    def initialize(self, context: Any) -> None:
+        """Load spec and backend from the unpacked archive. Raises ArchiveBroken, which fails the worker's start."""
+        directory = Path(context.system_properties["model_dir"])
+        self._spec = Spec.read(directory / "spec.json")
+        if self._spec.backend == "torch":
+            import torch
+
+            # One thread a worker: N workers on N CPUs do not fight, and the kernel's throttling stays away.
+            torch.set_num_threads(1)
+        self._backend = load_backend(directory, self._spec)
+        logger.info("loaded %s version %s, backend %s", self._spec.name, self._spec.version, self._spec.backend)
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
+        """Answer a batch; a bad image gets its 4xx and the others their answers."""
+        if self._spec is None or self._backend is None:
+            raise RuntimeError("handle was called before initialize")
+        stages = Stages()
+        items = [_item(row, context.get_all_request_header(n)) for n, row in enumerate(data)]
+        good = [item for item in items if isinstance(item, Item)]
+        answers = iter(predict(good, self._spec, self._backend, stages))
+        bodies = []
+        for n, item in enumerate(items):
+            result = next(answers) if isinstance(item, Item) else item
+            if isinstance(result, VisorError):
+                context.set_response_status(result.status, result.code, n)
+            context.set_response_content_type(n, "application/json")
+            bodies.append(_body(result, stages))
+        return bodies
+
+
+def _item(row: dict[str, Any], headers: dict[str, str]) -> Item | VisorError:
+    """Read one request of the batch; what cannot be read is that request's own error."""
+    body = row.get("body") if row.get("body") is not None else row.get("data", b"")
+    if not isinstance(body, bytes | bytearray):
+        return OptionError(f"the body must be image bytes, got {type(body).__name__}; send content-type application/octet-stream")
+    try:
+        threshold = headers.get("x-visor-threshold")
+        return Item(
+            image=_pixels(bytes(body), headers["x-visor-shape"]) if "x-visor-shape" in headers else bytes(body),
+            explain=headers.get("x-visor-explain") == "true",
+            threshold=None if threshold is None else float(threshold),
+        )
+    except ValueError as err:
+        return OptionError(str(err))
+    except VisorError as err:
+        return err
+
+
+def _pixels(body: bytes, shape: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    height, width = (int(side) for side in shape.split(","))
+    if height < 0 or width < 0 or len(body) != height * width * 3:
+        raise OptionError(f"x-visor-shape {shape} does not fit a body of {len(body)} bytes")
+    return np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3)
+
+
+def _body(result: Answer | VisorError, stages: Stages) -> str:
+    if isinstance(result, VisorError):
+        return json.dumps({"error": {"code": result.code, "message": str(result)}})
+    return json.dumps(
+        {
+            "label": result.label,
+            "confidence": result.confidence,
+            "probabilities": result.probabilities.tolist(),
+            "decision": result.decision,
+            "threshold": result.threshold,
+            "heatmap": None if result.heatmap is None else result.heatmap.tolist(),
+            "heatmap_label": result.heatmap_label,
+            "seconds": {stage: seconds for stage, seconds in stages.seconds.items() if math.isfinite(seconds)},
+        }
+    )

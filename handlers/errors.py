@@ -1,0 +1,69 @@
+"""The errors that an image or an archive can cause, each with a stable code and an HTTP status on its class.
+
+    VisorError                     every error that visor raises on purpose
+    ├── ImageError                 400, of one image: the other items of a request are answered all the same
+    │   ├── ImageEmpty             image.empty
+    │   ├── ImageTooLarge          image.too_large
+    │   ├── ImageUnsupported       image.unsupported
+    │   └── ImageUndecodable       image.undecodable
+    ├── OptionError                request.parameter, 400
+    └── ArchiveBroken              archive.broken, 500: what the archive holds cannot be served
+
+Other packages grow their own branches from `VisorError`; the place that answers a client maps `code` and `status` once.
+"""
+
+from typing import ClassVar
+
+
+class VisorError(Exception):
+    """What went wrong, the value seen and what to do next; `code` is stable, the sentence is not."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __str__(self) -> str:
+        return f"{self.code}: {super().__str__()}"
+
+
+class ImageError(VisorError):
+    """One image cannot be answered."""
+
+    code = "image"
+    status = 400
+
+
+class ImageEmpty(ImageError):
+    """No bytes at all."""
+
+    code = "image.empty"
+
+
+class ImageTooLarge(ImageError):
+    """More bytes or more pixels than the archive's limits; refused from the header, before anything is decoded."""
+
+    code = "image.too_large"
+
+
+class ImageUnsupported(ImageError):
+    """An image of a kind that is not read: another format, several frames, floating-point pixels."""
+
+    code = "image.unsupported"
+
+
+class ImageUndecodable(ImageError):
+    """Not an image, or a damaged one."""
+
+    code = "image.undecodable"
+
+
+class OptionError(VisorError):
+    """A request's option has a value that it cannot have."""
+
+    code = "request.parameter"
+    status = 400
+
+
+class ArchiveBroken(VisorError):
+    """The archive's files are missing or contradict each other."""
+
+    code = "archive.broken"

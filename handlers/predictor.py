@@ -1,0 +1,113 @@
+"""decode → infer → decide → explain for a batch, in that order; a bad image is an error of its own item."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from handlers import decision, gradcam
+from handlers.backends import Backend
+from handlers.decision import Outcome
+from handlers.decode import decode, from_pixels, to_batch
+from handlers.errors import VisorError
+from handlers.spec import Spec
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image and what its request asks of it. `image`: encoded bytes, or (h, w, 3) uint8 RGB pixels."""
+
+    image: bytes | UInt8
+    explain: bool = False
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image's answer. `probabilities`: (K,) float32, calibrated; `heatmap`: (h, w) float32 in [0, 1], of `heatmap_label`."""
+
+    label: str
+    confidence: float
+    probabilities: Float32
+    decision: Outcome
+    threshold: float
+    heatmap: Float32 | None = None
+    heatmap_label: str | None = None
+
+
+@dataclass
+class Stages:
+    """Seconds that a batch spent in each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def predict(items: Sequence[Item], spec: Spec, backend: Backend, stages: Stages | None = None) -> list[Answer | VisorError]:
+    """Answer each item, in order, by an Answer or by its own error."""
+    stages = stages or Stages()
+    results: list[Answer | VisorError | None] = [None] * len(items)
+    images: list[UInt8] = []
+    rows: list[int] = []  # which item each image of the batch came from
+    with stages.measure("decode"):
+        for row, item in enumerate(items):
+            try:
+                images.append(_prepare(item, spec))
+                rows.append(row)
+            except VisorError as err:
+                results[row] = err
+    if images:
+        answers = _answer(images, [items[row] for row in rows], spec, backend, stages)
+        for row, answer in zip(rows, answers, strict=True):
+            results[row] = answer
+    return [result for result in results if result is not None]
+
+
+def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend, stages: Stages) -> list[Answer]:
+    with stages.measure("infer"):
+        logits, maps = backend.infer(to_batch(images, spec.preprocessing))  # (N, K), (N, C, h, w)
+    with stages.measure("decide"):
+        probs = decision.probabilities(logits, spec.temperature)
+        thresholds = [decision.check_threshold(item.threshold, spec) for item in items]
+        outcomes = [
+            decision.decide(score[None], threshold, spec)[0]
+            for score, threshold in zip(decision.scores(probs, spec), thresholds, strict=True)
+        ]
+    heatmaps: list[Float32 | None] = [None] * len(items)
+    targets = decision.explained_class(probs, outcomes, spec)
+    with stages.measure("explain"):
+        wanted = [n for n, item in enumerate(items) if item.explain]
+        if wanted:
+            for n, heatmap in zip(wanted, gradcam.gradcam(maps[wanted], backend.head, targets[wanted]), strict=True):
+                heatmaps[n] = heatmap
+    best = probs.argmax(axis=1)
+    return [
+        Answer(
+            label=spec.labels[best[n]],
+            confidence=float(probs[n, best[n]]),
+            probabilities=probs[n],
+            decision=outcomes[n],
+            threshold=thresholds[n],
+            heatmap=heatmaps[n],
+            heatmap_label=spec.labels[targets[n]] if items[n].explain else None,
+        )
+        for n in range(len(items))
+    ]
+
+
+def _prepare(item: Item, spec: Spec) -> UInt8:
+    decision.check_threshold(item.threshold, spec)
+    if isinstance(item.image, bytes | bytearray):
+        return decode(bytes(item.image), spec.preprocessing, spec.limits)
+    return from_pixels(item.image, spec.preprocessing, spec.limits)

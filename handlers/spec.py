@@ -1,0 +1,123 @@
+"""`spec.json`: the only source of preprocessing, labels, temperature, thresholds, costs and limits.
+
+Training writes it into the archive; the handler, the V2 edge and the offline predictor read it and nothing else.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from handlers.errors import ArchiveBroken
+
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Network = Literal["resnet18", "resnet50", "efficientnet_lite0", "small_cnn"]
+
+MIB = 1 << 20
+
+
+class Frozen(BaseModel):
+    """Strict and immutable: an unknown key is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(Frozen):
+    """From encoded bytes to the network's input; the same in training, evaluation and serving.
+
+    `fit`: "stretch" scales the whole picture to (height, width), so that nothing of it goes unseen; "crop" scales its
+    short side to `resize` and cuts (height, width) out of the middle. `mean` and `std` are of RGB in 0..1.
+    """
+
+    height: int = Field(ge=8, le=1024)
+    width: int = Field(ge=8, le=1024)
+    fit: Literal["stretch", "crop"] = "stretch"
+    resize: int | None = Field(default=None, ge=8, le=2048)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.fit == "crop" and (self.resize is None or self.resize < max(self.height, self.width)):
+            raise ValueError(
+                f"fit crop needs resize >= {max(self.height, self.width)}, the crop's longer side; got {self.resize}"
+            )
+        if self.fit == "stretch" and self.resize is not None:
+            raise ValueError(f"resize belongs to fit crop; leave it out with fit stretch (got {self.resize})")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+        return self
+
+
+class Limits(Frozen):
+    """What one image may cost; `max_pixels` is checked on the header, before anything is decoded."""
+
+    max_bytes: int = Field(default=20 * MIB, ge=1)
+    max_pixels: int = Field(default=50_000_000, ge=1)
+
+
+class Decision(Frozen):
+    """When to flag, pass or ask a person; `handlers.decision.decide` says how these are used.
+
+    `positive`: the labels to be flagged; empty means selective classification (pass or review by confidence).
+    `cost`: (K, K), cost[true][predicted], zero on the diagonal. `review_cost`: of one image seen by a person.
+    The review band is [threshold - review_below, threshold + review_above).
+    """
+
+    positive: tuple[Label, ...] = ()
+    threshold: Probability
+    review_below: Probability = 0.0
+    review_above: Probability = 0.0
+    cost: tuple[tuple[float, ...], ...]
+    review_cost: float | None = Field(default=None, ge=0)
+
+
+class Spec(Frozen):
+    """All that an archive's weights need to become decisions. `feature_map` is (C, h, w), what Grad-CAM weighs."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
+    version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+    network: Network
+    backend: Literal["torch"] = "torch"
+    labels: tuple[Label, ...] = Field(min_length=2)
+    preprocessing: Preprocessing
+    feature_map: tuple[int, int, int]
+    temperature: float = Field(gt=0)
+    decision: Decision
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels repeat: {self.labels}")
+        if unknown := set(self.decision.positive) - set(self.labels):
+            raise ValueError(f"decision.positive names {sorted(unknown)}, not among labels {self.labels}")
+        if set(self.decision.positive) == set(self.labels):
+            raise ValueError("decision.positive names every label; at least one must be left to pass")
+        if [len(row) for row in self.decision.cost] != [len(self.labels)] * len(self.labels):
+            raise ValueError(f"decision.cost must be {len(self.labels)} rows of {len(self.labels)}, cost[true][predicted]")
+        return self
+
+    @property
+    def positive_index(self) -> tuple[int, ...]:
+        """Indices of the positive labels, ascending."""
+        return tuple(i for i, label in enumerate(self.labels) if label in self.decision.positive)
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str) -> Self:
+        """Read `spec.json`; `where` names it in the error. Raises ArchiveBroken."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as err:
+            raise ArchiveBroken(f"{where} is not a valid spec: {err}") from err
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read `spec.json` from a file. Raises ArchiveBroken."""
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except OSError as err:
+            raise ArchiveBroken(f"{path} cannot be read: {err}; the archive must hold it") from err
