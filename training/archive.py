@@ -1,0 +1,120 @@
+"""A run's folder → NAME.mar with spec, lineage and signature; and the way back, for `visor inspect` and offline use."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import handlers
+from handlers.errors import ArchiveBroken
+from handlers.spec import MIB, Spec
+from training import runs, signing, store
+from training.errors import ArchiveRefused
+from training.lineage import Lineage
+
+LINEAGE = "lineage.json"
+# A registry, a PVC and a pod's start all pay for every byte; ResNet-50 in fp32 still fits.
+MAX_BYTES = 100 * 1000 * 1000
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an archive says of itself. `digest`: SHA-256 of the .mar's bytes, what answers call `archive_digest`."""
+
+    path: Path
+    digest: str
+    size: int
+    spec: Spec
+    lineage: Lineage
+
+
+def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> Path:
+    """Pack a finished run as the next version of its name, signed, and return the .mar's path.
+
+    Everything happens in a scratch folder that one rename makes a version, so an interruption leaves no half archive.
+    `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError.
+    """
+    spec = Spec.read(run / runs.SPEC)
+    (model_store / spec.name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=model_store / spec.name) as scratch:
+        version = store.next_version(model_store, spec.name)
+        spec = spec.model_copy(update={"version": version})
+        staged = _stage(run, Path(scratch) / "staged", spec, lineage)
+        out = Path(scratch) / version
+        archive = _pack(staged, out, spec, Path(scratch))
+        if archive.stat().st_size > MAX_BYTES:
+            raise ArchiveBroken(
+                f"{spec.name}.mar has {archive.stat().st_size / MIB:.0f} MiB, over {MAX_BYTES // 10**6} MB; use a smaller network"
+            )
+        signing.sign(archive, private_key)
+        out.rename(model_store / spec.name / version)
+    return store.path_of(model_store, spec.name, version)
+
+
+def read(archive: Path) -> Contents:
+    """Spec, lineage and digest of an archive, by reading alone: nothing in it is run. Raises ArchiveBroken."""
+    try:
+        digest = runs.sha256(archive)
+        with zipfile.ZipFile(archive) as mar:
+            spec = Spec.parse(mar.read(runs.SPEC), f"{archive}:{runs.SPEC}")
+            lineage = Lineage.parse(mar.read(LINEAGE), f"{archive}:{LINEAGE}")
+    except (OSError, KeyError, zipfile.BadZipFile) as err:
+        raise ArchiveBroken(f"{archive} is not a visor archive: {err}; build one with `visor archive`") from err
+    return Contents(archive, digest, archive.stat().st_size, spec, lineage)
+
+
+def read_verified(archive: Path, public_key: Path) -> Contents:
+    """`read`, after the signature was found to hold. Raises ArchiveRefused."""
+    signing.verify(archive, public_key)
+    return read(archive)
+
+
+@contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """The archive's members in a temporary folder; members that would land outside it are refused."""
+    with tempfile.TemporaryDirectory(prefix="visor-") as folder:
+        try:
+            with zipfile.ZipFile(archive) as mar:
+                for name in mar.namelist():
+                    if not (Path(folder) / name).resolve().is_relative_to(Path(folder).resolve()):
+                        raise ArchiveRefused(f"{archive} holds {name!r}, which would land outside its folder")
+                mar.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as err:
+            raise ArchiveBroken(f"{archive} cannot be unpacked: {err}") from err
+        yield Path(folder)
+
+
+def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
+    """Lay out the members as they are to lie in the archive; the entry goes in by the archiver's own --handler."""
+    staged.mkdir()
+    for member in (runs.WEIGHTS, runs.REFERENCE):
+        shutil.copyfile(run / member, staged / member)
+    (staged / runs.SPEC).write_text(spec.model_dump_json(indent=2) + "\n")
+    (staged / LINEAGE).write_text(lineage.model_dump_json(indent=2) + "\n")
+    package = Path(handlers.__file__).parent
+    shutil.copytree(package, staged / "handlers", ignore=shutil.ignore_patterns("entry.py", "__pycache__"))
+    return staged
+
+
+def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:
+    out.mkdir()
+    # As a process of its own and with its own TMPDIR: the archiver works in, and first deletes, TMPDIR/NAME.
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", spec.name, "--version", spec.version]
+    command += ["--handler", str(Path(handlers.__file__).parent / "entry.py"), "--extra-files", str(staged)]
+    done = subprocess.run(
+        [*command, "--export-path", str(out)],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    archive = out / f"{spec.name}.mar"
+    if done.returncode or not archive.is_file():
+        raise ArchiveBroken(f"torch-model-archiver failed with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return archive

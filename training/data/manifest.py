@@ -1,0 +1,194 @@
+"""The manifest: every image's path, size, SHA-256, label, split and group, and one digest over them all."""
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from handlers.spec import Frozen
+from training.config import DataConfig
+from training.data import roofs
+from training.data.splits import assign, find_groups
+from training.data.tree import SPLITS, Split, Tree, scan
+from training.errors import DataChanged, DataError
+from training.progress import track
+
+__all__ = ["SPLITS", "Manifest", "Sample", "Split", "build", "verify"]
+
+logger = logging.getLogger(__name__)
+
+NAMED = 20
+"""How many changed files an error names."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image. `path` and `mask` are POSIX paths relative to the data set's root; `size` is in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+    label: str
+    split: Split
+    group: str | None = None
+    mask: str | None = None
+    mask_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set's images, sorted by path; `labels` sorted, a label's index is its class."""
+
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    def of(self, split: Split) -> Sequence[Sample]:
+        """The samples of one split, in path order."""
+        return [sample for sample in self.samples if sample.split == split]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over one line for each image, sorted: the JSON array of path, size, sha256, label, split, group and the
+        mask's path and SHA-256, in ASCII and without spaces, ended by a newline. Neither the order of files nor the place of
+        the data set enters; a byte, a name, a label or a split does."""
+        lines = sorted(json.dumps(list(asdict(sample).values()), separators=(",", ":")) for sample in self.samples)
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        content = {"format": 1, "digest": self.digest, **asdict(self)}
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote. Raises DataError for another form, and when the digest is not that of the content."""
+        try:
+            content = _File.model_validate_json(path.read_bytes(), strict=True)
+        except OSError as err:
+            raise DataError(f"{path} cannot be read: {err.strerror}") from err
+        except ValidationError as err:
+            first = err.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path} is not a manifest: {where}: {first['msg']}") from err
+        manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples))
+        if manifest.digest != content.digest:
+            raise DataError(f"{path} says digest {content.digest} but holds {manifest.digest}; build the manifest again")
+        paths = [sample.path for sample in manifest.samples]
+        if paths != sorted(set(paths)) or list(manifest.labels) != sorted({sample.label for sample in manifest.samples}):
+            raise DataError(f"{path} does not hold each path once and its labels, sorted; build the manifest again")
+        return manifest
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _stay_inside(path: str) -> str:
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{path!r} does not lie below the data set's root")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_stay_inside)]
+
+
+class _FileSample(Frozen):
+    path: RelativePath
+    size: int = Field(ge=0)
+    sha256: Sha256
+    label: str
+    split: Split
+    group: str | None
+    mask: RelativePath | None
+    mask_sha256: Sha256 | None
+
+
+class _File(Frozen):
+    """The form of manifest.json."""
+
+    format: Literal[1]
+    digest: Sha256
+    labels: tuple[str, ...]
+    samples: tuple[_FileSample, ...]
+
+
+def build(root: Path, config: DataConfig) -> Manifest:
+    """Read a data set's tree, hash its files and split it.
+
+    Raises DataError when there are fewer than two labels, a label without images or with too few of them to be in every
+    split, a file that cannot be read, or a group pattern that does not fit.
+    """
+    tree = scan(root)
+    _check_tree(root, tree)
+    pattern = roofs.GROUP_PATTERN if config.source == "roofs" and config.group_pattern is None else config.group_pattern
+    groups = find_groups(tree.images, pattern)
+    splits = assign(tree, groups, config.splits, config.seed)
+    samples = []
+    for image in track(tree.images, len(tree.images), "hashing images"):
+        size, digest = _hash_file(root, image.path)
+        mask_digest = _hash_file(root, image.mask)[1] if image.mask else None
+        group = groups[image.path]
+        samples.append(Sample(image.path, size, digest, image.label, splits[image.path], group, image.mask, mask_digest))
+    _warn_of_twins(samples)
+    return Manifest(tree.labels, tuple(samples))
+
+
+def verify(root: Path, manifest: Manifest) -> None:
+    """Compare a data set's files with the manifest. Raises DataChanged naming what changed, is missing or came on top."""
+    present = {name for image in scan(root).images for name in (image.path, image.mask) if name}
+    expected = {sample.path: sample.sha256 for sample in manifest.samples}
+    expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
+    differences = [f"missing {name}" for name in expected.keys() - present] + [
+        f"extra {name}" for name in present - expected.keys()
+    ]
+    both = sorted(expected.keys() & present)
+    differences += [
+        f"changed {name}" for name in track(both, len(both), "verifying files") if _hash_file(root, name)[1] != expected[name]
+    ]
+    if differences:
+        counts = Counter(difference.partition(" ")[0] for difference in differences)
+        total = ", ".join(f"{counts[kind]} {kind}" for kind in ("changed", "missing", "extra"))
+        shown = sorted(differences)[:NAMED]
+        more = f"; and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
+        raise DataChanged(f"{root} differs from the manifest in {len(differences)} files ({total}): {'; '.join(shown)}{more}")
+
+
+def _check_tree(root: Path, tree: Tree) -> None:
+    if len(tree.labels) < 2:
+        seen = f"one label, {tree.labels[0]!r}" if tree.labels else "no label"
+        raise DataError(f"{root} holds {seen}; give it a folder of images for each of two labels or more")
+    counts = Counter(image.label for image in tree.images)
+    if empty := [label for label in tree.labels if not counts[label]]:
+        raise DataError(f"{root} holds no image of label {', '.join(map(repr, empty))}; fill the folder or remove it")
+
+
+def _hash_file(root: Path, name: str) -> tuple[int, str]:
+    """A file's size in bytes and its SHA-256."""
+    try:
+        with (root / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return file.tell(), digest
+    except OSError as err:
+        raise DataError(f"{root / name} cannot be read: {err.strerror}") from err
+
+
+def _warn_of_twins(samples: Iterable[Sample]) -> None:
+    """The same bytes in two splits make a test easier than the world is."""
+    seen = defaultdict[str, list[Sample]](list)
+    for sample in samples:
+        seen[sample.sha256].append(sample)
+    torn = [twins for twins in seen.values() if len({twin.split for twin in twins}) > 1]
+    if torn:
+        one, other = torn[0][:2]
+        logger.warning("%d images lie in several splits under other names, such as %r and %r", len(torn), one.path, other.path)

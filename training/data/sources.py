@@ -1,0 +1,45 @@
+"""Where a data set comes from: the built-in ones are written to disk at first use, a folder of images is taken as it is."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.config import DataConfig
+from training.data import published, roofs
+from training.data.folders import whole
+from training.errors import DataError
+
+DIGITS_LEVELS = 16
+"""scikit-learn's digits count dark pixels in cells of 4 x 4: 0 to 16."""
+
+
+def prepare(config: DataConfig, home: Path) -> Path:
+    """The root of the config's data set as an ImageFolder tree; what is not one yet is written under `home`/data once.
+
+    Raises DataError when an imagefolder's path is not a folder, or a built-in set's place is taken.
+    """
+    if config.source == "digits":
+        return _write_digits(home / "data" / "digits")
+    if config.source == "roofs":
+        name = f"roofs-v{roofs.FORMAT}-{config.count}-{config.size}px-seed{config.seed}"
+        return roofs.generate(home / "data" / name, config.count, config.size, config.seed)
+    if config.path is None or not config.path.is_dir():
+        raise DataError(f"data.path {config.path} is not a folder; give one that holds a folder of images for each label")
+    return published.unpack(config.path, home / "data") if published.is_published(config.path) else config.path
+
+
+def _write_digits(root: Path) -> Path:
+    """scikit-learn's 1,797 handwritten digits as 8 x 8 grey PNG files, white on black, LABEL/INDEX.png."""
+    if root.is_dir():
+        return root
+    from sklearn.datasets import load_digits  # 1 s of import that other sources need not wait for
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.rint(images.reshape(-1, 8, 8) * (255 / DIGITS_LEVELS)).astype(np.uint8)
+    with whole(root) as folder:
+        for index, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+            place = folder / str(label)
+            place.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(place / f"{index:04d}.png")
+    return root

@@ -1,0 +1,109 @@
+"""Who trains, who validates, who calibrates, who tests: stratified, deterministic, and no group in two splits."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from training.config import SplitConfig
+from training.data.tree import SPLITS, Found, Split, Tree
+from training.errors import DataError
+
+NAMED = 5
+"""How many offenders an error names."""
+
+
+def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str | None]:
+    """Each image's group: the first group of the pattern, searched for in its path; None for all without a pattern.
+
+    Raises DataError when the pattern is none, has no group, or leaves an image without one.
+    """
+    if pattern is None:
+        return dict.fromkeys(image.path for image in images)
+    try:
+        expression = re.compile(pattern)
+    except re.error as err:
+        raise DataError(f"data.group_pattern {pattern!r} is not a regular expression: {err}") from err
+    if expression.groups < 1:
+        raise DataError(
+            f"data.group_pattern {pattern!r} has no group; put parentheses around what names a group, as in '(.*)-[0-9]+'"
+        )
+    matches = {image.path: expression.search(image.path) for image in images}
+    groups = {path: match and match[1] for path, match in matches.items()}
+    if lost := [path for path, group in groups.items() if not group]:
+        raise DataError(f"data.group_pattern {pattern!r} finds no group in {_some(lost)}; widen it or move the files away")
+    return groups
+
+
+def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, seed: int) -> dict[str, Split]:
+    """Each image's split. Splits that the tree gives stay; the others are cut out of its training images.
+
+    Groups (an image without one is a group of its own) are put into strata by the labels they hold, ordered within a
+    stratum by SHA-256 of seed and name, and laid end to end; where a group's middle falls between the cumulated shares
+    decides. So the share of each label is met to within one group for each stratum, whatever the order of the files.
+
+    Raises DataError when a group lies in two given splits or a label is not in every split.
+    """
+    splits: dict[str, Split] = {image.path: image.split for image in tree.images if image.split not in (None, "train")}
+    share: dict[Split, float] = {"test": shares.test, "calibration": shares.calibration, "val": shares.val}
+    missing = [split for split in share if split not in tree.splits]
+    bounds = list(zip(missing, accumulate(share[split] for split in missing), strict=True))
+    pool = [image for image in tree.images if image.path not in splits]
+    for stratum in _strata(pool, groups, seed):
+        total = sum(len(members) for members in stratum)
+        before = 0
+        for members in stratum:
+            middle = (before + len(members) / 2) / total
+            split: Split = next((name for name, bound in bounds if middle < bound), "train")
+            splits.update((path, split) for path in members)
+            before += len(members)
+    _check_groups(splits, groups)
+    _check_labels(tree, splits)
+    return splits
+
+
+def _strata(pool: Sequence[Found], groups: Mapping[str, str | None], seed: int) -> list[list[list[str]]]:
+    """Strata of groups of paths: every group with the same set of labels in one stratum, ordered by its hash."""
+    members, labels = defaultdict[tuple[bool, str], list[str]](list), defaultdict[tuple[bool, str], set[str]](set)
+    for image in pool:
+        group = groups[image.path]
+        key = (group is None, image.path if group is None else group)
+        members[key].append(image.path)
+        labels[key].add(image.label)
+    strata = defaultdict[tuple[str, ...], list[tuple[bool, str]]](list)
+    for key, held in labels.items():
+        strata[tuple(sorted(held))].append(key)
+    return [
+        [members[key] for key in sorted(keys, key=lambda key: (_hash(seed, key[1]), key))] for _, keys in sorted(strata.items())
+    ]
+
+
+def _hash(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def _check_groups(splits: Mapping[str, Split], groups: Mapping[str, str | None]) -> None:
+    seen = defaultdict[str, set[str]](set)
+    for path, split in splits.items():
+        if group := groups[path]:
+            seen[group].add(split)
+    if torn := [f"{group!r} ({', '.join(sorted(found))})" for group, found in sorted(seen.items()) if len(found) > 1]:
+        raise DataError(f"the given splits tear groups apart: {_some(torn)}; move each group into one split")
+
+
+def _check_labels(tree: Tree, splits: Mapping[str, Split]) -> None:
+    counts = Counter((image.label, splits[image.path]) for image in tree.images)
+    for label in tree.labels:
+        row = {split: counts[label, split] for split in SPLITS}
+        if empty := [split for split in SPLITS if not row[split]]:
+            held = ", ".join(f"{split} {count}" for split, count in row.items())
+            raise DataError(
+                f"label {label!r} has too few images to be in every split: none in {', '.join(empty)} ({held}); "
+                "add images, raise data.splits, or use a finer data.group_pattern"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -1,0 +1,126 @@
+"""Training from a config to a registered model: data → manifest → fit → evaluate → track → register."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training import checkpoint, lineage, runs
+from training.checkpoint import State
+from training.config import Config
+from training.data import manifest as manifests
+from training.data import sources
+from training.data.manifest import Manifest, Split
+from training.data.pixels import cache
+from training.fit import Images, fit
+from training.jobs.evaluate import evaluate
+from training.pretrained import make_model
+from training.tracking import MODEL, Tracker
+
+logger = logging.getLogger(__name__)
+
+CANDIDATE = "candidate"
+"""The alias of the newest trained version; `visor register` moves others."""
+
+
+def train(config: Config, run: Path, home: Path, fresh: bool = False) -> Path:
+    """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
+
+    `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over.
+    Raises ConfigError, DataError (all of its kinds) and RunError (a folder that belongs to another config or data set).
+    """
+    root = sources.prepare(config.data, home)
+    manifest = manifests.build(root, config.data)
+    tracker = Tracker.open(home)
+    if fresh:
+        runs.clear(run)
+    previous = _previous(run, config, manifest)
+    if previous and runs.is_finished(run):
+        logger.info("%s is finished, with this config and these images; --fresh would make it again", run)
+    else:
+        with tracker.running(config.name, previous.mlflow_run_id if previous else None) as run_id:
+            record = _begin(run, config, manifest, root, tracker, run_id)
+            record = _fit(run, config, manifest, root, home, tracker, record)
+            metrics = evaluate(run, config, root, manifest)
+            _finish(run, config, tracker, record, metrics)
+    for what, where in {"run": run, "report": run / runs.REPORT, "MLflow": tracker.look}.items():
+        logger.info("%-8s %s", what, where)
+    return run
+
+
+def _previous(run: Path, config: Config, manifest: Manifest) -> runs.Record | None:
+    """What an earlier training of the same config and data left in the folder. Raises RunError when it was another."""
+    if not (run / runs.RECORD).is_file() or not any((run / name).is_file() for name in (runs.CHECKPOINT, runs.WEIGHTS)):
+        return None  # nothing there that could be lost
+    record = runs.read_record(run)
+    wanted = {"config_digest": config.digest, "dataset_digest": manifest.digest}
+    checkpoint.check_same(run, record.model_dump(), wanted)
+    return record
+
+
+def _begin(run: Path, config: Config, manifest: Manifest, root: Path, tracker: Tracker, run_id: str) -> runs.Record:
+    """Write and log all that is known before the first epoch."""
+    commit, dirty = lineage.git_state()
+    record = runs.Record(
+        mlflow_run_id=run_id,
+        tracking_uri=tracker.public_uri,
+        dataset_root=root,
+        dataset_digest=manifest.digest,
+        config_digest=config.digest,
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=lineage.package_versions(),
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    runs.write_config(run, config)
+    manifest.write(run / runs.MANIFEST)
+    runs.write_record(run, record)
+    tracker.log_parameters(run_id, config.model_dump(mode="json"))
+    tracker.tag(run_id, {name: getattr(record, name) for name in ("config_digest", "dataset_digest", "git_commit")})
+    tracker.log_files(run_id, [run / runs.CONFIG, run / runs.MANIFEST])
+    tracker.log_text(run_id, lineage.environment(), "environment.txt")
+    return record
+
+
+def _fit(
+    run: Path, config: Config, manifest: Manifest, root: Path, home: Path, tracker: Tracker, record: runs.Record
+) -> runs.Record:
+    """Fit, from the checkpoint on where there is one, and write weights and history; returns the record with their digest."""
+    digests = (config.digest, manifest.digest)
+    state = checkpoint.load(run / runs.CHECKPOINT, *digests)
+    if state:
+        logger.info("going on after epoch %d", len(state.history))
+    pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
+    model = make_model(config, len(manifest.labels))
+
+    def save(state: State) -> None:
+        # Logged first: an epoch that is logged twice counts once, and one that was never logged would be missing.
+        epoch = state.history[-1]
+        tracker.log_metrics(record.mlflow_run_id, epoch, step=int(epoch["epoch"]))
+        checkpoint.save(run / runs.CHECKPOINT, state, *digests)
+
+    state = fit(model, _images(pixels, manifest, "train"), _images(pixels, manifest, "val"), config, state, save)
+    runs.write_history(run, state.history)
+    record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
+    runs.write_record(run, record)
+    return record
+
+
+def _images(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, split: Split) -> Images:
+    rows = [row for row, sample in enumerate(manifest.samples) if sample.split == split]
+    labels = [manifest.labels.index(manifest.samples[row].label) for row in rows]
+    return Images(pixels, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, metrics: dict[str, Any]) -> None:
+    """Log what came out, register it as a candidate, and mark the run as finished."""
+    run_id = record.mlflow_run_id
+    tracker.log_metrics(run_id, metrics)
+    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT)])
+    tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
+    tracker.log_files(run_id, [run / runs.WEIGHTS, run / runs.SPEC], MODEL)
+    tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}
+    version = tracker.register(config.name, run_id, tags, CANDIDATE)
+    runs.write_record(run, record.model_copy(update={"model_version": version}))
+    logger.info("registered %s version %s as @%s", config.name, version, CANDIDATE)

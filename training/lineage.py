@@ -1,0 +1,91 @@
+"""Where an archive came from: code, data, config, MLflow run, versions, time and metrics; `lineage.json` in the archive."""
+
+import subprocess
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+from platform import python_version
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError
+
+import training
+from handlers.errors import ArchiveBroken
+from handlers.spec import Frozen
+from training import runs, settings
+
+PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow")
+UNKNOWN = "unknown"
+
+
+class Lineage(Frozen):
+    """Enough to find the code, the data and the run again.
+
+    `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
+    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC.
+    """
+
+    format: Literal[1] = 1
+    created: datetime
+    git_commit: str
+    git_dirty: bool | None
+    archive_git_commit: str
+    archive_git_dirty: bool | None
+    dataset_digest: str
+    config_digest: str
+    weights_digest: str
+    mlflow_run_id: str
+    tracking_uri: str
+    versions: dict[str, str]
+    metrics: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str) -> Self:
+        """Read `lineage.json`; `where` names it in the error. Raises ArchiveBroken."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as err:
+            raise ArchiveBroken(f"{where} is not a valid lineage: {err}") from err
+
+
+def collect(run: Path) -> Lineage:
+    """The lineage of a finished run, archived now by this code. Raises RunError (not finished)."""
+    record, metrics = runs.read_finished(run)
+    commit, dirty = git_state()
+    return Lineage(
+        created=settings.now(),
+        archive_git_commit=commit,
+        archive_git_dirty=dirty,
+        metrics=metrics,
+        **record.model_dump(include=set(Lineage.model_fields) - {"format"}),
+    )
+
+
+def git_state(folder: Path = Path(training.__file__).parent) -> tuple[str, bool | None]:
+    """(commit, whether anything differs from it) of the repository that holds `folder`; ("unknown", None) outside git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):  # no git, no repository, no commit, or somebody else's repository
+        return UNKNOWN, None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what the weights and answers are."""
+    return {"python": python_version(), **{package: _version(package) for package in PACKAGES}}
+
+
+def environment() -> str:
+    """Every installed package, a line `name==version` each, sorted: what `pip install --requirement` takes."""
+    return "".join(sorted(f"{package.name}=={package.version}\n" for package in distributions()))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # visor itself, run from a checkout that is not installed
+        return UNKNOWN

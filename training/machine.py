@@ -1,0 +1,41 @@
+"""How PyTorch and the C library behave while this process computes."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of glibc's malloc.h."""
+
+
+@contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """Deterministic algorithms and this number of threads inside; settings and random state outside are as before."""
+    filling: Any = torch.utils.deterministic
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(True)
+            # Nothing here reads memory that it did not write; filling it first would cost a pass over every tensor.
+            filling.fill_uninitialized_memory = False
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.use_deterministic_algorithms(before[1])
+            filling.fill_uninitialized_memory = before[2]
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the pages of freed tensors for the next ones, for the rest of the process.
+
+    By default each large tensor is fresh pages from the kernel, which zeroes them: half the time of a forward pass
+    [EfficientNet-Lite0, 192 x 192, batches of 32: 15 → 7.5 ms an image]. Where the C library has no mallopt, nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

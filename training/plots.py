@@ -1,0 +1,154 @@
+"""The evaluation's pictures as PNG bytes: the same numbers give the same bytes."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from handlers.spec import Decision
+from training.calibration import Reliability
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+BLUE, ORANGE, INK, FAINT = "#1f6fb2", "#d9730d", "#333333", "#c8ccd0"
+SIZE, DPI = (6.4, 4.6), 120  # inches
+# Beyond these, numbers in the cells, names on the axes and lines in a legend are no longer read.
+MOST_NUMBERS, MOST_NAMES, MOST_LINES = 15, 40, 10
+
+
+def confusion(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> bytes:
+    """The confusion matrix, coloured by the share of the true class. counts: (K, K), counts[true, predicted]."""
+    k = len(labels)
+    side = min(12.0, max(4.8, 0.55 * k + 2.0))
+    figure, axes = _figure("Confusion matrix", "predicted", "true", size=(side + 0.6, side))
+    axes.grid(visible=False)
+    images = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8, format=PercentFormatter(1))
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    if k <= MOST_NAMES:
+        slanted = max(len(label) for label in labels) * k > 40
+        names = [_verbatim(label) for label in labels]
+        axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_yticks(range(k), names)
+    if k <= MOST_NUMBERS:
+        for (row, column), n in np.ndenumerate(counts):
+            text = f"{n}\n{share[row, column]:.1%}" if k <= 5 else str(n)
+            axes.text(column, row, text, ha="center", va="center", color="white" if share[row, column] > 0.55 else INK)
+    axes.spines[:].set_visible(False)
+    return _png(figure)
+
+
+def reliability(before: Reliability, after: Reliability) -> bytes:
+    """Accuracy against confidence before and after temperature scaling, and how many images have which confidence."""
+    figure = _canvas((SIZE[0], 5.8))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08})
+    _dress(top, "Reliability: how often the network is right when it is so sure", "", "accuracy")
+    _dress(bottom, "", "confidence of the predicted class", "images")
+    top.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="perfectly calibrated")
+    edges = np.linspace(0, 1, len(after.count) + 1)
+    for bins, name, colour, marker in ((before, "before scaling", ORANGE, "s"), (after, "after scaling", BLUE, "o")):
+        filled = bins.count > 0
+        label = f"{name}: ECE {bins.ece:.3f}"
+        top.plot(bins.confidence[filled], bins.accuracy[filled], color=colour, marker=marker, markersize=5, label=label)
+        bottom.stairs(bins.count, edges, color=colour, fill=colour == BLUE, alpha=0.8, linewidth=1.5)
+    top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    top.legend(loc="upper left", frameon=False)
+    bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    return _png(figure)
+
+
+def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> bytes:
+    """Precision against recall. curves: by name, truth (N,) and score (N,); `threshold` is marked on a single curve.
+
+    A curve without positive images, or with nothing else, says nothing and is left out.
+    """
+    figure, axes = _figure("Precision and recall on the test split", "recall", "precision")
+    drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    for n, (name, (truth, score)) in enumerate(drawn.items()):
+        precision, recall, _ = precision_recall_curve(truth, score)
+        label = f"{_verbatim(name)}: AP {average_precision_score(truth, score):.3f}" if n < MOST_LINES else None
+        axes.plot(recall, precision, color=BLUE if len(drawn) == 1 else f"C{n % 10}", drawstyle="steps-post", label=label)
+        if threshold is not None and len(drawn) == 1:
+            flagged = score >= threshold
+            axes.axhline(truth.mean(), color=FAINT, linestyle="--", label=f"flag everything: {truth.mean():.3f}")
+            if flagged.any():
+                point = (flagged[truth].mean(), truth[flagged].mean())
+                says = f"threshold {threshold:.3f}: recall {point[0]:.3f}, precision {point[1]:.3f}"
+                axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
+    if len(drawn) > MOST_LINES:
+        axes.plot([], [], " ", label=f"and {len(drawn) - MOST_LINES} more")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
+    if len(drawn) > 3:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    elif drawn:
+        axes.legend(loc="lower left", frameon=False)
+    else:
+        _say(axes, "the test split has no two sides to tell apart")
+    return _png(figure)
+
+
+def threshold_cost(thresholds: Floats, costs: Mapping[str, Floats], decision: Decision, bayes: float) -> bytes:
+    """Mean cost against the threshold. costs: by split, (M,) at `thresholds`; `bayes`: the best one if scores were true."""
+    score = "probability of the positive labels" if decision.positive else "confidence"
+    figure, axes = _figure("What a threshold costs", f"threshold on the {score}", "mean cost of an image")
+    low, high = decision.threshold - decision.review_below, decision.threshold + decision.review_above
+    if high > low:
+        axes.axvspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label=f"review band {low:.3f} to {high:.3f}")
+    for (split, cost), colour, style in zip(costs.items(), (BLUE, INK), ("-", ":"), strict=False):
+        axes.plot(thresholds, cost, color=colour, linestyle=style, label=split)
+    axes.axvline(bayes, color=FAINT, linestyle="--", label=f"Bayes threshold {bayes:.3f}")
+    axes.axvline(decision.threshold, color=ORANGE, label=f"chosen threshold {decision.threshold:.3f}")
+    axes.set(xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    return _png(figure)
+
+
+def _canvas(size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(title: str, x: str, y: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    figure = _canvas(size)
+    axes = figure.subplots()
+    _dress(axes, title, x, y)
+    return figure, axes
+
+
+def _dress(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.tick_params(colors=INK, length=0)
+    axes.grid(visible=True, color="#eceef0", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+
+
+def _say(axes: Axes, sentence: str) -> None:
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", color=INK, transform=axes.transAxes)
+
+
+def _verbatim(label: str) -> str:
+    """A label as it is: matplotlib would set what stands between two dollar signs as a formula."""
+    return label.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib in the file's text, an update does not change every picture.
+    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,142 @@
+"""The evaluation as one HTML file that needs nothing beside it: numbers with their meaning, plots, the worst errors."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from handlers.spec import Spec
+
+UNDEFINED = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image and what it shows, for who cannot see it."""
+
+    data: bytes
+    alt: str
+    caption: str = ""
+
+    @property
+    def uri(self) -> str:
+        """As a data URI, its type read from its first bytes."""
+        kind = "png" if self.data.startswith(b"\x89PNG") else "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One answered image: where it is, what was said of it, and its pictures."""
+
+    path: str
+    truth: str
+    label: str
+    confidence: float
+    score: float
+    outcome: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Cases under one heading; `none` is what to say where there are none."""
+
+    title: str
+    meaning: str
+    none: str
+    cases: Sequence[Case]
+
+
+def render(
+    spec: Spec,
+    metrics: Mapping[str, Any],
+    plots: Sequence[Picture],
+    galleries: Sequence[Gallery],
+    lineage: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> str:
+    """The report. `metrics`: `training.metrics.evaluate`'s; `notes`: what the reader must know first, such as a doubtful fit."""
+    environment = Environment(
+        loader=PackageLoader("training"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"share": share, "number": number}
+    return environment.get_template("report.html.j2").render(
+        spec=spec,
+        metrics=metrics,
+        figures=figures(spec, metrics),
+        rule=describe_rule(spec),
+        plots=plots,
+        galleries=galleries,
+        lineage=lineage,
+        notes=notes,
+    )
+
+
+def share(value: float | None) -> str:
+    """A fraction as a percentage, and a dash for what is not defined."""
+    return UNDEFINED if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """Three decimals, and a dash for what is not defined."""
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def describe_rule(spec: Spec) -> list[str]:
+    """The decision rule, sentence by sentence, as a person would follow it."""
+    rule = spec.decision
+    if not rule.positive:
+        return [
+            f"Pass an image when the network is at least {rule.threshold:.1%} sure of its label; otherwise ask a person.",
+            f"The threshold has the least mean cost on the calibration split, where a person's look costs {rule.review_cost:g}.",
+        ]
+    names = " or ".join(rule.positive)
+    sentences = [f"Flag an image when the probability of {names} is at least {rule.threshold:.1%}; otherwise pass it."]
+    low, high = max(0.0, rule.threshold - rule.review_below), min(1.0, rule.threshold + rule.review_above)
+    if high > low:
+        sentences.append(f"From {low:.1%} up to {high:.1%} neither is worth its risk, so a person looks: review.")
+    sentences.append("The threshold has the least mean cost on the calibration split, which nothing else saw.")
+    return sentences
+
+
+def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The summary: (name, value, meaning), most important first."""
+    decision, calibration, game = metrics["decision"], metrics["calibration"], metrics["pointing_game"]
+    rows = [("Accuracy", share(metrics["accuracy"]), f"of {metrics['images']} test images got their right label")]
+    if spec.decision.positive:
+        names = " or ".join(spec.decision.positive)
+        rows += [
+            (
+                "Recall",
+                share(decision["recall"]),
+                f"of the images labelled {names} reach the threshold; {share(decision['fnr'])} are missed",
+            ),
+            ("Precision", share(decision["precision"]), f"of what reaches the threshold is labelled {names}"),
+            ("False alarms", share(decision["fpr"]), "of the other images reach the threshold"),
+        ]
+    else:
+        rows += [
+            ("Coverage", share(decision["coverage"]), "of the images pass without a person"),
+            ("Error among passed", share(decision["error_rate_pass"]), "of those that passed have a wrong label"),
+        ]
+    rows += [
+        ("Expected cost", number(decision["expected_cost"]), "an image, decided by the threshold alone"),
+        ("AUROC", number(metrics["macro"]["auroc"]), "mean over the classes; 0.5 is chance, 1 tells all apart"),
+        ("Macro F1", number(metrics["macro"]["f1"]), "mean over the classes, each counting the same"),
+        (
+            "Calibration error",
+            number(calibration["ece_after"]),
+            f"was {number(calibration['ece_before'])} before scaling by T = {calibration['temperature']:.3f}; 0 is honest",
+        ),
+    ]
+    if game:
+        within = f"within {game['tolerance']:.0%} of the picture's side"
+        rows.append(("Pointing game", share(game["score"]), f"of {game['images']} heat maps peak on the mask or {within} of it"))
+    return rows

@@ -1,0 +1,70 @@
+"""Heat maps against masks (the pointing game), and heat maps over pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+COLOURS = "turbo"  # told apart from roofs, leaves and skin alike
+STRONGEST = 0.55  # opacity where the heat map is 1; the picture stays readable under it
+OUTLINE = (255, 0, 255)
+
+
+@dataclass(frozen=True)
+class PointingGame:
+    """How often the heat map's maximum fell on what it should show. `tolerance`: a fraction of the picture's shorter side."""
+
+    hits: int
+    images: int
+    tolerance: float
+
+    def summary(self) -> dict[str, float | int | None]:
+        """For metrics.json. `score` is hits / (hits + misses), null without images."""
+        return {
+            "score": self.hits / self.images if self.images else None,
+            "hits": self.hits,
+            "images": self.images,
+            "tolerance": self.tolerance,
+        }
+
+
+def points_inside(heatmap: Float32, mask: Bools, tolerance: float) -> bool:
+    """Whether the heat map's maximum is on the mask or within `tolerance` of it: a hit of the pointing game.
+
+    Zhang et al.: Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 4.1, where the tolerance is 15 pixels.
+    heatmap: (h, w) in [0, 1], scaled up to the mask bilinearly; mask: (H, W), of the same view; tolerance: a fraction of
+    the mask's shorter side, the radius of the disc that dilates it. A heat map of zeros points nowhere and misses.
+    """
+    if not mask.any() or not heatmap.any():
+        return False
+    height, width = mask.shape
+    peak = np.unravel_index(enlarge(heatmap, height, width).argmax(), mask.shape)
+    distances = np.hypot(*(np.argwhere(mask) - np.array(peak)).T)
+    return bool(distances.min() <= tolerance * min(height, width))
+
+
+def enlarge(heatmap: Float32, height: int, width: int) -> Float32:
+    """Scale a heat map to a picture's size, bilinearly between the centres of its cells. (h, w) → (height, width) float32."""
+    image = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def overlay(image: UInt8, heatmap: Float32) -> UInt8:
+    """The picture under its heat map, the warmer the more opaque. image: (H, W, 3); heatmap: (h, w) → (H, W, 3) uint8."""
+    heat = enlarge(heatmap, *image.shape[:2]).clip(0.0, 1.0)
+    colour = colormaps[COLOURS](heat)[:, :, :3] * 255.0
+    opacity = STRONGEST * heat[:, :, None]
+    return np.asarray(np.rint(image * (1.0 - opacity) + colour * opacity), dtype=np.uint8)
+
+
+def outline(image: UInt8, mask: Bools) -> UInt8:
+    """The picture with the mask's edge drawn around it, one pixel wide outside. image: (H, W, 3); mask: (H, W)."""
+    padded = np.pad(mask, 1)
+    near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return np.where((near & ~mask)[:, :, None], np.array(OUTLINE, dtype=np.uint8), image)

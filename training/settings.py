@@ -1,0 +1,43 @@
+"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from training.errors import ConfigError
+
+# Set before MLflow is imported, and only where the user has not chosen otherwise: visor sends nobody usage statistics,
+# and a tracking server that is away is reported in seconds instead of minutes.
+MLFLOW_DEFAULTS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+
+
+def home() -> Path:
+    """Where runs, data sets and the embedded MLflow store are kept: VISOR_HOME, else `runs`."""
+    return Path(os.environ.get("VISOR_HOME") or "runs")
+
+
+def tracking_uri(home: Path) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else the embedded SQLite store under `home`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(home)
+
+
+def embedded_uri(home: Path) -> str:
+    """The SQLite store that needs no server."""
+    return f"sqlite:///{(home / 'mlflow.db').resolve()}"
+
+
+def now() -> datetime:
+    """This second in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set. Raises ConfigError."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if not epoch:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as err:
+        raise ConfigError(f"SOURCE_DATE_EPOCH must be whole seconds since 1970, got {epoch!r}") from err
+
+
+def prepare_mlflow() -> None:
+    """Give MLflow its defaults; to be called before MLflow is imported."""
+    for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)

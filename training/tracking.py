@@ -1,0 +1,191 @@
+"""MLflow: what a training was, how it went, what came out, and the registered model that its archive belongs to.
+
+The store is the embedded SQLite file under the home folder, or the server of MLFLOW_TRACKING_URI. Only artifacts are
+registered, never a pickled model. MLflow takes two seconds to import, so it is imported where it is first used.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from training import settings
+from training.errors import RunError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+"""The folder of the run's artifacts that a model version points to."""
+PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH = 100, 1000, 6000
+"""MLflow's own limits (mlflow.utils.validation)."""
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A tracking store and registry. `artifacts`: where the embedded store keeps files; a server has its own place."""
+
+    client: "MlflowClient"
+    uri: str
+    artifacts: Path | None
+
+    @classmethod
+    def open(cls, home: Path) -> "Tracker":
+        """The server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, made at first use."""
+        settings.prepare_mlflow()
+        for name in ("alembic", "mlflow"):  # which log every table that they make
+            logging.getLogger(name).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        uri = settings.tracking_uri(home)
+        embedded = uri == settings.embedded_uri(home)
+        if embedded:
+            home.mkdir(parents=True, exist_ok=True)
+        return cls(MlflowClient(uri, uri), uri, (home / "mlartifacts").resolve() if embedded else None)
+
+    @property
+    def public_uri(self) -> str:
+        """The URI without user name and password: what may be written into files."""
+        parts = urlsplit(self.uri)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else self.uri
+
+    @property
+    def look(self) -> str:
+        """What to type or open to see the runs."""
+        return f"mlflow ui --backend-store-uri {self.uri}" if self.artifacts else self.public_uri
+
+    @contextmanager
+    def running(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
+        """Go on with a run, or start one where there is none; its id. It ends as FINISHED, FAILED or KILLED."""
+        started = self._start(experiment, run_id)
+        try:
+            yield started
+        except BaseException as err:
+            with suppress(RunError):  # the block's own error is the one to tell
+                self._finish(started, "KILLED" if isinstance(err, KeyboardInterrupt) else "FAILED")
+            raise
+        self._finish(started, "FINISHED")
+
+    def log_parameters(self, run_id: str, tree: Mapping[str, Any]) -> None:
+        """Log a nested config as parameters `a.b.c`; logging the same again changes nothing."""
+        from mlflow.entities import Param
+
+        parameters = [Param(_key(name), str(value)[:PARAMETER_LENGTH]) for name, value in flatten(tree)]
+        with _reported(self):
+            for start in range(0, len(parameters), PARAMETERS_A_CALL):
+                self.client.log_batch(run_id, params=parameters[start : start + PARAMETERS_A_CALL])
+
+    def log_metrics(self, run_id: str, tree: Mapping[str, Any], step: int = 0) -> None:
+        """Log the numbers of a nested dict as metrics `a.b.c`; whatever is not a number is left out."""
+        from mlflow.entities import Metric
+
+        now = int(settings.now().timestamp() * 1000)
+        numbers = [(name, float(value)) for name, value in flatten(tree) if isinstance(value, int | float)]
+        metrics = [Metric(_key(name), value, now, step) for name, value in numbers]
+        with _reported(self):
+            for start in range(0, len(metrics), METRICS_A_CALL):
+                self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
+
+    def log_files(self, run_id: str, files: Iterable[Path], folder: str | None = None) -> None:
+        """Copy files into the run's artifacts, under `folder`."""
+        with _reported(self):
+            for path in files:
+                self.client.log_artifact(run_id, str(path), folder)
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """Write a text file into the run's artifacts."""
+        with _reported(self):
+            self.client.log_text(run_id, text, name)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        with _reported(self):
+            for name, value in tags.items():
+                self.client.set_tag(run_id, name, value)
+
+    def register(self, name: str, run_id: str, tags: Mapping[str, str], alias: str) -> str:
+        """Make the run's artifacts a version of the registered model `name`, once, and move the alias to it."""
+        with _reported(self):
+            version = self.version_of(name, run_id)
+            if version is None:
+                if not self.client.search_registered_models(f"name = '{name}'"):
+                    self.client.create_registered_model(name)
+                source = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL}"
+                version = str(self.client.create_model_version(name, source, run_id).version)
+            self.promote(name, version, tags, alias)
+            return version
+
+    def promote(self, name: str, version: str, tags: Mapping[str, str], alias: str) -> None:
+        """Set tags of a model version and move an alias to it."""
+        with _reported(self):
+            for key, value in tags.items():
+                self.client.set_model_version_tag(name, version, key, value)
+            self.client.set_registered_model_alias(name, alias, version)
+
+    def version_of(self, name: str, run_id: str) -> str | None:
+        """The version of a registered model that was made from a run."""
+        with _reported(self):
+            found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+            return str(found[0].version) if found else None
+
+    def _start(self, experiment: str, run_id: str | None) -> str:
+        with _reported(self):
+            if run_id and self._exists(run_id):
+                self.client.update_run(run_id, status="RUNNING")
+                return run_id
+            found = self.client.get_experiment_by_name(experiment)
+            place = self.artifacts.as_uri() if self.artifacts else None
+            number = found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=place)
+            return str(self.client.create_run(number).info.run_id)
+
+    def _finish(self, run_id: str, status: str) -> None:
+        with _reported(self):
+            self.client.set_terminated(run_id, status)
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        try:
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException as err:
+            if err.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            logger.warning("MLflow run %s is not in %s any more; a new one is started", run_id, self.public_uri)
+            return False
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings as (`a.b.c`, value), in order. A list is a leaf, except one of mappings, which is numbered."""
+    for key, value in tree.items():
+        if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(number): item for number, item in enumerate(value, start=1)}
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _key(name: str) -> str:
+    """A name that MLflow accepts: labels may hold any character, its keys may not."""
+    return re.sub(r"[^\w\-. /]", "_", name)
+
+
+@contextmanager
+def _reported(tracker: Tracker) -> Iterator[None]:
+    """MLflow's errors, and those of the file system under it, as a RunError that names the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as err:
+        raise RunError(
+            f"MLflow at {tracker.public_uri} refuses: {err}; check MLFLOW_TRACKING_URI (unset, visor keeps its own store), "
+            f"then give the same command again: it resumes"
+        ) from err
