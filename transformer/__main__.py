@@ -1,0 +1,89 @@
+"""`python -m transformer`: the edge alone, as the container of it runs, beside a TorchServe that someone else starts."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from handlers.errors import VisorError
+from handlers.spec import MIB
+from transformer.archive import read_archive
+from transformer.server import Bound, EdgeSettings, serve_edge
+
+logger = logging.getLogger("transformer")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; a mistyped flag ends the process with a usage line."""
+    default = {name: field.default for name, field in EdgeSettings.__dataclass_fields__.items()}
+    parser = argparse.ArgumentParser(prog="transformer", description=__doc__)
+    parser.add_argument("--archive", type=Path, required=True, help="the .mar that TorchServe serves")
+    parser.add_argument("--torchserve", default=default["inference_url"], help="TorchServe's inference API (%(default)s)")
+    parser.add_argument("--management", default=default["management_url"], help="TorchServe's management API (%(default)s)")
+    parser.add_argument("--host", default=default["host"], help="address to listen on (%(default)s)")
+    parser.add_argument("--http-port", type=int, default=default["http_port"], help="REST; 0 for a free one (%(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=default["grpc_port"], help="gRPC; 0 for a free one (%(default)s)")
+    parser.add_argument("--max-body-mib", type=int, default=64, help="largest request (%(default)s)")
+    parser.add_argument("--max-images", type=int, default=default["max_images"], help="images in one request (%(default)s)")
+    parser.add_argument(
+        "--concurrency", type=int, default=default["concurrency"], help="calls to TorchServe at once (%(default)s)"
+    )
+    parser.add_argument("--timeout-s", type=float, default=default["timeout_s"], help="for one call to TorchServe (%(default)s)")
+    parser.add_argument("--grace-s", type=float, default=default["grace_s"], help="to finish in, after SIGTERM (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 when drained, 1 when the edge could not start."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        spec, digest = read_archive(args.archive)
+        settings = EdgeSettings(
+            spec=spec,
+            archive_digest=digest,
+            inference_url=args.torchserve,
+            management_url=args.management,
+            host=args.host,
+            http_port=args.http_port,
+            grpc_port=args.grpc_port,
+            max_body_bytes=args.max_body_mib * MIB,
+            max_images=args.max_images,
+            concurrency=args.concurrency,
+            timeout_s=args.timeout_s,
+            grace_s=args.grace_s,
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except VisorError as err:
+        logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
+        return 1
+    return 0
+
+
+async def _serve(settings: EdgeSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def announce(bound: Bound) -> None:
+        logger.info(
+            "%s version %s: REST on %s:%d, gRPC on %s:%d",
+            settings.spec.name,
+            settings.spec.version,
+            bound.host,
+            bound.http_port,
+            bound.host,
+            bound.grpc_port,
+        )
+
+    await serve_edge(settings, announce, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The errors that the edge answers with, each with a stable code; `handlers.errors` draws the root and the images' branch.
+
+VisorError
+├── RequestError               400, request: what the client sent
+│   ├── JsonInvalid            request.json, not the JSON that the protocol asks for
+│   ├── ProtobufInvalid        request.protobuf, not the message that the method takes
+│   ├── BinaryInvalid          request.binary, raw tensor contents that do not add up
+│   ├── InputInvalid           request.input, inputs that are missing, unknown, repeated or contradict each other
+│   ├── DatatypeInvalid        request.datatype
+│   ├── ShapeInvalid           request.shape
+│   ├── OutputInvalid          request.output
+│   ├── RequestTooLarge        request.too_large, 413
+│   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
+│   ├── PathUnknown            request.path, 404
+│   ├── MethodWrong            request.method, 405
+│   └── ClientGone             request.gone, 499: nobody is left to be answered
+├── OptionError                request.parameter, 400 (handlers.errors)
+├── ModelUnknown               model.not_found, 404
+│   └── VersionUnknown         model.version
+├── ModelNotReady              model.not_ready, 503: worth another try
+├── UpstreamFailed             upstream.failed, 502
+│   └── UpstreamTimeout        upstream.timeout, 504
+└── PortTaken                  serve.port
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from reprlib import Repr
+
+import grpc
+
+from handlers.errors import ImageError, OptionError, VisorError
+
+SHOWN_CHARACTERS = 80
+
+
+class RequestError(VisorError):
+    """What the client sent cannot be answered."""
+
+    code = "request"
+    status = 400
+
+
+class JsonInvalid(RequestError):
+    """The body is not JSON, or not of the form that the protocol gives it."""
+
+    code = "request.json"
+
+
+class ProtobufInvalid(RequestError):
+    """The bytes of a gRPC message are not a protobuf of its type."""
+
+    code = "request.protobuf"
+
+
+class BinaryInvalid(RequestError):
+    """Raw tensor contents whose sizes contradict each other."""
+
+    code = "request.binary"
+
+
+class InputInvalid(RequestError):
+    """Inputs that are missing, unknown or repeated."""
+
+    code = "request.input"
+
+
+class DatatypeInvalid(RequestError):
+    """A tensor of another datatype than its input has, or an element outside its range."""
+
+    code = "request.datatype"
+
+
+class ShapeInvalid(RequestError):
+    """A shape that the input does not have, or that its contents do not fill."""
+
+    code = "request.shape"
+
+
+class OutputInvalid(RequestError):
+    """A requested output that the model does not have, or not with these parameters."""
+
+    code = "request.output"
+
+
+class RequestTooLarge(RequestError):
+    """More bytes or more images than one request may bring."""
+
+    code = "request.too_large"
+    status = 413
+
+
+class ContentUnsupported(RequestError):
+    """A Content-Type or Content-Encoding that is not read."""
+
+    code = "request.content"
+    status = 415
+
+
+class PathUnknown(RequestError):
+    """Nothing is served at this path."""
+
+    code = "request.path"
+    status = 404
+
+
+class MethodWrong(RequestError):
+    """The path exists, but not for this method."""
+
+    code = "request.method"
+    status = 405
+
+
+class ClientGone(RequestError):
+    """The client closed the connection before its answer; the status is only ever seen in metrics."""
+
+    code = "request.gone"
+    status = 499
+
+
+class ModelUnknown(VisorError):
+    """Another model's name."""
+
+    code = "model.not_found"
+    status = 404
+
+
+class VersionUnknown(ModelUnknown):
+    """Another version of this model."""
+
+    code = "model.version"
+
+
+class ModelNotReady(VisorError):
+    """No worker can take a request now: it starts, restarts or is full."""
+
+    code = "model.not_ready"
+    status = 503
+
+
+class UpstreamFailed(VisorError):
+    """TorchServe answered, but not with an answer."""
+
+    code = "upstream.failed"
+    status = 502
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """TorchServe did not answer in time."""
+
+    code = "upstream.timeout"
+    status = 504
+
+
+class PortTaken(VisorError):
+    """The edge cannot listen where it should."""
+
+    code = "serve.port"
+
+
+GRPC_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    # Not RESOURCE_EXHAUSTED, which clients retry: the same request stays too large.
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    500: grpc.StatusCode.INTERNAL,
+    502: grpc.StatusCode.UNAVAILABLE,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+def item_error(code: str, message: str) -> VisorError:
+    """The error that the handler answered one image with, by its code. Raises UpstreamFailed for a code it cannot have."""
+    known = {kind.code: kind for kind in _tree(ImageError, OptionError)}
+    if code not in known:
+        raise UpstreamFailed(f"the handler refused an image with the unknown code {show(code)}: {show(message)}")
+    return known[code](message.removeprefix(f"{code}: "))
+
+
+def show(value: object) -> str:
+    """A client's value for an error's sentence, cut, and without writing out the whole of it first.
+
+    The sentence goes into headers and logs, and both have limits.
+    """
+    return _short().repr(value)
+
+
+@cache
+def _short() -> Repr:
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = SHOWN_CHARACTERS
+    return short
+
+
+def _tree(*roots: type[VisorError]) -> Iterator[type[VisorError]]:
+    for root in roots:
+        yield root
+        yield from _tree(*root.__subclasses__())

@@ -1,0 +1,131 @@
+"""HTTP/1.1 to a server on the same machine, over kept-alive connections.
+
+Not aiohttp: for one image of 48 KB its client costs 0.17 ms where this costs 0.04 ms, a quarter of all that the edge
+adds to a request. The parser is httptools, which uvicorn brings. No TLS, no redirects, no proxies, no cookies.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httptools
+
+from transformer.tensors import Buffer
+
+
+class Reply(NamedTuple):
+    """A response, whole."""
+
+    status: int
+    body: bytes
+
+
+class Connections:
+    """At most `limit` connections to the server of an http:// URL, opened when needed.
+
+    A request beyond the limit waits for its turn. Its caller bounds the time, with asyncio.timeout.
+    """
+
+    def __init__(self, url: str, limit: int) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._turn = asyncio.Semaphore(limit)
+        self._idle: list[_Connection] = []
+
+    def close(self) -> None:
+        """Close what is idle; a request under way closes its own."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Buffer = b"") -> Reply:
+        """Send a request and read its response. Cancelled, it closes its connection, which the server sees.
+
+        Raises ConnectionRefusedError when nobody listens, ConnectionError when the connection breaks.
+        """
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {len(body)}"]
+        lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        async with self._turn:
+            if connection := self._take_idle():
+                try:
+                    return await self._exchange(connection, head, body)
+                except ConnectionResetError:
+                    # The server closed it just now, because it was idle: worth one more try, on a new one.
+                    if connection.answering:
+                        raise
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(_Connection, self._host, self._port)
+            return await self._exchange(connection, head, body)
+
+    def _take_idle(self) -> "_Connection | None":
+        while self._idle:
+            connection = self._idle.pop()  # the one used last: the others may grow old and go
+            if connection.open:
+                return connection
+        return None
+
+    async def _exchange(self, connection: "_Connection", head: bytes, body: Buffer) -> Reply:
+        try:
+            reply = await connection.exchange(head, body)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.reusable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return reply
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time. `answering`: some of the present response has come."""
+
+    def __init__(self) -> None:
+        self.answering = False
+        self.reusable = True
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._chunks: list[bytes] = []
+        self._reply: asyncio.Future[Reply] | None = None
+
+    @property
+    def open(self) -> bool:
+        return not self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    async def exchange(self, head: bytes, body: Buffer) -> Reply:
+        self.answering = False
+        self._chunks.clear()
+        self._reply = asyncio.get_running_loop().create_future()
+        self._transport.writelines((head, body))
+        return await self._reply
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"{transport!r} is no stream")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.answering = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as err:
+            self._fail(ConnectionError(f"the answer is not HTTP ({err})"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(ConnectionResetError(f"closed before the answer was whole{f' ({exc})' if exc else ''}"))
+
+    def on_body(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        self.reusable = self._parser.should_keep_alive()
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(Reply(self._parser.get_status_code(), b"".join(self._chunks)))
+
+    def _fail(self, err: ConnectionError) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(err)
+        self._transport.abort()

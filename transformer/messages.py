@@ -1,0 +1,30 @@
+"""A V2 inference as REST and gRPC both mean it: what is asked and what is answered, without a wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformer.tensors import InputTensor, OutputTensor
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """`version` and `id` are "" and `outputs` is () where the client left them to us."""
+
+    model: str
+    version: str = ""
+    id: str = ""
+    inputs: tuple[InputTensor, ...] = ()
+    outputs: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferAnswer:
+    """The outputs in the order in which they were asked for."""
+
+    model: str
+    version: str
+    id: str
+    parameters: Mapping[str, bool | float | str]
+    outputs: tuple[OutputTensor, ...]

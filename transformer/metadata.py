@@ -1,0 +1,46 @@
+"""What the server and the model say of themselves, as REST answers it; gRPC takes the same fields."""
+
+from importlib.metadata import version
+from typing import Any
+
+from handlers.spec import Spec
+from transformer.images import INPUTS
+from transformer.outputs import OUTPUTS
+
+# Names as Triton's protocol extensions have them; of the repository we answer the index alone.
+EXTENSIONS = ("binary_tensor_data", "parameters", "model_repository(index)")
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+
+
+def server_metadata() -> dict[str, Any]:
+    """Name, version and protocol extensions of the server."""
+    return {"name": "visor", "version": version("visor"), "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(spec: Spec) -> dict[str, Any]:
+    """Name, versions, platform, inputs and outputs of the model; -1 is any side."""
+    return {
+        "name": spec.name,
+        "versions": [spec.version],
+        "platform": f"visor_{spec.backend}",
+        "inputs": [{"name": x.name, "datatype": x.datatype, "shape": list(x.shape)} for x in INPUTS.values()],
+        "outputs": [
+            {"name": name, "datatype": output.datatype, "shape": [-1, *output.sides(spec)]} for name, output in OUTPUTS.items()
+        ],
+    }
+
+
+def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
+    """What the protocol's metadata has no field for; REST adds it as `parameters`."""
+    return {
+        "archive_digest": archive_digest,
+        "labels": list(spec.labels),
+        "positive": list(spec.decision.positive),
+        "threshold": spec.decision.threshold,
+    }
+
+
+def repository_index(spec: Spec, ready: bool) -> list[dict[str, str]]:
+    """The one model and its state."""
+    state, reason = (READY, "") if ready else (UNAVAILABLE, "no worker is ready")
+    return [{"name": spec.name, "version": spec.version, "state": state, "reason": reason}]

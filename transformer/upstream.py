@@ -1,0 +1,116 @@
+"""TorchServe as the edge sees it: one image a call to `/predictions/NAME`, and the management API for readiness."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import orjson
+
+from handlers.errors import VisorError
+from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, UpstreamTimeout, item_error, show
+from transformer.images import Picture
+from transformer.loopback import Connections, Reply
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 2.0
+# What TorchServe's status means when it is not the handler's: 404 not registered, 507 worker died,
+# 503 no worker or a full queue (ServiceUnavailableException) or an exception in the handler (InternalServerException).
+NOT_READY = {404: "it is not loaded yet", 507: "its worker died and is started again"}
+
+
+class TorchServe:
+    """Kept-alive connections to a TorchServe on loopback.
+
+    At most `concurrency` calls are under way, further ones wait their turn. `timeout_s`: of one call with its waiting.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        management_url: str,
+        *,
+        concurrency: int = 64,
+        timeout_s: float = 60.0,
+        ready_cache_s: float = 1.0,
+    ) -> None:
+        self._inference = Connections(url, concurrency)
+        self._management = Connections(management_url, 1)
+        self._name = name
+        self._timeout_s = timeout_s
+        self._ready_cache_s = ready_cache_s
+        self._ready = False
+        self._ready_until = 0.0
+        self._asking = asyncio.Lock()
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self._inference.close()
+        self._management.close()
+
+    async def predict(self, picture: Picture, *, explain: bool, threshold: float | None) -> Any:
+        """The handler's JSON for one image.
+
+        Raises the handler's own error for this image; ModelNotReady, UpstreamTimeout or UpstreamFailed for all the rest.
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        if picture.size is not None:
+            headers["x-visor-shape"] = f"{picture.size[0]},{picture.size[1]}"
+        if explain:
+            headers["x-visor-explain"] = "true"
+        if threshold is not None:
+            headers["x-visor-threshold"] = repr(threshold)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
+        except TimeoutError as err:
+            raise UpstreamTimeout(f"no answer from TorchServe within {self._timeout_s} s; send fewer images at once") from err
+        except OSError as err:
+            raise self._not_ready(f"the connection to TorchServe failed ({err})") from err
+        answer = _parse(reply.body)
+        if reply.status == 200 and answer is not None:
+            return answer
+        raise self._error(reply, answer)
+
+    async def ready(self) -> bool:
+        """True while TorchServe has a READY worker for the model; asked at most once in `ready_cache_s`."""
+        async with self._asking:
+            if time.monotonic() >= self._ready_until:
+                self._ready = await self._has_worker()
+                self._ready_until = time.monotonic() + self._ready_cache_s
+        return self._ready
+
+    async def _has_worker(self) -> bool:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                reply = await self._management.request("GET", f"/models/{self._name}")
+            return any(worker["status"] == "READY" for version in _parse(reply.body) for worker in version["workers"])
+        except OSError as err:  # a timeout is one too
+            logger.debug("TorchServe's management API does not answer: %s", err)
+            return False
+        except (KeyError, TypeError):
+            return False  # {"code": 404, ...}: not registered
+
+    def _error(self, reply: Reply, answer: Any) -> VisorError:
+        match answer:
+            case {"error": {"code": str(code), "message": str(message)}} if 400 <= reply.status < 500:
+                return item_error(code, message)
+            case {"type": "ServiceUnavailableException"}:
+                return self._not_ready("it has no free worker")
+        if reply.status in NOT_READY:
+            return self._not_ready(NOT_READY[reply.status])
+        return UpstreamFailed(f"TorchServe answered {reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
+
+    def _not_ready(self, why: str) -> ModelNotReady:
+        self._ready_until = 0.0
+        return ModelNotReady(f"model {self._name} cannot take a request now, {why}; try again in a few seconds")
+
+
+def _parse(body: bytes) -> Any:
+    """JSON, or None for what is not."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

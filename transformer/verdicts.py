@@ -1,0 +1,71 @@
+"""The handler's answer to one image, as the edge reads it off the wire that `handlers.entry` describes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from handlers.errors import VisorError
+from handlers.spec import Spec
+from transformer.errors import UpstreamFailed, show
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One image's answer. `probabilities`: (K,) float32; `heatmap`: (h, w) float32, zeros unless asked for.
+
+    `seconds`: what each of the handler's stages took.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Float32
+    decision: str
+    heatmap: Float32
+    heatmap_label: str
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def parse(cls, answer: Any, spec: Spec) -> Self:
+        """Read the handler's JSON. Raises UpstreamFailed where it is not what the handler promises for this spec."""
+        try:
+            heatmap = answer["heatmap"]
+            verdict = cls(
+                label=_text(answer["label"]),
+                confidence=float(answer["confidence"]),
+                probabilities=np.array(answer["probabilities"], dtype=np.float32),
+                decision=_text(answer["decision"]),
+                heatmap=_no_heatmap(spec) if heatmap is None else np.array(heatmap, dtype=np.float32),
+                heatmap_label=_text(answer["heatmap_label"] or ""),
+                seconds={stage: float(seconds) for stage, seconds in answer["seconds"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise UpstreamFailed(f"the handler's answer cannot be read ({type(err).__name__}: {err}): {show(answer)}") from err
+        if verdict.probabilities.shape != (len(spec.labels),) or verdict.heatmap.shape != spec.feature_map[1:]:
+            raise UpstreamFailed(
+                f"the handler answered probabilities of {verdict.probabilities.shape} and a heat map of {verdict.heatmap.shape}, "
+                f"not ({len(spec.labels)},) and {spec.feature_map[1:]}; TorchServe serves another archive than this edge"
+            )
+        return verdict
+
+    @classmethod
+    def blank(cls, spec: Spec) -> Self:
+        """What stands in the row of an image that has an error."""
+        return cls("", 0.0, np.zeros(len(spec.labels), np.float32), "", _no_heatmap(spec), "", {})
+
+
+Result = Verdict | VisorError
+
+
+def _no_heatmap(spec: Spec) -> Float32:
+    return np.zeros(spec.feature_map[1:], np.float32)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no string")
+    return value
