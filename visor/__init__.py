@@ -1,0 +1,1 @@
+"""The command `visor`: one module a command, thin over the packages."""

@@ -1,0 +1,328 @@
+"""`visor`: parses the command line and hands over to one job; prints results, and errors as `visor: CODE: sentence`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+from handlers.errors import VisorError
+from training.settings import home as default_home
+
+STORE = Path("model-store")
+KEYS = Path("keys")
+FAILED, INTERRUPTED = 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 with a sentence on the errors that visor raises, 2 on a mistyped command."""
+    args = parse_args(argv)
+    # One line an event, progress and results apart: results alone go to standard output.
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of itself, `serve` says better
+    try:
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except VisorError as err:
+        print(f"visor: {err}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). Python would complain once more when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        print("visor: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; `run` of the result is the function to call with it."""
+    parser = argparse.ArgumentParser(prog="visor", description=__doc__.split(":")[0] if __doc__ else None)
+    parser.description = "From a folder of labelled images to a calibrated, explained and signed classifier."
+    parser.add_argument("--version", action="version", version=f"visor {version('visor')}")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_data, _add_train, _add_evaluate, _add_keys, _add_archive, _add_inspect, _add_register):
+        add(commands)
+    for add in (_add_serve, _add_predict, _add_demo):
+        add(commands)
+    return parser.parse_args(argv)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_data(commands: Commands) -> None:
+    data = commands.add_parser("data", help="make, list and verify data sets")
+    verbs = data.add_subparsers(required=True, metavar="VERB")
+
+    make = verbs.add_parser("make", help="write a built-in data set to disk and print its folder")
+    make.add_argument("config", type=Path, help="a training config, such as training/configs/roofs.yaml")
+    _add_set(make)
+    _add_home(make)
+    make.set_defaults(run=_data_make)
+
+    manifest = verbs.add_parser("manifest", help="list every image with its digest, label and split")
+    manifest.add_argument("config", type=Path)
+    manifest.add_argument("--out", type=Path, default=Path("manifest.json"))
+    _add_set(manifest)
+    _add_home(manifest)
+    manifest.set_defaults(run=_data_manifest)
+
+    verify = verbs.add_parser("verify", help="name every file that changed, is missing or was added since the manifest")
+    verify.add_argument("folder", type=Path)
+    verify.add_argument("--manifest", type=Path, default=Path("manifest.json"))
+    verify.set_defaults(run=_data_verify)
+
+
+def _data_make(args: argparse.Namespace) -> int:
+    from training import config
+    from training.data import sources
+
+    print(sources.prepare(config.load(args.config, args.set).data, args.home))
+    return 0
+
+
+def _data_manifest(args: argparse.Namespace) -> int:
+    from training import config
+    from training.data import manifest, sources
+
+    settings = config.load(args.config, args.set)
+    listed = manifest.build(sources.prepare(settings.data, args.home), settings.data)
+    listed.write(args.out)
+    for split in manifest.SPLITS:
+        print(f"{split:12} {len(listed.of(split)):6} images")
+    print(f"labels       {', '.join(listed.labels)}\ndigest       {listed.digest}\nmanifest     {args.out}")
+    return 0
+
+
+def _data_verify(args: argparse.Namespace) -> int:
+    from training.data import manifest
+
+    listed = manifest.Manifest.read(args.manifest)
+    manifest.verify(args.folder, listed)
+    print(f"{args.folder}: all {len(listed.samples)} images are as in {args.manifest} (digest {listed.digest})")
+    return 0
+
+
+def _add_train(commands: Commands) -> None:
+    train = commands.add_parser("train", help="fit, calibrate, evaluate and track; resumes where it was interrupted")
+    train.add_argument("config", type=Path, help="such as training/configs/roofs.yaml")
+    train.add_argument("--out", type=Path, help="the run's folder (default: HOME/NAME)")
+    train.add_argument("--fresh", action="store_true", help="start over, even where a checkpoint could be resumed")
+    _add_set(train)
+    _add_home(train)
+    train.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from training import config
+    from training.jobs.train import train
+
+    settings = config.load(args.config, args.set)
+    print(train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh))
+    return 0
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="calibrate, choose the threshold and measure a fitted run again")
+    evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from training import runs
+    from training.data.manifest import Manifest
+    from training.jobs.evaluate import evaluate
+
+    root = runs.read_record(args.folder).dataset_root
+    evaluate(args.folder, runs.read_config(args.folder), root, Manifest.read(args.folder / runs.MANIFEST))
+    print(args.folder / runs.REPORT)
+    return 0
+
+
+def _add_keys(commands: Commands) -> None:
+    keys = commands.add_parser("keys", help="make a key pair to sign archives with")
+    keys.add_argument("--out", type=Path, default=KEYS)
+    keys.set_defaults(run=_keys)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    from training.signing import make_keys
+
+    private, public = make_keys(args.out)
+    print(f"private  {private}  (keep it secret: whoever has it can sign as you)")
+    print(f"public   {public}  (goes wherever archives are served)")
+    return 0
+
+
+def _add_archive(commands: Commands) -> None:
+    archive = commands.add_parser("archive", help="pack and sign a finished run as the next version in the model store")
+    archive.add_argument("folder", type=Path, metavar="RUN", help="the run's folder, such as runs/roofs")
+    archive.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key (default: %(default)s)")
+    _add_store(archive)
+    archive.set_defaults(run=_archive)
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from training.jobs.archive import archive
+
+    print(archive(args.folder, args.store, args.key))
+    return 0
+
+
+def _add_inspect(commands: Commands) -> None:
+    inspect = commands.add_parser("inspect", help="print an archive's spec and lineage, and whether its signature holds")
+    inspect.add_argument("archive", metavar="NAME|FILE")
+    _add_public_key(inspect)
+    _add_store(inspect)
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(run=_inspect)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from training import store
+    from visor.inspect import show
+
+    return show(store.find(args.store, args.archive), args.public_key, as_json=args.json)
+
+
+def _add_register(commands: Commands) -> None:
+    register = commands.add_parser("register", help="record an archive in MLflow's registry and move an alias to it")
+    register.add_argument("archive", metavar="NAME|FILE")
+    register.add_argument("--alias", default="champion")
+    _add_store(register)
+    _add_home(register)
+    register.set_defaults(run=_register)
+
+
+def _register(args: argparse.Namespace) -> int:
+    from training import archive, store
+    from training.jobs.register import register
+
+    contents = archive.read(store.find(args.store, args.archive))
+    print(register(contents, args.alias, args.home))
+    return 0
+
+
+def _add_serve(commands: Commands) -> None:
+    serve = commands.add_parser("serve", help="serve an archive over V2 REST and gRPC, on this machine")
+    serve.add_argument("archive", metavar="NAME|FILE", help="a name in the model store, NAME/VERSION or a .mar file")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=8080, help="REST; 0 takes free ports, for gRPC too, and prints them")
+    serve.add_argument("--grpc-port", type=_port, help="gRPC (default: 8081, or a free one with --port 0)")
+    serve.add_argument("--workers", type=_positive, help="worker processes (default: one per CPU of the limit)")
+    _add_public_key(serve)
+    _add_store(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from training import store
+    from visor.serve import ServeOptions, serve
+
+    options = ServeOptions(
+        host=args.host,
+        port=args.port,
+        grpc_port=grpc_port(args),
+        public_key=args.public_key,
+        workers=args.workers,
+    )
+    serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))
+    return 0
+
+
+def grpc_port(args: argparse.Namespace) -> int:
+    """The gRPC port: as given, else 8081, or a free one where REST takes a free one."""
+    return (8081 if args.port else 0) if args.grpc_port is None else int(args.grpc_port)
+
+
+def _add_predict(commands: Commands) -> None:
+    predict = commands.add_parser("predict", help="ask a server, or an archive offline, about images")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument("--url", default="http://127.0.0.1:8080", help="http://, https:// or grpc:// (default: %(default)s)")
+    predict.add_argument("--model", help="the model's name, where the server has several")
+    predict.add_argument("--archive", metavar="NAME|FILE", help="answer offline from an archive instead of a server")
+    predict.add_argument("--explain", type=Path, metavar="DIR", help="write each image with its heat map into DIR")
+    predict.add_argument("--threshold", type=float, help="decide by this threshold instead of the archive's")
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    _add_public_key(predict)
+    _add_store(predict)
+    predict.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from training import store
+    from visor import client
+
+    request = client.Request(threshold=args.threshold, overlays=args.explain)
+    if args.archive:
+        predictions = client.ask_archive(store.find(args.store, args.archive), args.public_key, args.images, request)
+    else:
+        predictions = client.ask_server(args.url, args.model, args.images, request)
+    failed = 0
+    for one in predictions:
+        failed += bool(one.error)
+        if args.json:
+            print(one.to_json(), flush=True)
+        elif one.error:
+            print(f"{one.image}  {one.error}", flush=True)
+        else:
+            drawn = f"  {one.overlay}" if one.overlay else ""
+            print(f"{one.image}  {one.label}  {one.confidence:.3f}  {one.decision}{drawn}", flush=True)
+    return FAILED if failed else 0
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser("demo", help="the whole way on this machine: data, training, archive, serving, answers")
+    demo.add_argument("--data", default="roofs", help="roofs, digits or a folder of labelled images (default: %(default)s)")
+    demo.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key; made when missing")
+    _add_set(demo)
+    _add_public_key(demo)
+    _add_store(demo)
+    _add_home(demo)
+    demo.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from visor.demo import Places, demo
+
+    demo(args.data, Places(args.home, args.store, args.key, args.public_key), args.set)
+    return 0
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value; repeatable")
+
+
+def _add_home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", type=Path, default=default_home(), help="where runs are kept (default: %(default)s)")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, default=STORE, help="the model store (default: %(default)s)")
+
+
+def _add_public_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--public-key", type=Path, default=KEYS / "visor.pub", help="who must have signed (default: %(default)s)")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""`visor demo`: the main job on real parts, each step one `visor` command with its own log."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from training import config
+from training.data.manifest import Manifest
+from visor.errors import DemoError
+
+CONFIGS = Path(config.__file__).parent / "configs"
+BUILT_IN = ("roofs", "digits")
+IMAGES_PER_LABEL = 4
+MAX_IMAGES = 16
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the demo keeps what it makes."""
+
+    home: Path
+    store: Path
+    private_key: Path
+    public_key: Path
+
+
+@dataclass
+class Journal:
+    """What ran, how long it took and what it printed; `logs` holds one file a step."""
+
+    logs: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, step: str, *arguments: str) -> str:
+        """Run one visor command, its output shown and kept, and return the last line. Raises DemoError with the log."""
+        with self.measure(step) as log:
+            print(f"\n── {step}: visor {' '.join(arguments)}", flush=True)
+            process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            lines = []
+            with process, log.open("w") as file:
+                for line in process.stdout or ():
+                    print(f"   {line}", end="", flush=True)
+                    file.write(line)
+                    lines.append(line.rstrip())
+            if process.returncode:
+                raise DemoError(f"step {step!r} ended with {process.returncode}; its log is {log}:\n" + "\n".join(lines[-20:]))
+        return lines[-1] if lines else ""
+
+    @contextmanager
+    def measure(self, step: str) -> Iterator[Path]:
+        """Time a step; yields its log's path."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        yield self.logs / f"{step}.log"
+        self.seconds[step] = time.perf_counter() - start
+
+
+def command(*arguments: str) -> list[str]:
+    """A visor command line for this same Python."""
+    return [sys.executable, "-m", "visor.cli", *arguments]
+
+
+def demo(data: str, places: Places, overrides: Sequence[str]) -> None:
+    """Data → training → archive → registry → serving → answers over REST and gRPC. Raises DemoError at the first failure."""
+    path, overrides = _choose(data, overrides)
+    settings = config.load(path, overrides)
+    run = places.home / settings.name
+    journal = Journal(run / "logs")
+    sets = [part for override in overrides for part in ("--set", override)]
+    home = ["--home", str(places.home)]
+    store = ["--store", str(places.store)]
+
+    journal.run("data", "data", "make", str(path), *sets, *home)
+    journal.run("train", "train", str(path), *sets, *home)
+    if not places.private_key.exists():
+        journal.run("keys", "keys", "--out", str(places.private_key.parent))
+    archive = journal.run("archive", "archive", str(run), "--key", str(places.private_key), *store)
+    journal.run("register", "register", archive, *store, *home)
+    with _serving(journal, archive, places) as urls:
+        images = _pick(run)
+        answers = {protocol: _ask(journal, protocol, url, images, run) for protocol, url in urls.items()}
+    _compare(answers)
+    _summarise(journal, run, archive, images, answers["rest"], places)
+
+
+def _choose(data: str, overrides: Sequence[str]) -> tuple[Path, list[str]]:
+    if data in BUILT_IN:
+        return CONFIGS / f"{data}.yaml", list(overrides)
+    folder = Path(data).resolve()
+    if not folder.is_dir():
+        raise DemoError(f"DATA={data} is neither {' nor '.join(BUILT_IN)} nor a folder of labelled images (FOLDER/LABEL/*.jpg)")
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:53] or "images"
+    return CONFIGS / "imagefolder.yaml", [f"data.path={folder}", f"name={name}", *overrides]
+
+
+@contextmanager
+def _serving(journal: Journal, archive: str, places: Places) -> Iterator[dict[str, str]]:
+    """A `visor serve` on free ports for as long as the block lasts; yields its URLs by protocol."""
+    arguments = ["serve", archive, "--port", "0", "--public-key", str(places.public_key)]
+    with journal.measure("serve") as log:
+        print(f"\n── serve: visor {' '.join(arguments)}", flush=True)
+        with log.open("w") as file:
+            server = subprocess.Popen(command(*arguments), stdout=file, stderr=subprocess.STDOUT)
+        try:
+            urls = _wait_ready(server, log)
+        except BaseException:
+            server.kill()
+            server.wait()
+            raise
+    print("   " + log.read_text().strip().replace("\n", "\n   "), flush=True)
+    try:
+        yield urls
+    finally:
+        with journal.measure("stop"):
+            server.send_signal(signal.SIGTERM)
+            code: int | None
+            try:
+                code = server.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+                code = None
+        if code != 0 and sys.exc_info()[0] is None:
+            raise DemoError(f"step 'stop': the server ended with {code} instead of 0; its log is {log}")
+
+
+def _wait_ready(server: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        text = log.read_text()
+        rest, grpc = re.search(r"REST +(http://[^/\s]+)", text), re.search(r"gRPC +(\S+)", text)
+        if rest and grpc:
+            return {"rest": rest[1], "grpc": f"grpc://{grpc[1]}"}
+        if server.poll() is not None:
+            raise DemoError(f"step 'serve' ended with {server.returncode}; its log is {log}:\n{text[-4000:]}")
+        time.sleep(0.1)
+    raise DemoError(f"step 'serve' was not ready within {READY_TIMEOUT_S:.0f} s; its log is {log}:\n{log.read_text()[-4000:]}")
+
+
+def _pick(run: Path) -> dict[Path, str]:
+    """A few test images of every label, as path → true label."""
+    root = Path(json.loads((run / "run.json").read_text())["dataset_root"])
+    manifest = Manifest.read(run / "manifest.json")
+    chosen: dict[Path, str] = {}
+    for label in manifest.labels:
+        of_label = [sample for sample in manifest.of("test") if sample.label == label]
+        chosen |= {root / sample.path: sample.label for sample in of_label[:IMAGES_PER_LABEL]}
+    return dict(list(chosen.items())[:MAX_IMAGES])
+
+
+def _ask(journal: Journal, protocol: str, url: str, images: dict[Path, str], run: Path) -> list[dict[str, object]]:
+    out = run / "overlays"
+    arguments = ["predict", *map(str, images), "--url", url, "--explain", str(out), "--json"]
+    step = f"predict-{protocol}"
+    with journal.measure(step) as log:
+        print(f"\n── {step}: visor predict {len(images)} images --url {url} --explain {out}", flush=True)
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+        log.write_text(done.stdout + done.stderr)
+        if done.returncode:
+            raise DemoError(f"step {step!r} ended with {done.returncode}; its log is {log}:\n{done.stderr[-4000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _compare(answers: dict[str, list[dict[str, object]]]) -> None:
+    for rest, grpc in zip(answers["rest"], answers["grpc"], strict=True):
+        if differing := [key for key, value in rest.items() if grpc[key] != value]:
+            raise DemoError(f"REST and gRPC disagree on {rest['image']}: {', '.join(differing)}")
+
+
+def _summarise(
+    journal: Journal, run: Path, archive: str, images: dict[Path, str], answers: list[dict[str, object]], places: Places
+) -> None:
+    console = Console(width=110)
+    table = Table("image", "truth", "label", "confidence", "decision", title="Answers (the same over REST and gRPC)")
+    for (path, truth), answer in zip(images.items(), answers, strict=True):
+        row = (
+            f"{path.parent.name}/{path.name}",
+            truth,
+            str(answer["label"]),
+            f"{answer['confidence']:.3f}",
+            str(answer["decision"]),
+        )
+        table.add_row(*row)
+    console.print(table)
+    times = Table("step", "seconds", title="Timings")
+    for step, seconds in journal.seconds.items():
+        times.add_row(step, f"{seconds:.1f}")
+    times.add_row("total", f"{sum(journal.seconds.values()):.1f}")
+    console.print(times)
+    where = {
+        "report": run / "report.html",
+        "metrics": run / "metrics.json",
+        "heat maps": run / "overlays",
+        "archive": archive,
+        "MLflow": f"mlflow ui --backend-store-uri sqlite:///{places.home}/mlflow.db",
+        "next": f"visor inspect {archive}; visor serve {archive}",
+    }
+    for what, place in where.items():
+        console.print(f"[bold]{what:10}[/bold] {place}", soft_wrap=True, highlight=False)

@@ -1,0 +1,32 @@
+"""`visor inspect`: what an archive is, where it came from and whether its signature holds."""
+
+import json
+from pathlib import Path
+
+from training import archive as archives
+from training import signing
+from training.errors import ArchiveRefused, KeyFileError
+
+
+def show(archive: Path, public_key: Path, as_json: bool) -> int:
+    """Print spec, lineage and the signature's state; 0 when it holds, else 1. Raises ArchiveBroken when unreadable."""
+    try:
+        signing.verify(archive, public_key)
+        refusal = None
+    except (ArchiveRefused, KeyFileError) as err:
+        # An archive that is refused is still shown where it can be read: what it claims to be helps to find the cause.
+        refusal = str(err)
+    contents = archives.read(archive)
+    spec, lineage = contents.spec.model_dump(mode="json"), contents.lineage.model_dump(mode="json")
+    if as_json:
+        facts = {"path": str(archive), "archive_digest": contents.digest, "bytes": contents.size}
+        signature = {"holds": refusal is None, "public_key": str(public_key), "reason": refusal}
+        print(json.dumps({**facts, "signature": signature, "spec": spec, "lineage": lineage}, indent=2))
+    else:
+        print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
+        print(f"signature  {'holds for ' + str(public_key) if refusal is None else 'DOES NOT HOLD: ' + refusal}")
+        for title, table in (("spec", spec), ("lineage", lineage)):
+            print(f"\n{title}")
+            for key, value in table.items():
+                print(f"  {key:20} {value if isinstance(value, str) else json.dumps(value)}")
+    return 0 if refusal is None else 1
