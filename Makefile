@@ -7,7 +7,7 @@ VENV ?= .venv
 PYTHON ?= python3.11
 DATA ?= roofs
 # Where torch and torchvision come from when not from PyPI: its Linux wheels bring several GB of CUDA libraries that
-# nothing here needs. The index of CPU wheels is named in docs/install.md.
+# nothing here needs; docs/install.md says how to get the CPU wheels.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 

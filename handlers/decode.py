@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
@@ -23,6 +23,17 @@ FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"II
 FOREIGN_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ORIENTATION = 0x0112  # the EXIF tag
+TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+TURNED = (5, 6, 7, 8)
+"""Orientations whose stored width is the height to be seen."""
 # Keep twice the wanted size after DCT scaling, so that the final resize still averages (Pillow's own reducing_gap advice).
 DCT_GAP = 2.0
 
@@ -75,16 +86,24 @@ def _read(image: Image.Image, preprocessing: Preprocessing, limits: Limits) -> U
     # A phone's MPO is a JPEG with previews behind the photo: its first frame is the photo. Elsewhere frames are pages or time.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageUnsupported(f"{image.format} with {getattr(image, 'n_frames', 0)} frames; send the one that is meant")
-    orientation = image.getexif().get(ORIENTATION, 1)
-    turned = orientation in (5, 6, 7, 8)
     if image.format in ("JPEG", "MPO"):
-        image.draft(None, _draft_size(image.size, preprocessing, turned))
+        image.draft(None, _draft_size(image.size, preprocessing, _orientation(image) in TURNED))
     image.load()
     rgb = _rgb(image)
-    if orientation != 1:
-        rgb.getexif()[ORIENTATION] = orientation
-        rgb = ImageOps.exif_transpose(rgb)
+    # Asked after loading: Pillow turns a TIFF itself and then takes its tag away.
+    turn = TURNS.get(_orientation(image))
+    if turn is not None:
+        rgb = rgb.transpose(turn)
     return _fit(rgb, preprocessing)
+
+
+def _orientation(image: Image.Image) -> object:
+    """The EXIF orientation, 1 to 8 as the standard has it, whatever the tag holds."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        # The parser raises almost anything on damaged metadata; the picture beside it is whole all the same.
+        return 1
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:

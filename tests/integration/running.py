@@ -1,0 +1,103 @@
+"""visor's commands as processes: a workspace to run them in, and a server with what it started."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+READY_TIMEOUT_S = 90.0
+# Enough training for answers that differ from image to image; how good they get is not what these tests are about.
+QUICK = ["--set", "fit.phases=[{epochs: 2, learning_rate: 0.003, unfreeze: all}]"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with a home, a model store and keys, and the command line that works in it."""
+
+    path: Path
+
+    @property
+    def home(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "model-store"
+
+    @property
+    def public_key(self) -> Path:
+        return self.path / "keys" / "visor.pub"
+
+    def visor(
+        self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 240
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a visor command in this workspace's folder, whatever its outcome."""
+        return subprocess.run(
+            [sys.executable, "-m", "visor.cli", *arguments],
+            cwd=self.path,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *arguments: str) -> str:
+        """Run a visor command that must succeed; its standard output."""
+        done = self.visor(*arguments)
+        assert done.returncode == 0, f"visor {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@dataclass
+class Server:
+    """A running `visor serve`."""
+
+    process: "subprocess.Popen[str]"
+    rest: str
+    grpc: str
+    log: Path
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that it started: Java and the workers."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> set[int]:
+        """The process ids of TorchServe's workers."""
+        return {child.pid for child in self.family() if any("model_service_worker" in part for part in child.cmdline())}
+
+
+def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:
+    """Start `visor serve` on free ports and return once it says that it is ready."""
+    command = [sys.executable, "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=workspace.path, stdout=file, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        text = log.read_text()
+        rest, grpc = re.search(r"REST +http://([^/\s]+)", text), re.search(r"gRPC +(\S+)", text)
+        if rest and grpc:
+            return Server(process, rest[1], grpc[1], log)
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    raise AssertionError(f"visor serve was not ready:\n{log.read_text()}")
+
+
+def stop_server(server: Server) -> None:
+    """End a server as a user would, and make sure of it."""
+    server.process.send_signal(signal.SIGTERM)
+    try:
+        server.process.wait(30)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        server.process.wait()

@@ -1,0 +1,40 @@
+"""The examples of the docs run as they stand, each in a process of its own, and say what `visor predict` says."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running import ROOT, Server, Workspace
+
+
+@pytest.mark.parametrize("name", ["triton_client", "kserve_client"])
+def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
+    name: str, workspace: Workspace, server: Server, images: dict[Path, str]
+) -> None:
+    image = str(next(iter(images)))
+    expected = json.loads(workspace.ok("predict", image, "--url", f"http://{server.rest}", "--json"))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/examples" / f"{name}.py"), server.rest, server.grpc, "digits", image],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    answer = f"{expected['label']} {expected['confidence']:.3f} {expected['decision']} heatmap (4, 4)"
+    assert len(lines) == 2
+    assert [line.split(": ", 1)[1] for line in lines] == [answer, answer]
+
+
+def test_the_guide_shows_no_command_that_does_not_exist() -> None:
+    shown = set()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        shown |= set(re.findall(r"^visor ([a-z]+)", page.read_text(), re.MULTILINE))
+    helped = subprocess.run([sys.executable, "-m", "visor.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    assert shown
+    assert {command for command in shown if not re.search(rf"^    {command} ", helped, re.MULTILINE)} == set()

@@ -1,0 +1,133 @@
+"""`visor serve` as a process: it comes up, says why it does not, and leaves nothing behind however it ends."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration.running import Server, Workspace, start_server
+
+
+def wait_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=timeout_s)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_behind(workspace: Workspace, archive: Path, tmp_path: Path, number: int) -> None:
+    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1")
+    family = running.family()
+    assert len(running.workers()) == 1
+    running.process.send_signal(number)
+    code = running.process.wait(30)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    assert wait_gone(family) == []
+
+
+def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Workspace, archive: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visor.cli", "serve", str(archive), "--port", "0"],
+        cwd=workspace.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any("model_service_worker" in part for child in family for part in child.cmdline()):
+        time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.kill()
+    process.wait()
+    assert wait_gone(family) == []
+
+
+def test_torchserve_listens_on_loopback_only(server: Server) -> None:
+    listening = {c.laddr.ip for p in server.family() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_one_worker_for_each_cpu_of_the_limit_each_with_one_thread(server: Server) -> None:
+    assert len(server.workers()) == len(os.sched_getaffinity(0))
+    for pid in server.workers():
+        assert psutil.Process(pid).environ()["OMP_NUM_THREADS"] == "1"
+
+
+def test_is_ready_once_it_says_so(server: Server) -> None:
+    assert httpx.get(f"http://{server.rest}/v2/health/ready").status_code == 200
+    assert httpx.get(f"http://{server.rest}/v2/models/digits/ready").status_code == 200
+
+
+def test_is_not_ready_when_its_workers_are_gone_and_recovers(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1")
+    try:
+        os.kill(running.workers().pop(), signal.SIGKILL)
+        statuses: list[int] = []
+        deadline = time.monotonic() + 60
+        while 503 not in statuses or statuses[-1] != 200:
+            statuses.append(httpx.get(f"http://{running.rest}/v2/health/ready").status_code)
+            assert httpx.get(f"http://{running.rest}/v2/health/live").status_code == 200
+            time.sleep(0.05)
+            assert time.monotonic() < deadline
+        assert set(statuses) == {200, 503}
+    finally:
+        running.process.terminate()
+        running.process.wait(30)
+
+
+def test_a_taken_port_is_named(workspace: Workspace, archive: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = workspace.visor("serve", str(archive), "--port", str(port), "--grpc-port", "0")
+    assert done.returncode == 1
+    assert "serve.port" in done.stderr
+    assert str(port) in done.stderr
+
+
+def test_missing_java_is_named(workspace: Workspace, archive: Path) -> None:
+    done = workspace.visor("serve", str(archive), "--port", "0", env={"PATH": str(workspace.path), "JAVA_HOME": ""})
+    assert done.returncode == 1
+    assert "serve.java" in done.stderr
+    assert "openjdk-17" in done.stderr
+
+
+def test_a_changed_byte_is_refused_before_anything_starts(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(archive, tmp_path))
+    shutil.copy(f"{archive}.sig", f"{copy}.sig")
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    done = workspace.visor("serve", str(copy), "--port", "0")
+    assert done.returncode == 1
+    assert "archive.refused" in done.stderr
+    assert str(copy) in done.stderr
+
+
+def test_an_archive_that_no_worker_can_load_says_why(workspace: Workspace, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(workspace.home / "digits", tmp_path / "run"))
+    # A run whose record agrees with weights that nothing can load: as if the network's code had changed since.
+    (run / "model.safetensors").write_bytes(b"not weights")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}))
+    broken = workspace.ok("archive", str(run), "--store", str(tmp_path / "store")).strip().splitlines()[-1]
+    done = workspace.visor("serve", broken, "--port", "0")
+    assert done.returncode == 1
+    assert "serve.failed" in done.stderr
+    assert "model.safetensors does not fit" in done.stderr
+
+
+@pytest.mark.usefixtures("archive")
+def test_an_unknown_name_lists_the_known_ones(workspace: Workspace) -> None:
+    done = workspace.visor("serve", "rofs")
+    assert done.returncode == 1
+    assert "store.missing" in done.stderr
+    assert "digits" in done.stderr

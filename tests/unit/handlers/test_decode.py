@@ -1,0 +1,267 @@
+"""Images of every kind are read right, against pixel values from arithmetic, or refused with their code."""
+
+import contextlib
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from handlers.decode import decode, from_pixels, to_batch
+from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
+from handlers.spec import Limits, Preprocessing
+
+LIMITS = Limits()
+COLOUR = (200, 60, 10)
+
+
+def preprocessing(height: int = 8, width: int = 8, **values: Any) -> Preprocessing:
+    return Preprocessing(height=height, width=width, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), **values)
+
+
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def plain(mode: str = "RGB", colour: Any = COLOUR, side: int = 8) -> Image.Image:
+    return Image.new(mode, (side, side), colour)
+
+
+def png(bits: int, colour_type: int, row: bytes, rows: int = 8) -> bytes:
+    """A PNG written by hand, for what Pillow does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, rows, bits, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress((b"\0" + row) * rows)) + chunk(b"IEND", b"")
+
+
+def palette() -> Image.Image:
+    image = plain("P", 1)
+    image.putpalette([0, 0, 0, *COLOUR])
+    return image
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF", "JPEG"])
+def test_reads_rgb(form: str) -> None:
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
+    result = decode(encode(plain(), form, **options), preprocessing(), LIMITS)
+    assert result.shape == (8, 8, 3)
+    assert result.dtype == np.uint8
+    assert np.abs(result.astype(int) - COLOUR).max() <= (2 if form == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (encode(plain("L", 77), "PNG"), (77, 77, 77)),
+        (encode(plain("1", 1), "PNG"), (255, 255, 255)),
+        (encode(palette(), "PNG"), COLOUR),
+        (encode(palette(), "BMP"), COLOUR),
+        # On white: 255 + (colour - 255) * alpha / 255.
+        (encode(palette(), "PNG", transparency=1), (255, 255, 255)),
+        (encode(plain("RGBA", (255, 0, 0, 51)), "PNG"), (255, 204, 204)),
+        (encode(plain("RGBA", (255, 0, 0, 51)), "WEBP", lossless=True), (255, 204, 204)),
+        (encode(plain("LA", (0, 102)), "PNG"), (153, 153, 153)),
+        (encode(plain("RGB", COLOUR), "PNG", transparency=COLOUR), (255, 255, 255)),
+        # 16 bits: the high byte.
+        (encode(Image.fromarray(np.full((8, 8), 0x1234, np.uint16)), "PNG"), (0x12, 0x12, 0x12)),
+        (encode(Image.fromarray(np.full((8, 8), 0x1234, np.uint16)), "TIFF"), (0x12, 0x12, 0x12)),
+        (encode(Image.fromarray(np.full((8, 8), 0x1234, ">u2")), "TIFF"), (0x12, 0x12, 0x12)),
+        (png(16, 2, struct.pack(">3H", 0x1234, 0x8000, 0xFF00) * 8), (0x12, 0x80, 0xFF)),
+        (png(16, 6, struct.pack(">4H", 0x1234, 0x8000, 0xFF00, 0xFFFF) * 8), (0x12, 0x80, 0xFF)),
+        (png(16, 4, struct.pack(">2H", 0x1234, 0xFFFF) * 8), (0x12, 0x12, 0x12)),
+        (png(2, 0, b"\xaa\xaa"), (170, 170, 170)),
+        # Naive CMYK: (255 - ink) * (255 - black) / 255.
+        (encode(plain("CMYK", (0, 255, 51, 0)), "TIFF"), (255, 0, 204)),
+        (encode(plain("CMYK", (0, 0, 0, 204)), "JPEG", quality=100), (51, 51, 51)),
+        (encode(plain("YCbCr", (100, 128, 128)), "TIFF"), (100, 100, 100)),
+    ],
+)
+def test_reads_every_kind_of_pixel(data: bytes, expected: tuple[int, int, int]) -> None:
+    result = decode(data, preprocessing(), LIMITS)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+STORED = {  # how a picture is stored for each EXIF orientation, from the standard's table of row 0 and column 0
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_honours_exif_orientation(form: str, orientation: int) -> None:
+    picture = np.zeros((8, 16, 3), np.uint8)
+    picture[:4, :8], picture[4:, :8], picture[:4, 8:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
+    data = encode(Image.fromarray(np.ascontiguousarray(STORED[orientation](picture))), form, exif=exif, **options)
+    result = decode(data, preprocessing(8, 16), LIMITS)
+    assert np.abs(result.astype(int) - picture).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"]
+)
+def test_damaged_metadata_does_not_damage_the_picture(form: str, exif: bytes) -> None:
+    result = decode(encode(plain("RGB", (100, 100, 100)), form, exif=b"Exif\0\0" + exif), preprocessing(), LIMITS)
+    assert np.abs(result.astype(int) - 100).max() <= 1
+
+
+def test_reads_the_photo_of_an_mpo() -> None:
+    data = encode(plain("RGB", (100, 100, 100)), "MPO", save_all=True, append_images=[plain("RGB", (0, 0, 0))])
+    assert np.abs(decode(data, preprocessing(), LIMITS).astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_refuses_frames(form: str) -> None:
+    data = encode(plain(), form, save_all=True, append_images=[plain("RGB", (1, 2, 3))])
+    with pytest.raises(ImageUnsupported, match="2 frames"):
+        decode(data, preprocessing(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (encode(plain(), "GIF"), "GIF"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"<?xml version='1.0'?><svg/>", "XML"),
+        (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC"),
+        (b"\0\0\0\x18ftypavif" + bytes(16), "AVIF"),
+    ],
+)
+def test_names_what_is_not_read(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageUnsupported, match=f"{kind} is not read"):
+        decode(data, preprocessing(), LIMITS)
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "LAB"])
+def test_refuses_pixels_without_an_agreed_meaning(mode: str) -> None:
+    colour = (10, 20, 30) if mode == "LAB" else 3
+    with pytest.raises(ImageUnsupported, match=mode):
+        decode(encode(plain(mode, colour), "TIFF"), preprocessing(), LIMITS)
+
+
+def test_refuses_nothing_at_all() -> None:
+    with pytest.raises(ImageEmpty, match="0 bytes"):
+        decode(b"", preprocessing(), LIMITS)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_refuses_a_truncated_image(form: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), form)
+    with pytest.raises(ImageUndecodable, match="not a whole image"):
+        decode(data[: len(data) // 2], preprocessing(), LIMITS)
+
+
+@pytest.mark.parametrize("data", [b"hello", bytes(100), b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"])
+def test_refuses_what_is_no_image(data: bytes) -> None:
+    with pytest.raises(ImageUndecodable):
+        decode(data, preprocessing(), LIMITS)
+
+
+def test_refuses_too_many_bytes() -> None:
+    data = encode(plain(), "PNG")
+    with pytest.raises(ImageTooLarge, match=f"{len(data)} bytes"):
+        decode(data, preprocessing(), Limits(max_bytes=len(data) - 1))
+
+
+def test_refuses_too_many_pixels_from_the_header() -> None:
+    head = png(8, 0, b"")[:33].replace(struct.pack(">II", 8, 8), struct.pack(">II", 20_000, 20_000))
+    bomb = head[:29] + struct.pack(">I", zlib.crc32(head[12:29])) + png(8, 0, b"")[33:]
+    with pytest.raises(ImageTooLarge, match="limit"):
+        decode(bomb, preprocessing(), LIMITS)
+    with pytest.raises(ImageTooLarge, match="8 x 8"):
+        decode(encode(plain(), "PNG"), preprocessing(), Limits(max_pixels=63))
+    assert decode(encode(plain(), "PNG"), preprocessing(), Limits(max_pixels=64)).shape == (8, 8, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"RIFF"]))
+def test_no_bytes_raise_anything_but_an_image_error(data: bytes, start: bytes) -> None:
+    with contextlib.suppress(ImageError):
+        assert decode(start + data, preprocessing(), LIMITS).shape == (8, 8, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "TIFF"]), st.data())
+def test_no_changed_byte_raises_anything_but_an_image_error(form: str, data: st.DataObject) -> None:
+    whole = bytearray(encode(plain(), form))
+    for position in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=4)):
+        whole[position] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ImageError):
+        assert decode(bytes(whole), preprocessing(), LIMITS).shape == (8, 8, 3)
+
+
+def test_stretch_shows_the_whole_picture() -> None:
+    picture = np.zeros((16, 64, 3), np.uint8)
+    picture[:, 32:] = 255
+    result = decode(encode(Image.fromarray(picture), "PNG"), preprocessing(8, 8), LIMITS)
+    assert result[:, :3].max() == 0
+    assert result[:, 5:].min() == 255
+
+
+def test_crop_cuts_the_middle() -> None:
+    # 16 x 32, short side to 8: 8 x 16, and the middle 8 columns are columns 8 to 24 of the picture.
+    columns = np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], 16, 0).repeat(3, 2)
+    result = decode(encode(Image.fromarray(columns), "PNG"), preprocessing(8, 8, fit="crop", resize=8), LIMITS)
+    pairs = columns[0, 8:24, 0].astype(float).reshape(8, 2).mean(1)
+    assert np.abs(result[0, 1:-1, 0] - pairs[1:-1]).max() <= 1
+
+
+@pytest.mark.parametrize("values", [{}, {"fit": "crop", "resize": 40}])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_scaled_like_a_small_one(values: dict[str, Any], orientation: int) -> None:
+    y, x = np.mgrid[0:480, 0:640]
+    smooth = np.stack([x * 255 / 639, y * 255 / 479, (x + y) * 255 / 1118], -1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    jpeg = encode(Image.fromarray(smooth), "JPEG", quality=97, exif=exif)
+    lossless = encode(Image.fromarray(smooth), "PNG", exif=exif)
+    fast, exact = (decode(data, preprocessing(32, 32, **values), LIMITS).astype(int) for data in (jpeg, lossless))
+    assert np.abs(fast - exact).max() <= 5
+
+
+def test_pixels_are_fitted_as_pictures_are() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    encoded = decode(encode(Image.fromarray(picture), "PNG"), preprocessing(), LIMITS)
+    assert np.array_equal(from_pixels(picture, preprocessing(), LIMITS), encoded)
+
+
+def test_pixels_have_limits() -> None:
+    with pytest.raises(ImageEmpty, match="0 x 4"):
+        from_pixels(np.zeros((0, 4, 3), np.uint8), preprocessing(), LIMITS)
+    with pytest.raises(ImageTooLarge, match="4 x 3"):
+        from_pixels(np.zeros((3, 4, 3), np.uint8), preprocessing(), Limits(max_pixels=11))
+
+
+def test_batch_is_normalised() -> None:
+    images: list[npt.NDArray[np.uint8]] = [np.full((2, 3, 3), value, np.uint8) for value in (0, 255)]
+    images[0][0, 1, 2] = 51
+    spec = Preprocessing(height=8, width=8, mean=(0.1, 0.2, 0.4), std=(0.5, 0.25, 0.2))
+    batch = to_batch(images, spec)
+    assert batch.shape == (2, 3, 2, 3)
+    assert batch.dtype == np.float32
+    assert batch.flags.c_contiguous
+    assert batch[0, :, 0, 0] == pytest.approx([-0.2, -0.8, -2.0], abs=1e-6)
+    assert batch[1, :, 0, 0] == pytest.approx([1.8, 3.2, 3.0], abs=1e-6)
+    assert batch[0, 2, 0, 1] == pytest.approx((0.2 - 0.4) / 0.2, abs=1e-6)

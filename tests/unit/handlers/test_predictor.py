@@ -1,0 +1,135 @@
+"""A batch through `predict` with a hand-set backend: what each item asks is what each item gets."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlers.errors import ImageEmpty, ImageTooLarge, ImageUndecodable, OptionError
+from handlers.predictor import Answer, Item, Stages, predict
+from handlers.spec import Decision, Limits, Preprocessing, Spec
+
+SPEC = Spec(
+    name="tiny",
+    version="1",
+    network="small_cnn",
+    labels=("dark", "light"),
+    preprocessing=Preprocessing(height=8, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    feature_map=(1, 2, 2),
+    temperature=2.0,
+    decision=Decision(positive=("light",), threshold=0.5, review_below=0.1, review_above=0.1, cost=((0, 1), (1, 0))),
+    limits=Limits(max_pixels=10_000),
+)
+
+
+class Brightness:
+    """A network of one feature, brightness in quarters of the picture; the logits are -4 and +4 times its mean."""
+
+    head = np.array([[-4.0], [4.0]], dtype=np.float32)
+
+    def __init__(self):
+        self.batches = []
+
+    def infer(self, batch):
+        self.batches.append(batch.shape)
+        maps = batch.mean(axis=1).reshape(len(batch), 1, 2, 4, 2, 4).mean(axis=(3, 5))
+        return maps.mean(axis=(2, 3)) @ self.head.T, maps
+
+
+def grey(level: int) -> np.ndarray:
+    return np.full((8, 8, 3), level, dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def answer_one(item: Item) -> Answer:
+    (answer,) = predict([item], SPEC, Brightness())
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_an_answer_by_hand():
+    # level 255 is brightness 1: logits -4 and 4, halved by the temperature: softmax([-2, 2]) = 1 / (1 + e^-4) for light
+    answer = answer_one(Item(png(grey(255))))
+    assert (answer.label, answer.decision, answer.threshold) == ("light", "flag", 0.5)
+    assert answer.confidence == pytest.approx(1 / (1 + np.exp(-4)), abs=1e-6)
+    assert answer.probabilities.sum() == pytest.approx(1.0)
+    assert answer.heatmap is None
+    assert answer.heatmap_label is None
+
+
+def test_a_bad_image_in_the_middle_answers_for_itself():
+    backend = Brightness()
+    items = [Item(png(grey(255))), Item(b"not an image"), Item(b""), Item(png(grey(0)))]
+    first, broken, empty, last = predict(items, SPEC, backend)
+    assert isinstance(broken, ImageUndecodable)
+    assert isinstance(empty, ImageEmpty)
+    assert first.label == "light"
+    assert last.label == "dark"
+    assert backend.batches == [(2, 3, 8, 8)]
+
+
+def test_all_bad_never_reaches_the_network():
+    backend = Brightness()
+    assert [type(r) for r in predict([Item(b""), Item(b"x")], SPEC, backend)] == [ImageEmpty, ImageUndecodable]
+    assert backend.batches == []
+
+
+def test_no_items_no_answers():
+    assert predict([], SPEC, Brightness()) == []
+
+
+def test_only_who_asks_gets_a_heat_map():
+    half = grey(0)
+    half[:4, :4] = 255
+    plain, explained, dark = predict([Item(half), Item(half, explain=True), Item(grey(0), explain=True)], SPEC, Brightness())
+    assert plain.heatmap is None
+    # mean brightness is -0.5: passed as dark, so the map is of the evidence for dark, which the bright quarter lacks
+    assert (explained.label, explained.heatmap_label) == ("dark", "dark")
+    np.testing.assert_array_equal(explained.heatmap, [[0, 1], [1, 1]])
+    np.testing.assert_array_equal(dark.heatmap, np.ones((2, 2)))
+
+
+def test_a_reviewed_image_shows_the_evidence_for_the_positive_label():
+    half = grey(125)  # a little under the middle
+    half[:4, :4] = 132
+    answer = answer_one(Item(half, explain=True))
+    assert answer.label == "dark"
+    assert (answer.decision, answer.heatmap_label) == ("review", "light")
+    np.testing.assert_array_equal(answer.heatmap, [[1, 0], [0, 0]])
+
+
+def test_a_threshold_of_the_request_holds_for_its_item_alone():
+    item = png(grey(140))  # brightness 0.098: light with 0.597
+    default, strict = predict([Item(item), Item(item, threshold=0.9)], SPEC, Brightness())
+    assert (default.decision, default.threshold) == ("review", 0.5)
+    assert (strict.decision, strict.threshold) == ("pass", 0.9)
+
+
+def test_a_bad_threshold_is_its_items_error():
+    good, bad = predict([Item(grey(255)), Item(grey(255), threshold=1.5)], SPEC, Brightness())
+    assert good.decision == "flag"
+    assert isinstance(bad, OptionError)
+
+
+def test_pixels_and_their_png_answer_alike():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    raw, encoded = predict([Item(pixels), Item(png(pixels))], SPEC, Brightness())
+    np.testing.assert_array_equal(raw.probabilities, encoded.probabilities)
+
+
+def test_pixels_obey_the_limits_too():
+    (error,) = predict([Item(np.zeros((101, 100, 3), dtype=np.uint8))], SPEC, Brightness())
+    assert isinstance(error, ImageTooLarge)
+
+
+def test_stages_are_measured():
+    stages = Stages()
+    predict([Item(grey(0))], SPEC, Brightness(), stages)
+    assert set(stages.seconds) == {"decode", "infer", "decide", "explain"}
+    assert all(seconds >= 0 for seconds in stages.seconds.values())

@@ -1,0 +1,62 @@
+"""`spec.json` is strict: what contradicts itself is refused, with the reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.errors import ArchiveBroken
+from handlers.spec import Spec
+
+VALID: dict[str, Any] = {
+    "name": "roofs",
+    "version": "1",
+    "network": "small_cnn",
+    "labels": ["damaged", "intact", "unsure"],
+    "preprocessing": {"height": 32, "width": 48, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "feature_map": [128, 4, 6],
+    "temperature": 1.5,
+    "decision": {"positive": ["unsure", "damaged"], "threshold": 0.3, "cost": [[0, 0, 5], [0, 0, 5], [1, 1, 0]]},
+}
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps(VALID | changes)
+
+
+def test_a_spec_survives_its_own_json(tmp_path: Path) -> None:
+    spec = Spec.parse(json.dumps(VALID), "here")
+    path = tmp_path / "spec.json"
+    path.write_text(spec.model_dump_json())
+    assert Spec.read(path) == spec
+    assert spec.positive_index == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"name": "Roofs!"}, "name"),
+        ({"version": "0"}, "version"),
+        ({"network": "vgg"}, "network"),
+        ({"temperature": 0}, "temperature"),
+        ({"labels": ["a", "a", "b"]}, "labels repeat"),
+        ({"labels": ["damaged", "intact", "other"]}, "unsure"),
+        ({"decision": VALID["decision"] | {"positive": ["damaged", "intact", "unsure"]}}, "every label"),
+        ({"decision": VALID["decision"] | {"cost": [[0, 1], [1, 0]]}}, "3 rows of 3"),
+        ({"decision": VALID["decision"] | {"threshold": 1.5}}, "threshold"),
+        ({"preprocessing": VALID["preprocessing"] | {"fit": "crop"}}, "resize >= 48"),
+        ({"preprocessing": VALID["preprocessing"] | {"fit": "crop", "resize": 40}}, "got 40"),
+        ({"preprocessing": VALID["preprocessing"] | {"resize": 64}}, "belongs to fit crop"),
+        ({"preprocessing": VALID["preprocessing"] | {"std": [0.5, 0, 0.5]}}, "std must be positive"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ArchiveBroken, match=r"somewhere is not a valid spec(.|\n)*" + words):
+        Spec.parse(changed(**changes), "somewhere")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveBroken, match=r"spec\.json cannot be read"):
+        Spec.read(tmp_path / "spec.json")

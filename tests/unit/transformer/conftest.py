@@ -1,0 +1,228 @@
+"""A TorchServe in miniature: the archive's real handler behind the two HTTP APIs that the edge calls."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from aiohttp import web
+from PIL import Image
+from safetensors.torch import save_file
+
+from handlers.entry import VisorHandler
+from handlers.networks import build
+from handlers.spec import Decision, Limits, Preprocessing, Spec
+from transformer.app import create_app
+from transformer.metrics import Metrics
+from transformer.server import Bound, EdgeSettings, serve_edge
+from transformer.service import Service
+from transformer.upstream import TorchServe
+
+DIGEST = "ab" * 32
+
+
+@dataclass
+class Context:
+    """TorchServe's context of one request, as the handler uses it."""
+
+    system_properties: dict[str, str]
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+
+    def get_all_request_header(self, _: int) -> dict[str, str]:
+        return self.headers
+
+    def set_response_status(self, status: int, _phrase: str, _n: int) -> None:
+        self.status = status
+
+    def set_response_content_type(self, _n: int, _kind: str) -> None: ...
+
+
+@dataclass
+class MiniTorchServe:
+    """`reply` stands in for the handler when set; `workers` is what the management API tells."""
+
+    name: str
+    handler: VisorHandler
+    url: str = ""
+    reply: Callable[[web.Request, bytes], Awaitable[web.StreamResponse]] | None = None
+    workers: Any = field(default_factory=lambda: [{"id": "9000", "status": "READY"}])
+    calls: list[dict[str, str]] = field(default_factory=list)
+    polls: int = 0
+    cancelled: int = 0
+
+    async def predict(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.calls.append({key.lower(): value for key, value in request.headers.items()})
+        if self.reply is not None:
+            try:
+                return await self.reply(request, body)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        context = Context({}, self.calls[-1])
+        [answer] = self.handler.handle([{"body": bytearray(body)}], context)
+        return web.Response(text=answer, status=context.status)
+
+    async def describe(self, _: web.Request) -> web.StreamResponse:
+        self.polls += 1
+        if self.workers is None:
+            return web.json_response({"code": 404, "type": "ModelNotFoundException", "message": "Model not found"}, status=404)
+        return web.json_response([{"modelName": self.name, "workers": self.workers}])
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_post(f"/predictions/{self.name}", self.predict)
+        app.router.add_get(f"/models/{self.name}", self.describe)
+        return app
+
+
+@pytest.fixture(scope="session")
+def spec() -> Spec:
+    return Spec(
+        name="roofs",
+        version="3",
+        network="small_cnn",
+        labels=("intact", "damaged", "unsure"),
+        preprocessing=Preprocessing(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        feature_map=(128, 4, 4),
+        temperature=1.5,
+        decision=Decision(positive=("damaged",), threshold=0.4, cost=((0, 1, 1), (5, 0, 1), (1, 1, 0))),
+        limits=Limits(max_bytes=100_000, max_pixels=1_000_000),
+    )
+
+
+@pytest.fixture(scope="session")
+def archive_folder(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = build(spec.network, len(spec.labels))
+        torch.nn.init.normal_(network.head.weight, std=2.0)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "spec.json").write_text(spec.model_dump_json())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def handler(archive_folder: Path) -> VisorHandler:
+    handler = VisorHandler()
+    handler.initialize(Context({"model_dir": str(archive_folder)}))
+    return handler
+
+
+@pytest.fixture(scope="session")
+def images() -> list[bytes]:
+    """Four PNGs of noise, 40 x 48."""
+    rng = np.random.default_rng(7)
+    encoded = []
+    for _ in range(4):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(file, "PNG")
+        encoded.append(file.getvalue())
+    return encoded
+
+
+@pytest.fixture
+def ask_handler(handler: VisorHandler) -> Callable[..., dict[str, Any]]:
+    """The handler's own answer to one body: what the edge must hand on."""
+
+    def ask(body: bytes, **headers: str) -> dict[str, Any]:
+        context = Context({}, {f"x-visor-{key}": value for key, value in headers.items()})
+        answer: dict[str, Any] = json.loads(handler.handle([{"body": bytearray(body)}], context)[0])
+        return answer
+
+    return ask
+
+
+@pytest.fixture
+async def torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTorchServe]:
+    mini = MiniTorchServe(spec.name, handler)
+    runner = web.AppRunner(mini.app(), shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    mini.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield mini
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def upstream(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[TorchServe]:
+    with contextlib.closing(TorchServe(torchserve.url, spec.name, torchserve.url, timeout_s=5, ready_cache_s=0.0)) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def service(upstream: TorchServe, spec: Spec) -> Service:
+    return Service(spec, DIGEST, upstream, Metrics(spec, DIGEST), max_images=6, max_body_bytes=400_000)
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """The REST app without a network."""
+    transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+        yield client
+
+
+@dataclass
+class Edge:
+    """A running edge: REST and gRPC on ports of their own."""
+
+    bound: Bound
+    stop: asyncio.Event
+    task: "asyncio.Task[None]"
+
+    @property
+    def http(self) -> str:
+        return f"127.0.0.1:{self.bound.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.bound.grpc_port}"
+
+
+@pytest.fixture
+async def edge(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[Edge]:
+    settings = EdgeSettings(
+        spec=spec,
+        archive_digest=DIGEST,
+        inference_url=torchserve.url,
+        management_url=torchserve.url,
+        host="127.0.0.1",
+        http_port=0,
+        grpc_port=0,
+        max_body_bytes=400_000,
+        max_images=6,
+        timeout_s=5.0,
+        ready_cache_s=0.0,
+        grace_s=3.0,
+    )
+    stop = asyncio.Event()
+    bound: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve_edge(settings, bound.set_result, stop))
+    await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    yield Edge(bound.result(), stop, task)
+    stop.set()
+    await task
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that nobody listens on, kept from others while the test runs."""
+    import socket
+
+    with contextlib.closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

@@ -1,0 +1,250 @@
+"""TorchServe in trouble: which of its states is which error, and what is cancelled, asked again or bounded."""
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from aiohttp import web
+
+from handlers.errors import ImageUndecodable
+from transformer.app import create_app
+from transformer.errors import ModelNotReady, UpstreamTimeout
+from transformer.images import Picture
+from transformer.upstream import TorchServe
+
+URL = "/v2/models/roofs/infer"
+ONE = {"Inference-Header-Content-Length": "0"}
+ANSWER = {
+    "label": "intact",
+    "confidence": 0.5,
+    "probabilities": [0.5, 0.25, 0.25],
+    "decision": "pass",
+    "threshold": 0.4,
+    "heatmap": None,
+    "heatmap_label": None,
+    "seconds": {"decode": 0.001},
+}
+
+
+def replying(status, **fields):
+    async def reply(_request, _body):
+        return web.json_response(fields, status=status)
+
+    return reply
+
+
+def of_torchserve(status, kind):
+    return replying(status, code=status, type=kind, message="...")
+
+
+TROUBLE = [
+    (of_torchserve(404, "ModelNotFoundException"), 503, "model.not_ready", "not loaded yet"),
+    (of_torchserve(503, "ServiceUnavailableException"), 503, "model.not_ready", "no free worker"),
+    (of_torchserve(507, "InternalServerException"), 503, "model.not_ready", "worker died"),
+    (of_torchserve(503, "InternalServerException"), 502, "upstream.failed", "503"),
+    (of_torchserve(500, "InternalServerException"), 502, "upstream.failed", "500"),
+    (of_torchserve(400, "BadRequestException"), 502, "upstream.failed", "400"),
+    (replying(418, error={"code": "image.melted", "message": "..."}), 502, "upstream.failed", "image.melted"),
+    (replying(500, error={"code": "image.empty", "message": "..."}), 502, "upstream.failed", "500"),
+    (replying(200), 502, "upstream.failed", "KeyError"),
+    (replying(200, **{**ANSWER, "label": 3}), 502, "upstream.failed", "TypeError"),
+    (replying(200, **{**ANSWER, "seconds": None}), 502, "upstream.failed", "AttributeError"),
+    (replying(200, **{**ANSWER, "confidence": "much"}), 502, "upstream.failed", "ValueError"),
+    (replying(200, **{**ANSWER, "probabilities": [0.5, 0.5]}), 502, "upstream.failed", "another archive"),
+    (replying(200, **{**ANSWER, "heatmap": [[0.5]]}), 502, "upstream.failed", "another archive"),
+]
+
+
+@pytest.mark.parametrize(("reply", "status", "code", "words"), TROUBLE)
+async def test_trouble_is_a_5xx_of_the_whole_request(client, torchserve, images, reply, status, code, words):
+    torchserve.reply = reply
+    response = await client.post(URL, content=images[0], headers=ONE)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert words in response.json()["error"]
+
+
+async def test_an_answer_that_is_no_json(client, torchserve, images):
+    async def reply(_request, _body):
+        return web.Response(text="<html>")
+
+    torchserve.reply = reply
+    response = await client.post(URL, content=images[0], headers=ONE)
+    assert (response.status_code, response.json()["code"]) == (502, "upstream.failed")
+
+
+async def test_the_handlers_own_refusal_is_the_images(torchserve, upstream):
+    torchserve.reply = replying(400, error={"code": "image.undecodable", "message": "image.undecodable: 3 bytes are not"})
+    with pytest.raises(ImageUndecodable, match=r"^image\.undecodable: 3 bytes are not$"):
+        await upstream.predict(Picture(b"abc"), explain=False, threshold=None)
+
+
+async def test_headers_say_what_is_asked(torchserve, upstream):
+    torchserve.reply = replying(200)
+    await upstream.predict(Picture(memoryview(b"abc")), explain=False, threshold=None)
+    await upstream.predict(Picture(b"abcdef", (1, 2)), explain=True, threshold=0.3)
+    plain, full = torchserve.calls
+    assert not [key for key in plain if key.startswith("x-visor")]
+    assert plain["content-type"] == full["content-type"] == "application/octet-stream"
+    assert (plain["content-length"], full["content-length"]) == ("3", "6")
+    assert (full["x-visor-shape"], full["x-visor-explain"], full["x-visor-threshold"]) == ("1,2", "true", "0.3")
+
+
+async def test_a_large_image_goes_in_pieces(torchserve, upstream):
+    received = []
+
+    async def reply(_request, body):
+        received.append(body)
+        return web.json_response(ANSWER)
+
+    torchserve.reply = reply
+    body = bytes(range(256)) * 10_000
+    assert await upstream.predict(Picture(memoryview(body)), explain=False, threshold=None) == ANSWER
+    assert received == [body]
+
+
+async def test_nobody_listens(free_port):
+    url = f"http://127.0.0.1:{free_port}"
+    with contextlib.closing(TorchServe(url, "roofs", url)) as upstream:
+        with pytest.raises(ModelNotReady, match="failed"):
+            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+        assert await upstream.ready() is False
+
+
+async def test_no_answer_in_time(torchserve):
+    async def reply(_request, _body):
+        await asyncio.sleep(30)
+        return web.Response()
+
+    torchserve.reply = reply
+    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, timeout_s=0.05)) as upstream:
+        with pytest.raises(UpstreamTimeout, match=r"within 0\.05 s"):
+            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+
+
+def dropping(times):
+    left = [times]
+
+    async def reply(request, _body):
+        if left[0]:
+            left[0] -= 1
+            request.transport.close()
+        return web.json_response(ANSWER)
+
+    return reply
+
+
+async def test_a_connection_that_was_closed_while_idle_is_replaced(torchserve, upstream):
+    torchserve.reply = dropping(1)
+    with pytest.raises(ModelNotReady, match="closed before the answer was whole"):
+        await upstream.predict(Picture(b"x"), explain=False, threshold=None)  # a new one: that was no accident
+    assert await upstream.predict(Picture(b"x"), explain=False, threshold=None) == ANSWER
+    torchserve.reply = dropping(1)
+    assert await upstream.predict(Picture(b"x"), explain=False, threshold=None) == ANSWER
+    torchserve.reply = dropping(2)
+    with pytest.raises(ModelNotReady, match="closed before the answer was whole"):
+        await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+
+
+async def test_a_failure_makes_readiness_ask_again(torchserve):
+    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, ready_cache_s=60)) as upstream:
+        assert await upstream.ready()
+        torchserve.workers, torchserve.reply = [], of_torchserve(507, "InternalServerException")
+        assert await upstream.ready()  # remembered
+        with pytest.raises(ModelNotReady):
+            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+        assert not await upstream.ready()
+
+
+async def test_calls_are_bounded(torchserve):
+    running, most = 0, 0
+
+    async def reply(_request, _body):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return web.json_response(ANSWER)
+
+    torchserve.reply = reply
+    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, concurrency=3)) as upstream:
+        await asyncio.gather(*(upstream.predict(Picture(b"x"), explain=False, threshold=None) for _ in range(12)))
+    assert most == 3
+
+
+async def test_the_images_of_a_request_are_asked_for_together(client, torchserve):
+    together = asyncio.Barrier(4)
+
+    async def reply(_request, _body):
+        await together.wait()  # only ever passed by four at once
+        return web.json_response(ANSWER)
+
+    torchserve.reply = reply
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [4], "data": ["YWI="] * 4}
+    async with asyncio.timeout(5):
+        assert (await client.post(URL, json={"inputs": [tensor]})).status_code == 200
+
+
+async def test_one_failed_call_ends_the_others(client, torchserve):
+    started = asyncio.Barrier(3)
+
+    async def reply(_request, body):
+        await started.wait()
+        if body == b"c":
+            return web.json_response({"type": "InternalServerException"}, status=507)
+        await asyncio.sleep(30)
+        return web.Response()
+
+    torchserve.reply = reply
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [3], "data": ["YQ==", "Yg==", "Yw=="]}
+    assert (await client.post(URL, json={"inputs": [tensor]})).json()["code"] == "model.not_ready"
+    async with asyncio.timeout(5):
+        while torchserve.cancelled < 2:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_takes_its_calls_along(edge, torchserve, images):
+    called = asyncio.Event()
+
+    async def reply(_request, _body):
+        called.set()
+        await asyncio.sleep(30)
+        return web.Response()
+
+    torchserve.reply = reply
+    async with httpx.AsyncClient(base_url=f"http://{edge.http}") as client:
+        leaving = asyncio.create_task(client.post(URL, content=images[0], headers=ONE))
+        await called.wait()
+        leaving.cancel()
+        async with asyncio.timeout(5):
+            while torchserve.cancelled < 1:
+                await asyncio.sleep(0.01)
+            while b'code="499"' not in (await client.get("/metrics")).content:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body(edge):
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.bound.http_port)
+    writer.write(b"POST /v2/models/roofs/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+    async with httpx.AsyncClient(base_url=f"http://{edge.http}") as client, asyncio.timeout(5):
+        while b'code="499"' not in (await client.get("/metrics")).content:
+            await asyncio.sleep(0.01)
+
+
+async def test_cancelled_by_its_own_server_is_not_the_client(service, images, torchserve):
+    async def reply(_request, _body):
+        await asyncio.sleep(30)
+        return web.Response()
+
+    torchserve.reply = reply
+    transport = httpx.ASGITransport(create_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+        task = asyncio.create_task(client.post(URL, content=images[0], headers=ONE))
+        while not torchserve.calls:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
