@@ -1,7 +1,8 @@
-"""Progress of long loops: a bar on a terminal, a line every tenth of the way elsewhere."""
+"""Progress of long loops: a bar on a terminal, now and then a line elsewhere."""
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -10,15 +11,18 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
+LINE_EVERY_S = 5.0
+"""A log shows that the loop lives, and a loop that ends sooner than this needs no line at all."""
 
-def track(iterable: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Yield the items and say how far along they are; a log file gets ten lines and not a thousand redrawn bars."""
+
+def track(iterable: Iterable[Item], total: int, description: str, every_s: float = LINE_EVERY_S) -> Iterator[Item]:
+    """Yield the items and say how far along they are; a log file gets a line every `every_s` and not redrawn bars."""
     if sys.stderr.isatty():
         yield from tqdm(iterable, total=total, desc=description, mininterval=0.5, leave=False)
         return
-    said = 0
+    said = time.monotonic()
     for done, item in enumerate(iterable, start=1):
         yield item
-        if (tenths := 10 * done // max(total, 1)) > said:
-            said = tenths
-            logger.info("%s: %d %% (%d of %d)", description, 10 * tenths, done, total)
+        if (now := time.monotonic()) - said >= every_s:
+            said = now
+            logger.info("%s: %d %% (%d of %d)", description, 100 * done // max(total, 1), done, total)

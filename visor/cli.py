@@ -135,11 +135,9 @@ def _add_evaluate(commands: Commands) -> None:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from training import runs
-    from training.data.manifest import Manifest
-    from training.jobs.evaluate import evaluate
+    from training.jobs.evaluate import evaluate_run
 
-    root = runs.read_record(args.folder).dataset_root
-    evaluate(args.folder, runs.read_config(args.folder), root, Manifest.read(args.folder / runs.MANIFEST))
+    evaluate_run(args.folder)
     print(args.folder / runs.REPORT)
     return 0
 

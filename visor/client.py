@@ -22,7 +22,8 @@ Float32 = npt.NDArray[np.float32]
 
 # The edge spreads a request's images over its workers; more of them in one request only make it larger.
 CHUNK = 8
-OVERLAY_SIDE = 1024
+# An overlay's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
+SMALLEST_OVERLAY, LARGEST_OVERLAY = 256, 1024
 TIMEOUT_S = 60.0
 
 
@@ -176,7 +177,9 @@ def _draw(image: Path, heatmap: Float32 | None, folder: Path | None) -> str | No
     folder.mkdir(parents=True, exist_ok=True)
     with Image.open(image) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
-    picture.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+    side = min(max(max(picture.size), SMALLEST_OVERLAY), LARGEST_OVERLAY)
+    ratio = side / max(picture.size)
+    picture = picture.resize((max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))))
     path = folder / f"{image.resolve().parent.name}-{image.name}-heatmap.png"
     Image.fromarray(overlay(np.asarray(picture), heatmap)).save(path)
     return str(path)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import yaml
+
 from training import archive as archives
 from training import signing
 from training.errors import ArchiveRefused, KeyFileError
@@ -26,7 +28,5 @@ def show(archive: Path, public_key: Path, as_json: bool) -> int:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
         print(f"signature  {'holds for ' + str(public_key) if refusal is None else 'DOES NOT HOLD: ' + refusal}")
         for title, table in (("spec", spec), ("lineage", lineage)):
-            print(f"\n{title}")
-            for key, value in table.items():
-                print(f"  {key:20} {value if isinstance(value, str) else json.dumps(value)}")
+            print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
     return 0 if refusal is None else 1

@@ -32,8 +32,8 @@ def test_rest_grpc_and_offline_agree(
     for one in rest:
         assert 0 <= one["confidence"] <= 1
         assert one["decision"] in ("pass", "review")
-        with Image.open(one["overlay"]) as drawn, Image.open(one["image"]) as picture:
-            assert drawn.size == picture.size
+        with Image.open(one["overlay"]) as drawn:
+            assert drawn.size == (256, 256)  # an 8 x 8 digit, enlarged until the map can be seen
             assert drawn.mode == "RGB"
 
 

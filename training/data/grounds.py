@@ -108,7 +108,7 @@ def paint_ground(grounds: Grounds, site: Site, view: View, rng: Rng) -> Image.Im
         _throw(draw, _sweep(_box(block), view, site.height))
     for tree in grounds.trees:
         _throw(draw, _sweep(_disc(tree.centre, 0.42 * tree.diameter), view, 0.45 * tree.diameter))
-    canvas.paste(SHADOW, (0, 0), shadows)
+    _darken(canvas, (0, 0), shadows)
     return canvas
 
 
@@ -128,7 +128,7 @@ def shade_roof(
             for (x, y), f in zip(_disc((0, 0), 0.5 * tree.diameter), _ragged(tree.variant), strict=True)
         ]
         _throw(draw, [[(x - corner[0], y - corner[1]) for x, y in part] for part in _sweep(foot, view, above)])
-    canvas.paste(SHADOW, corner, ImageChops.darker(shadows, footprint))
+    _darken(canvas, corner, ImageChops.darker(shadows, footprint))
 
 
 def paint_trees(canvas: Image.Image, mask: Image.Image | None, grounds: Grounds, view: View) -> None:
@@ -183,6 +183,14 @@ def _sweep(foot: list[Point], view: View, height: float) -> list[list[Point]]:
 def _throw(draw: ImageDraw.ImageDraw, parts: list[list[Point]]) -> None:
     for part in parts:
         draw.polygon(part, fill=UMBRA)
+
+
+def _darken(canvas: Image.Image, corner: tuple[int, int], shadows: Image.Image) -> None:
+    """Lay shadows on the canvas. Pillow pastes an image twice as fast as a colour."""
+    box = shadows.getbbox()
+    if box is not None:
+        part = shadows.crop(box)
+        canvas.paste(Image.new("RGB", part.size, SHADOW), (corner[0] + box[0], corner[1] + box[1]), part)
 
 
 def _paint_band(canvas: Image.Image, thing: Thing, view: View) -> None:
@@ -272,7 +280,7 @@ def _throw_on(canvas: Image.Image, foot: list[Point], view: View, height: float)
     right, bottom = (math.ceil(max(point[axis] for point in points)) for axis in (0, 1))
     shadow = Image.new("L", (right - left + 1, bottom - top + 1))
     _throw(ImageDraw.Draw(shadow), [[(x - left, y - top) for x, y in part] for part in parts])
-    canvas.paste(SHADOW, (left, top), shadow)
+    _darken(canvas, (left, top), shadow)
 
 
 GROUND_PAINTERS = {

@@ -19,6 +19,7 @@ from handlers.spec import Limits, Preprocessing
 
 LIMITS = Limits()
 COLOUR = (200, 60, 10)
+NEARLY_LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
 
 
 def preprocessing(height: int = 8, width: int = 8, **values: Any) -> Preprocessing:
@@ -53,7 +54,7 @@ def palette() -> Image.Image:
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF", "JPEG"])
 def test_reads_rgb(form: str) -> None:
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
+    options = NEARLY_LOSSLESS.get(form, {})
     result = decode(encode(plain(), form, **options), preprocessing(), LIMITS)
     assert result.shape == (8, 8, 3)
     assert result.dtype == np.uint8
@@ -111,7 +112,7 @@ def test_honours_exif_orientation(form: str, orientation: int) -> None:
     picture[:4, :8], picture[4:, :8], picture[:4, 8:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
+    options = NEARLY_LOSSLESS.get(form, {})
     data = encode(Image.fromarray(np.ascontiguousarray(STORED[orientation](picture))), form, exif=exif, **options)
     result = decode(data, preprocessing(8, 16), LIMITS)
     assert np.abs(result.astype(int) - picture).max() <= 2

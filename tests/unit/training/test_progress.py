@@ -3,27 +3,44 @@
 import io
 import logging
 import sys
+import time
 
 import pytest
 
 from training.progress import track
 
 
-def test_logs_a_line_for_each_tenth(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    caplog.set_level(logging.INFO, "training.progress")
-    assert list(track(range(200), 200, "counting")) == list(range(200))
-    assert len(caplog.messages) == 10
-    assert caplog.messages[0] == "counting: 10 % (20 of 200)"
-    assert caplog.messages[-1] == "counting: 100 % (200 of 200)"
 
 
-def test_short_loops_log_no_more_than_their_items(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+def test_logs_a_line_at_most_so_often(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "training.progress")
-    assert list(track("abc", 3, "counting")) == ["a", "b", "c"]
-    assert [message.split()[1] for message in caplog.messages] == ["30", "60", "100"]
+
+    def slowly() -> list[int]:
+        items = []
+        for item in track(range(10), 10, "counting", every_s=0.05):
+            items.append(item)
+            time.sleep(0.02)
+        return items
+
+    assert slowly() == list(range(10))
+    assert 1 <= len(caplog.messages) <= 5  # at least 0.02 s an item, a line each 0.05 s or more
+    assert all(message.startswith("counting: ") and message.endswith(" of 10)") for message in caplog.messages)
+
+
+def test_logs_each_item_when_it_may(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "training.progress")
+    assert list(track("abc", 3, "counting", every_s=0)) == ["a", "b", "c"]
+    assert caplog.messages == ["counting: 33 % (1 of 3)", "counting: 66 % (2 of 3)", "counting: 100 % (3 of 3)"]
+
+
+def test_a_quick_loop_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "training.progress")
+    assert list(track(range(1000), 1000, "counting")) == list(range(1000))
     assert list(track((), 0, "nothing")) == []
+    assert caplog.messages == []
 
 
 def test_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +48,7 @@ def test_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert list(track(range(5), 5, "counting")) == list(range(5))
-    assert "counting" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "counting" in terminal.getvalue()

@@ -189,7 +189,7 @@ async def test_addresses(client, url, status, code):
     await refused(client, status, code, url=url, json={"inputs": [GOOD]})
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200), header=st.none() | st.integers(-2, 250) | st.text("0123456789 -ex", max_size=5))
 async def test_arbitrary_bytes_are_never_our_mistake(client, body, header):
     headers = {} if header is None else {"Inference-Header-Content-Length": str(header)}
@@ -198,11 +198,13 @@ async def test_arbitrary_bytes_are_never_our_mistake(client, body, header):
     assert response.json()["code"].split(".")[0] in ("request", "image")
 
 
+NUMBER = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none() | st.booleans() | NUMBER | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
+OUTPUT = st.fixed_dictionaries({"name": st.sampled_from(["label", "heatmap", "y"]) | JSON})
 TENSOR = st.fixed_dictionaries(
     {},
     optional={
@@ -225,7 +227,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=REQUEST, binary=st.none() | st.binary(max_size=12))
 async def test_requests_of_almost_the_right_form_are_never_our_mistake(client, fields, binary):
     text = json.dumps(fields).encode()

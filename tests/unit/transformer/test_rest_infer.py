@@ -72,7 +72,10 @@ async def test_an_answer_without_an_id_has_none(client, images):
     assert "id" not in (await client.post(URL, json={"inputs": [image_input(images[:1])]})).json()
 
 
-@pytest.mark.parametrize("content_type", [None, "application/json", "application/json; charset=utf-8", "application/vnd.v2+json", "application/x-www-form-urlencoded"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "application/json", "application/json; charset=utf-8", "application/vnd.v2+json", "application/x-www-form-urlencoded"],
+)
 async def test_json_is_read_under_any_name(client, images, content_type):
     headers = {"Content-Type": content_type} if content_type else {}
     response = await client.post(URL, content=json.dumps({"inputs": [image_input(images[:1])]}), headers=headers)
@@ -202,8 +205,14 @@ async def test_a_bad_image_answers_for_itself(client, images, torchserve):
 
 
 @pytest.mark.parametrize(
-    ("bad", "code"), [([b"x"], "image.undecodable"), ([b""], "image.empty"), ([b"", b"x"], "image.empty"), ([b"GIF89a.."], "image.unsupported")]
-)  # fmt: skip
+    ("bad", "code"),
+    [
+        ([b"x"], "image.undecodable"),
+        ([b""], "image.empty"),
+        ([b"", b"x"], "image.empty"),
+        ([b"GIF89a.."], "image.unsupported"),
+    ],
+)
 async def test_nothing_but_bad_images_is_an_error(client, bad, code):
     response = await client.post(URL, json={"inputs": [image_input(bad)]})
     assert response.status_code == 400

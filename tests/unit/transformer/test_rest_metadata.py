@@ -129,7 +129,7 @@ async def test_addresses_that_are_not_there(client, method, url, status, code):
     assert ("POST" in response.headers.get("allow", "")) == (method == "GET" and status == 405)
 
 
-async def test_metrics_count_what_happened(client, images, torchserve):
+async def test_metrics_count_what_happened(client, images):
     headers = {"Inference-Header-Content-Length": "0"}
     label = (await client.post("/v2/models/roofs/infer", content=images[0], headers=headers)).json()["outputs"][0]["data"][0]
     await client.post("/v2/models/roofs/infer", content=b"no image", headers=headers)

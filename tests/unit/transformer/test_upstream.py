@@ -117,9 +117,9 @@ async def test_no_answer_in_time(torchserve):
         return web.Response()
 
     torchserve.reply = reply
-    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, timeout_s=0.05)) as upstream:
-        with pytest.raises(UpstreamTimeout, match=r"within 0\.05 s"):
-            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+    impatient = TorchServe(torchserve.url, "roofs", torchserve.url, timeout_s=0.05)
+    with contextlib.closing(impatient), pytest.raises(UpstreamTimeout, match=r"within 0\.05 s"):
+        await impatient.predict(Picture(b"x"), explain=False, threshold=None)
 
 
 def dropping(times):

@@ -203,7 +203,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
 
 
 def test_a_linear_model_on_pixels_is_at_a_loss() -> None:
-    """A quick form of the measure in the guide (1,500 images, 32 x 32 colour and 64 x 64 grey): place and colour do not decide."""
+    """Place and colour do not decide: a quick form of the measure with 1,500 images, 32 x 32 in colour and 64 x 64 in grey."""
     pictures = [render(9, index, 48) for index in range(300)]
     pixels = np.stack(
         [np.asarray(Image.fromarray(p.image).resize((16, 16), Image.Resampling.BOX)).ravel() / 255 for p in pictures]

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from training.config import DataConfig
-from training.data import roofs, sources
+from training.data import roofs
 from training.data.manifest import build
 from training.data.sources import prepare
 from training.errors import DataError
@@ -53,7 +53,7 @@ def test_interrupted_digits_leave_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources.Image, "fromarray", fail)
+    monkeypatch.setattr(Image, "fromarray", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(DataConfig(source="digits"), tmp_path)
     assert list((tmp_path / "data").iterdir()) == []

@@ -45,7 +45,8 @@ def test_shares_are_met_to_within_one_image(oaks: int, ashes: int) -> None:
     splits = assign(as_tree(images), alone(images), SHARES, 0)
     counts = Counter((image.label, splits[image.path]) for image in images)
     for label, total in (("oak", oaks), ("ash", ashes)):
-        for split, share in (("test", 0.2), ("calibration", 0.1), ("val", 0.15)):
+        shares: dict[Split, float] = {"test": 0.2, "calibration": 0.1, "val": 0.15}
+        for split, share in shares.items():
             assert abs(counts[label, split] - share * total) <= 1
 
 
