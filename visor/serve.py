@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
+
 from training import archive as archives
 from training import signing
 from training.archive import Contents
@@ -39,7 +41,8 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
     with tempfile.TemporaryDirectory(prefix="visor-serve-") as folder:
         contents = _take(archive, options.public_key, Path(folder))
-        asyncio.run(_serve(contents, options, announce, Path(folder)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(contents, options, announce, Path(folder)))
 
 
 def _take(archive: Path, public_key: Path, home: Path) -> Contents:

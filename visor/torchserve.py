@@ -11,12 +11,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
+from transformer.upstream import TorchServe
 from visor.errors import JavaMissing, ServeError
 
 JAVA_NEEDED = 17
@@ -99,16 +98,15 @@ async def running(archive: Path, workers: int, home: Path) -> AsyncIterator[tupl
 async def wait_ready(endpoints: Endpoints, name: str, process: "asyncio.subprocess.Process", home: Path) -> None:
     """Return once a worker is READY. Raises ServeError with the log's own words when none will be."""
     deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-    async with aiohttp.ClientSession() as session:
-        while True:
+    upstream = TorchServe(endpoints.inference, name, endpoints.management, ready_cache_s=0)
+    with closing(upstream):
+        while not await upstream.ready():
             if process.returncode is not None:
                 raise ServeError(f"TorchServe ended with {process.returncode}:\n{log_tail(home)}")
             if WORKER_FAILED in (tail := log_tail(home, 200)):
                 raise ServeError(f"the worker cannot load the archive:\n{tail[tail.index(WORKER_FAILED) :]}")
             if asyncio.get_running_loop().time() > deadline:
                 raise ServeError(f"no worker was ready within {START_TIMEOUT_S:.0f} s:\n{log_tail(home)}")
-            if await _worker_is_ready(session, f"{endpoints.management}/models/{name}"):
-                return
             await asyncio.sleep(POLL_S)
 
 
@@ -128,17 +126,6 @@ def log_tail(home: Path, lines: int = 30) -> str:
         return "\n".join((home / "torchserve.log").read_text(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
-
-
-async def _worker_is_ready(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
-            if response.status != 200:
-                return False
-            models = await response.json(content_type=None)
-            return any(worker["status"] == "READY" for worker in models[0]["workers"])
-    except (aiohttp.ClientError, TimeoutError):
-        return False
 
 
 def _write_config(home: Path, archive: Path, endpoints: Endpoints, grpc_ports: list[int], workers: int) -> Path:

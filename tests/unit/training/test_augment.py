@@ -106,9 +106,7 @@ def test_one_change_is_the_same_whatever_the_others_are():
     flipped = change(images, flip_horizontal=True)
     both = change(images, flip_horizontal=True, brightness=0.5)
     mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
-    assert mirrored == [
-        np.abs(np.corrcoef(a.ravel(), b[:, ::-1].ravel())[0, 1]) > 0.9 for a, b in zip(both, images, strict=True)
-    ]
+    assert mirrored == [np.abs(np.corrcoef(a.ravel(), b[:, ::-1].ravel())[0, 1]) > 0.9 for a, b in zip(both, images, strict=True)]
 
 
 def test_the_input_is_left_alone_and_the_form_kept():

@@ -22,7 +22,7 @@ from transformer.__main__ import main, parse_args
 from transformer.archive import read_archive
 from transformer.errors import PortTaken
 from transformer.grpc_server import SERVICE
-from transformer.server import EdgeSettings, serve_edge
+from transformer.server import EdgeSettings, listen, serve_edge
 from transformer.settings import Bound
 
 URL = "/v2/models/roofs/infer"
@@ -133,6 +133,13 @@ async def test_a_port_that_is_taken_is_named(settings, which):
             await serve_edge(dataclasses.replace(settings, **{which: port}), lambda _: None, asyncio.Event())
 
 
+def test_answers_do_not_wait_for_acknowledgements():
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def test_ipv6(settings):
     bound, stop, task = await start(dataclasses.replace(settings, host="::1"))
     assert bound == Bound("::1", bound.http_port, bound.grpc_port)
@@ -183,8 +190,7 @@ def test_the_command_says_why_it_cannot_start(tmp_path, caplog):
     assert "archive.broken" in caplog.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_command_serves_until_a_signal(archive, torchserve, images, number):
+async def test_the_command_serves_until_a_signal(archive, torchserve, images):
     flags = ["--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--max-body-mib", "1"]
     upstream = ["--torchserve", torchserve.url, "--management", torchserve.url]
     process = await asyncio.create_subprocess_exec(
@@ -192,14 +198,16 @@ async def test_the_command_serves_until_a_signal(archive, torchserve, images, nu
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    line = (await process.stderr.readline()).decode()
-    port = int(re.search(r"REST on 127\.0\.0\.1:(\d+), gRPC on", line)[1])
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        assert (await client.get("/v2/health/ready")).status_code == 200
-        answer = await client.post(URL, content=images[0], headers=ONE)
-        assert answer.json()["parameters"]["archive_digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
-    process.send_signal(number)
-    _, rest = await process.communicate()
+    try:
+        line = (await process.stderr.readline()).decode()
+        port = int(re.search(r"REST on 127\.0\.0\.1:(\d+), gRPC on", line)[1])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.get("/v2/health/ready")).status_code == 200
+            answer = await client.post(URL, content=images[0], headers=ONE)
+            assert answer.json()["parameters"]["archive_digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, rest = await process.communicate()
     assert process.returncode == 0, rest.decode()
     assert "drained" in rest.decode()
 

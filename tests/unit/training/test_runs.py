@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training import runs
+from training.config import Config
+from training.errors import RunError
+
+CONFIG = {
+    "name": "leaves",
+    "data": {"source": "imagefolder", "path": "data/äpfel"},
+    "preprocessing": {"height": 64, "width": 48, "fit": "crop", "resize": 70, "mean": [127 / 255] * 3, "std": [128 / 255] * 3},
+    "model": {"network": "resnet18", "pretrained": "weights.pth"},
+    "fit": {"phases": [{"epochs": 1, "learning_rate": 1e-3}, {"epochs": 2, "learning_rate": 0.1, "unfreeze": "all"}]},
+    "decision": {"positive": ["ill"], "cost": [[0, 5], [1, 0]]},
+}
+RECORD = {
+    "mlflow_run_id": "0123",
+    "tracking_uri": "sqlite:///runs/mlflow.db",
+    "dataset_root": "data",
+    "dataset_digest": "d",
+    "config_digest": "c",
+    "git_commit": "unknown",
+    "git_dirty": None,
+    "versions": {"torch": "2"},
+}
+
+
+def make_run(folder, **record):
+    """A folder with every file of a finished run."""
+    digest = runs.write_weights(folder, {"head.bias": torch.zeros(2)})
+    for name in runs.RESULTS:
+        if name != runs.WEIGHTS:
+            (folder / name).write_text('{"accuracy": 1.0}')
+    runs.write_record(folder, runs.Record(**{**RECORD, "weights_digest": digest, "model_version": "1", **record}))
+    return folder
+
+
+def test_a_config_comes_back_as_it_was(tmp_path):
+    config = Config.model_validate(CONFIG)
+    runs.write_config(tmp_path, config)
+    assert runs.read_config(tmp_path) == config
+    assert runs.read_config(tmp_path).digest == config.digest
+
+
+def test_the_written_config_names_every_value(tmp_path):
+    runs.write_config(tmp_path, Config.model_validate(CONFIG))
+    text = (tmp_path / "config.yaml").read_text()
+    assert all(key in text for key in ("label_smoothing", "max_pixels", "pointing_tolerance", "äpfel"))
+
+
+def test_a_record_comes_back_as_it_was(tmp_path):
+    record = runs.Record(**RECORD)
+    runs.write_record(tmp_path, record)
+    assert runs.read_record(tmp_path) == record
+    assert json.loads((tmp_path / "run.json").read_text())["dataset_root"] == "data"
+
+
+@pytest.mark.parametrize("read", [runs.read_config, runs.read_record, runs.read_finished])
+def test_a_folder_without_a_run_is_named(tmp_path, read):
+    with pytest.raises(RunError, match=f"{tmp_path} holds no run .*visor train"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"extra": 1}', "[]"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=r"run\.json cannot be read"):
+        runs.read_record(tmp_path)
+
+
+def test_the_same_weights_make_the_same_bytes_whatever_their_layout(tmp_path):
+    weight = torch.randn(4, 3, 2, 2)
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    other = {"b": torch.ones(2), "a": weight.contiguous(memory_format=torch.channels_last)}
+    assert runs.write_weights(first, {"a": weight, "b": torch.ones(2)}) == runs.write_weights(second, other)
+    assert torch.equal(load_file(second / "model.safetensors")["a"], weight)
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail_midway():
+        with runs.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ValueError("midway")
+
+    with pytest.raises(ValueError, match="midway"):
+        fail_midway()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_run_is_read_with_its_metrics(tmp_path):
+    record, metrics = runs.read_finished(make_run(tmp_path))
+    assert record.mlflow_run_id == "0123"
+    assert metrics == {"accuracy": 1.0}
+
+
+@pytest.mark.parametrize("name", runs.RESULTS)
+def test_a_run_that_lacks_a_result_is_not_finished(tmp_path, name):
+    assert runs.is_finished(make_run(tmp_path))
+    (tmp_path / name).unlink()
+    assert not runs.is_finished(tmp_path)
+    with pytest.raises(RunError, match="is not finished"):
+        runs.read_finished(tmp_path)
+
+
+@pytest.mark.parametrize("record", [{"model_version": None}, {"weights_digest": "0" * 64}])
+def test_a_run_that_is_not_registered_or_whose_weights_changed_is_not_finished(tmp_path, record):
+    assert not runs.is_finished(make_run(tmp_path, **record))
+
+
+def test_metrics_that_are_no_json_are_named(tmp_path):
+    (make_run(tmp_path) / "metrics.json").write_text("{")
+    with pytest.raises(RunError, match=r"metrics\.json cannot be read"):
+        runs.read_finished(tmp_path)
+
+
+def test_clear_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
+    make_run(tmp_path)
+    runs.write_history(tmp_path, [{"epoch": 1}])
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "confusion.png").touch()
+    (tmp_path / "notes.txt").write_text("mine")
+    runs.clear(tmp_path)
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} == {Path("notes.txt"), Path("plots")}
+    runs.clear(tmp_path / "nothing there")

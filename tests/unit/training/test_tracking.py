@@ -1,0 +1,159 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from training.errors import RunError
+from training.tracking import Tracker, flatten
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def tracker(home):
+    """The real SQLite store; making its tables takes seconds, so the tests of this module share it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield Tracker.open(home)
+
+
+def start(tracker, experiment="roofs", run_id=None):
+    with tracker.running(experiment, run_id) as started:
+        return started
+
+
+def test_flatten_names_leaves_and_numbers_lists_of_mappings():
+    tree = {"fit": {"batch": 8, "phases": [{"epochs": 1}, {"epochs": 2}]}, "mean": (0.5, 0.5), "none": None, "empty": []}
+    assert list(flatten(tree)) == [
+        ("fit.batch", 8),
+        ("fit.phases.1.epochs", 1),
+        ("fit.phases.2.epochs", 2),
+        ("mean", (0.5, 0.5)),
+        ("none", None),
+        ("empty", []),
+    ]
+
+
+def test_the_embedded_store_is_a_file_under_home(tracker, home):
+    assert tracker.uri == f"sqlite:///{home}/mlflow.db"
+    run = tracker.client.get_run(start(tracker))
+    assert (home / "mlflow.db").is_file()
+    assert run.info.status == "FINISHED"
+    assert run.info.artifact_uri.startswith((home / "mlartifacts").as_uri())
+    assert tracker.client.get_experiment(run.info.experiment_id).name == "roofs"
+    assert tracker.look == f"mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db"
+
+
+def test_making_the_store_is_quiet(tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    caplog.set_level(logging.INFO)
+    start(Tracker.open(tmp_path / "other home"))
+    assert [record.getMessage() for record in caplog.records if record.name.startswith(("alembic", "mlflow"))] == []
+    assert "alembic" not in capfd.readouterr().err
+
+
+def test_the_environment_names_a_server_and_its_password_stays_out_of_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:secret@mlflow.example:5000/base")
+    tracker = Tracker.open(tmp_path)
+    assert tracker.uri == "https://ann:secret@mlflow.example:5000/base"
+    assert tracker.artifacts is None
+    assert tracker.public_uri == tracker.look == "https://mlflow.example:5000/base"
+
+
+def test_a_server_that_is_away_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RunError, match=r"MLflow at http://127\.0\.0\.1:9 refuses.*MLFLOW_TRACKING_URI"):
+        start(Tracker.open(tmp_path))
+
+
+def test_parameters_are_logged_flat_in_any_number_and_again(tracker):
+    tree = {"fit": {"phases": [{"epochs": 2}]}, "labels": {f"class ({n})": n for n in range(150)}, "long": "x" * 7000}
+    run_id = start(tracker)
+    for _ in range(2):
+        tracker.log_parameters(run_id, tree)
+    params = tracker.client.get_run(run_id).data.params
+    assert len(params) == 152
+    assert params["fit.phases.1.epochs"] == "2"
+    assert params["labels.class _149_"] == "149"
+    assert params["long"] == "x" * 6000
+
+
+def test_numbers_become_metrics_by_step_and_the_rest_is_left_out(tracker):
+    run_id = start(tracker)
+    for step, loss in ((1, 0.5), (2, 0.25), (2, 0.25)):
+        tracker.log_metrics(run_id, {"val_loss": loss, "nested": {"per, class": step}, "name": "x", "none": None}, step)
+    run = tracker.client.get_run(run_id)
+    assert run.data.metrics == {"val_loss": 0.25, "nested.per_ class": 2.0}
+    assert {(m.step, m.value) for m in tracker.client.get_metric_history(run_id, "val_loss")} == {(1, 0.5), (2, 0.25)}
+
+
+def test_files_text_and_tags_are_kept(tracker, tmp_path, home):
+    (tmp_path / "report.html").write_text("<p>")
+    run_id = start(tracker)
+    tracker.log_files(run_id, [tmp_path / "report.html"])
+    tracker.log_files(run_id, [tmp_path / "report.html"], "plots")
+    tracker.log_text(run_id, "numpy==2\n", "environment.txt")
+    tracker.tag(run_id, {"git_commit": "abc"})
+    assert {entry.path for entry in tracker.client.list_artifacts(run_id)} == {"report.html", "plots", "environment.txt"}
+    assert (home / "mlartifacts" / run_id / "artifacts" / "environment.txt").read_text() == "numpy==2\n"
+    assert tracker.client.get_run(run_id).data.tags["git_commit"] == "abc"
+
+
+def test_a_run_is_gone_on_with(tracker):
+    run_id = start(tracker)
+    with tracker.running("roofs", run_id) as again:
+        assert again == run_id
+        assert tracker.client.get_run(run_id).info.status == "RUNNING"
+    assert tracker.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_run_that_is_not_there_any_more_is_started_anew(tracker, caplog):
+    run_id = start(tracker)
+    tracker.client.delete_run(run_id)
+    for gone in (run_id, "0" * 32):
+        assert start(tracker, run_id=gone) not in (run_id, "0" * 32)
+    assert "0" * 32 + " is not in" in caplog.text
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_how_a_run_ended_is_kept(tracker, error, status):
+    seen = []
+
+    def fail():
+        with tracker.running("roofs") as run_id:
+            seen.append(run_id)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert tracker.client.get_run(seen[0]).info.status == status
+
+
+def test_a_run_is_registered_once_and_the_alias_moves(tracker):
+    first, second = start(tracker), start(tracker)
+    assert tracker.version_of("roofs", first) is None
+    assert tracker.register("roofs", first, {"weights_digest": "a"}, "candidate") == "1"
+    assert tracker.register("roofs", second, {"weights_digest": "b"}, "candidate") == "2"
+    assert tracker.register("roofs", second, {"weights_digest": "b"}, "candidate") == "2"
+    version = tracker.client.get_model_version_by_alias("roofs", "candidate")
+    assert (str(version.version), version.run_id, version.tags) == ("2", second, {"weights_digest": "b"})
+    assert version.source == f"{tracker.client.get_run(second).info.artifact_uri}/model"
+    tracker.promote("roofs", "1", {"archive_digest": "f"}, "champion")
+    champion = tracker.client.get_model_version_by_alias("roofs", "champion")
+    assert (str(champion.version), champion.tags) == ("1", {"weights_digest": "a", "archive_digest": "f"})
+
+
+def test_an_alias_that_mlflow_does_not_take_is_named(tracker):
+    run_id = start(tracker)
+    with pytest.raises(RunError, match="latest"):
+        tracker.register("leaves", run_id, {}, "latest")
+
+
+def test_files_that_are_not_there_are_an_error_of_the_run(tracker):
+    run_id = start(tracker)
+    with pytest.raises(RunError, match="refuses"):
+        tracker.log_files(run_id, [Path("no such file")])
