@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
@@ -61,7 +61,9 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits) -> UInt8:
         # and whatever it was, it is this image's fault and the next one is answered.
         if kind := _foreign(data):
             raise ImageUnsupported(f"{kind} is not read; send a JPEG, PNG, WebP, BMP or TIFF") from err
-        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {err or type(err).__name__}") from err
+        # Pillow's own sentence for an unknown header names the object's address, which is no client's business.
+        reason = "no header of an image" if isinstance(err, UnidentifiedImageError) else err or type(err).__name__
+        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
 
 
 def from_pixels(pixels: UInt8, preprocessing: Preprocessing, limits: Limits) -> UInt8:

@@ -118,10 +118,10 @@ def write_history(run: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
     """Write `model.safetensors` and return its digest: the same weights make the same bytes."""
-    from safetensors.torch import save_file  # imports torch, which reading a run's record does without
+    from safetensors.torch import save  # imports torch, which reading a run's record does without
 
     with replacing(run / WEIGHTS) as temporary:
-        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}))
     return sha256(run / WEIGHTS)
 
 

@@ -40,8 +40,6 @@ class Tracker:
     def open(cls, home: Path) -> "Tracker":
         """The server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, made at first use."""
         settings.prepare_mlflow()
-        for name in ("alembic", "mlflow"):  # which log every table that they make
-            logging.getLogger(name).setLevel(logging.WARNING)
         uri = settings.tracking_uri(home)
         embedded = uri == settings.embedded_uri(home)
         if embedded:
@@ -49,6 +47,8 @@ class Tracker:
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # MLflow's own, of SQLAlchemy
             from mlflow import MlflowClient
 
+            for name in ("alembic", "mlflow"):  # which log every table that they make; MLflow's import sets its own level
+                logging.getLogger(name).setLevel(logging.WARNING)
             client = MlflowClient(uri, uri)
         return cls(client, uri, (home / "mlartifacts").resolve() if embedded else None)
 

@@ -1,12 +1,10 @@
 """TorchServe as a child process: on loopback only, one archive, N single-threaded workers, and gone when we are gone."""
 
 import asyncio
-import ctypes
 import importlib.util
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +23,9 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.1
 # The edge refuses larger bodies, so TorchServe never has to: it would close the connection without a word.
 MAX_BODY_BYTES = 65 << 20
-PR_SET_PDEATHSIG = 1
+# Started before TorchServe and in a process group of its own, which TorchServe and its workers join. It waits for the end of
+# a pipe that only we hold, and that closes however we end, by SIGKILL too; then it ends its whole group, itself included.
+GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
 # What a worker's log says when it cannot load the archive; TorchServe itself would retry for five minutes.
 WORKER_FAILED = "Backend worker process died"
 
@@ -78,6 +78,9 @@ async def running(archive: Path, workers: int, home: Path) -> AsyncIterator[tupl
     ports = free_ports(5)
     endpoints = Endpoints(*(f"http://127.0.0.1:{port}" for port in ports[:3]))
     config = _write_config(home, archive, endpoints, ports[3:], workers)
+    guard = await asyncio.create_subprocess_exec(
+        *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
+    )
     with (home / "torchserve.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *_command(java, home, config, archive.parent),
@@ -86,13 +89,13 @@ async def running(archive: Path, workers: int, home: Path) -> AsyncIterator[tupl
             stderr=subprocess.STDOUT,
             cwd=home,
             env=_environment(home),
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            start_new_session=True,  # a terminal's Ctrl-C is ours to hand on, after the drain
+            # The guard's group is not the terminal's: Ctrl-C is ours to hand on, after the drain.
+            preexec_fn=lambda: os.setpgid(0, guard.pid),
         )
     try:
         yield endpoints, process
     finally:
-        await _stop(process)
+        await _stop(process, guard)
 
 
 async def wait_ready(endpoints: Endpoints, name: str, process: "asyncio.subprocess.Process", home: Path) -> None:
@@ -171,22 +174,12 @@ def _environment(home: Path) -> dict[str, str]:
     return {**os.environ, **threads, **places}
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: ask the kernel to kill it when its parent dies, by SIGKILL too.
-
-    The workers need no such call: each ends when TorchServe's end of its socket closes.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-async def _stop(process: "asyncio.subprocess.Process") -> None:
+async def _stop(process: "asyncio.subprocess.Process", guard: "asyncio.subprocess.Process") -> None:
     if process.returncode is None:
         process.terminate()
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-    # A worker caught in the middle of loading outlives its parent for a moment; it is in the same process group.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if guard.stdin:
+        guard.stdin.close()  # what is left of the group goes now, such as a worker in the middle of loading
+    await guard.wait()
+    await process.wait()
