@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := handlers training transformer visor tests docs/examples
+SOURCES := handlers training transformer visor loadtests tests docs/examples
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh
 
 .PHONY: help

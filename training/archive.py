@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from training.lineage import Lineage
 LINEAGE = "lineage.json"
 # A registry, a PVC and a pod's start all pay for every byte; ResNet-50 in fp32 still fits.
 MAX_BYTES = 100 * 1000 * 1000
+SCRATCH, STALE_S = ".building-", 3600.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> 
     """
     spec = Spec.read(run / runs.SPEC)
     (model_store / spec.name).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=model_store / spec.name) as scratch:
+    _sweep(model_store / spec.name)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch:
         version = store.next_version(model_store, spec.name)
         spec = spec.model_copy(update={"version": version})
         staged = _stage(run, Path(scratch) / "staged", spec, lineage)
@@ -88,6 +91,13 @@ def unpacked(archive: Path) -> Iterator[Path]:
         except (OSError, zipfile.BadZipFile) as err:
             raise ArchiveBroken(f"{archive} cannot be unpacked: {err}") from err
         yield Path(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed builds left; a build takes seconds, so nothing that old is still at work."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        if time.time() - left.stat().st_mtime > STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:

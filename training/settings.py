@@ -7,8 +7,12 @@ from pathlib import Path
 from training.errors import ConfigError
 
 # Set before MLflow is imported, and only where the user has not chosen otherwise: visor sends nobody usage statistics,
-# and a tracking server that is away is reported in seconds instead of minutes.
-MLFLOW_DEFAULTS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+# a tracking server that is away is reported in seconds instead of minutes, and the commands' output is their own.
+MLFLOW_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def home() -> Path:

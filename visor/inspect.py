@@ -5,28 +5,38 @@ from pathlib import Path
 
 import yaml
 
+from handlers.errors import ArchiveBroken, VisorError
 from training import archive as archives
 from training import signing
 from training.errors import ArchiveRefused, KeyFileError
 
 
 def show(archive: Path, public_key: Path, as_json: bool) -> int:
-    """Print spec, lineage and the signature's state; 0 when it holds, else 1. Raises ArchiveBroken when unreadable."""
+    """Print spec, lineage and the signature's state; 0 when it holds, else 1.
+
+    Raises ArchiveRefused or ArchiveBroken where nothing can be read.
+    """
+    refusal: VisorError | None
     try:
         signing.verify(archive, public_key)
         refusal = None
     except (ArchiveRefused, KeyFileError) as err:
+        refusal = err
+    try:
         # An archive that is refused is still shown where it can be read: what it claims to be helps to find the cause.
-        refusal = str(err)
-    contents = archives.read(archive)
+        contents = archives.read(archive)
+    except ArchiveBroken as err:
+        if refusal is None:
+            raise
+        raise refusal from err
     spec, lineage = contents.spec.model_dump(mode="json"), contents.lineage.model_dump(mode="json")
     if as_json:
         facts = {"path": str(archive), "archive_digest": contents.digest, "bytes": contents.size}
-        signature = {"holds": refusal is None, "public_key": str(public_key), "reason": refusal}
+        signature = {"holds": refusal is None, "public_key": str(public_key), "reason": str(refusal) if refusal else None}
         print(json.dumps({**facts, "signature": signature, "spec": spec, "lineage": lineage}, indent=2))
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
-        print(f"signature  {'holds for ' + str(public_key) if refusal is None else 'DOES NOT HOLD: ' + refusal}")
+        print(f"signature  {'holds for ' + str(public_key) if refusal is None else f'DOES NOT HOLD: {refusal}'}")
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
     return 0 if refusal is None else 1

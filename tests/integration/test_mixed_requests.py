@@ -6,7 +6,7 @@ import itertools
 import random
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +139,23 @@ def cases(rest: Rest, rpc: Grpc, good: list[bytes]) -> list[Case]:
     ]
 
 
-def test_a_thousand_mixed_requests(server: Server, images: dict[Path, str]) -> None:
+@pytest.fixture
+def rest(server: Server) -> Iterator[Rest]:
+    asking = Rest(server)
+    yield asking
+    asking.client.close()
+
+
+@pytest.fixture
+def rpc(server: Server) -> Iterator[Grpc]:
+    asking = Grpc(server)
+    yield asking
+    asking.client.close()
+
+
+def test_a_thousand_mixed_requests(server: Server, rest: Rest, rpc: Grpc, images: dict[Path, str]) -> None:
     workers = server.workers()
-    kinds = cases(Rest(server), Grpc(server), [image.read_bytes() for image in images])
+    kinds = cases(rest, rpc, [image.read_bytes() for image in images])
     order = [kinds[n % len(kinds)] for n in range(REQUESTS)]
     random.Random(1).shuffle(order)
     with ThreadPoolExecutor(8) as pool:
@@ -162,8 +176,8 @@ def peak_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def test_a_png_bomb_is_refused_without_decoding(server: Server, images: dict[Path, str]) -> None:
-    rest, good = Rest(server), next(iter(images)).read_bytes()
+def test_a_png_bomb_is_refused_without_decoding(server: Server, rest: Rest, images: dict[Path, str]) -> None:
+    good = next(iter(images)).read_bytes()
     bomb = png((20_000, 20_000), "L")  # 400 MB once decoded
     for _ in range(4):
         assert rest.binary(good) == (200, "")

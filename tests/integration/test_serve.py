@@ -52,7 +52,7 @@ def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Works
 
 
 def test_torchserve_listens_on_loopback_only(server: Server) -> None:
-    listening = {c.laddr.ip for p in server.family() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    listening = {c.laddr.ip for p in server.family() for c in p.connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 

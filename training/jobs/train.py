@@ -16,6 +16,7 @@ from training.data.pixels import cache
 from training.fit import Images, fit
 from training.jobs.evaluate import evaluate
 from training.pretrained import make_model
+from training.thresholds import cost_matrix
 from training.tracking import MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False) -> Path:
     """
     root = sources.prepare(config.data, home)
     manifest = manifests.build(root, config.data)
+    cost_matrix(manifest.labels, config.decision)  # a decision that does not fit the labels is said now, not after the fit
     tracker = Tracker.open(home)
     if fresh:
         runs.clear(run)
@@ -43,7 +45,8 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False) -> Path:
             record = _begin(run, config, manifest, root, tracker, run_id)
             record = _fit(run, config, manifest, root, home, tracker, record)
             metrics = evaluate(run, config, root, manifest)
-            _finish(run, config, tracker, record, metrics)
+            record = _finish(run, config, tracker, record, metrics)
+        runs.write_record(run, record)  # from here on the run is finished
     for what, where in {"run": run, "report": run / runs.REPORT, "MLflow": tracker.look}.items():
         logger.info("%-8s %s", what, where)
     return run
@@ -91,8 +94,8 @@ def _fit(
     state = checkpoint.load(run / runs.CHECKPOINT, *digests)
     if state:
         logger.info("going on after epoch %d", len(state.history))
-    pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
     model = make_model(config, len(manifest.labels))
+    pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
 
     def save(state: State) -> None:
         # Logged first: an epoch that is logged twice counts once, and one that was never logged would be missing.
@@ -113,8 +116,8 @@ def _images(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, spl
     return Images(pixels, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
 
 
-def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, metrics: dict[str, Any]) -> None:
-    """Log what came out, register it as a candidate, and mark the run as finished."""
+def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, metrics: dict[str, Any]) -> runs.Record:
+    """Log what came out and register it as a candidate; returns the record with its version."""
     run_id = record.mlflow_run_id
     tracker.log_metrics(run_id, metrics)
     tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT)])
@@ -122,5 +125,5 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / runs.SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}
     version = tracker.register(config.name, run_id, tags, CANDIDATE)
-    runs.write_record(run, record.model_copy(update={"model_version": version}))
     logger.info("registered %s version %s as @%s", config.name, version, CANDIDATE)
+    return record.model_copy(update={"model_version": version})

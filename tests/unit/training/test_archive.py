@@ -1,6 +1,7 @@
 """A finished run becomes a signed .mar that says where it came from; half archives and strangers are refused."""
 
 import json
+import os
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_a_build_that_fails_leaves_nothing(run: Path, tmp_path: Path, keys: tupl
     with pytest.raises(KeyFileError):
         archive.build(run, store, LINEAGE, keys[1])  # a public key cannot sign
     assert list((store / "tiny").iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_swept_away_in_time(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    old, fresh = tmp_path / "store/tiny/.building-old", tmp_path / "store/tiny/.building-fresh"
+    for left in (old, fresh):
+        left.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert sorted(p.name for p in (tmp_path / "store/tiny").iterdir()) == [".building-fresh", "1"]
 
 
 def test_an_archive_that_is_too_large_is_refused(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:

@@ -1,0 +1,230 @@
+"""The training job on real parts: a folder of images, the SQLite store, the evaluation."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlers.spec import Spec
+from training import runs
+from training.archive import Contents
+from training.config import Config
+from training.errors import ConfigError, RunError
+from training.jobs.register import register
+from training.jobs.train import train
+from training.lineage import collect
+from training.tracking import Tracker
+
+IMAGES = 40  # of each label
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_server():
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Noise, redder for `ill` and greener for `well`."""
+    root = tmp_path_factory.mktemp("leaves")
+    rng = np.random.default_rng(0)
+    for channel, label in enumerate(("ill", "well")):
+        (root / label).mkdir()
+        for number in range(IMAGES):
+            pixels = rng.integers(0, 200, (16, 16, 3), dtype=np.uint8)
+            pixels[..., channel] += 50
+            Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return make_config(folder)
+
+
+def make_config(folder, **changes):
+    return Config.model_validate(
+        {
+            "name": "leaves",
+            "data": {"source": "imagefolder", "path": str(folder)},
+            "preprocessing": {"height": 16, "width": 16, "mean": [0.5] * 3, "std": [0.5] * 3},
+            "model": {"network": "small_cnn"},
+            "augment": {"flip_horizontal": True},
+            "fit": {"phases": [{"epochs": 3, "learning_rate": 0.01, "unfreeze": "all"}], "batch_size": 8, "threads": 1},
+            "decision": {"positive": ["ill"], "false_negative": 5},
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, home):
+    return train(config, home / "leaves", home)
+
+
+@pytest.fixture
+def tracker(home):
+    return Tracker.open(home)
+
+
+def artifacts(tracker, run_id, folder=None):
+    return {entry.path for entry in tracker.client.list_artifacts(run_id, folder)}
+
+
+def test_a_run_holds_all_that_its_contract_names(run, config, folder):
+    record, metrics = runs.read_finished(run)
+    names = {"config.yaml", "manifest.json", "checkpoint.pt", "history.json", "run.json", "plots", *runs.RESULTS}
+    assert {path.name for path in run.iterdir()} == names
+    assert runs.read_config(run) == config
+    assert (record.config_digest, record.dataset_root) == (config.digest, folder)
+    assert record.dataset_digest == json.loads((run / "manifest.json").read_text())["digest"]
+    assert record.weights_digest == runs.sha256(run / "model.safetensors")
+    assert len(json.loads((run / "history.json").read_text())) == 3
+    assert metrics["accuracy"] == 1.0
+
+
+def test_mlflow_knows_how_it_went_and_what_came_out(run, tracker):
+    record, metrics = runs.read_finished(run)
+    known = tracker.client.get_run(record.mlflow_run_id)
+    assert known.info.status == "FINISHED"
+    assert known.data.params["fit.phases.1.epochs"] == "3"
+    assert known.data.params["model.network"] == "small_cnn"
+    assert known.data.metrics["accuracy"] == metrics["accuracy"]
+    assert known.data.tags["dataset_digest"] == record.dataset_digest
+    assert {metric.step for metric in tracker.client.get_metric_history(record.mlflow_run_id, "val_loss")} == {1, 2, 3}
+    top = {"config.yaml", "manifest.json", "environment.txt", "metrics.json", "history.json", "report.html", "plots", "model"}
+    assert artifacts(tracker, record.mlflow_run_id) == top
+    assert artifacts(tracker, record.mlflow_run_id, "model") == {"model/model.safetensors", "model/spec.json"}
+    assert artifacts(tracker, record.mlflow_run_id, "plots")
+
+
+def test_the_candidate_is_the_version_of_the_run(run, tracker):
+    record, _ = runs.read_finished(run)
+    version = tracker.client.get_model_version_by_alias("leaves", "candidate")
+    assert str(version.version) == record.model_version
+    assert version.run_id == record.mlflow_run_id
+    assert version.tags == {
+        "weights_digest": record.weights_digest,
+        "dataset_digest": record.dataset_digest,
+        "git_commit": record.git_commit,
+    }
+
+
+def test_a_finished_run_is_not_made_again(run, config, home, tracker, caplog):
+    caplog.set_level(logging.INFO)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert train(config, run, home) == run
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert f"{run} is finished" in caplog.text
+    assert f"mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db" in caplog.text
+    assert len(tracker.client.search_model_versions("name = 'leaves'")) == 1
+
+
+def test_a_folder_of_another_config_is_refused_and_left_alone(run, config, folder, home):
+    other = make_config(folder, seed=1)
+    with pytest.raises(RunError, match=f"its config_digest is {config.digest}, this config's is {other.digest}.*--fresh"):
+        train(other, run, home)
+    assert runs.read_config(run) == config
+
+
+def test_a_folder_of_other_images_is_refused(run, config, folder, home):
+    extra = folder / "well" / "new.png"
+    Image.new("RGB", (16, 16)).save(extra)
+    try:
+        with pytest.raises(RunError, match="belongs to another data set"):
+            train(config, run, home)
+    finally:
+        extra.unlink()
+
+
+class Interruption(logging.Handler):
+    """Ctrl-C at the moment of a log line."""
+
+    def __init__(self, line):
+        super().__init__()
+        self.line = line
+
+    def emit(self, record):
+        if record.getMessage().startswith(self.line):
+            raise KeyboardInterrupt
+
+
+def interrupted(line, config, run, home):
+    logger, handler = logging.getLogger("training"), Interruption(line)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, run, home)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def whole(run):
+    return runs.read_finished(run)[0].weights_digest
+
+
+# In the middle of the fit, and when all but the registration is done.
+@pytest.mark.parametrize("line", ["epoch 3 (", "registered"])
+def test_an_interrupted_run_goes_on_under_its_mlflow_run_to_the_same_bytes(line, run, whole, config, home, tracker):
+    other = home / f"interrupted-{line.split()[0]}"
+    interrupted(line, config, other, home)
+    run_id = runs.read_record(other).mlflow_run_id
+    assert tracker.client.get_run(run_id).info.status == "KILLED"
+    train(config, other, home)
+    record, _ = runs.read_finished(other)
+    assert record.mlflow_run_id == run_id
+    assert record.weights_digest == whole
+    assert tracker.client.get_run(run_id).info.status == "FINISHED"
+    assert {metric.step for metric in tracker.client.get_metric_history(run_id, "val_loss")} == {1, 2, 3}
+    for name in ("metrics.json", "spec.json", "history.json", "reference.npz"):
+        assert (other / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_a_fresh_run_starts_over_as_another_mlflow_run(whole, config, home):
+    other = home / "again"
+    interrupted("epoch 1 (", config, other, home)
+    first = runs.read_record(other).mlflow_run_id
+    (other / "notes.txt").write_text("mine")
+    train(config, other, home, fresh=True)
+    record, _ = runs.read_finished(other)
+    assert record.mlflow_run_id != first
+    assert record.weights_digest == whole
+    assert (other / "notes.txt").read_text() == "mine"
+
+
+def test_a_decision_that_does_not_fit_the_labels_is_said_before_anything_is_fitted(folder, home):
+    config = make_config(folder, decision={"positive": ["sick"]})
+    with pytest.raises(ConfigError, match="sick"):
+        train(config, home / "wrong", home)
+    assert not (home / "wrong").exists()
+
+
+def contents(run):
+    return Contents(Path("leaves.mar"), "f" * 64, 1, Spec.read(run / "spec.json"), collect(run))
+
+
+def test_registering_tags_the_runs_version_and_moves_the_alias(run, home, tracker):
+    assert register(contents(run), "champion", home) == "models:/leaves@champion"
+    version = tracker.client.get_model_version_by_alias("leaves", "champion")
+    assert version.run_id == runs.read_record(run).mlflow_run_id
+    assert version.tags["archive_digest"] == "f" * 64
+    assert version.tags["archive_version"] == "1"
+
+
+def test_registering_in_a_store_that_does_not_know_the_run_is_refused(run, tmp_path):
+    with pytest.raises(RunError, match=r"has no version of 'leaves' made from MLflow run .*--home"):
+        register(contents(run), "champion", tmp_path)

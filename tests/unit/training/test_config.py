@@ -1,0 +1,105 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import training
+from training.config import Config, load
+from training.errors import ConfigError
+
+CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.yaml"))
+SMALLEST = """
+name: leaves
+data: {source: digits}
+preprocessing: {height: 32, width: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+model: {network: small_cnn}
+fit: {phases: [{epochs: 1, learning_rate: 0.1}]}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(SMALLEST)
+    return path
+
+
+def test_the_examples_are_these():
+    assert [path.stem for path in CONFIGS] == ["digits", "imagefolder", "roofs"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_example_is_short_valid_and_says_what_to_expect_what_it_costs_and_how_to_run_it(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 35
+    comment = re.match(r"(?:# .*\n)+", text).group()
+    assert all(word in comment for word in ("Expect:", "ost", f"visor train training/configs/{path.name}"))
+    config = load(path)
+    assert config.data.source == path.stem
+    tree = yaml.safe_load(text)
+    assert Config.model_validate(tree) == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_imagenet_weights_get_the_preprocessing_they_were_trained_with(path):
+    config = load(path)
+    if config.model.pretrained == "imagenet":
+        assert config.preprocessing.mean == (127 / 255,) * 3
+        assert config.preprocessing.std == (128 / 255,) * 3
+
+
+def test_overrides_are_yaml_and_make_what_is_not_there(path):
+    config = load(path, ["seed=3", "fit.phases=[{epochs: 2, learning_rate: 1e-3, unfreeze: all}]", "augment.zoom=0.5"])
+    assert (config.seed, config.augment.zoom) == (3, 0.5)
+    assert (config.fit.phases[0].learning_rate, config.fit.phases[0].unfreeze) == (0.001, "all")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit.batch=8", "fit.batch: Extra inputs"),
+        ("fit.batch_size=0", "fit.batch_size: .*got '0'"),
+        ("name=Two Words", "name: .*got 'Two Words'"),
+        ("batch_size", "is not KEY=VALUE"),
+        ("name.first=x", "name holds a value"),
+        ("seed=[1", "the value is not YAML"),
+        ("data.path=here", "data.path belongs to source imagefolder"),
+        ("data.source=imagefolder", "data.path belongs to source imagefolder"),
+        ("data.splits={val: 0.4, calibration: 0.3, test: 0.3}", "must stay under 0.9, got 1.00"),
+        ("preprocessing.fit=crop", "fit crop needs resize"),
+        ("model.network=vgg", "model.network: .*got 'vgg'"),
+        ("fit.phases=[]", "fit.phases: "),
+        ("model.dropout=1", "model.dropout: "),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(path, [override])
+
+
+@pytest.mark.parametrize(("content", "message"), [("- a", "must hold a mapping, got list"), ("a: [", "cannot be read as YAML")])
+def test_a_file_that_is_no_mapping_is_named(path, content, message):
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=f"{path} {message}"):
+        load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_digest_is_of_the_values_and_not_of_how_they_are_written(path, tmp_path):
+    digest = load(path).digest
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    other = tmp_path / "other.yaml"
+    tree = yaml.safe_load(SMALLEST) | {"seed": 0}
+    other.write_text(yaml.safe_dump(dict(reversed(tree.items()))))
+    assert load(other).digest == digest
+    assert load(path, ["seed=1"]).digest != digest
+
+
+def test_a_config_does_not_change(path):
+    with pytest.raises(ValueError, match="frozen"):
+        load(path).seed = 1
