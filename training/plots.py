@@ -62,7 +62,7 @@ def reliability(before: Reliability, after: Reliability) -> bytes:
         top.plot(bins.confidence[filled], bins.accuracy[filled], color=colour, marker=marker, markersize=5, label=label)
         bottom.stairs(bins.count, edges, color=colour, fill=colour == BLUE, alpha=0.8, linewidth=1.5)
     top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    top.legend(loc="upper left", frameon=False)
+    top.legend(loc="best", frameon=False)
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return _png(figure)
 

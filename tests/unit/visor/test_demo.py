@@ -1,0 +1,42 @@
+"""The demo's own steps; the whole of it runs in tests/integration."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visor import demo
+from visor.errors import DemoError
+
+
+def test_a_step_keeps_its_log_time_and_last_line(tmp_path: Path) -> None:
+    journal = demo.Journal(tmp_path / "logs")
+    last = journal.run("keys", "keys", "--out", str(tmp_path / "keys"))
+    assert "visor.pub" in last
+    assert (tmp_path / "logs/keys.log").read_text().splitlines()[-1] == last
+    assert journal.seconds["keys"] > 0
+
+
+def test_a_failing_step_is_named_with_its_log(tmp_path: Path) -> None:
+    journal = demo.Journal(tmp_path / "logs")
+    with pytest.raises(DemoError, match=r"step 'archive' ended with 1; its log is .*archive\.log:\n(.|\n)*run\.invalid"):
+        journal.run("archive", "archive", str(tmp_path / "nowhere"))
+    assert "run.invalid" in (tmp_path / "logs/archive.log").read_text()
+
+
+def test_data_is_a_built_in_name_or_a_folder(tmp_path: Path) -> None:
+    assert demo._choose("digits", ["seed=1"]) == (demo.CONFIGS / "digits.yaml", ["seed=1"])
+    folder = tmp_path / "Leaves of 2026!"
+    folder.mkdir()
+    config, overrides = demo._choose(str(folder), ["seed=1"])
+    assert config == demo.CONFIGS / "imagefolder.yaml"
+    assert overrides == [f"data.path={folder}", "name=leaves-of-2026", "seed=1"]
+    with pytest.raises(DemoError, match="neither roofs nor digits nor a folder"):
+        demo._choose(str(tmp_path / "nowhere"), [])
+
+
+def test_answers_that_differ_between_the_protocols_stop_it() -> None:
+    answer: dict[str, Any] = {"image": "a.jpg", "label": "intact", "confidence": 0.5}
+    demo._compare({"rest": [answer], "grpc": [dict(answer)]})
+    with pytest.raises(DemoError, match=r"disagree on a\.jpg: label, confidence"):
+        demo._compare({"rest": [answer], "grpc": [{**answer, "label": "damaged", "confidence": 0.6}]})
