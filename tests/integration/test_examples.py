@@ -34,7 +34,8 @@ def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
 def test_the_guide_shows_no_command_that_does_not_exist() -> None:
     shown = set()
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        shown |= set(re.findall(r"^visor ([a-z]+)", page.read_text(), re.MULTILINE))
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            shown |= set(re.findall(r"^visor ([a-z]+)", block, re.MULTILINE))
     helped = subprocess.run([sys.executable, "-m", "visor.cli", "--help"], capture_output=True, text=True, check=True).stdout
     assert shown
     assert {command for command in shown if not re.search(rf"^    {command} ", helped, re.MULTILINE)} == set()
