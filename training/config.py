@@ -166,4 +166,6 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key; training/config.py has them all, with their defaults"
     return f"{where}: {error['msg']} (got {str(error['input'])[:80]!r})"

@@ -58,7 +58,7 @@ def test_overrides_are_yaml_and_make_what_is_not_there(path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("fit.batch=8", "fit.batch: Extra inputs"),
+        ("fit.batch=8", "fit.batch: no such key"),
         ("fit.batch_size=0", "fit.batch_size: .*got '0'"),
         ("name=Two Words", "name: .*got 'Two Words'"),
         ("batch_size", "is not KEY=VALUE"),
