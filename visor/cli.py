@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One line an event, progress and results apart: results alone go to standard output.
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of itself, `serve` says better
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
@@ -36,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("visor: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM, a pod's end, is an interruption like Ctrl-C: what is under way is closed in order."""
+    raise KeyboardInterrupt
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
