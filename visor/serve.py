@@ -74,12 +74,12 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
         edge = asyncio.create_task(serve_edge(edge_settings, bound.set_result, stop))
         ready = asyncio.create_task(_announce_ready(contents, endpoints, process, bound, workers, announce, home))
         died = asyncio.create_task(process.wait())
-        stopped = asyncio.create_task(stop.wait())
+        ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
-            await asyncio.wait({edge, died, stopped} | {ready}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends | {ready}, return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
-                ready.result()
-                await asyncio.wait({edge, died, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                ready.result()  # its error, where no worker will ever be ready
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if died.done() and not stop.is_set():
                 raise ServeError(f"TorchServe ended with {process.returncode}:\n{torchserve.log_tail(home)}")
         finally:
