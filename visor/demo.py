@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -150,14 +151,13 @@ def _wait_ready(server: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
 
 
 def _pick(run: Path) -> dict[Path, str]:
-    """A few test images of every label, as path → true label."""
+    """A few test images, of every label in turn, as path → true label."""
     root = Path(json.loads((run / "run.json").read_text())["dataset_root"])
     manifest = Manifest.read(run / "manifest.json")
-    chosen: dict[Path, str] = {}
-    for label in manifest.labels:
-        of_label = [sample for sample in manifest.of("test") if sample.label == label]
-        chosen |= {root / sample.path: sample.label for sample in of_label[:IMAGES_PER_LABEL]}
-    return dict(list(chosen.items())[:MAX_IMAGES])
+    tests = {label: [sample for sample in manifest.of("test") if sample.label == label] for label in manifest.labels}
+    turns = zip_longest(*(of_label[:IMAGES_PER_LABEL] for of_label in tests.values()))
+    chosen = [sample for turn in turns for sample in turn if sample][:MAX_IMAGES]
+    return {root / sample.path: sample.label for sample in sorted(chosen, key=lambda sample: (sample.label, sample.path))}
 
 
 def _ask(journal: Journal, protocol: str, url: str, images: dict[Path, str], run: Path) -> list[dict[str, object]]:

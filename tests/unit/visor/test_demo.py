@@ -1,10 +1,12 @@
 """The demo's own steps; the whole of it runs in tests/integration."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from training.data.manifest import Manifest, Sample
 from visor import demo
 from visor.errors import DemoError
 
@@ -40,3 +42,14 @@ def test_answers_that_differ_between_the_protocols_stop_it() -> None:
     demo._compare({"rest": [answer], "grpc": [dict(answer)]})
     with pytest.raises(DemoError, match=r"disagree on a\.jpg: label, confidence"):
         demo._compare({"rest": [answer], "grpc": [{**answer, "label": "damaged", "confidence": 0.6}]})
+
+
+def test_it_asks_about_every_label_in_turn(tmp_path: Path) -> None:
+    labels = tuple("abcdefghij")
+    samples = [Sample(f"{label}/{n}.png", 1, "0" * 64, label, "test" if n else "train") for label in labels for n in range(5)]
+    Manifest(labels, tuple(samples)).write(tmp_path / "manifest.json")
+    (tmp_path / "run.json").write_text('{"dataset_root": "images"}')
+    picked = demo._pick(tmp_path)
+    expected = {label: 2 if label in "abcdef" else 1 for label in labels}  # 16 pictures over ten labels
+    assert Counter(picked.values()) == expected
+    assert picked[Path("images/a/1.png")] == "a"
