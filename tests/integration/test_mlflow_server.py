@@ -1,0 +1,79 @@
+"""Training tracked on a real MLflow server instead of the embedded store."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+
+from tests.integration.running import QUICK, ROOT, Workspace
+from visor.torchserve import free_ports
+
+START_TIMEOUT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an `mlflow server` with a store and artifacts of its own."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    port = free_ports(1)[0]
+    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", *places, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers(url):
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_run_and_its_archive_are_recorded_on_the_server(workspace: Workspace, tracking_server: str, tmp_path: Path) -> None:
+    env = {"MLFLOW_TRACKING_URI": tracking_server}
+    config = str(ROOT / "training/configs/digits.yaml")
+    trained = workspace.visor("train", config, *QUICK, "--out", str(tmp_path / "run"), env=env)
+    assert trained.returncode == 0, trained.stderr
+    assert tracking_server in trained.stderr  # where to look
+    archived = workspace.visor("archive", str(tmp_path / "run"), "--store", str(tmp_path / "store"), env=env)
+    registered = workspace.visor("register", archived.stdout.strip(), env=env)
+    assert registered.returncode == 0, registered.stderr
+
+    client = mlflow.MlflowClient(tracking_server, tracking_server)
+    candidate = client.get_model_version_by_alias("digits", "candidate")
+    champion = client.get_model_version_by_alias("digits", "champion")
+    assert candidate.version == champion.version == "1"
+    run = client.get_run(candidate.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.network"] == "small_cnn"
+    assert run.data.metrics["accuracy"] > 0.5
+    assert len(client.get_metric_history(candidate.run_id, "val_loss")) == 2  # one each epoch
+    files = {file.path for file in client.list_artifacts(candidate.run_id)}
+    assert {"config.yaml", "manifest.json", "metrics.json", "report.html", "environment.txt"} <= files
+
+
+def test_a_server_that_is_away_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{free_ports(1)[0]}"
+    config = str(ROOT / "training/configs/digits.yaml")
+    done = workspace.visor("train", config, *QUICK, "--out", str(tmp_path / "run"), env={"MLFLOW_TRACKING_URI": away})
+    assert done.returncode == 1
+    assert away in done.stderr
+    assert "Traceback" not in done.stderr
