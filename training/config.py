@@ -123,7 +123,7 @@ class Config(Frozen):
     decision: DecisionConfig = DecisionConfig()
     limits: Limits = Limits()
     pointing_tolerance: Probability = 0.07
-    """Dilation of a mask in the pointing game, as a fraction of the picture's side (Zhang et al. 2016 use 15 px of 224)."""
+    """A mask's dilation in the pointing game, as a fraction of the side: 0.07 of 224 is the 15 px of Zhang et al. 2016."""
 
     @property
     def digest(self) -> str:
