@@ -47,7 +47,7 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
 
 def _take(archive: Path, public_key: Path, home: Path) -> Contents:
     """Verify a private copy, so that what TorchServe opens is what was verified whatever happens to the original."""
-    signing.verify(archive, public_key)
+    signing.verify(archive, public_key)  # the original too, so that a refusal names the file that the user named
     model_store = home / "model-store"
     model_store.mkdir()
     copy = Path(shutil.copy(archive, model_store))

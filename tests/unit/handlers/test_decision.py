@@ -5,22 +5,7 @@ import pytest
 
 from handlers.decision import check_threshold, decide, explained_class, probabilities, scores
 from handlers.errors import OptionError
-from handlers.spec import Decision, Preprocessing, Spec
-
-
-def make_spec(labels=("a", "b", "c"), **rule) -> Spec:
-    k = len(labels)
-    rule = {"threshold": 0.5, "cost": tuple(tuple(float(i != j) for j in range(k)) for i in range(k)), **rule}
-    return Spec(
-        name="tiny",
-        version="1",
-        network="small_cnn",
-        labels=labels,
-        preprocessing=Preprocessing(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        feature_map=(128, 1, 1),
-        temperature=1.0,
-        decision=Decision(**rule),
-    )
+from tests.unit.specs import make_spec
 
 
 def test_probabilities_are_a_softmax_of_the_scaled_logits():

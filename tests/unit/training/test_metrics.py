@@ -6,27 +6,12 @@ import numpy as np
 import pytest
 
 from handlers import decision
-from handlers.spec import Decision, Preprocessing, Spec
+from tests.unit.specs import make_spec
 from training.calibration import Temperature
 from training.metrics import brier, evaluate
 from training.saliency import PointingGame
 
 ONE = Temperature(1.0, "converged")
-
-
-def make_spec(labels, **rule) -> Spec:
-    k = len(labels)
-    rule = {"threshold": 0.5, "cost": tuple(tuple(float(i != j) for j in range(k)) for i in range(k)), **rule}
-    return Spec(
-        name="tiny",
-        version="1",
-        network="small_cnn",
-        labels=labels,
-        preprocessing=Preprocessing(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        feature_map=(128, 1, 1),
-        temperature=1.0,
-        decision=Decision(**rule),
-    )
 
 
 def score(probs, truth, spec, temperature=ONE, pointing=None):

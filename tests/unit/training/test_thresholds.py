@@ -4,26 +4,14 @@ import numpy as np
 import pytest
 
 from handlers.decision import decide, scores
-from handlers.spec import Decision, Preprocessing, Spec
+from handlers.spec import Decision
+from tests.unit.specs import make_spec
 from training.config import DecisionConfig
 from training.errors import ConfigError
 from training.thresholds import bayes_threshold, cost_curve, cost_matrix, fit_decision, side_costs
 
 LABELS = ("crack", "hole", "intact", "moss")
 STATED = ((0, 1, 8, 9), (2, 0, 20, 15), (1, 3, 0, 0.5), (2, 2, 0.25, 0))
-
-
-def make_spec(labels, rule: Decision) -> Spec:
-    return Spec(
-        name="tiny",
-        version="1",
-        network="small_cnn",
-        labels=labels,
-        preprocessing=Preprocessing(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        feature_map=(128, 1, 1),
-        temperature=1.0,
-        decision=rule,
-    )
 
 
 def draw(n: int, k: int, seed: int, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +27,7 @@ def draw(n: int, k: int, seed: int, coarse: bool = False) -> tuple[np.ndarray, n
 def naive_cost(threshold: float, probs, truth, labels, rule: Decision) -> float:
     """Decide each image by the serving rule without its band, then look its cost up."""
     bare = rule.model_copy(update={"review_below": 0.0, "review_above": 0.0})
-    spec = make_spec(labels, bare)
+    spec = make_spec(labels, **dict(bare))
     total = 0.0
     for row, y, outcome in zip(probs, truth, decide(scores(probs, spec), threshold, spec), strict=True):
         if outcome == "review":
@@ -69,7 +57,7 @@ def naive_cost(threshold: float, probs, truth, labels, rule: Decision) -> float:
 def test_no_threshold_is_cheaper(labels, config, coarse, seed):
     probs, truth = draw(60, len(labels), seed, coarse)
     rule = fit_decision(probs, truth, labels, config)
-    score = scores(probs, make_spec(labels, rule))
+    score = scores(probs, make_spec(labels, **dict(rule)))
     everywhere = np.concatenate([[0.0, 1.0], score, np.nextafter(score, 2.0).clip(0, 1), np.linspace(0, 1, 101)])
     exhaustive = min(naive_cost(t, probs, truth, labels, rule) for t in everywhere)
     assert naive_cost(rule.threshold, probs, truth, labels, rule) == pytest.approx(exhaustive, abs=1e-12)
@@ -79,7 +67,7 @@ def test_the_cost_curve_is_the_naive_cost_everywhere():
     probs, truth = draw(40, 4, seed=9, coarse=True)
     config = DecisionConfig(positive=("crack", "hole"), cost=STATED)
     rule = fit_decision(probs, truth, LABELS, config)
-    spec = make_spec(LABELS, rule)
+    spec = make_spec(LABELS, **dict(rule))
     score = scores(probs, spec)
     thresholds = np.concatenate([np.linspace(0, 1, 21), score])
     curve = cost_curve(score, *side_costs(probs, truth, spec.positive_index, np.array(rule.cost), None), thresholds)
@@ -123,7 +111,7 @@ def test_review_is_chows_rule(fn, fp, review):
     config = DecisionConfig(positive=("bad",), false_negative=fn, false_positive=fp, review_cost=review)
     rule = fit_decision(probs, truth, ("bad", "good"), config)
     grid = np.linspace(0.0005, 0.9995, 1000)
-    outcomes = decide(grid, rule.threshold, make_spec(("bad", "good"), rule))
+    outcomes = decide(grid, rule.threshold, make_spec(("bad", "good"), **dict(rule)))
     for p, outcome in zip(grid, outcomes, strict=True):
         assert (outcome == "review") == (min(p * fn, (1 - p) * fp) > review)
 
