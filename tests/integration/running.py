@@ -58,6 +58,14 @@ class Workspace:
         return done.stdout
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether a process is one of TorchServe's workers; one that has ended meanwhile, a zombie too, is none."""
+    try:
+        return any("model_service_worker" in part for part in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 @dataclass
 class Server:
     """A running `visor serve`."""
@@ -73,7 +81,7 @@ class Server:
 
     def workers(self) -> set[int]:
         """The process ids of TorchServe's workers."""
-        return {child.pid for child in self.family() if any("model_service_worker" in part for part in child.cmdline())}
+        return {child.pid for child in self.family() if is_worker(child)}
 
 
 def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:

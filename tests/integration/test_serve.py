@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.running import Server, Workspace, start_server
+from tests.integration.running import Server, Workspace, is_worker, start_server
 
 
 def wait_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> list[psutil.Process]:
@@ -42,12 +42,14 @@ def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Works
     )
     family: list[psutil.Process] = []
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any("model_service_worker" in part for child in family for part in child.cmdline()):
-        time.sleep(0.02)
-        family = psutil.Process(process.pid).children(recursive=True)
-    assert family
-    process.kill()
-    process.wait()
+    try:
+        while not any(map(is_worker, family)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+            family = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
     assert wait_gone(family) == []
 
 
