@@ -13,6 +13,7 @@ from handlers.errors import ArchiveBroken
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Network = Literal["resnet18", "resnet50", "efficientnet_lite0", "small_cnn"]
+BackendName = Literal["torch", "openvino"]
 
 MIB = 1 << 20
 
@@ -81,7 +82,7 @@ class Spec(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
     version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
     network: Network
-    backend: Literal["torch"] = "torch"
+    backend: BackendName = "torch"
     labels: tuple[Label, ...] = Field(min_length=2)
     preprocessing: Preprocessing
     feature_map: tuple[int, int, int]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import handlers
 from handlers.errors import ArchiveBroken
@@ -18,6 +19,9 @@ from handlers.spec import MIB, Spec
 from training import runs, signing, store
 from training.errors import ArchiveRefused
 from training.lineage import Lineage
+
+if TYPE_CHECKING:
+    from training.export import Graph  # imports torch, which reading an archive does without
 
 LINEAGE = "lineage.json"
 # A registry, a PVC and a pod's start all pay for every byte; ResNet-50 in fp32 still fits.
@@ -36,9 +40,10 @@ class Contents:
     lineage: Lineage
 
 
-def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> Path:
+def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path, graph: "Graph | None" = None) -> Path:
     """Pack a finished run as the next version of its name, signed, and return the .mar's path.
 
+    With a graph (`training.export`) the archive runs on OpenVINO, else on torch; the weights are in it in both cases.
     Everything happens in a scratch folder that one rename makes a version, so an interruption leaves no half archive.
     `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError.
     """
@@ -47,8 +52,10 @@ def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> 
     _sweep(model_store / spec.name)
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch:
         version = store.next_version(model_store, spec.name)
-        spec = spec.model_copy(update={"version": version})
+        spec = spec.model_copy(update={"version": version, "backend": "openvino" if graph else "torch"})
         staged = _stage(run, Path(scratch) / "staged", spec, lineage)
+        if graph:
+            graph.write(staged)
         out = Path(scratch) / version
         archive = _pack(staged, out, spec, Path(scratch))
         if archive.stat().st_size > MAX_BYTES:

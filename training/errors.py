@@ -1,14 +1,23 @@
 """The errors of training, each with a stable code; `handlers.errors` draws the root.
 
 VisorError
-├── ConfigError        config.invalid: a key or value of a config
-├── DataError          data.invalid: a data set that cannot be trained on
-│   ├── DataUnreadable data.unreadable: files that are not whole images, all of them named
-│   └── DataChanged    data.changed: files that differ from the manifest, all of them named
-├── RunError           run.invalid: a run's folder that does not fit what was asked
-├── KeyFileError       key.invalid: a signing key that is missing or not one
-├── ArchiveRefused     archive.refused: an archive whose signature does not hold
-└── StoreError         store.missing: a name or version that the model store does not hold
+├── ConfigError           config.invalid: a key or value of a config
+├── DataError             data.invalid: a data set that cannot be trained on
+│   ├── DataUnreadable    data.unreadable: files that are not whole images, all of them named
+│   └── DataChanged       data.changed: files that differ from the manifest, all of them named
+├── RunError              run.invalid: a run's folder that does not fit what was asked
+├── KeyFileError          key.invalid: a signing key that is missing or not one
+├── ArchiveRefused        archive.refused: an archive whose signature does not hold
+├── ParityFailed          archive.parity: a backend that was asked for and does not answer as the reference does
+├── FolderError           folder.unwritable: a folder that has to be written to and cannot be
+├── TrackingUnreachable   tracking.unreachable: an MLflow server that does not answer
+├── RemoteError           remote.failed: S3 says no for a reason of its own
+│   ├── RemoteInvalid     remote.invalid: an address or a key that cannot be used
+│   ├── RemoteMissing     remote.missing: no such bucket, or nothing in it
+│   ├── RemoteDenied      remote.denied: credentials that are missing, wrong or not enough
+│   ├── RemoteUnreachable remote.unreachable: no connection to the server
+│   └── RemoteConflict    remote.conflict: another file has the name already
+└── StoreError            store.missing: a name or version that the model store does not hold
 """
 
 from handlers.errors import VisorError
@@ -54,6 +63,60 @@ class ArchiveRefused(VisorError):
     """An archive whose signature does not hold."""
 
     code = "archive.refused"
+
+
+class ParityFailed(VisorError):
+    """A backend that was asked for and does not answer as the reference does."""
+
+    code = "archive.parity"
+
+
+class FolderError(VisorError):
+    """A folder that has to be written to and cannot be."""
+
+    code = "folder.unwritable"
+
+
+class TrackingUnreachable(VisorError):
+    """An MLflow server that does not answer."""
+
+    code = "tracking.unreachable"
+
+
+class RemoteError(VisorError):
+    """S3 says no for a reason of its own."""
+
+    code = "remote.failed"
+
+
+class RemoteInvalid(RemoteError):
+    """An address or a key that cannot be used."""
+
+    code = "remote.invalid"
+
+
+class RemoteMissing(RemoteError):
+    """No such bucket, or nothing in it."""
+
+    code = "remote.missing"
+
+
+class RemoteDenied(RemoteError):
+    """Credentials that are missing, wrong or not enough."""
+
+    code = "remote.denied"
+
+
+class RemoteUnreachable(RemoteError):
+    """No connection to the server."""
+
+    code = "remote.unreachable"
+
+
+class RemoteConflict(RemoteError):
+    """Another file has the name already."""
+
+    code = "remote.conflict"
 
 
 class StoreError(VisorError):

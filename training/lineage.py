@@ -11,18 +11,46 @@ from pydantic import ValidationError
 
 import training
 from handlers.errors import ArchiveBroken
-from handlers.spec import Frozen
+from handlers.spec import BackendName, Frozen
 from training import runs, settings
 
 PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow")
 UNKNOWN = "unknown"
 
 
+class Parity(Frozen):
+    """How the export answers beside torch, the reference, on images of the test split; `training.export` holds the rule.
+
+    `images`: how many were asked; `decision_agreement`: the share of them that both decide alike. The differences are the
+    largest of any image; heat maps are compared where both explain the same label. `fnr` is null where the images have no
+    positive one. `openvino`: the version that converted and answered.
+    """
+
+    holds: bool
+    images: int
+    decision_agreement: float
+    max_logit_difference: float
+    max_probability_difference: float
+    max_heatmap_difference: float
+    accuracy: dict[BackendName, float]
+    fnr: dict[BackendName, float] | None
+    openvino: str
+
+    def describe(self) -> str:
+        """The figures that the rule looks at, in words."""
+        missed = "" if self.fnr is None else ", {openvino:.1%} of the positives missed (torch {torch:.1%})".format(**self.fnr)
+        return (
+            f"decisions agree on {self.decision_agreement:.1%} of {self.images} test images, "
+            f"probabilities differ by at most {self.max_probability_difference:g}{missed}"
+        )
+
+
 class Lineage(Frozen):
     """Enough to find the code, the data and the run again.
 
     `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
-    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC.
+    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity` is None where
+    nothing was exported, and in archives that are older than it.
     """
 
     format: Literal[1] = 1
@@ -38,6 +66,7 @@ class Lineage(Frozen):
     tracking_uri: str
     versions: dict[str, str]
     metrics: dict[str, Any]
+    parity: Parity | None = None
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Self:

@@ -8,6 +8,7 @@ import yaml
 from handlers.errors import ArchiveBroken, VisorError
 from training import archive as archives
 from training import signing
+from training.archive import Contents
 from training.errors import ArchiveRefused, KeyFileError
 
 
@@ -36,7 +37,17 @@ def show(archive: Path, public_key: Path, as_json: bool) -> int:
         print(json.dumps({**facts, "signature": signature, "spec": spec, "lineage": lineage}, indent=2))
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
+        print(f"backend    {_backend(contents)}")
         print(f"signature  {'holds for ' + str(public_key) if refusal is None else f'DOES NOT HOLD: {refusal}'}")
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
     return 0 if refusal is None else 1
+
+
+def _backend(contents: Contents) -> str:
+    """The backend, and how the export compared with torch where there was one."""
+    parity = contents.lineage.parity
+    if parity is None:
+        return contents.spec.backend
+    verdict = "" if parity.holds else "OpenVINO does not answer alike: "
+    return f"{contents.spec.backend} ({verdict}{parity.describe()})"

@@ -4,11 +4,10 @@ The calibration split, which nothing else saw, gives the temperature and the dec
 answered by the code that serves, so that the numbers are those of the answers that people will get.
 """
 
-import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ import numpy.typing as npt
 import torch
 
 from handlers import decision, networks
-from handlers.backends import Backend, TorchBackend
-from handlers.decode import decode, to_batch
-from handlers.errors import ImageError, VisorError
-from handlers.predictor import Answer, Item, predict
+from handlers.backends import TorchBackend
+from handlers.predictor import Answer
 from handlers.spec import Decision, Spec
 from training import calibration, metrics, plots, runs, thresholds
+from training.answers import answer_all, classes_of, infer_all, samples_of
 from training.calibration import Temperature
 from training.cases import galleries, read_mask
 from training.config import Config
-from training.data.manifest import Manifest, Sample, Split
-from training.errors import DataChanged, DataError, DataUnreadable, RunError
-from training.progress import track
+from training.data.manifest import Manifest, Sample
+from training.errors import RunError
 from training.report import Picture, render
 from training.saliency import PointingGame, points_inside
 
@@ -37,7 +34,6 @@ logger = logging.getLogger(__name__)
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-BATCH = 32
 REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are 1.3 MB
 GRID = np.linspace(0.0, 1.0, 1001)
 
@@ -48,7 +44,7 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     The same weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError.
     """
     torch.set_num_threads(config.fit.threads)
-    calibration_split, test_split = _samples(manifest, "calibration"), _samples(manifest, "test")
+    calibration_split, test_split = samples_of(manifest, "calibration"), samples_of(manifest, "test")
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
     model = networks.build(config.model.network, len(manifest.labels))
@@ -71,16 +67,16 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     spec = specify(1.0, Decision(threshold=0.5, cost=tuple(tuple(row) for row in costs.tolist())))  # until it is fitted
     backend = TorchBackend(run, spec)
 
-    logits, features = _infer(calibration_split, spec, backend, root)  # (N, K), (N, C)
+    logits, features = infer_all(calibration_split, spec, backend, root, "calibrating")  # (N, K), (N, C)
     if not np.isfinite(logits).all():
         raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity: the fit diverged; lower fit.phases learning_rate")
-    truth = _classes(calibration_split, manifest.labels)
+    truth = classes_of(calibration_split, manifest.labels)
     temperature = calibration.fit_temperature(logits, truth)
     probs = decision.probabilities(logits, temperature.value)
     spec = specify(temperature.value, thresholds.fit_decision(probs, truth, manifest.labels, config.decision))
 
-    test_truth = _classes(test_split, manifest.labels)
-    test_logits, answers = _answer(test_split, spec, backend, root)
+    test_truth = classes_of(test_split, manifest.labels)
+    test_logits, answers = answer_all(test_split, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     game = _pointing_game(test_split, answers, spec, root, config.pointing_tolerance)
     outcomes = [answer.decision for answer in answers]
@@ -114,80 +110,6 @@ def evaluate_run(run: Path) -> dict[str, Any]:
     """Evaluate a run's folder again, by its own config, manifest and data set. Raises RunError, DataError."""
     config, record = runs.read_config(run), runs.read_record(run)
     return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST))
-
-
-def _samples(manifest: Manifest, split: Split) -> Sequence[Sample]:
-    samples = manifest.of(split)
-    if not samples:
-        raise DataError(f"the {split} split has no image; give data.splits.{split} a larger share or the data set more images")
-    return samples
-
-
-def _classes(samples: Sequence[Sample], labels: Sequence[str]) -> Int64:
-    return np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
-
-
-def _infer(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Path) -> tuple[Float32, Float32]:
-    """Logits (N, K) and pooled features (N, C) of a split, by the same decoding as in serving. Raises DataUnreadable."""
-    logits, features, bad = [], [], []
-    for batch in _batches(samples, "calibrating"):
-        images = []
-        for sample in batch:
-            try:
-                images.append(decode(_read(root, sample), spec.preprocessing, spec.limits))
-            except ImageError as err:
-                bad.append(f"{sample.path}: {err}")
-        if not bad:
-            batch_logits, maps = backend.infer(to_batch(images, spec.preprocessing))
-            logits.append(batch_logits)
-            features.append(maps.mean(axis=(2, 3)))
-    _refuse(bad)
-    return np.concatenate(logits), np.concatenate(features)
-
-
-def _answer(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Path) -> tuple[Float32, list[Answer]]:
-    """Logits (N, K) and the served answers of a split, heat maps included. Raises DataUnreadable."""
-    recorder = _Recorder(backend)
-    results: list[Answer | VisorError] = []
-    for batch in _batches(samples, "testing"):
-        results += predict([Item(_read(root, sample), explain=True) for sample in batch], spec, recorder)
-    _refuse(f"{sample.path}: {r}" for sample, r in zip(samples, results, strict=True) if isinstance(r, VisorError))
-    return np.concatenate(recorder.logits), [result for result in results if isinstance(result, Answer)]
-
-
-class _Recorder:
-    """A backend that keeps the logits, which answers do not carry, for the numbers before scaling."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.head = backend.head
-        self.logits: list[Float32] = []
-        self._backend = backend
-
-    def infer(self, batch: Float32) -> tuple[Float32, Float32]:
-        logits, maps = self._backend.infer(batch)
-        self.logits.append(logits)
-        return logits, maps
-
-
-def _batches(samples: Sequence[Sample], description: str) -> Iterator[Sequence[Sample]]:
-    starts = range(0, len(samples), BATCH)
-    return track((samples[start : start + BATCH] for start in starts), len(starts), description)
-
-
-def _read(root: Path, sample: Sample) -> bytes:
-    """The file's bytes, which must be the manifest's: the numbers are of the images that its digest names."""
-    try:
-        data = (root / sample.path).read_bytes()
-    except OSError as err:
-        raise DataChanged(f"{sample.path} cannot be read: {err.strerror}; `visor data verify` names all that is missing") from err
-    if hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise DataChanged(f"{sample.path} is not the file of the manifest; `visor data verify` names all that changed")
-    return data
-
-
-def _refuse(bad: Iterable[str]) -> None:
-    if names := list(bad):
-        raise DataUnreadable(f"{len(names)} images cannot be answered: " + "; ".join(names))
 
 
 def _pointing_game(

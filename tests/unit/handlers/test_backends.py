@@ -1,55 +1,182 @@
-"""The torch backend runs the archive's weights, or says that they do not fit."""
+"""Both backends run the archive's weights, alike, or say that they do not fit; OpenVINO does without torch."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from PIL import Image
 
-from handlers.backends import load_backend
+from handlers.backends import OpenVINOBackend, TorchBackend, load_backend
 from handlers.errors import ArchiveBroken
-from handlers.networks import build
-from handlers.spec import Spec
+from handlers.spec import Network, Spec
+from tests.unit.networks import random_network, write_weights
+from training.export import convert
 
-SPEC = Spec.parse(
-    json.dumps(
-        {
-            "name": "tiny",
-            "version": "1",
-            "network": "small_cnn",
-            "labels": ["a", "b", "c"],
-            "preprocessing": {"height": 16, "width": 24, "mean": [0.5] * 3, "std": [0.5] * 3},
-            "feature_map": [128, 2, 3],
-            "temperature": 1,
-            "decision": {"threshold": 0.5, "cost": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]},
-        }
-    ),
-    "test",
-)
+SPEC: dict[str, Any] = {
+    "name": "tiny",
+    "version": "1",
+    "network": "small_cnn",
+    "labels": ["a", "b", "c"],
+    "preprocessing": {"height": 16, "width": 24, "mean": [0.5] * 3, "std": [0.5] * 3},
+    "feature_map": [128, 2, 3],
+    "temperature": 1,
+    "decision": {"threshold": 0.5, "cost": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]},
+}
+ROOT = Path(__file__).parents[3]
 
 
-def test_logits_are_the_pooled_maps_times_the_head(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = build("small_cnn", 3)
-    torch.nn.init.normal_(model.head.weight)
-    torch.nn.init.normal_(model.head.bias)
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    backend = load_backend(tmp_path, SPEC)
-    logits, maps = backend.infer(np.random.default_rng(0).normal(size=(4, 3, 16, 24)).astype(np.float32))
-    assert maps.shape == (4, *SPEC.feature_map)
-    assert logits.dtype == maps.dtype == np.float32
-    expected = maps.mean(axis=(2, 3)) @ backend.head.T + model.head.bias.detach().numpy()
+def make_spec(**changes: Any) -> Spec:
+    return Spec.parse(json.dumps(SPEC | changes), "test")
+
+
+def noise(images: int, height: int = 16, width: int = 24) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(images, 3, height, width)).astype(np.float32)
+
+
+def fill(folder: Path, network: Network, spec: Spec) -> torch.nn.Module:
+    """What an archive on OpenVINO holds, as far as a backend reads it."""
+    model = random_network(network, 3, spec.preprocessing.height, spec.preprocessing.width)
+    convert(write_weights(folder, model), spec).write(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    fill(folder, "small_cnn", make_spec())
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_logits_are_the_pooled_maps_times_the_head(tmp_path: Path, backend: str) -> None:
+    spec = make_spec(backend=backend)
+    model = fill(tmp_path, "small_cnn", spec)
+    loaded = load_backend(tmp_path, spec)
+    logits, maps = loaded.infer(noise(4))
+    assert maps.shape == (4, *spec.feature_map)
+    assert logits.dtype == maps.dtype == loaded.head.dtype == np.float32
+    np.testing.assert_array_equal(loaded.head, model.head.weight.detach().numpy())
+    expected = maps.mean(axis=(2, 3)) @ loaded.head.T + model.head.bias.detach().numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("network", "height", "width", "feature_map"),
+    [
+        ("small_cnn", 32, 24, (128, 4, 3)),
+        ("resnet18", 64, 96, (512, 2, 3)),
+        ("resnet50", 64, 64, (2048, 2, 2)),
+        ("efficientnet_lite0", 96, 64, (1280, 3, 2)),
+    ],
+)
+def test_every_network_answers_alike_on_both(
+    network: Network, height: int, width: int, feature_map: tuple[int, int, int], tmp_path: Path
+) -> None:
+    preprocessing = SPEC["preprocessing"] | {"height": height, "width": width}
+    spec = make_spec(network=network, preprocessing=preprocessing, feature_map=feature_map)
+    fill(tmp_path, network, spec)
+    reference, other = TorchBackend(tmp_path, spec), OpenVINOBackend(tmp_path, spec)
+    for images in (1, 3):  # the graph was traced with two
+        batch = noise(images, height, width)
+        (logits, maps), (other_logits, other_maps) = reference.infer(batch), other.infer(batch)
+        assert np.ptp(logits) > 0.1
+        np.testing.assert_allclose(other_logits, logits, rtol=0, atol=1e-4)
+        # Fifty random layers let roundings grow; a thousandth of the peak is not to be seen on a heat map.
+        np.testing.assert_allclose(other_maps, maps, rtol=0, atol=1e-3 * maps.max())
+
+
+def test_an_answer_stays_as_it_is_when_the_next_one_comes(exported: Path) -> None:
+    backend = OpenVINOBackend(exported, make_spec())
+    logits, maps = backend.infer(noise(1))
+    before = logits.copy(), maps.copy()
+    backend.infer(-noise(1))
+    np.testing.assert_array_equal(logits, before[0])
+    np.testing.assert_array_equal(maps, before[1])
+
+
+def test_workers_are_not_pinned_to_one_core_and_keep_to_one_thread(exported: Path) -> None:
+    model = OpenVINOBackend(exported, make_spec())._model
+    assert model.get_property("INFERENCE_NUM_THREADS") == model.get_property("NUM_STREAMS") == 1
+    assert model.get_property("ENABLE_CPU_PINNING") is False
+    assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
 @pytest.mark.parametrize("what", ["missing", "no safetensors", "other classes"])
-def test_weights_that_do_not_fit_are_named(tmp_path: Path, what: str) -> None:
+def test_weights_that_do_not_fit_torch_are_named(tmp_path: Path, what: str) -> None:
     path = tmp_path / "model.safetensors"
     if what == "no safetensors":
         path.write_bytes(b"no safetensors at all")
     elif what == "other classes":
-        save_file(build("small_cnn", 2).state_dict(), path)
+        write_weights(tmp_path, random_network("small_cnn", 2, 16, 24))
     with pytest.raises(ArchiveBroken, match=r"model\.safetensors does not fit small_cnn with 3 labels"):
-        load_backend(tmp_path, SPEC)
+        load_backend(tmp_path, make_spec())
+
+
+@pytest.mark.parametrize("member", ["model.safetensors", "model.xml", "model.bin"])
+@pytest.mark.parametrize("what", ["missing", "empty", "cut", "nonsense"])
+def test_a_damaged_export_is_named(exported: Path, tmp_path: Path, member: str, what: str) -> None:
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        if path.name == member:
+            content = {"cut": content[: len(content) // 2], "nonsense": b"nonsense"}.get(what, b"")
+        if path.name != member or what != "missing":
+            (tmp_path / path.name).write_bytes(content)
+    with pytest.raises(ArchiveBroken, match=r"model\.xml does not fit small_cnn with 3 labels"):
+        load_backend(tmp_path, make_spec(backend="openvino"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"labels": ["a", "b"], "decision": {"threshold": 0.5, "cost": [[0, 1], [1, 0]]}},
+            r"answers \(3,\) logits .* the spec says \(2,\)",
+        ),
+        ({"feature_map": [128, 3, 2]}, r"\(128, 2, 3\) maps .* \(128, 3, 2\)"),
+        ({"preprocessing": SPEC["preprocessing"] | {"height": 32}}, "does not fit"),
+    ],
+)
+def test_an_export_for_another_spec_is_named(exported: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ArchiveBroken, match=words):
+        load_backend(exported, make_spec(backend="openvino", **changes))
+
+
+WITHOUT_TORCH = """
+import importlib.abc, json, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "timm", "training"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from handlers.entry import VisorHandler
+
+class Context:
+    system_properties = {"model_dir": sys.argv[1]}
+    get_all_request_header = lambda self, n: {"x-visor-explain": "true"}
+    set_response_content_type = lambda self, n, kind: None
+
+handler = VisorHandler()
+handler.initialize(Context())
+print(handler.handle([{"body": sys.stdin.buffer.read()}], Context())[0])
+"""
+
+
+def test_the_handler_answers_where_torch_is_not_installed(exported: Path) -> None:
+    (exported / "spec.json").write_text(make_spec(backend="openvino").model_dump_json())
+    png = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(png, "PNG")
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, str(exported)]
+    done = subprocess.run(command, cwd=ROOT, input=png.getvalue(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    answer = json.loads(done.stdout)
+    assert answer["label"] in ("a", "b", "c")
+    assert np.array(answer["heatmap"]).shape == (2, 3)
+    assert sum(answer["probabilities"]) == pytest.approx(1)

@@ -40,6 +40,7 @@ def test_a_spec_survives_its_own_json(tmp_path: Path) -> None:
         ({"name": "Roofs!"}, "name"),
         ({"version": "0"}, "version"),
         ({"network": "vgg"}, "network"),
+        ({"backend": "onnx"}, "backend"),
         ({"temperature": 0}, "temperature"),
         ({"labels": ["a", "a", "b"]}, "labels repeat"),
         ({"labels": ["damaged", "intact", "other"]}, "unsure"),
