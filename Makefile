@@ -10,11 +10,26 @@ DATA ?= roofs
 # nothing here needs; docs/install.md says how to get the CPU wheels.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+REGISTRY ?= localhost
+TAG ?= dev
+# What `make deploy` serves: a release of charts/visor, by default of the archive that `make demo` made.
+RELEASE ?= $(DATA)
+NAMESPACE ?= demo
+ARCHIVE ?=
+HELM_ARGS ?=
+# Scripts that make a cluster where there is no Docker engine for kind, and where such a cluster keeps its kubectl, helm and
+# kubeconfig, which are then used unless KUBECONFIG says otherwise.
+STAND_IN ?= ../shared/cluster
+STAND_IN_HOME := $(or $(CLUSTER_HOME),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/local-cluster)
+ifneq ($(wildcard $(STAND_IN_HOME)/kubeconfig),)
+export KUBECONFIG ?= $(STAND_IN_HOME)/kubeconfig
+export PATH := $(STAND_IN_HOME)/bin/kubernetes:$(STAND_IN_HOME)/bin/addons:$(PATH)
+endif
 
 BIN := $(VENV)/bin
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := handlers training transformer visor loadtests tests docs/examples
-SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh
+SOURCES := handlers rollout training transformer visor loadtests tests docs/examples tools
+SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build
 
 .PHONY: help
 help: ## Print this help.
@@ -29,27 +44,68 @@ demo: setup ## The main job on real parts: DATA=roofs (default), digits or a FOL
 	@$(BIN)/visor demo --data "$(DATA)"
 
 .PHONY: test
-test: setup ## All tests, with coverage of our packages (at least 90 %).
+test: setup ## All tests but those on a cluster, with coverage of our packages (at least 90 %).
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+.PHONY: e2e
+e2e: setup ## The tests on a real cluster with KServe; `make cluster images` come first.
+	@$(BIN)/pytest tests/e2e --timeout 900 $(PYTEST_ARGS)
+
+.PHONY: cluster
+cluster: ## A cluster with KServe on this machine: kind's, or STAND_IN's where no Docker engine answers.
+	@k8s/cluster "$(STAND_IN)"
+
+.PHONY: deploy
+deploy: ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as RELEASE in NAMESPACE; more in HELM_ARGS.
+	@archive="$(ARCHIVE)"; \
+	[ -n "$$archive" ] || archive=$$(k8s/put-archive --namespace "$(NAMESPACE)" --image "$(REGISTRY)/visor-transformer:$(TAG)" "$(RELEASE)"); \
+	helm upgrade --install "$(RELEASE)" charts/visor --namespace "$(NAMESPACE)" --create-namespace --wait --timeout 5m \
+	  --set archive.uri="$$archive" --set-file archive.publicKey=keys/visor.pub \
+	  --set images.serving.repository="$(REGISTRY)/visor-serving" --set images.serving.tag="$(TAG)" \
+	  --set images.transformer.repository="$(REGISTRY)/visor-transformer" --set images.transformer.tag="$(TAG)" $(HELM_ARGS)
+	@kubectl wait --for=condition=Ready --timeout 300s --namespace "$(NAMESPACE)" "inferenceservice/$(RELEASE)"
+
+.PHONY: undeploy
+undeploy: ## Remove RELEASE from NAMESPACE; its archives stay.
+	@helm uninstall "$(RELEASE)" --namespace "$(NAMESPACE)" --ignore-not-found --wait
 
 .PHONY: test-unit
 test-unit: setup ## The tests that take seconds.
 	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: setup ## ruff, mypy --strict and shellcheck; warnings are errors.
+lint: setup lint-charts ## ruff, mypy --strict, shellcheck, helm lint and kubeconform; warnings are errors.
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck $(SCRIPTS)
 
+.PHONY: lint-charts
+lint-charts: ## helm lint, and each object that a chart's ci/*-values.yaml renders against its kind's schema. Needs Go.
+	@tools=$$(tools/build); \
+	for values in charts/*/ci/*-values.yaml; do \
+	  chart=$${values%/ci/*}; \
+	  "$$tools/helm" lint --strict --quiet "$$chart" --values "$$values"; \
+	  "$$tools/helm" template lint "$$chart" --values "$$values" | \
+	    "$$tools/kubeconform" -strict -schema-location 'tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json'; \
+	done
+
 .PHONY: verify
 verify: setup ## Make what is generated once more, and fail where it differs from what is committed.
-	@$(MAKE) --no-print-directory proto
-	@git diff --exit-code -- transformer/open_inference.binpb
+	@$(MAKE) --no-print-directory proto chart-docs chart-schemas
+	@git diff --exit-code -- transformer/open_inference.binpb charts tools/schemas
+
+.PHONY: chart-docs
+chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml. Needs Go.
+	@tools=$$(tools/build); \
+	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
+
+.PHONY: chart-schemas
+chart-schemas: setup ## tools/schemas/, from the CRDs of the pinned KServe, Gateway API and others. Needs Go.
+	@$(BIN)/python tools/schemas.py
 
 .PHONY: proto
 proto: setup ## Compile the V2 interface, transformer/open_inference.proto.

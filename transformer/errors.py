@@ -20,7 +20,9 @@ VisorError
 ├── ModelNotReady              model.not_ready, 503: worth another try
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
-└── PortTaken                  serve.port
+├── PortTaken                  serve.port
+├── ArchiveAmbiguous           archive.ambiguous: more than one archive lies where the one to serve was to appear
+└── SelftestFailed             selftest.failed: a served model did not answer as a client expects
 """
 
 from collections.abc import Iterator
@@ -156,6 +158,18 @@ class PortTaken(VisorError):
     """The edge cannot listen where it should."""
 
     code = "serve.port"
+
+
+class ArchiveAmbiguous(VisorError):
+    """More than one archive lies where the one to serve was to appear."""
+
+    code = "archive.ambiguous"
+
+
+class SelftestFailed(VisorError):
+    """A served model did not answer as a client expects."""
+
+    code = "selftest.failed"
 
 
 GRPC_CODES = {

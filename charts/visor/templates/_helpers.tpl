@@ -1,0 +1,151 @@
+{{- define "visor.fullname" -}}
+{{- .Values.fullnameOverride | default .Release.Name -}}
+{{- end -}}
+
+{{- define "visor.canaryName" -}}
+{{- include "visor.fullname" . }}-canary
+{{- end -}}
+
+{{/* Labels that never change: they reach the pods, where a change would restart them. */}}
+{{- define "visor.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "visor.labels" -}}
+{{ include "visor.selectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- with .Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "visor.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "visor.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- end -}}
+
+{{/* (image values, root): repository with digest or tag. */}}
+{{- define "visor.image" -}}
+{{- $image := index . 0 -}}
+{{- $root := index . 1 -}}
+{{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* both, rest or grpc. */}}
+{{- define "visor.protocol" -}}
+{{- .Values.protocol | default (ternary "rest" "both" (eq .Values.mode "Knative")) -}}
+{{- end -}}
+
+{{- define "visor.rest" -}}
+{{- if ne (include "visor.protocol" .) "grpc" }}true{{ end -}}
+{{- end -}}
+
+{{- define "visor.grpc" -}}
+{{- if ne (include "visor.protocol" .) "rest" }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the chart's own routes are rendered. */}}
+{{- define "visor.routes" -}}
+{{- if kindIs "invalid" .Values.route.enabled -}}
+{{- if eq .Values.mode "Standard" }}true{{ end -}}
+{{- else if .Values.route.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- define "visor.hostnames" -}}
+{{- .Values.route.hostnames | default (list (printf "%s-%s.%s" (include "visor.fullname" .) .Release.Namespace .Values.route.domain)) | toYaml -}}
+{{- end -}}
+
+{{/* Not the HTTPRoute's name: Contour keeps one status for both of them, and one would seem never to be accepted. */}}
+{{- define "visor.grpcRouteName" -}}
+{{- include "visor.fullname" . }}-grpc
+{{- end -}}
+
+{{- define "visor.publicKeyConfigMap" -}}
+{{- .Values.archive.publicKeyConfigMap.name | default (printf "%s-public-key" (include "visor.fullname" .)) -}}
+{{- end -}}
+
+{{/* Whether a canary of its own stands beside the stable InferenceService. */}}
+{{- define "visor.hasCanary" -}}
+{{- if and .Values.canary.enabled (eq .Values.mode "Standard") }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the canary's weight waits for its readiness; templates/canary-gate.yaml then sets it. */}}
+{{- define "visor.gated" -}}
+{{- if and (include "visor.hasCanary" .) .Values.canary.waitForReady (gt (int .Values.canary.trafficPercent) 0) }}true{{ end -}}
+{{- end -}}
+
+{{/*
+Whether all pods of the canary in the cluster serve canary.archive. Not by the InferenceService's condition Ready: that
+stays true while an old pod is left and the new archive fails.
+*/}}
+{{- define "visor.canaryReady" -}}
+{{- $deployment := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-predictor" (include "visor.canaryName" .)) -}}
+{{- if $deployment -}}
+{{- $uri := dig "spec" "template" "metadata" "annotations" "internal.serving.kserve.io/storage-initializer-sourceuri" "" $deployment -}}
+{{- $wanted := dig "spec" "replicas" 0 $deployment | int -}}
+{{- $observed := eq (dig "status" "observedGeneration" 0 $deployment | int) (dig "metadata" "generation" -1 $deployment | int) -}}
+{{- $replicas := dig "status" "replicas" 0 $deployment | int -}}
+{{- $updated := dig "status" "updatedReplicas" 0 $deployment | int -}}
+{{- $available := dig "status" "availableReplicas" 0 $deployment | int -}}
+{{- if and (eq $uri .Values.canary.archive) $observed (gt $available 0) (eq $available $wanted) (eq $updated $wanted) (eq $replicas $wanted) }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The canary's weight in the routes, in percent. */}}
+{{- define "visor.canaryWeight" -}}
+{{- if and (include "visor.gated" .) (not (include "visor.canaryReady" .)) }}0{{ else }}{{ .Values.canary.trafficPercent }}{{ end -}}
+{{- end -}}
+
+{{/*
+(root, backend port): the weighted backends, stable first. Written out with the API's defaults, here and in routes.yaml: the
+rules are one field to the API server, and an upgrade that says what is there already is then no conflict with who wrote it.
+*/}}
+{{- define "visor.backends" -}}
+{{- $root := index . 0 -}}
+{{- $port := index . 1 -}}
+{{- $canary := include "visor.hasCanary" $root -}}
+{{- $weight := ternary (include "visor.canaryWeight" $root | int) 0 (not (empty $canary)) -}}
+- {group: "", kind: Service, name: {{ include "visor.fullname" $root }}-predictor, port: {{ $port }}, weight: {{ sub 100 $weight }}}
+{{- if $canary }}
+- {group: "", kind: Service, name: {{ include "visor.canaryName" $root }}-predictor, port: {{ $port }}, weight: {{ $weight }}}
+{{- end }}
+{{- end -}}
+
+{{- define "visor.parentRefs" -}}
+- name: {{ .Values.route.gateway.name }}
+  namespace: {{ .Values.route.gateway.namespace }}
+  {{- with .Values.route.gateway.sectionName }}
+  sectionName: {{ . }}
+  {{- end }}
+{{- end -}}
+
+{{/* The two tracks, each with what scales it: [{name, track, archive, replicas}], as JSON. */}}
+{{- define "visor.tracks" -}}
+{{- $tracks := list (dict "name" (include "visor.fullname" .) "track" "stable" "archive" .Values.archive.uri "replicas" .Values.replicas) -}}
+{{- if include "visor.hasCanary" . -}}
+{{- $tracks = append $tracks (dict "name" (include "visor.canaryName" .) "track" "canary" "archive" .Values.canary.archive "replicas" .Values.canary.replicas) -}}
+{{- end -}}
+{{- toJson $tracks -}}
+{{- end -}}
+
+{{- define "visor.podAnnotations" -}}
+{{- if .Values.archive.publicKey }}
+visor.io/public-key-digest: {{ sha256sum .Values.archive.publicKey }}
+{{- end }}
+{{- if .Values.metrics.annotations.enabled }}
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+prometheus.io/path: /metrics
+{{- end }}
+{{- if eq .Values.mode "Knative" }}
+autoscaling.knative.dev/target-utilization-percentage: {{ .Values.knative.targetUtilizationPercentage | quote }}
+autoscaling.knative.dev/window: {{ .Values.knative.window }}
+autoscaling.knative.dev/scale-down-delay: {{ .Values.knative.scaleDownDelay }}
+autoscaling.knative.dev/scale-to-zero-pod-retention-period: {{ .Values.knative.scaleToZeroRetention }}
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,169 @@
+"""charts/visor by its own tools: lint, unit tests, schemas of its objects, Pod Security, package and notes."""
+
+import re
+import subprocess
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from transformer.grpc_server import SERVICE, service_descriptor
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "visor"
+CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+SCHEMAS = "tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
+CANARY = ["--set", "canary.enabled=true,canary.archive=pvc://models/roofs/2"]
+Values = dict[str, Any]
+
+
+def case(name: str) -> list[str]:
+    """The arguments of one of the chart's own examples."""
+    return ["--values", str(CHART / "ci" / f"{name}-values.yaml")]
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((CHART / path).read_text())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lint(helm: Any, name: str) -> None:
+    done = helm("lint", "--strict", str(CHART), *case(name))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_helm_unittest(tools: Path) -> None:
+    done = subprocess.run([tools / "helm-unittest", "--strict", CHART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Tests: +\d{3} passed", done.stdout), done.stdout
+
+
+def kubeconform(tools: Path, objects: list[Values]) -> tuple[int, str]:
+    done = subprocess.run(
+        [tools / "kubeconform", "-strict", "-output", "json", "-schema-location", SCHEMAS],
+        cwd=ROOT,
+        input=yaml.safe_dump_all(objects),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", [*CASES, "knative canary"])
+def test_objects_are_what_their_kinds_allow(render: Any, tools: Path, name: str) -> None:
+    canary = [*case("knative"), "--is-upgrade", *CANARY]
+    code, said = kubeconform(tools, render(*(canary if name == "knative canary" else case(name))))
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    "kind", ["InferenceService", "ServingRuntime", "HTTPRoute", "GRPCRoute", "Job", "HorizontalPodAutoscaler"]
+)
+def test_kubeconform_notices_an_unknown_field(render: Any, tools: Path, kind: str) -> None:
+    name = "full" if kind == "HorizontalPodAutoscaler" else "canary"
+    objects = [item for item in render(*case(name)) if item["kind"] == kind][:1]
+    objects[0]["spec"]["replcias"] = 1
+    code, said = kubeconform(tools, objects)
+    assert code == 1
+    assert "replcias" in said
+
+
+def pods(objects: list[Values]) -> Iterator[tuple[str, Values]]:
+    """The pods that a release makes, KServe's put together as KServe does."""
+    runtimes = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "ServingRuntime"}
+    for item in objects:
+        name = f"{item['kind']} {item['metadata']['name']}"
+        if item["kind"] == "Pod":
+            yield name, item["spec"]
+        elif item["kind"] == "Job":
+            yield name, item["spec"]["template"]["spec"]
+        elif item["kind"] == "InferenceService":
+            predictor = item["spec"]["predictor"]
+            runtime = runtimes[predictor["model"]["runtime"]]
+            yield name, {**predictor, "containers": runtime["containers"], "volumes": runtime["volumes"]}
+
+
+def restricted(pod: Values) -> Iterator[str]:
+    """What the Pod Security Standard `restricted` forbids of a pod, from its table in Kubernetes' documentation."""
+    whole = pod.get("securityContext", {})
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(key):
+            yield key
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    for volume in pod.get("volumes", []):
+        if not set(volume) - {"name"} <= allowed:
+            yield f"volume {volume}"
+    for container in pod["containers"]:
+        own = container["securityContext"]
+        if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
+            yield "privilege"
+        if "ALL" not in own.get("capabilities", {}).get("drop", []) or own["capabilities"].get("add"):
+            yield "capabilities"
+        if not own.get("runAsNonRoot", whole.get("runAsNonRoot")) or 0 in (own.get("runAsUser"), whole.get("runAsUser")):
+            yield "root"
+        if own.get("seccompProfile", whole.get("seccompProfile", {})).get("type") not in ("RuntimeDefault", "Localhost"):
+            yield "seccomp"
+        if any("hostPort" in port for port in container.get("ports", [])):
+            yield "hostPort"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_restricted_pod_security_accepts_the_pods(render: Any, name: str) -> None:
+    found = dict(pods(render(*case(name))))
+    assert {kind.split()[0] for kind in found} >= {"InferenceService", "Pod"}
+    assert {pod: list(restricted(spec)) for pod, spec in found.items()} == {pod: [] for pod in found}
+    for spec in found.values():
+        assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
+
+
+def test_the_grpc_route_has_every_method_of_the_protocol(render: Any) -> None:
+    [route] = [item for item in render(*case("canary")) if item["kind"] == "GRPCRoute"]
+    methods = {method.name for method in service_descriptor().methods}
+    for rule in route["spec"]["rules"]:
+        assert {match["method"]["service"] for match in rule["matches"]} == {SERVICE}
+        assert {match["method"]["method"] for match in rule["matches"]} == methods
+
+
+def test_the_chart_is_of_the_project_s_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = read("Chart.yaml")
+    assert (chart["version"], chart["appVersion"]) == (project["version"], project["version"])
+
+
+def test_the_package_holds_what_an_installation_needs(helm: Any, tmp_path: Path) -> None:
+    assert helm("package", str(CHART), "--destination", str(tmp_path)).returncode == 0
+    with tarfile.open(next(tmp_path.glob("*.tgz"))) as package:
+        names = {Path(name).relative_to("visor") for name in package.getnames()}
+    assert {
+        Path(name) for name in ("Chart.yaml", "README.md", "values.yaml", "values.schema.json", "templates/tests/call.yaml")
+    } <= names
+    assert not [name for name in names if name.parts[0] in ("ci", "tests") or name.name.endswith(".gotmpl")]
+
+
+def notes(helm: Any, *args: str) -> str:
+    done = helm("install", "roofs", str(CHART), "--namespace", "ns", "--dry-run=client", *args)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout.split("NOTES:\n")[1])
+
+
+def test_notes_say_the_next_commands(helm: Any) -> None:
+    said = notes(helm, *case("canary"))
+    assert "kubectl wait --for=condition=Ready --timeout=5m -n ns inferenceservice/roofs" in said
+    assert "helm test -n ns roofs" in said
+    assert "curl -H 'Host: roofs-ns.example.com'" in said
+    assert "kubectl patch -n ns httproute roofs --type=json" in said
+    assert "kubectl patch -n ns grpcroute roofs-grpc --type=json" in said
+    assert "--set canary.enabled=false --set archive.uri=pvc://models/roofs/2" in said
+
+
+def test_notes_say_what_there_is(helm: Any) -> None:
+    assert "canary" not in notes(helm, *case("pvc"))
+    assert "--url grpc://127.0.0.1:8080" in notes(helm, *case("pvc"), "--set", "protocol=grpc")
+    knative = notes(helm, *case("knative"))
+    assert "port-forward" not in knative
+    assert "curl" not in knative

@@ -1,0 +1,224 @@
+"""`python -m transformer.selftest`: ask a served model about one picture, over REST and gRPC; what `helm test` runs.
+
+It is a client and nothing else: it knows the wire, and neither the archive nor the edge's inside.
+"""
+
+import argparse
+import json
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import grpc
+
+from handlers.errors import VisorError
+from transformer.errors import SelftestFailed, show
+from transformer.grpc_server import SERVICE, message, service_descriptor
+from transformer.rest import HEADER_LENGTH
+
+PAUSE_S = 0.5  # between two looks at whether the server is ready
+SIDE = 64
+WORDS_BYTES = 1000  # of a server's own explanation
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model said about the picture."""
+
+    model: str
+    version: str
+    label: str
+    decision: str
+    confidence: float
+    heatmap: tuple[int, ...]
+    archive_digest: str
+
+    def __str__(self) -> str:
+        size = "x".join(str(side) for side in self.heatmap[1:])
+        return (
+            f"{self.model} version {self.version}: {self.label} {self.confidence:.3f} {self.decision}, heat map {size}, "
+            f"archive {self.archive_digest[:12]}"
+        )
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; a mistyped flag, or no server at all, ends the process with a usage line."""
+    parser = argparse.ArgumentParser(prog="transformer.selftest", description=__doc__)
+    parser.add_argument("--rest", metavar="URL", help="such as http://roofs-predictor.default")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="such as roofs-predictor.default:8081")
+    parser.add_argument("--timeout-s", type=float, default=60.0, help="for each protocol, until it has answered (%(default)s)")
+    args = parser.parse_args(argv)
+    if not (args.rest or args.grpc):
+        parser.error("name a server: --rest, --grpc or both")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when every named server has answered in time and as the protocol says, else 1."""
+    args = parse_args(argv)
+    asks: list[tuple[str, str | None, Callable[[str, float], Told]]] = [
+        ("REST", args.rest, ask_rest),
+        ("gRPC", args.grpc, ask_grpc),
+    ]
+    try:
+        for protocol, address, ask in asks:
+            if address:
+                sys.stdout.write(f"{protocol} {address}: {_read(ask, address, args.timeout_s)}\n")
+    except VisorError as err:
+        sys.stderr.write(f"visor: {err}\n")
+        return 1
+    return 0
+
+
+def ask_rest(url: str, timeout_s: float) -> Told:
+    """Readiness, the model's name, and one picture with the binary extension and a heat map. Raises SelftestFailed."""
+    base, deadline = url.rstrip("/"), time.monotonic() + timeout_s
+
+    def call(path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+        request = Request(f"{base}{path}", data=body, headers=headers or {}, method="POST" if body is not None else "GET")
+        try:
+            with urlopen(request, timeout=max(deadline - time.monotonic(), PAUSE_S)) as answer:
+                text = answer.read()
+        except HTTPError as err:
+            if err.code == 503:
+                raise _NotYet(f"{path} answered 503") from err
+            words = err.read(WORDS_BYTES).decode(errors="replace")
+            raise SelftestFailed(f"{base}{path} answered {err.code}: {words}") from err
+        except (URLError, OSError) as err:
+            raise _NotYet(f"{path} did not answer: {err}") from err
+        return json.loads(text) if text else None
+
+    _until(deadline, base, lambda: call("/v2/health/ready"))
+    model = _only([entry["name"] for entry in call("/v2/repository/index", b"{}")], base)
+    image = _element(png(SIDE))
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(image)}}
+    text = json.dumps({"inputs": [tensor], "parameters": {"explain": True}}).encode()
+    answer = call(
+        f"/v2/models/{model}/infer",
+        text + image,
+        {HEADER_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"},
+    )
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    return _told(
+        base,
+        model=answer["model_name"],
+        version=answer["model_version"],
+        values={name: outputs[name]["data"][0] for name in ("label", "decision", "confidence", "error")},
+        heatmap=outputs["heatmap"]["shape"],
+        archive_digest=answer["parameters"]["archive_digest"],
+    )
+
+
+def ask_grpc(address: str, timeout_s: float) -> Told:
+    """The same over gRPC, with raw contents. Raises SelftestFailed."""
+    deadline = time.monotonic() + timeout_s
+    with grpc.insecure_channel(address) as channel:
+
+        def call(method: str, **fields: Any) -> Any:
+            described = service_descriptor().methods_by_name[method]
+            stub = channel.unary_unary(
+                f"/{SERVICE}/{method}", response_deserializer=message(described.output_type.name).FromString
+            )
+            request = message(described.input_type.name)(**fields).SerializeToString()
+            try:
+                return stub(request, timeout=max(deadline - time.monotonic(), PAUSE_S))
+            except grpc.RpcError as err:
+                if err.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise _NotYet(f"{method} did not answer: {err.details()}") from err
+                raise SelftestFailed(f"{address} answered {method} with {err.code().name}: {err.details()}") from err
+
+        def ready() -> None:
+            if not call("ServerReady").ready:
+                raise _NotYet("ServerReady answered false")
+
+        _until(deadline, address, ready)
+        model = _only([entry.name for entry in call("RepositoryIndex").models], address)
+        answer = call(
+            "ModelInfer",
+            model_name=model,
+            inputs=[{"name": "image", "datatype": "BYTES", "shape": [1]}],
+            parameters={"explain": message("InferParameter")(bool_param=True)},
+            raw_input_contents=[_element(png(SIDE))],
+        )
+    raw = {output.name: raw for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)}
+    values: dict[str, Any] = {name: raw[name][4:].decode() for name in ("label", "decision", "error")}
+    [values["confidence"]] = struct.unpack("<f", raw["confidence"])
+    return _told(
+        address,
+        model=answer.model_name,
+        version=answer.model_version,
+        values=values,
+        heatmap=next(output.shape for output in answer.outputs if output.name == "heatmap"),
+        archive_digest=answer.parameters["archive_digest"].string_param,
+    )
+
+
+def png(side: int) -> bytes:
+    """A square RGB picture of two gradients, made without an image library: the edge's image has none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(part for x in range(side) for part in (x * 4 % 256, y * 4 % 256, 128)) for y in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def _read(ask: Callable[[str, float], Told], address: str, timeout_s: float) -> Told:
+    try:
+        return ask(address, timeout_s)
+    except (LookupError, ValueError, struct.error) as err:
+        raise SelftestFailed(f"{address} answered, but not as V2 does: {err!r}") from err
+
+
+class _NotYet(SelftestFailed):
+    """Worth another try until the time is up."""
+
+
+def _until(deadline: float, address: str, ready: Callable[[], object]) -> None:
+    while True:
+        try:
+            ready()
+        except _NotYet as err:
+            if time.monotonic() + PAUSE_S > deadline:
+                raise SelftestFailed(f"{address} did not get ready in time: {err.args[0]}; look at its pods' logs") from err
+            time.sleep(PAUSE_S)
+        else:
+            return
+
+
+def _only(names: list[str], address: str) -> str:
+    if len(names) != 1:
+        raise SelftestFailed(f"{address} has {len(names)} models ({', '.join(names)}); one release serves one")
+    return names[0]
+
+
+def _element(data: bytes) -> bytes:
+    """A BYTES tensor of one element as it is sent raw: its length, little-endian, before it."""
+    return struct.pack("<I", len(data)) + data
+
+
+def _told(address: str, model: str, version: str, values: dict[str, Any], heatmap: Sequence[int], archive_digest: str) -> Told:
+    if values["error"]:
+        raise SelftestFailed(f"{address} could not read a plain PNG: {values['error']}")
+    if not 0 < values["confidence"] <= 1 or not values["label"] or not values["decision"]:
+        raise SelftestFailed(f"{address} gave no decision: {show(values)}")
+    return Told(
+        model=model,
+        version=version,
+        label=values["label"],
+        decision=values["decision"],
+        confidence=values["confidence"],
+        heatmap=tuple(int(side) for side in heatmap),
+        archive_digest=archive_digest,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
