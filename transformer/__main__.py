@@ -10,19 +10,32 @@ from pathlib import Path
 
 import uvloop
 
+from handlers.archive import read_archive
 from handlers.errors import VisorError
 from handlers.spec import MIB
-from transformer.archive import read_archive
-from transformer.server import Bound, EdgeSettings, serve_edge
+from transformer.archive import wait_for_archive
+from transformer.server import serve_edge
+from transformer.settings import Bound, EdgeSettings, default_track
 
 logger = logging.getLogger("transformer")
+
+# Longer than a gRPC connection lives: in a pod there is time for everybody to leave.
+DRAIN_S = 1.2 * EdgeSettings.grpc_age_s
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; a mistyped flag ends the process with a usage line."""
     default = {name: field.default for name, field in EdgeSettings.__dataclass_fields__.items()}
     parser = argparse.ArgumentParser(prog="transformer", description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="the .mar that TorchServe serves")
+    parser.add_argument(
+        "--archive", type=Path, required=True, help="the .mar that TorchServe serves, or a folder to wait in until it holds one"
+    )
+    parser.add_argument(
+        "--track", default=default_track(), help="stable or canary, for answers and metrics (VISOR_TRACK, or none)"
+    )
+    parser.add_argument(
+        "--protocol", choices=("both", "rest", "grpc"), default="both", help="rest: no gRPC; REST is always there (%(default)s)"
+    )
     parser.add_argument("--torchserve", default=default["inference_url"], help="TorchServe's inference API (%(default)s)")
     parser.add_argument("--management", default=default["management_url"], help="TorchServe's management API (%(default)s)")
     parser.add_argument("--host", default=default["host"], help="address to listen on (%(default)s)")
@@ -34,7 +47,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--concurrency", type=int, default=default["concurrency"], help="calls to TorchServe at once (%(default)s)"
     )
     parser.add_argument("--timeout-s", type=float, default=default["timeout_s"], help="for one call to TorchServe (%(default)s)")
+    parser.add_argument("--grpc-age-s", type=float, default=default["grpc_age_s"], help="of a gRPC connection (%(default)s)")
     parser.add_argument("--grace-s", type=float, default=default["grace_s"], help="to finish in, after SIGTERM (%(default)s)")
+    parser.add_argument("--drain-s", type=float, default=DRAIN_S, help="of it, for clients to leave by themselves (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -43,44 +58,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        spec, digest = read_archive(args.archive)
-        settings = EdgeSettings(
-            spec=spec,
-            archive_digest=digest,
-            inference_url=args.torchserve,
-            management_url=args.management,
-            host=args.host,
-            http_port=args.http_port,
-            grpc_port=args.grpc_port,
-            max_body_bytes=args.max_body_mib * MIB,
-            max_images=args.max_images,
-            concurrency=args.concurrency,
-            timeout_s=args.timeout_s,
-            grace_s=args.grace_s,
-        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+            runner.run(_serve(args))
     except VisorError as err:
         logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
         return 1
     return 0
 
 
-async def _serve(settings: EdgeSettings) -> None:
+async def _serve(args: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    is_file = args.archive.is_file() or args.archive.suffix == ".mar"
+    archive = args.archive if is_file else await wait_for_archive(args.archive, stop)
+    if archive is None:
+        return  # stopped before there was anything to serve
+    spec, digest = read_archive(archive)
+    settings = EdgeSettings(
+        spec=spec,
+        archive_digest=digest,
+        inference_url=args.torchserve,
+        management_url=args.management,
+        host=args.host,
+        http_port=args.http_port,
+        grpc_port=None if args.protocol == "rest" else args.grpc_port,
+        track=args.track,
+        max_body_bytes=args.max_body_mib * MIB,
+        max_images=args.max_images,
+        concurrency=args.concurrency,
+        timeout_s=args.timeout_s,
+        grace_s=args.grace_s,
+        drain_s=args.drain_s,
+        grpc_age_s=args.grpc_age_s,
+    )
 
     def announce(bound: Bound) -> None:
-        logger.info(
-            "%s version %s: REST on %s:%d, gRPC on %s:%d",
-            settings.spec.name,
-            settings.spec.version,
-            bound.host,
-            bound.http_port,
-            bound.host,
-            bound.grpc_port,
-        )
+        grpc = "" if bound.grpc_port is None else f", gRPC on {bound.host}:{bound.grpc_port}"
+        logger.info("%s version %s: REST on %s:%d%s", spec.name, spec.version, bound.host, bound.http_port, grpc)
 
     await serve_edge(settings, announce, stop)
 

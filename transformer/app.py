@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics
@@ -52,7 +52,24 @@ def create_app(service: Service) -> Starlette:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
+    app.add_middleware(_Farewell, service=service)
     return app
+
+
+class _Farewell:
+    """Answers of a service that drains say `connection: close`: the client's next request goes to a server that stays."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_farewell(message: Message) -> None:
+            if self._service.draining and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, send_farewell)
 
 
 class _Api:
@@ -110,7 +127,10 @@ class _Api:
         return Response(self._service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
     def _not_ready(self) -> ModelNotReady:
-        return ModelNotReady(f"no worker of model {self._service.spec.name} is ready; try again in a few seconds")
+        name = self._service.spec.name
+        if self._service.draining:
+            return ModelNotReady(f"this server of model {name} is about to stop; ask another one")
+        return ModelNotReady(f"no worker of model {name} is ready; try again in a few seconds")
 
 
 def _model_of(request: Request) -> tuple[str, str]:

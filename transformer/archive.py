@@ -1,23 +1,36 @@
-"""What the edge reads of a .mar: its spec and its digest. Nothing of the archive is run or unpacked here."""
+"""The archive's way into a pod: another container verifies it, and then puts it where this one looks."""
 
-import hashlib
-import zipfile
+import asyncio
+import contextlib
+import logging
+import time
 from pathlib import Path
 
-from handlers.errors import ArchiveBroken
-from handlers.spec import Spec
+from transformer.errors import ArchiveAmbiguous
 
-SPEC = "spec.json"
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.2
+REMIND_S = 30.0
 
 
-def read_archive(path: Path) -> tuple[Spec, str]:
-    """The spec of a .mar, and the SHA-256 of its bytes, hexadecimal. Raises ArchiveBroken."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            with zipfile.ZipFile(file) as archive:
-                return Spec.parse(archive.read(SPEC), f"{path}:{SPEC}"), digest
-    except OSError as err:
-        raise ArchiveBroken(f"{path} cannot be read: {err.strerror}; name a .mar made by `visor archive`") from err
-    except (zipfile.BadZipFile, KeyError) as err:
-        raise ArchiveBroken(f"{path} is not an archive of visor ({err}); name a .mar made by `visor archive`") from err
+async def wait_for_archive(folder: Path, stop: asyncio.Event) -> Path | None:
+    """The one .mar in a folder, once it is there, as the folder itself may not be; None when stopped before.
+
+    Raises ArchiveAmbiguous.
+    """
+    remind_at = time.monotonic()
+    while not stop.is_set():
+        found = sorted(folder.glob("*.mar"))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise ArchiveAmbiguous(f"{len(found)} archives lie in {folder} ({names}); leave the one to serve")
+        if found:
+            return found[0]
+        if time.monotonic() >= remind_at:
+            logger.info("waiting for the verified archive in %s", folder)
+            remind_at += REMIND_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await stop.wait()
+    return None

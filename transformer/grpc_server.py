@@ -15,10 +15,12 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2_grpc
 
 from handlers.errors import VisorError
 from transformer import metadata
 from transformer.errors import GRPC_CODES, BinaryInvalid, PortTaken, ProtobufInvalid, show
+from transformer.grpc_health import Health
 from transformer.messages import InferAnswer, InferRequest
 from transformer.service import Service
 from transformer.tensors import BYTES, InputTensor, RawContent, TypedContent, check_shape
@@ -51,17 +53,19 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(service_descriptor().file.message_types_by_name[name])
 
 
-def create_server(service: Service, host: str, port: int) -> tuple[grpc.aio.Server, int]:
-    """The gRPC side of a service, not started, and the port it has bound. Raises PortTaken."""
+def create_server(service: Service, host: str, port: int, age_s: float) -> tuple[grpc.aio.Server, int]:
+    """The gRPC side of a service, not started, and the port it has bound. `age_s`: of a connection. Raises PortTaken."""
     limit = service.max_body_bytes
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
             ("grpc.so_reuseport", 0),  # a port that another process has is an error, not half of its connections
+            ("grpc.max_connection_age_ms", round(age_s * 1000)),
         ]
     )
     server.add_generic_rpc_handlers((_handlers(_Api(service)),))
+    health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         return server, server.add_insecure_port(address)

@@ -23,7 +23,7 @@ QUEUE = "queue"  # what a call to TorchServe takes beside the handler's own stag
 class Metrics:
     """What one edge counts. `code` of a request is the HTTP status, for gRPC the one that its error has over REST."""
 
-    def __init__(self, spec: Spec, archive_digest: str) -> None:
+    def __init__(self, spec: Spec, archive_digest: str, track: str = "") -> None:
         self._registry = CollectorRegistry()
         model = ("model", "version")
         self._model = (spec.name, spec.version)
@@ -58,6 +58,7 @@ class Metrics:
                 "backend": spec.backend,
                 "network": spec.network,
                 "archive_digest": archive_digest,
+                "track": track,
             }
         )
 

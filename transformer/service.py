@@ -28,7 +28,10 @@ class Job:
 
 
 class Service:
-    """One archive's service. `max_images` of one request; `max_body_bytes` of one request on either protocol."""
+    """One archive's service. `max_images` of one request; `max_body_bytes` of one request on either protocol.
+
+    `track`: what its answers call this release, "" for nothing.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Service:
         upstream: TorchServe,
         metrics: Metrics,
         *,
+        track: str = "",
         max_images: int = 64,
         max_body_bytes: int = 64 << 20,
     ) -> None:
@@ -44,12 +48,18 @@ class Service:
         self.archive_digest = archive_digest
         self.metrics = metrics
         self.max_body_bytes = max_body_bytes
+        self.draining = False
         self._upstream = upstream
+        self._track = {"track": track} if track else {}
         self._max_images = max_images
 
+    def drain(self) -> None:
+        """Be ready no more, and answer what comes all the same."""
+        self.draining = True
+
     async def ready(self) -> bool:
-        """True while an inference would find a worker."""
-        return await self._upstream.ready()
+        """True while an inference would find a worker, and the service is not about to stop."""
+        return not self.draining and await self._upstream.ready()
 
     def check_model(self, name: str, version: str = "") -> None:
         """Raises ModelUnknown or VersionUnknown for any but this archive's; version "" is this one."""
@@ -89,6 +99,7 @@ class Service:
                 "model_version": self.spec.version,
                 "threshold": self.spec.decision.threshold if threshold is None else threshold,
                 "threshold_overridden": threshold is not None,
+                **self._track,
             },
             outputs=make_outputs(job.outputs, results, job.options, self.spec),
         )

@@ -29,7 +29,7 @@ def elements(raw):
 
 @pytest.fixture
 async def channel(service):
-    server, port = create_server(service, "127.0.0.1", 0)
+    server, port = create_server(service, "127.0.0.1", 0, age_s=10.0)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel

@@ -17,11 +17,11 @@ import httpx
 import pytest
 from aiohttp import web
 
+from handlers.archive import read_archive
 from handlers.errors import ArchiveBroken
 from transformer.__main__ import main, parse_args
-from transformer.archive import read_archive
 from transformer.errors import PortTaken
-from transformer.grpc_server import SERVICE
+from transformer.grpc_server import SERVICE, message
 from transformer.server import EdgeSettings, listen, serve_edge
 from transformer.settings import Bound
 
@@ -190,8 +190,9 @@ def test_the_command_says_why_it_cannot_start(tmp_path, caplog):
     assert "archive.broken" in caplog.text
 
 
-async def test_the_command_serves_until_a_signal(archive, torchserve, images):
-    flags = ["--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--max-body-mib", "1"]
+@pytest.mark.parametrize(("protocol", "where"), [("both", ", gRPC on 127"), ("grpc", ", gRPC on 127"), ("rest", "\n")])
+async def test_the_command_serves_until_a_signal(archive, torchserve, images, protocol, where):
+    flags = ["--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--max-body-mib", "1", "--protocol", protocol]
     upstream = ["--torchserve", torchserve.url, "--management", torchserve.url]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "transformer", "--archive", str(archive), *upstream, *flags),
@@ -200,7 +201,7 @@ async def test_the_command_serves_until_a_signal(archive, torchserve, images):
     )
     try:
         line = (await process.stderr.readline()).decode()
-        port = int(re.search(r"REST on 127\.0\.0\.1:(\d+), gRPC on", line)[1])
+        port = int(re.search(rf"REST on 127\.0\.0\.1:(\d+){where}", line)[1])
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.get("/v2/health/ready")).status_code == 200
             answer = await client.post(URL, content=images[0], headers=ONE)
@@ -210,6 +211,58 @@ async def test_the_command_serves_until_a_signal(archive, torchserve, images):
         _, rest = await process.communicate()
     assert process.returncode == 0, rest.decode()
     assert "drained" in rest.decode()
+
+
+async def test_rest_alone(settings):
+    bound, stop, task = await start(dataclasses.replace(settings, grpc_port=None))
+    assert bound.ports == (bound.http_port,)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
+        assert (await client.get("/v2/health/ready")).status_code == 200
+    stop.set()
+    await task
+
+
+async def test_every_answer_and_the_metrics_tell_the_track(settings, images):
+    bound, stop, task = await start(dataclasses.replace(settings, track="canary"))
+    request = message("ModelInferRequest")(
+        model_name="roofs",
+        inputs=[{"name": "image", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [images[0]]}}],
+    )
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{bound.grpc_port}") as channel,
+    ):
+        answer = await client.post(URL, content=images[0], headers=ONE)
+        assert answer.json()["parameters"]["track"] == "canary"
+        infer = channel.unary_unary(f"/{SERVICE}/ModelInfer", response_deserializer=message("ModelInferResponse").FromString)
+        assert (await infer(request.SerializeToString())).parameters["track"].string_param == "canary"
+        [build] = re.findall("visor_build_info{(.*)} 1.0", (await client.get("/metrics")).text)
+        assert 'track="canary"' in build
+    stop.set()
+    await task
+
+
+async def test_without_a_track_answers_have_none(settings, images):
+    bound, stop, task = await start(settings)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
+        answer = await client.post(URL, content=images[0], headers=ONE)
+        assert "track" not in answer.json()["parameters"]
+        assert 'track=""' in (await client.get("/metrics")).text
+    stop.set()
+    await task
+
+
+def test_the_track_comes_from_the_flag_or_the_environment(monkeypatch):
+    assert parse_args(["--archive", "x"]).track == ""
+    monkeypatch.setenv("VISOR_TRACK", "stable")
+    assert parse_args(["--archive", "x"]).track == "stable"
+    assert parse_args(["--archive", "x", "--track", "canary"]).track == "canary"
+
+
+def test_a_pod_has_time_for_every_grpc_connection_to_end():
+    args = parse_args(["--archive", "x"])
+    # grpc.max_connection_age_ms is varied by up to a tenth (gRPC proposal A9).
+    assert 1.1 * args.grpc_age_s < args.drain_s < args.grace_s
 
 
 def test_the_edge_imports_no_model_code():

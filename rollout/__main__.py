@@ -1,0 +1,86 @@
+"""`python -m rollout`: moves traffic between a release's stable version and its canary."""
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from handlers.errors import VisorError
+from rollout.cluster import Cluster
+from rollout.shift import Shift, shift
+
+FAILED = 1
+# The kubelet keeps this much of a container's last words.
+MESSAGE_BYTES = 4096
+
+logger = logging.getLogger("rollout")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; a mistyped flag ends the process with a usage line."""
+    parser = argparse.ArgumentParser(prog="rollout", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("shift", help="wait until the canary serves, then give it its share of the requests")
+    command.add_argument("--namespace", required=True, help="of everything else")
+    command.add_argument("--inferenceservice", required=True, metavar="NAME", help="the canary's")
+    command.add_argument("--httproute", action="append", default=[], metavar="NAME", help="REST's route; repeatable")
+    command.add_argument("--grpcroute", action="append", default=[], metavar="NAME", help="gRPC's route; repeatable")
+    command.add_argument("--canary-percent", type=_percent, required=True, metavar="N", help="its share; 0 waits for nothing")
+    command.add_argument("--archive", metavar="URI", help="the storageUri that it must serve (whichever it names)")
+    command.add_argument("--timeout-s", type=float, default=240.0, help="for it to get ready (%(default)s)")
+    command.add_argument("--field-manager", default="helm", metavar="NAME", help="who owns the routes (%(default)s)")
+    command.add_argument(
+        "--termination-log",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        help="where Kubernetes looks for a container's last words; written if it is there (%(default)s)",
+    )
+    args = parser.parse_args(argv)
+    if not (args.httproute or args.grpcroute):
+        command.error("name a route: --httproute, --grpcroute or both")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 with a sentence on the errors that visor raises, 2 on a mistyped command."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="visor: %(message)s", stream=sys.stderr)
+    # A container's first process does not end by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, _stop)
+    order = Shift(
+        service=args.inferenceservice,
+        routes=(*(("HTTPRoute", name) for name in args.httproute), *(("GRPCRoute", name) for name in args.grpcroute)),
+        percent=args.canary_percent,
+        archive=args.archive,
+        timeout_s=args.timeout_s,
+        manager=args.field_manager,
+    )
+    try:
+        with contextlib.closing(Cluster(args.namespace)) as cluster:
+            shift(cluster, order)
+    except VisorError as err:
+        logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
+        if args.termination_log.exists():
+            args.termination_log.write_bytes(f"visor: {err}".encode()[:MESSAGE_BYTES])
+        return FAILED
+    return 0
+
+
+def _percent(text: str) -> int:
+    percent = int(text)
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a percentage from 0 to 100")
+    return percent
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The few objects of the Kubernetes API that moving traffic needs; the only module that knows the client."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from kubernetes import client, config
+from urllib3.exceptions import HTTPError
+
+from rollout.errors import ClusterConflict, ClusterError, ClusterUnreachable
+
+Object = dict[str, Any]
+
+GATEWAY = ("gateway.networking.k8s.io", "v1")
+KSERVE = ("serving.kserve.io", "v1beta1")
+PLURALS = {"HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes"}
+TIMEOUT_S = 10  # of one request
+NOT_FOUND, CONFLICT, TOO_MANY, SERVER_ERROR = 404, 409, 429, 500
+
+
+class Cluster:
+    """One namespace, by the service account of the pod that this runs in, else by KUBECONFIG.
+
+    Its methods raise ClusterError, of the kind ClusterUnreachable where another try may help.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        where = client.Configuration()
+        try:
+            config.load_incluster_config(where)
+        except config.ConfigException:
+            try:
+                config.load_kube_config(client_configuration=where)
+            except config.ConfigException as err:
+                raise ClusterError(
+                    f"no cluster is known ({err}); set KUBECONFIG, or run in a pod with a service account"
+                ) from err
+        self._namespace = namespace
+        self._api = client.ApiClient(where)
+        self._core = client.CoreV1Api(self._api)
+        self._custom = client.CustomObjectsApi(self._api)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._api.close()
+
+    def service(self, name: str) -> Object | None:
+        """An InferenceService, None where there is none."""
+        return self._get(KSERVE, "inferenceservices", name)
+
+    def pods(self, service: str) -> list[Object]:
+        """The pods of an InferenceService."""
+        selector = f"serving.kserve.io/inferenceservice={service}"
+        with _errors():
+            # Not parsed into the client's classes: everything else comes as the API spells it, and so do these.
+            reply: Any = self._core.list_namespaced_pod(
+                self._namespace, label_selector=selector, _preload_content=False, _request_timeout=TIMEOUT_S
+            )
+            pods: list[Object] = json.loads(reply.data)["items"]
+        return pods
+
+    def route(self, kind: str, name: str) -> Object | None:
+        """An HTTPRoute or GRPCRoute, None where there is none."""
+        return self._get(GATEWAY, PLURALS[kind], name)
+
+    def apply(self, route: Object, manager: str) -> None:
+        """Apply a route on the server as `manager`, which then owns all of it, whoever did before.
+
+        Raises ClusterConflict where it has another resource version by now.
+        """
+        with _errors():
+            self._custom.patch_namespaced_custom_object(
+                *GATEWAY,
+                self._namespace,
+                PLURALS[route["kind"]],
+                route["metadata"]["name"],
+                route,
+                field_manager=manager,
+                force=True,
+                _content_type="application/apply-patch+yaml",  # JSON is YAML
+                _request_timeout=TIMEOUT_S,
+            )
+
+    def _get(self, group: tuple[str, str], plural: str, name: str) -> Object | None:
+        with _errors():
+            try:
+                found: Any = self._custom.get_namespaced_custom_object(
+                    *group, self._namespace, plural, name, _request_timeout=TIMEOUT_S
+                )
+            except client.ApiException as err:
+                if err.status == NOT_FOUND:
+                    return None
+                raise
+        return cast(Object | None, found)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except HTTPError as err:
+        raise ClusterUnreachable(f"the Kubernetes API does not answer: {err}") from err
+    except client.ApiException as err:
+        sentence = f"the Kubernetes API answers {err.status}: {_message(err)}"
+        if err.status == CONFLICT:
+            raise ClusterConflict(sentence) from err
+        if err.status == TOO_MANY or err.status >= SERVER_ERROR:
+            raise ClusterUnreachable(sentence) from err
+        raise ClusterError(sentence) from err
+
+
+def _message(err: client.ApiException) -> str:
+    """The sentence of the API's Status object, which says whom it refused what."""
+    try:
+        return str(json.loads(err.body or "")["message"])
+    except (ValueError, TypeError, KeyError):
+        return str(err.reason)

@@ -1,0 +1,48 @@
+"""The errors of moving traffic, each with a stable code; `handlers.errors` draws the root. All leave the weights as they are.
+
+VisorError
+├── CanaryFailed              rollout.failed: the canary cannot start, and says why
+├── CanaryNotReady            rollout.timeout: it did not get ready in time
+├── RouteUnexpected           rollout.route: a route that is not there, or that does not share between two backends
+└── ClusterError              rollout.cluster: the Kubernetes API refuses
+    ├── ClusterUnreachable    rollout.unreachable: it does not answer, or not now; worth another try
+    └── ClusterConflict       rollout.conflict: somebody else has changed the same object
+"""
+
+from handlers.errors import VisorError
+
+
+class CanaryFailed(VisorError):
+    """The canary cannot start, and says why."""
+
+    code = "rollout.failed"
+
+
+class CanaryNotReady(VisorError):
+    """The canary did not get ready in time."""
+
+    code = "rollout.timeout"
+
+
+class RouteUnexpected(VisorError):
+    """A route that is not there, or that does not share its requests between the stable version and the canary."""
+
+    code = "rollout.route"
+
+
+class ClusterError(VisorError):
+    """The Kubernetes API refuses."""
+
+    code = "rollout.cluster"
+
+
+class ClusterUnreachable(ClusterError):
+    """The Kubernetes API does not answer, or not now."""
+
+    code = "rollout.unreachable"
+
+
+class ClusterConflict(ClusterError):
+    """Somebody else has changed the same object since it was read."""
+
+    code = "rollout.conflict"

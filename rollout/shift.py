@@ -1,0 +1,105 @@
+"""Give a canary its share of the requests, once it serves what it should."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from rollout.canary import Look, look
+from rollout.cluster import Cluster
+from rollout.errors import CanaryFailed, CanaryNotReady, ClusterConflict, ClusterUnreachable, RouteUnexpected
+from rollout.routes import Object, set_canary_percent, to_apply
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+# A failure is believed once it lasts: pods of the release before may be seen for a moment. Less than the 10 s that
+# Kubernetes waits before it starts a container again for the first time, so that this is seen as one failure.
+SETTLE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is to be done. `routes`: kind and name of each; `archive`: the canary's URI, None for whichever it names.
+
+    `manager`: the field manager that owns the routes.
+    """
+
+    service: str
+    routes: tuple[tuple[str, str], ...]
+    percent: int
+    archive: str | None
+    timeout_s: float
+    manager: str
+
+
+def shift(cluster: Cluster, order: Shift) -> None:
+    """Wait until the canary serves its archive, then set the weights of all routes; 0 percent waits for nothing.
+
+    Raises CanaryFailed, CanaryNotReady, RouteUnexpected or ClusterError, before the first weight is changed or, where a route
+    changes under our hands, between two.
+    """
+    deadline = time.monotonic() + order.timeout_s
+    for kind, name in order.routes:
+        _weighted(cluster, kind, name, order)  # what is wrong with a route is said before anything is waited for
+    if order.percent > 0:
+        _wait(cluster, order, deadline)
+    for kind, name in order.routes:
+        _set(cluster, kind, name, order, deadline)
+        logger.info("%s %s gives %d %% to %s", kind, name, order.percent, order.service)
+
+
+def _wait(cluster: Cluster, order: Shift, deadline: float) -> None:
+    failing_since = None
+    told = ""
+    while not (seen := _look(cluster, order)).ready:
+        now = time.monotonic()
+        if seen.failure:
+            failing_since = failing_since or now
+            if now - failing_since >= SETTLE_S or now >= deadline:
+                raise CanaryFailed(f"{order.service} cannot start, the weights stay as they are: {seen.failure}")
+        else:
+            failing_since = None
+        if now >= deadline:
+            raise CanaryNotReady(
+                f"{order.service} was not ready within {order.timeout_s:g} s, the weights stay as they are: {seen.waiting}"
+            )
+        if told != (told := seen.failure or seen.waiting):
+            logger.info("waiting for %s: %s", order.service, told)
+        time.sleep(POLL_S)
+    logger.info("%s is ready", order.service)
+
+
+def _look(cluster: Cluster, order: Shift) -> Look:
+    try:
+        return look(cluster.service(order.service), cluster.pods(order.service), order.archive)
+    except ClusterUnreachable as err:
+        return Look(waiting=str(err))
+
+
+def _set(cluster: Cluster, kind: str, name: str, order: Shift, deadline: float) -> None:
+    """Set one route's weights, as the route's owner.
+
+    Helm 4 owns it: it applies its charts on the server as the field manager "helm". Weights written under another name would
+    be another owner's, and the next `helm upgrade` would end with a conflict. So the whole route, as it is but for its
+    weights, is applied under Helm's own name: to Helm it looks like an upgrade of its own, and the next one replaces it.
+    """
+    while True:
+        try:
+            route, changed = _weighted(cluster, kind, name, order)
+            if changed != route:
+                cluster.apply(to_apply(changed), order.manager)
+        except (ClusterConflict, ClusterUnreachable):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
+
+
+def _weighted(cluster: Cluster, kind: str, name: str, order: Shift) -> tuple[Object, Object]:
+    """A route as it is, and as it should be."""
+    route = cluster.route(kind, name)
+    if route is None:
+        raise RouteUnexpected(f"there is no {kind} {name}; name a route of the release")
+    # The Service that KServe makes of an InferenceService.
+    return route, set_canary_percent(route, f"{order.service}-predictor", order.percent)

@@ -1,0 +1,186 @@
+"""An API server in miniature, over real HTTP: the routes that `rollout` calls, with server-side apply's rules for them."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from rollout.cluster import Cluster
+
+NAMESPACE = "demo"
+ARCHIVE = "pvc://models/roofs/2"
+URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
+
+
+@dataclass
+class MiniApi:
+    """Objects by their path. `refusals`: statuses to answer the next calls of a method with; `applied`: who applied what."""
+
+    objects: dict[str, Any] = field(default_factory=dict)
+    pods: list[dict[str, Any]] = field(default_factory=list)
+    refusals: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PATCH": []})
+    applied: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    url: str = ""
+
+    def get(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        if path == f"/api/v1/namespaces/{NAMESPACE}/pods":
+            key, value = query["labelSelector"][0].split("=")
+            return 200, {"items": [pod for pod in self.pods if pod["metadata"]["labels"][key] == value]}
+        if path in self.objects:
+            return 200, self.objects[path]
+        return 404, {"message": f"{path} not found"}
+
+    def patch(self, path: str, query: dict[str, list[str]], kind: str, body: dict[str, Any]) -> tuple[int, Any]:
+        present = self.objects[path]
+        if kind != "application/apply-patch+yaml" or query["force"] != ["true"]:
+            return 415, {"message": kind}
+        if body["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
+            return 409, {"message": "the object has been modified"}
+        if "managedFields" in body["metadata"] or "status" in body:
+            return 400, {"message": "metadata.managedFields must be nil"}
+        self.applied.append((query["fieldManager"][0], body))
+        version = str(int(present["metadata"]["resourceVersion"]) + 1)
+        self.objects[path] = {**present, **body, "metadata": {**present["metadata"], "resourceVersion": version}}
+        return 200, self.objects[path]
+
+    def weights(self, kind: str) -> list[list[int | None]]:
+        """Of a route's rules, in order."""
+        rules = self.objects[route_path(kind)]["spec"]["rules"]
+        return [[backend.get("weight") for backend in rule["backendRefs"]] for rule in rules]
+
+
+def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer("GET")
+
+        def do_PATCH(self) -> None:
+            self.answer("PATCH")
+
+        def answer(self, method: str) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if api.refusals[method]:
+                status, content = api.refusals[method].pop(0), {"message": "User cannot do that"}
+            elif method == "GET":
+                status, content = api.get(parts.path, parse_qs(parts.query))
+            else:
+                kind = self.headers["Content-Type"]
+                status, content = api.patch(parts.path, parse_qs(parts.query), kind, json.loads(body))
+            text = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    return Handler
+
+
+def route_path(kind: str) -> str:
+    return f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/{kind.lower()}s/roofs"
+
+
+def service_path() -> str:
+    return f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/roofs-canary"
+
+
+def make_route(kind: str, *rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": {
+            "name": "roofs",
+            "namespace": NAMESPACE,
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "roofs"},
+            "resourceVersion": "41",
+            "uid": "1",
+            "generation": 1,
+            "creationTimestamp": "2026-11-21T10:00:00Z",
+            "managedFields": [{"manager": "helm", "operation": "Apply"}],
+        },
+        "spec": {"hostnames": ["roofs-demo.example.com"], "rules": [{"backendRefs": rule} for rule in rules]},
+        "status": {"parents": []},
+    }
+
+
+def backend(name: str, weight: int | None = None, port: int = 80) -> dict[str, Any]:
+    return {"name": name, "port": port} | ({} if weight is None else {"weight": weight})
+
+
+def shared_rules(stable: int = 100) -> list[list[dict[str, Any]]]:
+    """As the chart makes them: one rule that shares, one that a header takes to the canary."""
+    canary = "roofs-canary-predictor"
+    return [[backend("roofs-predictor", stable), backend(canary, 100 - stable)], [backend(canary)]]
+
+
+def make_service(ready: bool = True, archive: str = ARCHIVE, **status: Any) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": "True"} if ready else {"type": "Ready", "status": "False", "reason": "NotYet"}
+    return {
+        "metadata": {"name": "roofs-canary", "generation": 7},
+        "spec": {"predictor": {"model": {"storageUri": archive}}},
+        "status": {"conditions": [{"type": "PredictorReady", "status": "True"}, condition], **status},
+    }
+
+
+def make_pod(*containers: dict[str, Any], ready: bool = True, archive: str = ARCHIVE, **metadata: Any) -> dict[str, Any]:
+    labels = {"serving.kserve.io/inferenceservice": "roofs-canary"}
+    return {
+        "metadata": {"name": "roofs-canary-1", "labels": labels, "annotations": {URI: archive}, **metadata},
+        "status": {"conditions": [{"type": "Ready", "status": str(ready)}], "containerStatuses": list(containers)},
+    }
+
+
+def crashing(message: str = "visor: archive.refused: the signature does not fit\n") -> dict[str, Any]:
+    return {
+        "name": "kserve-container",
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}},
+        "lastState": {"terminated": {"reason": "Error", "exitCode": 1, "message": message}},
+    }
+
+
+@pytest.fixture
+def api() -> Iterator[MiniApi]:
+    """A ready canary behind two routes that give it nothing yet."""
+    api = MiniApi(pods=[make_pod()])
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        api.objects[route_path(kind)] = make_route(kind, *shared_rules())
+    api.objects[service_path()] = make_service()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(api)) as server:
+        api.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield api
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def kubeconfig(api: MiniApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's default, as KUBECONFIG sets it when the client is imported."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "mini",
+        "contexts": [{"name": "mini", "context": {"cluster": "mini", "user": "mini"}}],
+        "clusters": [{"name": "mini", "cluster": {"server": api.url}}],
+        "users": [{"name": "mini", "user": {}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def cluster(kubeconfig: None) -> Iterator[Cluster]:  # noqa: ARG001 - the client reads it
+    cluster = Cluster(NAMESPACE)
+    yield cluster
+    cluster.close()
