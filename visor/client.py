@@ -1,8 +1,8 @@
 """Ask a V2 server, or an archive directly, about images; what `visor predict` prints."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,10 +48,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every image. `overlays`: the folder that heat maps are drawn into, or None for no heat maps."""
+    """What is asked of every image.
+
+    `overlays`: the folder that heat maps are drawn into, or None for no heat maps. `headers`: sent along to a server, over
+    gRPC as metadata; `host`, in small letters like all of them, names the server to a gateway that serves several.
+    """
 
     threshold: float | None = None
     overlays: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def ask_server(url: str, model: str | None, images: Sequence[Path], request: Request) -> Iterator[Prediction]:
@@ -62,7 +67,7 @@ def ask_server(url: str, model: str | None, images: Sequence[Path], request: Req
     from tritonclient.utils import InferenceServerException
 
     try:
-        client, inputs, outputs = _connect(parts.scheme, parts.netloc)
+        client, inputs, outputs = _connect(parts.scheme, parts.netloc, request.headers)
         model = model or _only_model(client)
         for start in range(0, len(images), CHUNK):
             yield from _ask(client, inputs, outputs, model, images[start : start + CHUNK], request)
@@ -96,18 +101,25 @@ def ask_archive(archive: Path, public_key: Path, images: Sequence[Path], request
             )
 
 
-def _connect(scheme: str, netloc: str) -> tuple[Any, Any, Any]:
+def _connect(scheme: str, netloc: str, headers: Mapping[str, str]) -> tuple[Any, Any, Any]:
     if scheme == "grpc":
         from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
-        return InferenceServerClient(netloc), InferInput, InferRequestedOutput
-    from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+        # gRPC's Host is the channel's authority. These options replace tritonclient's own: sizes without a limit, as there.
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        authority = [("grpc.default_authority", headers["host"])] if "host" in headers else []
+        client = InferenceServerClient(netloc, channel_args=options + authority)
+        headers = {name: value for name, value in headers.items() if name != "host"}
+    else:
+        from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-    return (
-        InferenceServerClient(netloc, ssl=scheme == "https", connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S),
-        InferInput,
-        InferRequestedOutput,
-    )
+        client = InferenceServerClient(netloc, ssl=scheme == "https", connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S)
+
+    def add_headers(call: Any) -> None:
+        call.headers = {**(call.headers or {}), **headers}
+
+    client.register_plugin(add_headers)
+    return client, InferInput, InferRequestedOutput
 
 
 def _only_model(client: Any) -> str:

@@ -1,0 +1,266 @@
+"""k8s/: what can be known of it without Docker and the internet, for which it is made."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+SAMPLES = sorted((K8S / "samples").glob("*.yaml"))
+SCRIPTS = ["cluster", "install", "minikube", "put-archive"]
+# Kinds that no chart has, so that tools/schemas lacks them; tests/e2e/test_samples.py asks a cluster.
+CLUSTER_KINDS = "Namespace,PersistentVolume,ClusterRole,ValidatingAdmissionPolicy,ValidatingAdmissionPolicyBinding"
+PINNED = re.compile(r"^v?\d+\.\d+\.\d+$")
+
+
+def documents(path: Path) -> list[Any]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """The Kubernetes objects of a sample; a patch has none."""
+    return [document for document in documents(path) if isinstance(document, dict)]
+
+
+def sh(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def ok(*command: str, **environment: str) -> str:
+    done = sh(*command, **environment)
+    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    """Where tools/build put helm and kubeconform."""
+    return Path(ok("tools/build").strip())
+
+
+@pytest.fixture(scope="module")
+def kserve() -> Path:
+    """KServe's own charts, of the version that k8s/install installs; Go checks them against its checksum database."""
+    module = f"github.com/kserve/kserve@{versions()['KSERVE_VERSION']}"
+    return Path(json.loads(ok("go", "mod", "download", "-json", module))["Dir"]) / "charts"
+
+
+def versions() -> dict[str, str]:
+    """The versions at the top of k8s/install."""
+    return dict(re.findall(r"^([A-Z_]+_VERSION)=(\S+)$", (K8S / "install").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_says_what_it_needs_and_does(path: Path) -> None:
+    comment = "".join(line for line in path.read_text().splitlines(keepends=True)[:12] if line.startswith("#"))
+    assert "# Prerequisite: " in comment
+    assert "# Effect" in comment
+    assert documents(path)
+
+
+def test_every_sample_is_in_the_folder_s_readme() -> None:
+    readme = (K8S / "README.md").read_text()
+    assert [path.name for path in SAMPLES if path.name not in readme] == []
+    assert [script for script in SCRIPTS if f"`{script}`" not in readme] == []
+
+
+@pytest.mark.parametrize("path", [path for path in SAMPLES if objects(path)], ids=lambda path: path.stem)
+def test_a_sample_is_what_its_kind_allows(path: Path, tools: Path) -> None:
+    location = str(ROOT / "tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json")
+    shown = ok(str(tools / "kubeconform"), "-strict", "-summary", "-schema-location", location, "-skip", CLUSTER_KINDS, str(path))
+    assert f"{len(objects(path))} resource" in shown
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_the_values_for_kserve_are_ones_that_its_chart_has(kserve: Path) -> None:
+    """helm takes a value that no template reads without a word."""
+    known = dict(flat(yaml.safe_load((kserve / "kserve-resources/values.yaml").read_text())))
+    ours = dict(flat(yaml.safe_load((K8S / "kserve-values.yaml").read_text())))
+    assert set(ours) <= set(known)
+    same = {key for key, value in ours.items() if known[key] == value}
+    assert same == {  # repeated on purpose: the rest of k8s/ is built on them
+        "kserve.controller.gateway.domain",
+        "kserve.controller.gateway.ingressGateway.kserveGateway",
+        "kserve.controller.gateway.ingressGateway.createGateway",
+    }
+
+
+def test_kserve_is_in_standard_mode_behind_the_gateway(kserve: Path, tools: Path) -> None:
+    helm = str(tools / "helm")
+    values = ("--values", str(K8S / "kserve-values.yaml"))
+    text = ok(helm, "template", "kserve-resources", str(kserve / "kserve-resources"), "--namespace", "kserve", *values)
+    rendered = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(text) if item}
+    settings = rendered["ConfigMap", "inferenceservice-config"]["data"]
+    assert json.loads(settings["deploy"])["defaultDeploymentMode"] == "Standard"
+    ingress = json.loads(settings["ingress"])
+    [gateway] = [item["metadata"] for item in documents(K8S / "gateway.yaml") if item["kind"] == "Gateway"]
+    assert ingress["enableGatewayApi"] is True
+    assert ingress["kserveIngressGateway"] == f"{gateway['namespace']}/{gateway['name']}"
+    assert ingress["disableIstioVirtualHost"] is True
+    assert "Gateway" not in {kind for kind, _ in rendered}
+    # What k8s/install waits for and restarts.
+    assert ("Deployment", "kserve-controller-manager") in rendered
+
+
+def test_the_gateways_ports_are_those_that_kind_and_minikube_map() -> None:
+    [kind] = documents(K8S / "kind.yaml")
+    mapped = {(port["containerPort"], port["hostPort"]) for port in kind["nodes"][0]["extraPortMappings"]}
+    assert mapped == {(30080, 30080), (30081, 30081)}
+    assert re.findall(r"127\.0\.0\.1:(\d+):(\d+)", (K8S / "minikube").read_text()) == [("30080", "30080"), ("30081", "30081")]
+    [gateway] = [item for item in documents(K8S / "gateway.yaml") if item["kind"] == "Gateway"]
+    assert [listener["port"] for listener in gateway["spec"]["listeners"]] == [30080]
+    assert '"nodePort": 30081' in (K8S / "install").read_text()
+
+
+def test_every_version_is_pinned_and_all_that_is_fetched_names_one() -> None:
+    script = (K8S / "install").read_text()
+    assert len(versions()) == 9
+    assert [name for name, version in versions().items() if not PINNED.match(version)] == []
+    # Every pin is used, and every URL of a file carries one.
+    assert [name for name in versions() if f"${name}" not in script] == []
+    fetched = re.findall(r"https://(?:github\.com|raw\.githubusercontent\.com)/\S+", script)
+    assert len(fetched) == 4
+    assert [url for url in fetched if "_VERSION" not in url] == []
+    [image] = {node["image"] for node in documents(K8S / "kind.yaml")[0]["nodes"]}
+    assert re.match(r"^kindest/node:v\d+\.\d+\.\d+@sha256:[0-9a-f]{64}$", image)
+
+
+def test_the_samples_are_held_against_the_versions_that_are_installed() -> None:
+    schemas = (ROOT / "tools/schemas.py").read_text()
+    assert f'"github.com/kserve/kserve@{versions()["KSERVE_VERSION"]}"' in schemas
+    assert f'"sigs.k8s.io/gateway-api@{versions()["GATEWAY_API_VERSION"]}"' in schemas
+    assert f'"github.com/kedacore/keda/v2@v{versions()["KEDA_CHART_VERSION"]}"' in schemas
+
+
+def test_the_plain_inference_service_is_the_one_that_the_chart_renders(tools: Path) -> None:
+    chart = ROOT / "charts/visor"
+    settings = "archive.uri=pvc://models/roofs/1,archive.publicKeyConfigMap.name=visor-public-key,serviceAccount.create=false"
+    images = "images.serving.tag=dev,images.transformer.tag=dev"
+    text = ok(str(tools / "helm"), "template", "roofs", str(chart), "--set", settings, "--set", images)
+    rendered = {item["kind"]: item for item in yaml.safe_load_all(text) if item}
+    sample = {item["kind"]: item for item in objects(K8S / "samples/inference-service.yaml")}
+    assert sample["ServingRuntime"]["spec"] == rendered["ServingRuntime"]["spec"]
+    service = rendered["InferenceService"]["spec"]
+    assert service["predictor"].pop("serviceAccountName") == "default"
+    assert sample["InferenceService"]["spec"] == service
+    assert sample["InferenceService"]["metadata"]["annotations"] == rendered["InferenceService"]["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_explains_itself(script: str) -> None:
+    assert f"usage: k8s/{script}" in ok(str(K8S / script), "--help")
+
+
+@pytest.mark.parametrize("arguments", [["install", "--knativ"], ["put-archive", "--name", "x"], ["put-archive"]])
+def test_a_mistyped_flag_is_an_error(arguments: list[str]) -> None:
+    done = sh(str(K8S / arguments[0]), *arguments[1:])
+    assert done.returncode == 2
+    assert f"usage: k8s/{arguments[0]}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("archive", "words"),
+    [
+        ("leaves", "no archive of leaves"),
+        ("roofs/3", "roofs/3 does not hold roofs.mar and roofs.mar.sig"),
+        ("roofs/latest", "latest is not a version"),
+        ("../roofs", "is not the name of an archive"),
+    ],
+)
+def test_an_archive_that_is_not_there_is_named(archive: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "roofs/1").mkdir(parents=True)
+    done = sh(str(K8S / "put-archive"), "--store", str(tmp_path), archive)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine whose kubectl, helm, docker and kind write down how they are called, and succeed."""
+    log = tmp_path / "calls"
+    for name in ("kubectl", "helm", "docker", "kind", "minikube"):
+        stub = tmp_path / "bin" / name
+        stub.parent.mkdir(exist_ok=True)
+        # What comes through a pipe is read, or the writer would fail.
+        stub.write_text(f'#!/bin/sh\n[ ! -p /dev/stdin ] || cat >/dev/null\necho "{name} $*" >>{log}\n')
+        stub.chmod(0o755)
+    return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log)}
+
+
+def calls(machine: dict[str, str]) -> list[str]:
+    return Path(machine["LOG"]).read_text().splitlines()
+
+
+def position(lines: list[str], *words: str) -> int:
+    """Where the one call with all these words is."""
+    [found] = [n for n, line in enumerate(lines) if all(word in line for word in words)]
+    return found
+
+
+def test_install_builds_in_order_and_waits(machine: dict[str, str]) -> None:
+    ok(str(K8S / "install"), **machine)
+    lines = calls(machine)
+    crds = position(lines, "apply", "gateway-api", "experimental-install.yaml")
+    established = position(lines, "wait", "Established", "crd")
+    provisioner = position(lines, "rollout status", "contour-gateway-provisioner")
+    gateway = position(lines, "wait", "Programmed", "gateway/kserve-ingress-gateway")
+    certificates = position(lines, "helm upgrade", "cert-manager")
+    definitions = position(lines, "helm upgrade", "kserve-crd")
+    controller = position(lines, "helm upgrade", "kserve-resources", "kserve-values.yaml")
+    last = position(lines, "rollout status", "kserve-controller-manager")
+    assert crds < established < provisioner < gateway < definitions < controller < last
+    assert certificates < controller
+    assert position(lines, "helm upgrade", "metrics-server", "--kubelet-insecure-tls") < controller
+    assert position(lines, "helm upgrade", "kube-prometheus-stack", "prometheus-values.yaml") < controller
+    assert all("--wait" in line for line in lines if line.startswith("helm upgrade"))
+    assert not any(word in line for line in lines for word in ("knative", "keda"))
+    local = [word for line in lines for word in line.split() if word.startswith(str(K8S))]
+    assert local
+    assert [path for path in local if not Path(path).is_file()] == []
+
+
+def test_install_adds_knative_and_keda_and_tells_a_kserve_that_runs(machine: dict[str, str]) -> None:
+    ok(str(K8S / "install"), "--knative", "--keda", **machine)
+    lines = calls(machine)
+    restart = position(lines, "rollout restart", "kserve-controller-manager")
+    for words in (("rollout status", "deployment/webhook"), ("patch service kourier",), ("helm upgrade", "kedacore")):
+        assert position(lines, *words) < restart
+    assert position(lines, "patch configmap config-features", "knative-features.yaml") < restart
+    assert {"kubernetes.podspec-persistent-volume-claim", "kubernetes.podspec-init-containers", "multi-container-probing"} <= set(
+        documents(K8S / "knative-features.yaml")[0]["data"]
+    )
+
+
+def test_install_without_a_cluster_says_so(machine: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bin/kubectl").write_text("#!/bin/sh\nexit 1\n")
+    done = sh(str(K8S / "install"), **machine)
+    assert done.returncode == 1
+    assert "no cluster answers" in done.stderr
+
+
+def test_cluster_is_kind_s_where_docker_answers(machine: dict[str, str]) -> None:
+    ok(str(K8S / "cluster"), "nowhere", **machine)
+    lines = calls(machine)
+    assert position(lines, "kind create cluster", "kind.yaml") < position(lines, "helm upgrade", "kserve-resources")
+    assert any("knative" in line for line in lines)
+
+
+def test_cluster_without_docker_is_the_stand_in_s_or_an_error(machine: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\nexit 1\n")
+    done = sh(str(K8S / "cluster"), "nowhere", **machine)
+    assert done.returncode == 1
+    assert "no Docker engine answers" in done.stderr

@@ -1,0 +1,80 @@
+"""kubectl and helm as the tests call them, and where the cluster's gateways answer.
+
+The cluster is the one that KUBECONFIG names, else the local stand-in for kind. All of it answers on loopback.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CHARTS = ROOT / "charts"
+HOME = Path(os.environ.get("CLUSTER_HOME") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "local-cluster")
+GATEWAY = "127.0.0.1:30080"
+KNATIVE_GATEWAY = "127.0.0.1:30081"
+DOMAIN = "example.com"
+ENVIRONMENT = {
+    **os.environ,
+    "KUBECONFIG": os.environ.get("KUBECONFIG", str(HOME / "kubeconfig")),
+    "PATH": f"{HOME / 'bin/kubernetes'}:{HOME / 'bin/addons'}:{os.environ['PATH']}",
+}
+
+
+def run(*command: str, stdin: str | None = None, check: bool = True, timeout_s: float = 300) -> str:
+    """Run a command with the cluster's environment; its standard output. Its standard error is in the assertion."""
+    done = subprocess.run(command, env=ENVIRONMENT, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+def kubectl(*args: str, stdin: str | None = None, check: bool = True) -> str:
+    """Run kubectl; its output, with its errors too where they are allowed."""
+    return run("kubectl", *args, stdin=stdin, check=check)
+
+
+def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
+    """One object as the API server has it; empty while there is none."""
+    text = kubectl("get", kind, name, "--namespace", namespace, "--output", "json", "--ignore-not-found")
+    return dict(json.loads(text)) if text else {}
+
+
+def items(kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+    """All objects of a kind in a namespace, or those that the label selector takes."""
+    text = kubectl("get", kind, "--namespace", namespace, "--selector", selector, "--output", "json")
+    return list(json.loads(text)["items"])
+
+
+def apply(*objects: dict[str, Any]) -> None:
+    """Create or change objects."""
+    kubectl("apply", "--server-side", "--filename", "-", stdin="\n---\n".join(json.dumps(item) for item in objects))
+
+
+def is_ready(name: str, namespace: str) -> bool:
+    """Whether an InferenceService's condition Ready is True for the spec that it has now."""
+    service = get("inferenceservice", name, namespace)
+    status = service.get("status", {})
+    current = status.get("observedGeneration") == service.get("metadata", {}).get("generation")
+    return current and any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float, what: str, describe: Callable[[], str] = str) -> None:
+    """Poll until the condition holds; the assertion says what did not, and `describe` how things stood."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}\n{describe()}"
+        time.sleep(0.5)
+
+
+def state(namespace: str) -> str:
+    """What a person would look at when a release does not get ready."""
+    shown = kubectl("get", "inferenceservices,pods,httproutes", "--namespace", namespace, "--output", "wide", check=False)
+    events = kubectl("get", "events", "--namespace", namespace, "--sort-by", ".lastTimestamp", check=False)
+    logs = kubectl(
+        "logs", "--namespace", namespace, "--selector", "serving.kserve.io/inferenceservice", "--all-containers", "--tail", "15",
+        check=False,
+    )  # fmt: skip
+    return f"{shown}\n{events[-3000:]}\n{logs[-3000:]}"

@@ -1,0 +1,64 @@
+"""The cluster, two signed versions of one classifier, and a namespace for each module of tests."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import HOME, kubectl, run
+from tests.e2e.releases import Archives, Release, base_values, namespace_of
+from tests.integration.running import QUICK, ROOT, Workspace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> None:
+    """A reachable cluster with KServe; none is an error, never a skip. A missing image shows as ErrImageNeverPull."""
+    assert "condition met" in kubectl("wait", "--for", "condition=Established", "crd/inferenceservices.serving.kserve.io")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a trained `digits` run and a key pair."""
+    place = Workspace(tmp_path_factory.mktemp("workspace"))
+    place.ok("train", str(ROOT / "training/configs/digits.yaml"), *QUICK)
+    place.ok("keys")
+    return place
+
+
+@pytest.fixture(scope="session")
+def archives(workspace: Workspace) -> Archives:
+    """Versions 1 and 2 of `digits`, and a tampered one."""
+    folder = workspace.path / "volume"
+    for version in ("v1", "v2"):
+        archive = workspace.path / workspace.ok("archive", "runs/digits").strip().splitlines()[-1]
+        (folder / version).mkdir(parents=True)
+        for path in (archive, archive.with_name(f"{archive.name}.sig")):
+            shutil.copy(path, folder / version)
+    tampered = Path(shutil.copytree(folder / "v2", folder / "tampered")) / "digits.mar"
+    data = bytearray(tampered.read_bytes())
+    data[len(data) // 2] ^= 1
+    tampered.write_bytes(data)
+    dataset = workspace.path / json.loads((workspace.home / "digits/run.json").read_text())["dataset_root"]
+    picture = next(dataset.rglob("*.png")).read_bytes()
+    return Archives(folder, workspace.public_key.read_text(), picture)
+
+
+@pytest.fixture(scope="module")
+def namespace(request: pytest.FixtureRequest, archives: Archives) -> Iterator[str]:
+    """A namespace of the test module's own."""
+    name = f"visor-{request.module.__name__.rsplit('test_', 1)[-1].replace('_', '-')}"
+    with namespace_of(name, archives, HOME / "e2e" / name) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def release(namespace: str, archives: Archives) -> Iterator[Release]:
+    """A release in Standard mode, Ready and routed; each test leaves it serving version 1 without a canary."""
+    made = Release("digits", namespace, base_values(archives))
+    made.upgrade()
+    made.wait_ready()
+    made.wait_routed()
+    yield made
+    run("helm", "uninstall", made.name, "--namespace", namespace, "--ignore-not-found", "--wait")

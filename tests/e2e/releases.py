@@ -1,0 +1,192 @@
+"""Releases of the chart as a user makes them, in namespaces with restricted Pod Security and a volume of archives."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.cluster import CHARTS, DOMAIN, GATEWAY, KNATIVE_GATEWAY, apply, get, is_ready, kubectl, run, state, wait_until
+from tests.e2e.load import Target
+
+TAG = os.environ.get("TAG", "dev")
+CLAIM = "models"
+MODEL = "digits"
+VOLUME_OF = "visor.io/e2e-namespace"
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Archives:
+    """What lies on the volume. `folder` holds v1 and v2, two versions of one model, and tampered, v2 with one byte changed."""
+
+    folder: Path
+    public_key: str
+    picture: bytes
+
+
+def merge(base: Values, *others: Values) -> Values:
+    """Values laid over values, as helm does it."""
+    merged = dict(base)
+    for other in others:
+        for key, value in other.items():
+            known = merged.get(key)
+            merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def image(name: str) -> Values:
+    """An image that was loaded into the node and cannot be pulled."""
+    return {"repository": f"localhost/visor-{name}", "tag": TAG, "pullPolicy": "Never"}
+
+
+@dataclass
+class Release:
+    """One release; `values` are those of its last upgrade."""
+
+    name: str
+    namespace: str
+    values: Values
+
+    @property
+    def canary(self) -> str:
+        """The canary's InferenceService."""
+        return f"{self.name}-canary"
+
+    @property
+    def target(self) -> Target:
+        """Its route at the gateway."""
+        if self.values.get("mode") == "Knative":
+            return Target(KNATIVE_GATEWAY, f"{self.name}-predictor.{self.namespace}.{DOMAIN}", MODEL)
+        return Target(GATEWAY, f"{self.name}-{self.namespace}.{DOMAIN}", MODEL)
+
+    def helm(self, command: str, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        """A helm command on this release."""
+        return run("helm", command, self.name, *args, "--namespace", self.namespace, stdin=stdin, check=check)
+
+    def upgrade(self, *changes: Values, args: tuple[str, ...] = (), check: bool = True) -> str:
+        """`helm upgrade --install` with these values over the last ones, which are kept when it succeeds."""
+        values = merge(self.values, *changes)
+        output = self.helm(
+            "upgrade", str(CHARTS / "visor"), "--install", "--values", "-", *args, stdin=json.dumps(values), check=check
+        )
+        self.values = values
+        return output
+
+    def wait_ready(self, name: str | None = None, timeout_s: float = 180) -> None:
+        """Return once its InferenceService is Ready and, in Standard mode, rolled out whole."""
+        service = name or self.name
+        wait_until(lambda: is_ready(service, self.namespace), timeout_s, f"{service} is Ready", lambda: state(self.namespace))
+        if self.values.get("mode") != "Knative":
+            self.kubectl("rollout", "status", f"deployment/{service}-predictor", "--timeout", f"{timeout_s:.0f}s")
+
+    @property
+    def routes(self) -> tuple[tuple[str, str], ...]:
+        """Kind and name of both routes."""
+        return ("httproute", self.name), ("grpcroute", f"{self.name}-grpc")
+
+    def wait_routed(self, timeout_s: float = 60) -> None:
+        """Return once the gateway has taken its routes."""
+        if self.values.get("mode") == "Knative":
+            return
+        for kind, name in self.routes:
+            wait_until(lambda kind=kind, name=name: accepted(get(kind, name, self.namespace)), timeout_s, f"{kind} is accepted")
+
+    def kubectl(self, *args: str, check: bool = True) -> str:
+        """A kubectl command in the release's namespace."""
+        return kubectl("--namespace", self.namespace, *args, check=check)
+
+    def pods(self, service: str | None = None) -> list[dict[str, Any]]:
+        """The pods of one of its InferenceServices that are not on their way out."""
+        selector = f"serving.kserve.io/inferenceservice={service or self.name}"
+        text = self.kubectl("get", "pods", "--selector", selector, "--output", "json")
+        return [pod for pod in json.loads(text)["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    def patch(self, kind: str, name: str, change: object) -> None:
+        """`kubectl patch`: a list is a JSON patch, a dict a merge patch, as the documentation shows both."""
+        form = "json" if isinstance(change, list) else "merge"
+        self.kubectl("patch", kind, name, f"--type={form}", "--patch", json.dumps(change))
+
+    def set_weights(self, stable: int, canary: int) -> None:
+        """The documented kubectl commands that move the canary's share of REST and of gRPC."""
+        path = "/spec/rules/0/backendRefs/{}/weight"
+        change = [{"op": "replace", "path": path.format(n), "value": weight} for n, weight in enumerate((stable, canary))]
+        for kind, name in self.routes:
+            self.patch(kind, name, change)
+
+
+def accepted(route: Values) -> bool:
+    """Whether every gateway of a route has taken it as it is now."""
+    parents = route.get("status", {}).get("parents", [])
+    generation = route.get("metadata", {}).get("generation")
+    return bool(parents) and all(
+        any(
+            c["type"] == "Accepted" and c["status"] == "True" and c.get("observedGeneration") == generation
+            for c in p["conditions"]
+        )
+        for p in parents
+    )
+
+
+def base_values(archives: Archives) -> Values:
+    """What every release here has in common: small requests, for a machine of two cores."""
+    return {
+        "archive": {"uri": f"pvc://{CLAIM}/v1", "publicKey": archives.public_key},
+        "images": {"serving": image("serving"), "transformer": image("transformer")},
+        "resources": {
+            "serving": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}},
+            "transformer": {"requests": {"cpu": "50m"}},
+        },
+    }
+
+
+def volume(namespace: str, claim: str, host_folder: Path) -> tuple[Values, Values]:
+    """A PersistentVolume on a folder of the node, and the claim that it is for. The pods' user may write there."""
+    host_folder.mkdir(parents=True, exist_ok=True)
+    for path in (host_folder, *host_folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o644)
+    capacity = {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    name = f"{namespace}-{claim}"
+    made = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name, "labels": {VOLUME_OF: namespace}},
+        "spec": {
+            **common,
+            "capacity": capacity,
+            "hostPath": {"path": str(host_folder)},
+            "claimRef": {"name": claim, "namespace": namespace},
+        },
+    }
+    claimed = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim, "namespace": namespace},
+        "spec": {**common, "volumeName": name, "resources": {"requests": capacity}},
+    }
+    return made, claimed
+
+
+@contextmanager
+def namespace_of(name: str, archives: Archives, host_folder: Path) -> Iterator[str]:
+    """A new, empty namespace that accepts restricted pods only, with the archives on a volume; gone afterwards."""
+    remove(name, host_folder)
+    shutil.copytree(archives.folder, host_folder / CLAIM)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    apply(*volume(name, CLAIM, host_folder / CLAIM))
+    try:
+        yield name
+    finally:
+        remove(name, host_folder)
+
+
+def remove(namespace: str, host_folder: Path) -> None:
+    """Delete a namespace with all in it, its volumes and their files; what is not there is no error."""
+    kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", "--timeout", "180s")
+    kubectl("delete", "persistentvolume", "--selector", f"{VOLUME_OF}={namespace}", "--wait", "--timeout", "60s")
+    shutil.rmtree(host_folder, ignore_errors=True)
