@@ -1,4 +1,4 @@
-"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH."""
+"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, RANK."""
 
 import os
 from datetime import UTC, datetime
@@ -39,6 +39,14 @@ def now() -> datetime:
         return datetime.fromtimestamp(int(epoch), UTC)
     except (ValueError, OverflowError, OSError) as err:
         raise ConfigError(f"SOURCE_DATE_EPOCH must be whole seconds since 1970, got {epoch!r}") from err
+
+
+def rank() -> int:
+    """Which of torchrun's processes this is, counted over all nodes; 0 without torchrun. Raises ConfigError."""
+    text = os.environ.get("RANK") or "0"
+    if not text.isdecimal():
+        raise ConfigError(f"RANK must be a whole number from 0, as torchrun sets it, got {text!r}")
+    return int(text)
 
 
 def prepare_mlflow() -> None:

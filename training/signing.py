@@ -37,13 +37,18 @@ def sign(archive: Path, private: Path) -> Path:
     """Sign an archive and return the signature's path. Raises KeyFileError."""
     from model_signing.signing import Config
 
-    _check_key(private, "private", "make a pair with `visor keys`")
+    check_private(private)
     signature = signature_of(archive)
     try:
         Config().use_elliptic_key_signer(private_key=private).sign(archive, signature)
     except (ValueError, TypeError) as err:
         raise KeyFileError(f"{private} cannot sign: {err}; make a pair with `visor keys`") from err
     return signature
+
+
+def check_private(private: Path) -> None:
+    """Say now, and not after hours of fitting, that a key cannot sign. Raises KeyFileError."""
+    _check_key(private, "private", "make a pair with `visor keys`")
 
 
 def verify(archive: Path, public: Path) -> None:

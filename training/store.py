@@ -23,8 +23,15 @@ def versions(store: Path, name: str) -> list[str]:
 
 
 def next_version(store: Path, name: str) -> str:
-    """One more than the newest version, so that a version is never written twice."""
-    return str(int((versions(store, name) or ["0"])[-1]) + 1)
+    """One more than the newest version, so that a version is never written twice; a folder without an archive counts."""
+    folder = store / name
+    taken = [int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name)] if folder.is_dir() else []
+    return str(max(taken, default=0) + 1)
+
+
+def reserve(store: Path, name: str, version: str) -> None:
+    """Keep a version that was given away elsewhere from being given again."""
+    (store / name / version).mkdir(parents=True, exist_ok=True)
 
 
 def find(store: Path, what: str) -> Path:

@@ -6,6 +6,8 @@ registered, never a pickled model. MLflow takes two seconds to import, so it is 
 
 import logging
 import re
+import socket
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from training import settings
-from training.errors import RunError
+from training.errors import RunError, TrackingUnreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +28,7 @@ MODEL = "model"
 """The folder of the run's artifacts that a model version points to."""
 PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH = 100, 1000, 6000
 """MLflow's own limits (mlflow.utils.validation)."""
+KNOCK_TIMEOUT_S, KNOCK_EVERY_S = 5.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,13 @@ class Tracker:
     def look(self) -> str:
         """What to type or open to see the runs."""
         return f"mlflow ui --backend-store-uri {self.uri}" if self.artifacts else self.public_uri
+
+    def reach(self, wait_s: float = 0.0) -> None:
+        """Find out whether the store answers; a server that is starting is waited for. Raises TrackingUnreachable, RunError."""
+        if self.uri.startswith(("http://", "https://")):
+            _knock(self.public_uri, wait_s)
+        with _reported(self):
+            self.client.search_experiments(max_results=1)
 
     @contextmanager
     def running(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
@@ -162,6 +172,27 @@ class Tracker:
                 raise
             logger.warning("MLflow run %s is not in %s any more; a new one is started", run_id, self.public_uri)
             return False
+
+
+def _knock(uri: str, wait_s: float) -> None:
+    """Open a connection: MLflow's own client takes minutes to give up on an address that leads nowhere."""
+    parts = urlsplit(uri)
+    deadline, said = time.monotonic() + wait_s, False
+    while True:
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), KNOCK_TIMEOUT_S).close()
+        except (OSError, ValueError) as err:  # ValueError: a port or a name that cannot be one
+            if time.monotonic() >= deadline:
+                raise TrackingUnreachable(
+                    f"no MLflow server answers at {uri} ({err}); check MLFLOW_TRACKING_URI, or unset it for an embedded store"
+                ) from err
+            if not said:
+                logger.info("waiting for the MLflow server at %s (%s)", uri, err)
+                said = True
+            time.sleep(KNOCK_EVERY_S)
+        else:
+            return
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

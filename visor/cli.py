@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     # One line an event, progress and results apart: results alone go to standard output.
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of itself, `serve` says better
+    for name in ("uvicorn", "botocore", "matplotlib"):  # what they say of themselves, the commands say better
+        logging.getLogger(name).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         run: Callable[[argparse.Namespace], int] = args.run
@@ -52,7 +53,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"visor {version('visor')}")
     parser.add_argument("--verbose", action="store_true", help="log more")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_data, _add_train, _add_evaluate, _add_keys, _add_archive, _add_inspect, _add_register):
+    for add in (_add_data, _add_train, _add_evaluate, _add_keys, _add_archive, _add_inspect, _add_register, _add_pipeline):
         add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
@@ -168,6 +169,7 @@ def _add_archive(commands: Commands) -> None:
     archive = commands.add_parser("archive", help="pack and sign a finished run as the next version in the model store")
     archive.add_argument("folder", type=Path, metavar="RUN", help="the run's folder, such as runs/roofs")
     archive.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key (default: %(default)s)")
+    _add_backend(archive)
     _add_store(archive)
     archive.set_defaults(run=_archive)
 
@@ -175,7 +177,7 @@ def _add_archive(commands: Commands) -> None:
 def _archive(args: argparse.Namespace) -> int:
     from training.jobs.archive import archive
 
-    print(archive(args.folder, args.store, args.key))
+    print(archive(args.folder, args.store, args.key, args.backend))
     return 0
 
 
@@ -210,6 +212,31 @@ def _register(args: argparse.Namespace) -> int:
 
     contents = archive.read(store.find(args.store, args.archive))
     print(register(contents, args.alias, args.home))
+    return 0
+
+
+def _add_pipeline(commands: Commands) -> None:
+    pipeline = commands.add_parser("pipeline", help="fetch, train, archive, copy and register; goes on where it was interrupted")
+    pipeline.add_argument("config", type=Path, help="such as training/configs/roofs.yaml")
+    pipeline.add_argument("--data-uri", metavar="s3://...|PATH", help="where the images are, instead of the config's data.path")
+    pipeline.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key (default: %(default)s)")
+    pipeline.add_argument("--store-uri", metavar="s3://...", help="copy the archive there, to NAME/VERSION")
+    pipeline.add_argument("--alias", default="champion", help="in MLflow's registry; none for none (default: %(default)s)")
+    pipeline.add_argument("--mlflow-wait-s", type=float, default=0.0, help="how long an MLflow server may take to start")
+    _add_backend(pipeline)
+    _add_set(pipeline)
+    _add_store(pipeline)
+    _add_home(pipeline)
+    pipeline.set_defaults(run=_pipeline)
+
+
+def _pipeline(args: argparse.Namespace) -> int:
+    from training.jobs.pipeline import Places, pipeline
+
+    places = Places(args.home, args.store, args.key, args.data_uri, args.store_uri)
+    alias = None if args.alias == "none" else args.alias
+    if place := pipeline(args.config, args.set, places, alias, args.backend, args.mlflow_wait_s):
+        print(place)
     return 0
 
 
@@ -254,6 +281,14 @@ def _add_predict(commands: Commands) -> None:
     predict.add_argument("--explain", type=Path, metavar="DIR", help="write each image with its heat map into DIR")
     predict.add_argument("--threshold", type=float, help="decide by this threshold instead of the archive's")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predict.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="send along, over gRPC as metadata; repeatable. 'Host: NAME' picks one of a gateway's servers",
+    )
     _add_public_key(predict)
     _add_store(predict)
     predict.set_defaults(run=_predict)
@@ -263,7 +298,7 @@ def _predict(args: argparse.Namespace) -> int:
     from training import store
     from visor import client
 
-    request = client.Request(threshold=args.threshold, overlays=args.explain)
+    request = client.Request(threshold=args.threshold, overlays=args.explain, headers=dict(args.header))
     if args.archive:
         predictions = client.ask_archive(store.find(args.store, args.archive), args.public_key, args.images, request)
     else:
@@ -311,6 +346,15 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=STORE, help="the model store (default: %(default)s)")
 
 
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "openvino", "torch"),
+        default="auto",
+        help="what serves it; auto: openvino where it answers the test split as torch does, else torch (default: %(default)s)",
+    )
+
+
 def _add_public_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public-key", type=Path, default=KEYS / "visor.pub", help="who must have signed (default: %(default)s)")
 
@@ -320,6 +364,13 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
     return port
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
+    return name.strip().lower(), value.strip()
 
 
 def _positive(text: str) -> int:

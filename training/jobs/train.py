@@ -1,6 +1,7 @@
 """Training from a config to a registered model: data → manifest → fit → evaluate → track → register."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,37 @@ CANDIDATE = "candidate"
 """The alias of the newest trained version; `visor register` moves others."""
 
 
-def train(config: Config, run: Path, home: Path, fresh: bool = False) -> Path:
-    """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
+@dataclass(frozen=True)
+class Data:
+    """A data set that is ready to be trained on."""
 
-    `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over.
-    Raises ConfigError, DataError (all of its kinds) and RunError (a folder that belongs to another config or data set).
-    """
+    root: Path
+    manifest: Manifest
+
+
+def prepare(config: Config, home: Path) -> Data:
+    """Write what is built in, and list the images. Raises ConfigError and DataError (all of its kinds)."""
     root = sources.prepare(config.data, home)
     manifest = manifests.build(root, config.data)
     cost_matrix(manifest.labels, config.decision)  # a decision that does not fit the labels is said now, not after the fit
+    return Data(root, manifest)
+
+
+def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data | None = None) -> Path:
+    """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
+
+    `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over. `data`:
+    what `prepare` gave, where it was called before. Raises ConfigError, DataError (all of its kinds) and RunError (a folder
+    that belongs to another config or data set).
+    """
+    data = data or prepare(config, home)
+    root, manifest = data.root, data.manifest
     tracker = Tracker.open(home)
     if fresh:
         runs.clear(run)
     previous = _previous(run, config, manifest)
     if previous and runs.is_finished(run):
-        logger.info("%s is finished, with this config and these images; --fresh would make it again", run)
+        logger.info("%s is finished, with this config and these images; `visor train --fresh` would make it again", run)
     else:
         with tracker.running(config.name, previous.mlflow_run_id if previous else None) as run_id:
             record = _begin(run, config, manifest, root, tracker, run_id)

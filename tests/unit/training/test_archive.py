@@ -16,6 +16,7 @@ from handlers.networks import build as build_network
 from handlers.spec import Spec
 from training import archive, signing
 from training.errors import ArchiveRefused, KeyFileError
+from training.export import Graph
 from training.lineage import Lineage
 
 LINEAGE = Lineage(
@@ -68,7 +69,7 @@ def test_an_archive_holds_what_it_should_and_nothing_else(run: Path, tmp_path: P
         names = set(mar.namelist())
         manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
     roots = {"entry.py", "lineage.json", "model.safetensors", "reference.npz", "spec.json", "MAR-INF/MANIFEST.json"}
-    modules = {"__init__", "backends", "decision", "decode", "errors", "gradcam", "networks", "predictor", "spec"}
+    modules = {"__init__", "archive", "backends", "decision", "decode", "errors", "gradcam", "networks", "predictor", "spec"}
     assert names == roots | {f"handlers/{module}.py" for module in modules}
     assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("tiny", "1")
 
@@ -84,6 +85,14 @@ def test_what_is_read_is_what_was_packed(run: Path, tmp_path: Path, keys: tuple[
         assert packed.keys() == original.keys()
         assert all(torch.equal(packed[name], original[name]) for name in original)
     assert not folder.exists()
+
+
+def test_a_graph_makes_it_an_archive_on_openvino(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0], Graph(b"<net/>", b"constants"))
+    assert archive.read(path).spec.backend == "openvino"
+    with zipfile.ZipFile(path) as mar:
+        assert (mar.read("model.xml"), mar.read("model.bin")) == (b"<net/>", b"constants")
+        assert mar.read("model.safetensors") == (run / "model.safetensors").read_bytes()
 
 
 def test_each_archive_is_a_version_of_its_own(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:

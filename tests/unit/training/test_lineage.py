@@ -110,7 +110,14 @@ def test_collect_takes_the_runs_record_and_metrics_and_the_time_of_the_environme
     assert (found.mlflow_run_id, found.tracking_uri) == ("abc", "http://mlflow:5000")
     assert found.versions == {"torch": "2.0"}
     assert found.metrics == {"accuracy": 0.75}
+    assert found.parity is None
     assert Lineage.parse(found.model_dump_json(), "lineage.json") == found
+
+
+def test_a_lineage_older_than_parity_is_read(tmp_path):
+    finished_run(tmp_path / "run")
+    found = collect(tmp_path / "run")
+    assert Lineage.parse(found.model_dump_json(exclude={"parity"}), "lineage.json") == found
 
 
 def test_a_run_that_is_not_finished_has_no_lineage(tmp_path):

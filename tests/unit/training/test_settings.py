@@ -47,3 +47,13 @@ def test_mlflow_sends_no_statistics_unless_the_user_wants_it(monkeypatch):
     settings.prepare_mlflow()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
+
+
+def test_the_rank_is_torchruns_or_zero(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert settings.rank() == 0
+    monkeypatch.setenv("RANK", "3")
+    assert settings.rank() == 3
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(ConfigError, match="'first'"):
+        settings.rank()

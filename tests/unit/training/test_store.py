@@ -19,9 +19,10 @@ def test_versions_are_ordered_as_numbers_and_the_newest_is_meant(tmp_path: Path)
     for version in ("2", "10", "9"):
         put(tmp_path, "roofs", version)
     (tmp_path / "roofs" / ".building-x").mkdir()
-    (tmp_path / "roofs" / "11").mkdir()  # without an archive
+    store.reserve(tmp_path, "roofs", "11")  # without an archive
+    store.reserve(tmp_path, "roofs", "10")
     assert store.versions(tmp_path, "roofs") == ["2", "9", "10"]
-    assert store.next_version(tmp_path, "roofs") == "11"
+    assert store.next_version(tmp_path, "roofs") == "12"
     assert store.find(tmp_path, "roofs") == tmp_path / "roofs/10/roofs.mar"
     assert store.find(tmp_path, "roofs/9") == tmp_path / "roofs/9/roofs.mar"
 

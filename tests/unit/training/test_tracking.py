@@ -1,11 +1,14 @@
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from training.errors import RunError
+from training import tracking
+from training.errors import RunError, TrackingUnreachable
 from training.tracking import Tracker, flatten
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +77,52 @@ def test_a_server_that_is_away_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RunError, match=r"MLflow at http://127\.0\.0\.1:9 refuses.*MLFLOW_TRACKING_URI"):
         start(Tracker.open(tmp_path))
+
+
+def test_the_embedded_store_is_always_within_reach(tracker):
+    tracker.reach()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "https://ann:secret@no-such-host.invalid", "http://127.0.0.1:99999"])
+def test_a_server_out_of_reach_is_said_at_once(monkeypatch, tmp_path, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingUnreachable, match=r"tracking\.unreachable: no MLflow server answers at http") as raised:
+        Tracker.open(tmp_path).reach()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_is_starting_is_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(tracking, "KNOCK_EVERY_S", 0.05)
+    caplog.set_level("INFO")
+    with socket.socket() as later:
+        later.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{later.getsockname()[1]}"
+        timer = threading.Timer(0.5, later.listen)
+        timer.start()
+        tracking._knock(uri, wait_s=30)
+        timer.join()
+    assert caplog.text.count(f"waiting for the MLflow server at {uri}") == 1
+
+
+def test_a_server_that_is_not_mlflow_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+        def answer_all():
+            for _ in range(2):  # the first connection only knocks
+                connection, _ = listener.accept()
+                with connection:
+                    if connection.recv(65536):
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=answer_all)
+        thread.start()
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(RunError, match=f"MLflow at {uri} refuses"):
+            Tracker.open(tmp_path).reach()
+        thread.join()
 
 
 def test_parameters_are_logged_flat_in_any_number_and_again(tracker):

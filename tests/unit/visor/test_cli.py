@@ -6,7 +6,7 @@ import pytest
 
 from visor import cli
 
-COMMANDS = ["data", "train", "evaluate", "keys", "archive", "inspect", "register", "serve", "predict", "demo"]
+COMMANDS = ["data", "train", "evaluate", "keys", "archive", "inspect", "register", "pipeline", "serve", "predict", "demo"]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +33,7 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
         ["train"],
         ["train", "x.yaml", "--frsh"],
         ["serve", "roofs", "--port", "70000"],
+        ["archive", "runs/roofs", "--backend", "onnx"],
         ["serve", "roofs", "--port", "x"],
         ["serve", "roofs", "--workers", "0"],
         ["predict"],

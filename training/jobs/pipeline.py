@@ -1,0 +1,218 @@
+"""The whole way, in one command that may be given again and again: fetch, train, archive, copy, register.
+
+A pod that was evicted is started anew with the same command and goes on from the last epoch; one that is started for a
+run that was delivered already finds nothing to do. What was delivered stands in the run's `delivery.json`.
+"""
+
+import fcntl
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from handlers.errors import ArchiveBroken
+from handlers.spec import Frozen
+from training import archive as archives
+from training import config as configs
+from training import remote, runs, settings, signing, store
+from training.config import Config
+from training.errors import FolderError, RemoteConflict, RunError
+from training.jobs.archive import Choice, archive
+from training.jobs.register import register
+from training.jobs.train import Data, prepare, train
+from training.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+DIGITS = 8
+"""Hexadecimal digits of a digest in a run's name."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a pipeline reads and writes.
+
+    `home`: runs, checkpoints and data, kept between calls; `store`: the model store; `key`: what archives are signed with;
+    `data`: a folder or S3 address of images in the place of the config's data.path; `copy_to`: S3 address of a model store
+    that archives are copied to.
+    """
+
+    home: Path
+    store: Path
+    key: Path
+    data: str | None = None
+    copy_to: str | None = None
+
+
+class Delivery(Frozen):
+    """What has become of a run. Done is done, also where somebody has since moved an alias or removed a copy.
+
+    `digest`: the archive's; `copies`: addresses that it was copied to; `aliases`: those that were moved to it.
+    """
+
+    weights_digest: str
+    version: str
+    digest: str
+    copies: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+def pipeline(
+    config_file: Path,
+    overrides: Sequence[str],
+    places: Places,
+    alias: str | None = "champion",
+    backend: Choice = "auto",
+    wait_s: float = 0.0,
+) -> str | None:
+    """Do what is left to do, and return where the archive's folder is; None in torchrun's processes other than the first.
+
+    `alias`: in MLflow's registry, None for none; `wait_s`: how long an MLflow server may take to start. Raises what the
+    jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not wait for the training fails before it.
+    """
+    if rank := settings.rank():
+        logger.info("process %d of torchrun has nothing to do: the training runs in process 0 alone", rank)
+        return None
+    config = load_config(config_file, overrides, places)
+    _check(places, wait_s)
+    with _alone(places.home, config.name):
+        if places.data and remote.is_remote(places.data):
+            remote.mirror(places.data, _data_folder(places.home, places.data))
+        data = prepare(config, places.home)
+        run = train(config, _run_folder(places.home, config, data), places.home, data=data)
+        delivery = _archive(run, config.name, places, backend)
+        path = store.path_of(places.store, config.name, delivery.version)
+        place = str(path.parent)
+        if places.copy_to:
+            place = str(remote.Place.parse(places.copy_to).below(f"{config.name}/{delivery.version}"))
+            delivery = _copy(run, delivery, path, place)
+        if alias:
+            delivery = _register(run, delivery, path, alias, places.home)
+    logger.info("%s version %s, archive %s, is in %s", config.name, delivery.version, delivery.digest[:12], place)
+    return place
+
+
+def load_config(file: Path, overrides: Sequence[str], places: Places) -> Config:
+    """The config with the place of its images filled in. Raises ConfigError, RemoteInvalid."""
+    if places.data:
+        folder = _data_folder(places.home, places.data) if remote.is_remote(places.data) else Path(places.data)
+        overrides = [*overrides, f"data.path={json.dumps(str(folder))}"]  # quoted: a name may be YAML for something else
+    return configs.load(file, overrides)
+
+
+def _data_folder(home: Path, uri: str) -> Path:
+    place = remote.Place.parse(uri)
+    return home.resolve() / "data" / "s3" / place.bucket / place.prefix
+
+
+def _run_folder(home: Path, config: Config, data: Data) -> Path:
+    """HOME/NAME-CONFIG-DATA: another config or other images are another run, the same ones are the same run again."""
+    return home / f"{config.name}-{config.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}"
+
+
+def _check(places: Places, wait_s: float) -> None:
+    """Find out what would fail after hours of fitting: folders, the key, S3 and MLflow."""
+    for folder in (places.home, places.store):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as err:
+            raise FolderError(
+                f"{folder} cannot be written to: {err.strerror}; a volume needs the user's group (fsGroup)"
+            ) from err
+    signing.check_private(places.key)
+    for uri in (places.data, places.copy_to):
+        if uri and remote.is_remote(uri):
+            remote.check(uri)
+    Tracker.open(places.home).reach(wait_s)
+
+
+@contextmanager
+def _alone(home: Path, name: str) -> Iterator[None]:
+    """Wait for other pipelines of this name, such as a CronJob's beside a Job's: they share a run's folder and versions."""
+    with (home / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another pipeline of %s in %s", name, home)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _archive(run: Path, name: str, places: Places, backend: Choice) -> Delivery:
+    """The run's archive, made once; made anew where it is gone from the store, as it is in a store that is new."""
+    record = runs.read_record(run)
+    delivery = _read(run)
+    if (
+        delivery
+        and delivery.weights_digest == record.weights_digest
+        and store.path_of(places.store, name, delivery.version).is_file()
+    ):
+        logger.info("%s is archived already, as version %s", run, delivery.version)
+        return delivery
+    path = _find(places.store, name, record)
+    if path is None:
+        if places.copy_to and (taken := remote.versions(places.copy_to, name)):
+            store.reserve(places.store, name, taken[-1])
+        path = archive(run, places.store, places.key, backend)
+    contents = archives.read(path)
+    return _write(
+        run,
+        Delivery(weights_digest=contents.lineage.weights_digest, version=contents.spec.version, digest=contents.digest),
+    )
+
+
+def _find(model_store: Path, name: str, record: runs.Record) -> Path | None:
+    """The newest archive of this very run: one that was made just before an interruption, or by `visor archive`."""
+    for version in reversed(store.versions(model_store, name)):
+        path = store.path_of(model_store, name, version)
+        try:
+            lineage = archives.read(path).lineage
+        except ArchiveBroken as err:
+            logger.warning("%s", err)
+            continue
+        if (lineage.mlflow_run_id, lineage.weights_digest) == (record.mlflow_run_id, record.weights_digest):
+            return path
+    return None
+
+
+def _copy(run: Path, delivery: Delivery, archive: Path, place: str) -> Delivery:
+    if place in delivery.copies:
+        return delivery
+    # The signature first: whoever finds the archive finds it signed.
+    try:
+        remote.upload([signing.signature_of(archive), archive], place)
+    except RemoteConflict as err:
+        raise RemoteConflict(
+            f"{err.args[0]}: another home wrote this version meanwhile; "
+            f"remove {archive.parent} and {run / runs.DELIVERY}, and the same command makes the next version"
+        ) from err
+    return _write(run, delivery.model_copy(update={"copies": (*delivery.copies, place)}))
+
+
+def _register(run: Path, delivery: Delivery, archive: Path, alias: str, home: Path) -> Delivery:
+    if alias in delivery.aliases:
+        return delivery
+    register(archives.read(archive), alias, home)
+    return _write(run, delivery.model_copy(update={"aliases": (*delivery.aliases, alias)}))
+
+
+def _read(run: Path) -> Delivery | None:
+    try:
+        return Delivery.model_validate_json((run / runs.DELIVERY).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as err:
+        raise RunError(
+            f"{run / runs.DELIVERY} cannot be read: {err}; remove it, and what was delivered is looked for again"
+        ) from err
+
+
+def _write(run: Path, delivery: Delivery) -> Delivery:
+    runs.write_json(run / runs.DELIVERY, delivery.model_dump(mode="json"))
+    return delivery
