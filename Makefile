@@ -10,6 +10,8 @@ DATA ?= roofs
 # nothing here needs; docs/install.md says how to get the CPU wheels.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Which images `make images` builds, as $(REGISTRY)/visor-IMAGE:$(TAG).
+IMAGES ?= serving transformer training
 REGISTRY ?= localhost
 TAG ?= dev
 # What `make deploy` serves: a release of charts/visor, by default of the archive that `make demo` made.
@@ -29,7 +31,8 @@ endif
 BIN := $(VENV)/bin
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := handlers rollout training transformer visor loadtests tests docs/examples tools
-SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build
+SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
+  docker/build docker/install docker/trim
 
 .PHONY: help
 help: ## Print this help.
@@ -52,11 +55,16 @@ test: setup ## All tests but those on a cluster, with coverage of our packages (
 
 .PHONY: e2e
 e2e: setup ## The tests on a real cluster with KServe; `make cluster images` come first.
-	@$(BIN)/pytest tests/e2e --timeout 900 $(PYTEST_ARGS)
+	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --timeout 900 $(PYTEST_ARGS)
 
 .PHONY: cluster
 cluster: ## A cluster with KServe on this machine: kind's, or STAND_IN's where no Docker engine answers.
 	@k8s/cluster "$(STAND_IN)"
+
+.PHONY: images
+images: ## Build IMAGES (serving transformer training) and load them into the local cluster that kubectl reaches, if one.
+	@REGISTRY="$(REGISTRY)" TAG="$(TAG)" STAND_IN="$(STAND_IN)" TORCH_INDEX="$(TORCH_INDEX)" \
+	  docker/build $$(kubectl get --raw /readyz >/dev/null 2>&1 && echo --load) $(IMAGES)
 
 .PHONY: deploy
 deploy: ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as RELEASE in NAMESPACE; more in HELM_ARGS.

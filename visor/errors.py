@@ -1,11 +1,12 @@
 """The errors of the commands; `handlers.errors` draws the root.
 
 VisorError
-├── ServeError          serve.failed: TorchServe ended or its worker could not load the archive
-│   ├── JavaMissing     serve.java: no Java 17 to run TorchServe with
-│   └── PortTaken       serve.port: another process listens there
-├── ClientError         client.failed: a server that does not answer, or answers with an error
-└── DemoError           demo.failed: a step of the demo
+├── ServeError            serve.failed: TorchServe ended or its worker could not load the archive
+│   ├── JavaMissing       serve.java: no Java 17 to run TorchServe with
+│   ├── ArchiveMissing    archive.missing: nothing to serve lies where a pod's storage should have put it
+│   └── ArchiveAmbiguous  archive.ambiguous: more than one archive lies there
+├── ClientError           client.failed: a server that does not answer, or answers with an error
+└── DemoError             demo.failed: a step of the demo
 """
 
 from handlers.errors import VisorError
@@ -21,6 +22,18 @@ class JavaMissing(ServeError):
     """No Java 17 to run TorchServe with."""
 
     code = "serve.java"
+
+
+class ArchiveMissing(ServeError):
+    """Nothing to serve lies where a pod's storage should have put it."""
+
+    code = "archive.missing"
+
+
+class ArchiveAmbiguous(ServeError):
+    """More than one archive lies where a pod's storage puts the one to serve."""
+
+    code = "archive.ambiguous"
 
 
 class ClientError(VisorError):

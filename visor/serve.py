@@ -16,7 +16,6 @@ from training import signing
 from training.archive import Contents
 from transformer.server import Bound, EdgeSettings, serve_edge
 from visor import torchserve
-from visor.errors import ServeError
 
 logger = logging.getLogger(__name__)
 
@@ -60,20 +59,21 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     workers = options.workers or torchserve.cpu_limit()
-    async with torchserve.running(contents.path, workers, home) as (endpoints, process):
+    ports = torchserve.Ports.free()
+    async with torchserve.running(contents.path, workers, home, ports) as server:
         edge_settings = EdgeSettings(
             spec=contents.spec,
             archive_digest=contents.digest,
-            inference_url=endpoints.inference,
-            management_url=endpoints.management,
+            inference_url=torchserve.url(ports.inference),
+            management_url=torchserve.url(ports.management),
             host=options.host,
             http_port=options.port,
             grpc_port=options.grpc_port,
         )
         bound: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(edge_settings, bound.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(contents, endpoints, process, bound, workers, announce, home))
-        died = asyncio.create_task(process.wait())
+        ready = asyncio.create_task(_announce_ready(contents, server, bound, workers, announce))
+        died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
             await asyncio.wait(ends | {ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +81,7 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
                 ready.result()  # its error, where no worker will ever be ready
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if died.done() and not stop.is_set():
-                raise ServeError(f"TorchServe ended with {process.returncode}:\n{torchserve.log_tail(home)}")
+                raise server.ended()
         finally:
             stop.set()
             ready.cancel()
@@ -90,14 +90,12 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
 
 async def _announce_ready(
     contents: Contents,
-    endpoints: torchserve.Endpoints,
-    process: asyncio.subprocess.Process,
+    server: torchserve.Server,
     bound: "asyncio.Future[Bound]",
     workers: int,
     announce: Callable[[str], None],
-    home: Path,
 ) -> None:
-    await torchserve.wait_ready(endpoints, contents.spec.name, process, home)
+    await server.wait_ready(contents.spec.name)
     ports = await bound
     spec = contents.spec
     announce(

@@ -1,7 +1,11 @@
-"""TorchServe as a child process: on loopback only, one archive, N single-threaded workers, and gone when we are gone."""
+"""TorchServe as a child process: on loopback only, one archive, N single-threaded workers, and gone when we are gone.
+
+Nothing heavy is imported here: in a pod, what imports this stays for as long as the pod does.
+"""
 
 import asyncio
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -9,11 +13,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Self
 
-from transformer.upstream import TorchServe
 from visor.errors import JavaMissing, ServeError
 
 JAVA_NEEDED = 17
@@ -28,31 +32,152 @@ MAX_BODY_BYTES = 65 << 20
 GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
 # What a worker's log says when it cannot load the archive; TorchServe itself would retry for five minutes.
 WORKER_FAILED = "Backend worker process died"
+TAIL_BYTES = 64 << 10
+JVM = (
+    # The heap grows with what is under way, up to half of the container's limit; the workers need the other half.
+    "-Xms16m",
+    "-XX:MaxRAMPercentage=50",
+    "-XX:+ExitOnOutOfMemoryError",  # half a server is worse than one that is started again
+    # One collector thread, the quick compiler and netty's memory in pieces of 4 instead of 16 MiB: what TorchServe does
+    # takes no longer for it [48 KB there and back: p50 1.6 ms; 4 MB: 15], and idle it holds 84 MB instead of 201.
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dio.netty.allocator.maxOrder=9",
+    "-XX:-UsePerfData",
+)
 
 
 @dataclass(frozen=True)
-class Endpoints:
-    """Where a running TorchServe listens, on loopback."""
+class Ports:
+    """Where TorchServe listens, on 127.0.0.1; the defaults are those of a pod, where nobody else takes ports."""
 
-    inference: str
-    management: str
-    metrics: str
+    inference: int = 8085
+    management: int = 8086
+    metrics: int = 8082
+
+    @classmethod
+    def free(cls) -> Self:
+        """Ports that were free just now, for a machine that others use too."""
+        return cls(*free_ports(3))
+
+
+def url(port: int) -> str:
+    """The address of a loopback port."""
+    return f"http://127.0.0.1:{port}"
+
+
+class Server:
+    """A running TorchServe, and the end of what it said."""
+
+    def __init__(self, process: "asyncio.subprocess.Process", ports: Ports, forward: BinaryIO | None) -> None:
+        self.process = process
+        self.ports = ports
+        self._forward = forward
+        self._tail = b""
+
+    async def wait_ready(self, name: str) -> None:
+        """Return once a worker of the model is READY. Raises ServeError with the log's own words when none will be."""
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+        while not await self._has_worker(name):
+            if self.process.returncode is not None:
+                raise self.ended()
+            if WORKER_FAILED in (tail := self.tail(200)):
+                raise ServeError(f"the worker cannot load the archive:\n{tail[tail.index(WORKER_FAILED) :]}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise ServeError(f"no worker was ready within {START_TIMEOUT_S:.0f} s:\n{self.tail()}")
+            await asyncio.sleep(POLL_S)
+
+    def ended(self) -> ServeError:
+        """The error of a TorchServe that ended by itself."""
+        return ServeError(f"TorchServe ended with {self.process.returncode}:\n{self.tail()}")
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines of what TorchServe and its workers said."""
+        return "\n".join(self._tail.decode(errors="replace").splitlines()[-lines:])
+
+    async def follow(self, output: asyncio.StreamReader) -> None:
+        """Keep the end of what is said, and hand all of it on where that was asked for."""
+        while chunk := await output.read(TAIL_BYTES):
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+            try:
+                if self._forward:
+                    self._forward.write(chunk)
+                    self._forward.flush()
+            except OSError:
+                self._forward = None  # who read it has gone; TorchServe must not wait for a reader
+
+    async def _has_worker(self, name: str) -> bool:
+        try:
+            answer = await _get(self.ports.management, f"/models/{name}")
+            return any(worker["status"] == "READY" for version in json.loads(answer) for worker in version["workers"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            return False  # nobody listens yet, or {"code": 404, ...}: not registered yet
+
+
+async def _get(port: int, path: str) -> bytes:
+    """The body of TorchServe's answer to a GET. It always tells a length, and never closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        return await reader.readexactly(int(length[1])) if length else b""
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def running(
+    archive: Path, workers: int, home: Path, ports: Ports, forward: BinaryIO | None = None
+) -> AsyncIterator[Server]:
+    """Run TorchServe on an archive that is alone in its folder; stops it, workers included, on the way out.
+
+    `home` is private to this run: configuration, unpacked archive and the workers' sockets. `forward`: who gets its log.
+    """
+    java = find_java()
+    archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
+    config = _write_config(home, archive, ports, workers)
+    guard = await asyncio.create_subprocess_exec(
+        *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
+    )
+    process = await asyncio.create_subprocess_exec(
+        *_command(java, home, config, archive.parent),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=home,
+        env=_environment(home),
+        # The guard's group is not the terminal's: Ctrl-C is ours to hand on, after the drain.
+        preexec_fn=lambda: os.setpgid(0, guard.pid),
+    )
+    server = Server(process, ports, forward)
+    if process.stdout is None:
+        raise RuntimeError("a process that was started with a pipe has one")
+    following = asyncio.create_task(server.follow(process.stdout))
+    try:
+        yield server
+    finally:
+        await _stop(process, guard)
+        await following
 
 
 def cpu_limit() -> int:
     """CPUs that this process may use: the cgroup's quota where there is one, not the node's cores; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return limited(cores, Path("/sys/fs/cgroup/cpu.max"))
+    return limited(cores, Path("/sys/fs/cgroup"))
 
 
-def limited(cores: int, cpu_max: Path) -> int:
-    """`cores`, or fewer by the quota in a cgroup v2 file ("QUOTA PERIOD" in microseconds, or "max PERIOD")."""
-    try:
-        quota, period = cpu_max.read_text().split()
-        allowed = cores if quota == "max" else int(quota) // int(period)
-    except (OSError, ValueError):
-        allowed = cores  # no cgroup v2 here
-    return max(1, min(cores, allowed))
+def limited(cores: int, cgroup: Path) -> int:
+    """`cores`, or fewer by the quota of a cgroup: version 2 ("QUOTA PERIOD" in microseconds, or "max PERIOD") or 1."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / file).read_text() for file in files).split()
+            allowed = int(quota) // int(period)
+        except (OSError, ValueError):
+            continue  # the other version, or "max"
+        # A quota below one CPU still needs a worker; -1 is version 1's word for no quota.
+        return max(1, min(cores, allowed)) if int(quota) > 0 else cores
+    return cores
 
 
 def find_java() -> str:
@@ -68,51 +193,6 @@ def find_java() -> str:
     return java
 
 
-@asynccontextmanager
-async def running(archive: Path, workers: int, home: Path) -> AsyncIterator[tuple[Endpoints, "asyncio.subprocess.Process"]]:
-    """Run TorchServe on an archive that is alone in its folder; stops it, workers included, on the way out.
-
-    `home` is private to this run: configuration, log (`torchserve.log`), unpacked archive and the workers' sockets.
-    """
-    java = find_java()
-    ports = free_ports(5)
-    endpoints = Endpoints(*(f"http://127.0.0.1:{port}" for port in ports[:3]))
-    config = _write_config(home, archive, endpoints, ports[3:], workers)
-    guard = await asyncio.create_subprocess_exec(
-        *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
-    )
-    with (home / "torchserve.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *_command(java, home, config, archive.parent),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=home,
-            env=_environment(home),
-            # The guard's group is not the terminal's: Ctrl-C is ours to hand on, after the drain.
-            preexec_fn=lambda: os.setpgid(0, guard.pid),
-        )
-    try:
-        yield endpoints, process
-    finally:
-        await _stop(process, guard)
-
-
-async def wait_ready(endpoints: Endpoints, name: str, process: "asyncio.subprocess.Process", home: Path) -> None:
-    """Return once a worker is READY. Raises ServeError with the log's own words when none will be."""
-    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-    upstream = TorchServe(endpoints.inference, name, endpoints.management, ready_cache_s=0)
-    with closing(upstream):
-        while not await upstream.ready():
-            if process.returncode is not None:
-                raise ServeError(f"TorchServe ended with {process.returncode}:\n{log_tail(home)}")
-            if WORKER_FAILED in (tail := log_tail(home, 200)):
-                raise ServeError(f"the worker cannot load the archive:\n{tail[tail.index(WORKER_FAILED) :]}")
-            if asyncio.get_running_loop().time() > deadline:
-                raise ServeError(f"no worker was ready within {START_TIMEOUT_S:.0f} s:\n{log_tail(home)}")
-            await asyncio.sleep(POLL_S)
-
-
 def free_ports(count: int) -> list[int]:
     """Distinct loopback ports that were free just now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -123,23 +203,16 @@ def free_ports(count: int) -> list[int]:
             sock.close()
 
 
-def log_tail(home: Path, lines: int = 30) -> str:
-    """The last lines of TorchServe's log."""
-    try:
-        return "\n".join((home / "torchserve.log").read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
-
-
-def _write_config(home: Path, archive: Path, endpoints: Endpoints, grpc_ports: list[int], workers: int) -> Path:
+def _write_config(home: Path, archive: Path, ports: Ports, workers: int) -> Path:
+    unused = free_ports(2)  # TorchServe's own gRPC, which cannot be turned off
     values = {
-        "inference_address": endpoints.inference,
-        "management_address": endpoints.management,
-        "metrics_address": endpoints.metrics,
+        "inference_address": url(ports.inference),
+        "management_address": url(ports.management),
+        "metrics_address": url(ports.metrics),
         "grpc_inference_address": "127.0.0.1",
         "grpc_management_address": "127.0.0.1",
-        "grpc_inference_port": grpc_ports[0],
-        "grpc_management_port": grpc_ports[1],
+        "grpc_inference_port": unused[0],
+        "grpc_management_port": unused[1],
         # Nobody but this machine can reach the ports above; the token would only be a file to lose.
         "disable_token_authorization": "true",
         "enable_model_api": "false",
@@ -162,16 +235,30 @@ def _command(java: str, home: Path, config: Path, model_store: Path) -> list[str
     if spec is None or spec.origin is None:
         raise ServeError("the package torchserve is not installed; `make setup` installs it")
     site = Path(spec.origin).parent.parent
-    jvm = [f"-Dmodel_server_home={site}", f"-Djava.io.tmpdir={home}", "-Xmx1g", "-XX:+UseSerialGC"]
+    jvm = [*JVM, f"-Dmodel_server_home={server_home(site, home / 'server')}", f"-Djava.io.tmpdir={home}"]
     jvm += [f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}"]
     server = ["org.pytorch.serve.ModelServer", "--python", sys.executable, "-f", str(config), "-s", str(model_store), "-ncs"]
     return [java, *jvm, "-cp", str(site / "ts" / "frontend" / "*"), *server]
 
 
+def server_home(site: Path, home: Path) -> Path:
+    """Make what TorchServe takes for its own folder: what it reads in `site`, with our worker.py in its worker's place.
+
+    The package `ts` is still found in `site`: a folder without __init__.py hides no package.
+    """
+    place = home / "ts"
+    place.mkdir(parents=True)
+    for name in ("configs", "version.txt"):
+        (place / name).symlink_to(site / "ts" / name)
+    # A copy and no link: the interpreter would follow it, and find our folder's modules before the standard library's.
+    shutil.copyfile(Path(__file__).with_name("worker.py"), place / "model_service_worker.py")
+    return home
+
+
 def _environment(home: Path) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     places = {"TMPDIR": str(home), "LOG_LOCATION": str(home), "METRICS_LOCATION": str(home)}
-    return {**os.environ, **threads, **places}
+    return {**os.environ, "MALLOC_ARENA_MAX": "2", **threads, **places}
 
 
 async def _stop(process: "asyncio.subprocess.Process", guard: "asyncio.subprocess.Process") -> None:

@@ -17,6 +17,7 @@ HOME = Path(os.environ.get("CLUSTER_HOME") or Path(os.environ.get("XDG_CACHE_HOM
 GATEWAY = "127.0.0.1:30080"
 KNATIVE_GATEWAY = "127.0.0.1:30081"
 DOMAIN = "example.com"
+ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 ENVIRONMENT = {
     **os.environ,
     "KUBECONFIG": os.environ.get("KUBECONFIG", str(HOME / "kubeconfig")),
@@ -54,11 +55,19 @@ def apply(*objects: dict[str, Any]) -> None:
 
 
 def is_ready(name: str, namespace: str) -> bool:
-    """Whether an InferenceService's condition Ready is True for the spec that it has now."""
+    """Whether an InferenceService is Ready and serves the archive that it names now.
+
+    Its condition alone does not tell: KServe leaves it True until its Deployment or revision has followed a change.
+    """
     service = get("inferenceservice", name, namespace)
-    status = service.get("status", {})
-    current = status.get("observedGeneration") == service.get("metadata", {}).get("generation")
-    return current and any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+    conditions = {c["type"]: c["status"] for c in service.get("status", {}).get("conditions", [])}
+    if conditions.get("Ready") != "True":
+        return False
+    if service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative":
+        revisions = service["status"]["components"]["predictor"]
+        return bool(revisions["latestCreatedRevision"] == revisions["latestReadyRevision"])
+    template = get("deployment", f"{name}-predictor", namespace)["spec"]["template"]
+    return bool(template["metadata"]["annotations"][ARCHIVE] == service["spec"]["predictor"]["model"]["storageUri"])
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str, describe: Callable[[], str] = str) -> None:

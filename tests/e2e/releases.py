@@ -99,6 +99,11 @@ class Release:
         """A kubectl command in the release's namespace."""
         return kubectl("--namespace", self.namespace, *args, check=check)
 
+    def ready_pods(self, service: str | None = None) -> int:
+        """How many of those pods take requests."""
+        conditions = [{c["type"]: c["status"] for c in pod["status"].get("conditions", [])} for pod in self.pods(service)]
+        return sum(condition.get("Ready") == "True" for condition in conditions)
+
     def pods(self, service: str | None = None) -> list[dict[str, Any]]:
         """The pods of one of its InferenceServices that are not on their way out."""
         selector = f"serving.kserve.io/inferenceservice={service or self.name}"

@@ -27,18 +27,13 @@ def test_load_adds_a_replica_and_its_end_removes_it_without_a_lost_request(relea
     def hpa() -> str:
         return kubectl("describe", "hpa", "--namespace", release.namespace)
 
-    def replicas() -> int:
-        return len(
-            [pod for pod in release.pods() if all(c["ready"] for c in pod["status"].get("containerStatuses", [{"ready": False}]))]
-        )
-
-    scaler = get("hpa", f"{release.name}-predictor", release.namespace) or get("hpa", release.name, release.namespace)
+    scaler = get("hpa", release.name, release.namespace)
     assert scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 15
     wait_until(lambda: "ScalingActive    True" in hpa(), 120, "the scaler has metrics", hpa)
-    wait_until(lambda: replicas() == 1, 120, "one replica at rest", hpa)
+    wait_until(lambda: release.ready_pods() == 1, 120, "one replica at rest", hpa)
     with Load(release.target, archives.picture, rate=LIGHT) as light:
         with Load(release.target, archives.picture, rate=HEAVY) as heavy:
-            wait_until(lambda: replicas() == 2, 180, "two replicas under load", hpa)
+            wait_until(lambda: release.ready_pods() == 2, 180, "two replicas under load", hpa)
         wait_until(lambda: len(release.pods()) == 1, 240, "one replica after the load", hpa)
         light.wait_for(len(light.outcomes) + 20)
     assert heavy.failures == []

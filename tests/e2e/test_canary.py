@@ -6,7 +6,7 @@ import httpx
 import pytest
 from scipy.stats import binom
 
-from tests.e2e.cluster import get, kubectl, wait_until
+from tests.e2e.cluster import kubectl, wait_until
 from tests.e2e.load import Load, call_many
 from tests.e2e.releases import Archives, Release
 
@@ -85,12 +85,7 @@ def test_promoted_by_kubectl_without_a_lost_request(canaried: Release, load: Loa
     load.wait_for(len(load.outcomes) + 400)
     canaried.set_weights(0, 100)
     canaried.patch("inferenceservice", canaried.name, {"spec": {"predictor": {"model": {"storageUri": "pvc://models/v2"}}}})
-    wait_until(
-        lambda: str(get("deployment", f"{canaried.name}-predictor", canaried.namespace)["spec"]).count("models"),
-        30,
-        "a new template",
-    )
-    canaried.kubectl("rollout", "status", f"deployment/{canaried.name}-predictor", "--timeout", "180s")
+    canaried.wait_ready()
     canaried.set_weights(100, 0)
     finish(load, {"2"})
 

@@ -12,7 +12,7 @@ from tests.e2e.releases import Archives, Release, base_values
 
 PERCENT = 20
 CALLS = 500
-LOAD = 2_500  # of each of the two releases
+LOAD = 600  # of each of the two releases
 PROTOCOLS = ("rest", "grpc")
 pytestmark = pytest.mark.timeout(900)
 
@@ -120,6 +120,7 @@ def test_rolled_back_by_kubectl_without_a_lost_request(canaried: dict[str, Relea
 def test_upgraded_by_helm_while_pods_are_deleted_without_a_lost_request(stable: dict[str, Release], archives: Archives) -> None:
     for release in stable.values():
         release.upgrade({"knative": {"minScale": 2}})
+        wait_until(lambda release=release: release.ready_pods() >= 2, 180, "two pods")
         release.wait_ready()
     with ExitStack() as stack:
         running = loads(stable, archives, stack)

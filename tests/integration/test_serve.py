@@ -120,7 +120,8 @@ def test_an_archive_that_no_worker_can_load_says_why(workspace: Workspace, tmp_p
     (run / "model.safetensors").write_bytes(b"not weights")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}))
-    broken = workspace.ok("archive", str(run), "--store", str(tmp_path / "store")).strip().splitlines()[-1]
+    store = str(tmp_path / "store")
+    broken = workspace.ok("archive", str(run), "--backend", "torch", "--store", store).strip().splitlines()[-1]
     done = workspace.visor("serve", broken, "--port", "0")
     assert done.returncode == 1
     assert "serve.failed" in done.stderr

@@ -1,8 +1,10 @@
 """Finding Java, counting CPUs and writing TorchServe's configuration; running it is tests/integration's part."""
 
 import asyncio
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -52,14 +54,25 @@ def test_no_java_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("cpu_max", "cores", "expected"),
-    [("max 100000", 4, 4), ("200000 100000", 4, 2), ("50000 100000", 4, 1), ("800000 100000", 4, 4), ("", 3, 3)],
+    ("files", "cores", "expected"),
+    [
+        ({"cpu.max": "max 100000"}, 4, 4),
+        ({"cpu.max": "200000 100000"}, 4, 2),
+        ({"cpu.max": "250000 100000"}, 4, 2),
+        ({"cpu.max": "50000 100000"}, 4, 1),
+        ({"cpu.max": "800000 100000"}, 4, 4),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 4, 2),
+        ({"cpu/cpu.cfs_quota_us": "10000", "cpu/cpu.cfs_period_us": "100000"}, 4, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4, 4),
+        ({"cpu.max": "not a quota"}, 3, 3),
+        ({}, 3, 3),
+    ],
 )
-def test_the_cgroup_limits_the_workers(cpu_max: str, cores: int, expected: int, tmp_path: Path) -> None:
-    path = tmp_path / "cpu.max"
-    if cpu_max:
-        path.write_text(cpu_max + "\n")
-    assert torchserve.limited(cores, path) == expected
+def test_the_cgroup_limits_the_workers(files: dict[str, str], cores: int, expected: int, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert torchserve.limited(cores, tmp_path) == expected
 
 
 def test_the_limit_of_this_machine_is_within_its_cores() -> None:
@@ -79,7 +92,50 @@ def test_free_ports_are_distinct_and_can_be_bound() -> None:
     asyncio.run(bind_all())
 
 
-def test_the_tail_of_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert torchserve.log_tail(tmp_path) == ""
-    (tmp_path / "torchserve.log").write_text("a\nb\nc\n")
-    assert torchserve.log_tail(tmp_path, 2) == "b\nc"
+def test_ports_are_a_pods_own_or_free_ones() -> None:
+    assert torchserve.Ports() == torchserve.Ports(inference=8085, management=8086, metrics=8082)
+    free = torchserve.Ports.free()
+    assert len({free.inference, free.management, free.metrics}) == 3
+
+
+async def follow(text: bytes, forward: BinaryIO | None) -> torchserve.Server:
+    """A server that has said this."""
+    process = await asyncio.create_subprocess_exec("true")
+    server = torchserve.Server(process, torchserve.Ports(), forward)
+    output = asyncio.StreamReader()
+    output.feed_data(text)
+    output.feed_eof()
+    await server.follow(output)
+    await process.wait()
+    return server
+
+
+async def test_the_end_of_what_torchserve_says_is_kept_and_all_of_it_handed_on() -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(20_000))
+    handed_on = io.BytesIO()
+    server = await follow(lines, handed_on)
+    assert handed_on.getvalue() == lines
+    assert server.tail(2) == "line 19998\nline 19999"
+    assert len(server.tail(20_000)) < torchserve.TAIL_BYTES
+    assert "serve.failed: TorchServe ended with 0:\nline 19970\n" in str(server.ended())
+
+
+async def test_torchserve_goes_on_when_nobody_reads_its_log_any_more() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as broken:
+        server = await follow(b"first\nlast\n", broken)
+    assert server.tail() == "first\nlast"
+
+
+def test_torchserves_folder_is_its_own_but_for_the_worker(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    (site / "ts" / "configs").mkdir(parents=True)
+    (site / "ts" / "configs" / "metrics.yaml").write_text("metrics")
+    (site / "ts" / "version.txt").write_text("0.12.0")
+    home = torchserve.server_home(site, tmp_path / "server")
+    assert sorted(path.name for path in (home / "ts").iterdir()) == ["configs", "model_service_worker.py", "version.txt"]
+    assert (home / "ts" / "configs" / "metrics.yaml").read_text() == "metrics"
+    worker = home / "ts" / "model_service_worker.py"
+    assert worker.read_bytes() == Path(torchserve.__file__).with_name("worker.py").read_bytes()
+    assert not worker.is_symlink()

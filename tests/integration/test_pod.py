@@ -1,0 +1,197 @@
+"""A pod's two containers as processes: `python -m visor.pod` with a real TorchServe, and the edge beside it."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration.running import Workspace, is_worker
+from visor.torchserve import free_ports
+
+READY_TIMEOUT_S = 90.0
+
+
+@dataclass
+class Pod:
+    """What the two containers share, and their processes. `ports`: inference, management, metrics, REST, gRPC."""
+
+    folder: Path
+    ports: list[int]
+    public_key: Path
+    serving: "subprocess.Popen[bytes] | None" = None
+    edge: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def rest(self) -> str:
+        return f"http://127.0.0.1:{self.ports[3]}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "serving.log").read_text()
+
+    @property
+    def last_words(self) -> str:
+        return (self.folder / "termination-log").read_text()
+
+    def start_serving(self) -> "subprocess.Popen[bytes]":
+        """Start the serving container's command."""
+        (self.folder / "termination-log").touch()
+        inference, management, metrics, rest, grpc = map(str, self.ports)
+        flags = ["--models", str(self.models), "--public-key", str(self.public_key), "--work", str(self.work), "--workers", "1"]
+        flags += ["--inference-port", inference, "--management-port", management, "--metrics-port", metrics]
+        flags += ["--edge-port", rest, grpc, "--termination-log", str(self.folder / "termination-log"), "--wait-s", "60"]
+        with (self.folder / "serving.log").open("wb") as log:
+            self.serving = subprocess.Popen([sys.executable, "-m", "visor.pod", *flags], stdout=log, stderr=log)
+        return self.serving
+
+    def start_edge(self) -> "subprocess.Popen[bytes]":
+        """Start the transformer container's command."""
+        inference, management, _, rest, grpc = map(str, self.ports)
+        flags = ["--archive", str(self.work / "archive"), "--host", "127.0.0.1", "--http-port", rest, "--grpc-port", grpc]
+        flags += ["--torchserve", f"http://127.0.0.1:{inference}", "--management", f"http://127.0.0.1:{management}"]
+        with (self.folder / "edge.log").open("wb") as log:
+            self.edge = subprocess.Popen([sys.executable, "-m", "transformer", *flags], stdout=log, stderr=log)
+        return self.edge
+
+    def wait_ready(self) -> None:
+        """Return once the edge finds TorchServe ready."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.rest}/v2/health/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert self.serving is not None
+            assert self.serving.poll() is None, self.log
+            time.sleep(0.1)
+        raise AssertionError(f"the pod was not ready:\n{self.log}\n{(self.folder / 'edge.log').read_text()}")
+
+    def check(self) -> int:
+        """The exit code of the liveness probe."""
+        command = [sys.executable, "-m", "visor.pod", "--check", "--inference-port", str(self.ports[0])]
+        return subprocess.run(command, check=False).returncode
+
+    def infer(self, images: list[bytes]) -> httpx.Response:
+        """Ask the edge about pictures, with heat maps, in one binary request."""
+        data = b"".join(len(image).to_bytes(4, "little") + image for image in images)
+        tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images)], "parameters": {"binary_data_size": len(data)}}
+        head = json.dumps({"inputs": [tensor], "parameters": {"explain": True}}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        return httpx.post(f"{self.rest}/v2/models/digits/infer", content=head + data, headers=headers, timeout=60)
+
+
+@pytest.fixture
+def pod(workspace: Workspace, archive: Path, tmp_path: Path) -> Iterator[Pod]:
+    """A pod whose storage holds the archive; whatever runs of it afterwards is ended."""
+    made = Pod(tmp_path, free_ports(5), workspace.public_key)
+    made.models.mkdir()
+    for end in ("", ".sig"):
+        shutil.copy(f"{archive}{end}", made.models)
+    yield made
+    for process in (made.edge, made.serving):
+        if process and process.poll() is None:
+            process.kill()  # TorchServe's guard ends what it started
+            process.wait()
+
+
+def test_a_pod_serves_and_ends_in_order(pod: Pod, archive: Path, images: dict[Path, str]) -> None:
+    edge, serving = pod.start_edge(), pod.start_serving()  # the edge waits for the archive
+    pod.wait_ready()
+    family = psutil.Process(serving.pid).children(recursive=True)
+    pictures = [path.read_bytes() for path in images]
+
+    answer = pod.infer(pictures).json()
+    assert answer["parameters"]["archive_digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert {output["name"]: output["shape"][0] for output in answer["outputs"]}["decision"] == len(pictures)
+    assert pod.check() == 0
+
+    (worker,) = filter(is_worker, family)
+    mapped = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "libopenvino" in mapped
+    assert "libtorch" not in mapped
+
+    # The kubelet tells both at once; here the edge learns of it later, and finds TorchServe still there.
+    serving.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert pod.infer(pictures).status_code == 200
+    answers: list[int] = []
+    under_way = threading.Thread(target=lambda: answers.append(pod.infer(pictures * 5).status_code))
+    under_way.start()
+    time.sleep(0.1)
+    edge.send_signal(signal.SIGTERM)
+    under_way.join()
+    assert answers == [200]
+    assert edge.wait(30) == 0
+    assert serving.wait(30) == 0
+    assert "visor: the edge is done" in pod.log
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert pod.last_words == ""
+    assert pod.check() == 1
+
+
+def test_a_tampered_archive_is_refused_before_anything_opens_it(pod: Pod) -> None:
+    copy = pod.models / "digits.mar"
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    assert pod.start_serving().wait(60) == 1
+    assert pod.log == f"visor: archive.refused: {copy} is refused: {pod.log.split('is refused: ')[1]}"
+    assert pod.log == pod.last_words + "\n"
+    assert not (pod.work / "archive").exists()
+
+
+def test_two_archives_are_refused(pod: Pod) -> None:
+    shutil.copytree(pod.models, pod.models / "2")
+    assert pod.start_serving().wait(60) == 1
+    assert pod.last_words.startswith("visor: archive.ambiguous: 2 archives lie below")
+
+
+def test_a_worker_that_cannot_load_leaves_its_reason(pod: Pod, workspace: Workspace, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(workspace.home / "digits", tmp_path / "run"))
+    (run / "model.safetensors").write_bytes(b"not weights")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}))
+    store = tmp_path / "store"
+    broken = workspace.ok("archive", str(run), "--backend", "torch", "--store", str(store)).strip().splitlines()[-1]
+    for end in ("", ".sig"):
+        shutil.copy(f"{broken}{end}", pod.models)
+    serving = pod.start_serving()
+    assert serving.wait(READY_TIMEOUT_S) == 1
+    assert pod.last_words.startswith("visor: serve.failed: the worker cannot load the archive")
+    assert "model.safetensors does not fit" in pod.last_words
+    left = [process for process in psutil.process_iter(["environ"]) if str(pod.work) in (process.info["environ"] or {}).values()]
+    assert left == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pod_that_still_waits_for_its_archive_ends_at_once(pod: Pod, number: int) -> None:
+    shutil.rmtree(pod.models)
+    edge, serving = pod.start_edge(), pod.start_serving()
+    time.sleep(3)  # both have imported what they need, and wait
+    for process in (edge, serving):
+        assert process.poll() is None, pod.log
+        os.kill(process.pid, number)
+    assert edge.wait(5) == 0
+    assert serving.wait(5) == 0
+    assert pod.last_words == ""

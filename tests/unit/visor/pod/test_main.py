@@ -1,0 +1,91 @@
+"""The serving container's command line, its liveness probe and its last words."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from visor.pod.__main__ import FAILED, MESSAGE_CHARACTERS, leave_message, main, parse_args
+from visor.torchserve import free_ports
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """The handlers that a run of the command sets are its own."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_flags_are_a_pods_by_default() -> None:
+    args = parse_args([])
+    assert (args.models, args.public_key, args.work) == (Path("/mnt/models"), Path("/etc/visor/visor.pub"), Path("/run/visor"))
+    assert (args.edge_port, args.grace_s, args.workers) == ([8080, 8081], 20.0, None)
+    assert (args.inference_port, args.management_port, args.metrics_port) == (8085, 8086, 8082)
+    assert args.termination_log == Path("/dev/termination-log")
+    assert parse_args(["--edge-port", "9000"]).edge_port == [9000]
+
+
+def test_a_mistyped_flag_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_args(["--model", "x", "--worker", "1", "--nothing"])
+    assert "--nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_check_holds_while_torchserve_answers_whatever(status: int) -> None:
+    class Ping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    asked: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Ping) as server:
+        threading.Thread(target=server.handle_request).start()
+        assert main(["--check", "--inference-port", str(server.server_port)]) == 0
+    assert asked == ["/ping"]
+
+
+def test_the_check_fails_when_nobody_answers() -> None:
+    assert main(["--check", "--inference-port", str(free_ports(1)[0])]) == FAILED
+
+
+def test_the_check_imports_little() -> None:
+    script = "import sys; import visor.pod.__main__ as pod; pod.is_alive(1); print('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.usefixtures("_signals")
+def test_an_error_is_said_and_left_as_last_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last_words = tmp_path / "termination-log"
+    last_words.touch()
+    places = ["--models", str(tmp_path / "models"), "--work", str(tmp_path / "work"), "--termination-log", str(last_words)]
+    assert main([*places, "--wait-s", "0"]) == FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("visor: archive.missing: no .mar lies below")
+    assert said == last_words.read_text() + "\n"
+
+
+def test_last_words_are_written_only_where_kubernetes_looks_for_them(tmp_path: Path) -> None:
+    leave_message(tmp_path / "termination-log", "sentence")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_last_words_keep_their_beginning_and_their_end(tmp_path: Path) -> None:
+    path = tmp_path / "termination-log"
+    path.touch()
+    leave_message(path, "visor: serve.failed: " + "x" * 10_000 + " the cause")
+    text = path.read_text()
+    assert text.startswith("visor: serve.failed: x")
+    assert text.endswith("x the cause")
+    assert len(text) <= MESSAGE_CHARACTERS + len("\n...\n")

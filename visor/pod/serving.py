@@ -1,0 +1,85 @@
+"""TorchServe in a pod, from its start to a drained end."""
+
+import asyncio
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from visor import torchserve
+from visor.pod.intake import Taken
+
+logger = logging.getLogger(__name__)
+
+DRAIN_POLL_S = 0.1
+# TCP's states in which a request may still be under way; in all others nobody waits for an answer.
+OPEN = {"LISTEN", "SYN_RECV", "ESTABLISHED", "CLOSE_WAIT"}
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """How one pod serves. `work` is shared by its containers; `edge_ports`: what the edge beside TorchServe listens on."""
+
+    work: Path
+    workers: int
+    ports: torchserve.Ports
+    edge_ports: frozenset[int]
+    grace_s: float
+
+
+async def serve(taken: Taken, settings: PodSettings) -> None:
+    """Run TorchServe until SIGTERM or SIGINT, then until the edge is done with it. Raises ServeError, JavaMissing."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    start = time.monotonic()
+    logger.info("%s version %s (%s, %s) is verified", taken.name, taken.version, taken.digest[:12], taken.backend)
+    async with torchserve.running(
+        taken.path, settings.workers, _make_home(settings.work), settings.ports, sys.stdout.buffer
+    ) as server:
+        ready = asyncio.create_task(server.wait_ready(taken.name))
+        stopping = asyncio.create_task(stop.wait())
+        died = asyncio.create_task(server.process.wait())
+        await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            ready.result()  # its error, where no worker will ever be ready
+            logger.info("ready after %.1f s, with %d workers", time.monotonic() - start, settings.workers)
+        else:
+            ready.cancel()
+        await asyncio.wait({stopping, died}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            raise server.ended()
+        await drained(settings.edge_ports, settings.ports.inference, settings.grace_s)
+
+
+async def drained(edge_ports: Collection[int], inference_port: int, grace_s: float) -> None:
+    """Return once the edge is done: it listens no more, and nobody is connected to it, nor it to TorchServe.
+
+    The pod's containers are told to stop at the same moment. The edge then closes its ports at once, while it still answers
+    what it has accepted; a closed port alone would not say that TorchServe can go.
+    """
+    import psutil  # needed once in a pod's life
+
+    def is_open() -> bool:
+        sockets = [(one.laddr.port, one.status) for one in psutil.net_connections("tcp") if one.laddr and one.status in OPEN]
+        return any(port in edge_ports or (port == inference_port and status != "LISTEN") for port, status in sockets)
+
+    deadline = time.monotonic() + grace_s
+    while is_open():
+        if time.monotonic() >= deadline:
+            logger.warning("the edge is not done after %g s; stopping all the same", grace_s)
+            return
+        await asyncio.sleep(DRAIN_POLL_S)
+    logger.info("the edge is done")
+
+
+def _make_home(work: Path) -> Path:
+    """TorchServe's own folder, empty: a container that is started again finds what it left."""
+    home = work / "torchserve"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    return home
