@@ -148,8 +148,11 @@ def base_values(archives: Archives) -> Values:
     }
 
 
-def volume(namespace: str, claim: str, host_folder: Path) -> tuple[Values, Values]:
-    """A PersistentVolume on a folder of the node, and the claim that it is for. The pods' user may write there."""
+def make_volume(namespace: str, claim: str, host_folder: Path) -> None:
+    """A bound claim of a volume on a folder of the node, where the pods' user may write.
+
+    Bound before any pod asks for it: the scheduler looks at a pod that came too early again only after minutes.
+    """
     host_folder.mkdir(parents=True, exist_ok=True)
     for path in (host_folder, *host_folder.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o644)
@@ -173,7 +176,8 @@ def volume(namespace: str, claim: str, host_folder: Path) -> tuple[Values, Value
         "metadata": {"name": claim, "namespace": namespace},
         "spec": {**common, "volumeName": name, "resources": {"requests": capacity}},
     }
-    return made, claimed
+    apply(made, claimed)
+    kubectl("wait", "--for", "jsonpath={.status.phase}=Bound", f"pvc/{claim}", "--namespace", namespace, "--timeout", "60s")
 
 
 @contextmanager
@@ -183,7 +187,7 @@ def namespace_of(name: str, archives: Archives, host_folder: Path) -> Iterator[s
     shutil.copytree(archives.folder, host_folder / CLAIM)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    apply(*volume(name, CLAIM, host_folder / CLAIM))
+    make_volume(name, CLAIM, host_folder / CLAIM)
     try:
         yield name
     finally:

@@ -27,9 +27,13 @@ def test_load_adds_a_replica_and_its_end_removes_it_without_a_lost_request(relea
     def hpa() -> str:
         return kubectl("describe", "hpa", "--namespace", release.namespace)
 
+    def active() -> bool:
+        conditions = get("hpa", release.name, release.namespace).get("status", {}).get("conditions", [])
+        return any(c["type"] == "ScalingActive" and c["status"] == "True" for c in conditions)
+
     scaler = get("hpa", release.name, release.namespace)
     assert scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 15
-    wait_until(lambda: "ScalingActive    True" in hpa(), 120, "the scaler has metrics", hpa)
+    wait_until(active, 120, "the scaler has metrics", hpa)
     wait_until(lambda: release.ready_pods() == 1, 120, "one replica at rest", hpa)
     with Load(release.target, archives.picture, rate=LIGHT) as light:
         with Load(release.target, archives.picture, rate=HEAVY) as heavy:
