@@ -59,7 +59,17 @@ class Pod:
         inference, management, metrics, rest, grpc = map(str, self.ports)
         flags = ["--models", str(self.models), "--public-key", str(self.public_key), "--work", str(self.work), "--workers", "1"]
         flags += ["--inference-port", inference, "--management-port", management, "--metrics-port", metrics]
-        flags += ["--edge-port", rest, grpc, "--termination-log", str(self.folder / "termination-log"), "--wait-s", "60"]
+        flags += [
+            "--edge-port",
+            rest,
+            grpc,
+            "--termination-log",
+            str(self.folder / "termination-log"),
+            "--wait-s",
+            "60",
+            "--linger-s",
+            "0",
+        ]
         with (self.folder / "serving.log").open("wb") as log:
             self.serving = subprocess.Popen([sys.executable, "-m", "visor.pod", *flags], stdout=log, stderr=log)
         return self.serving

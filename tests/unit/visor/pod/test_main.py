@@ -56,8 +56,10 @@ def test_the_check_holds_while_torchserve_answers_whatever(status: int) -> None:
     assert asked == ["/ping"]
 
 
-def test_the_check_fails_when_nobody_answers() -> None:
-    assert main(["--check", "--inference-port", str(free_ports(1)[0])]) == FAILED
+def test_the_check_fails_when_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_ports(1)[0]
+    assert main(["--check", "--work", str(tmp_path), "--inference-port", str(port)]) == FAILED
+    assert capsys.readouterr().out == f"TorchServe does not answer on 127.0.0.1:{port}\n"
 
 
 def test_the_check_imports_little() -> None:
@@ -70,10 +72,21 @@ def test_an_error_is_said_and_left_as_last_words(tmp_path: Path, capsys: pytest.
     last_words = tmp_path / "termination-log"
     last_words.touch()
     places = ["--models", str(tmp_path / "models"), "--work", str(tmp_path / "work"), "--termination-log", str(last_words)]
-    assert main([*places, "--wait-s", "0"]) == FAILED
+    assert main([*places, "--wait-s", "0", "--linger-s", "0"]) == FAILED
     said = capsys.readouterr().err
     assert said.startswith("visor: archive.missing: no .mar lies below")
     assert said == last_words.read_text() + "\n"
+    # A probe that comes by meanwhile says it too.
+    port = free_ports(1)[0]
+    assert main(["--check", "--work", str(tmp_path / "work"), "--inference-port", str(port)]) == FAILED
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.usefixtures("_signals")
+def test_an_error_of_an_earlier_start_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "refusal").write_text("visor: archive.refused: earlier")
+    assert main(["--models", str(tmp_path), "--work", str(tmp_path), "--wait-s", "0", "--linger-s", "0"]) == FAILED
+    assert (tmp_path / "refusal").read_text() + "\n" == capsys.readouterr().err
 
 
 def test_last_words_are_written_only_where_kubernetes_looks_for_them(tmp_path: Path) -> None:
