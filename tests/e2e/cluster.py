@@ -17,6 +17,7 @@ HOME = Path(os.environ.get("CLUSTER_HOME") or Path(os.environ.get("XDG_CACHE_HOM
 GATEWAY = "127.0.0.1:30080"
 KNATIVE_GATEWAY = "127.0.0.1:30081"
 DOMAIN = "example.com"
+POLL_S = 1.0  # each look is a process of kubectl's, which costs 0.1 s of a core
 ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 ENVIRONMENT = {
     **os.environ,
@@ -75,7 +76,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str, des
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}\n{describe()}"
-        time.sleep(0.5)
+        time.sleep(POLL_S)
 
 
 def state(namespace: str) -> str:

@@ -65,6 +65,6 @@ def test_a_canary_that_cannot_start_leaves_the_stable_release_untouched(release:
         weights = [ref["weight"] for ref in get(kind, name, release.namespace)["spec"]["rules"][0]["backendRefs"]]
         assert weights == [100, 0]
     release.values = before
-    release.upgrade()
+    release.helm("rollback")
     wait_until(lambda: not get("inferenceservice", release.canary, release.namespace), 60, "the canary is gone")
     assert [outcome.error for outcome in call_many(release.target, archives.picture, 4)] == [""] * 4
