@@ -57,7 +57,7 @@ def finish(load: Load, last: set[str]) -> None:
     """Let the load come to its number; nothing failed, and the last answers are of these versions."""
     load.wait_for(LOAD - 200)
     mark = len(load.outcomes)
-    load.wait_for(LOAD)
+    load.wait_for(mark + 200)
     assert load.failures == []
     assert set(load.versions(since=mark)) == last
     assert len({outcome.label for outcome in load.outcomes}) == 1

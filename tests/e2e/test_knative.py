@@ -84,7 +84,7 @@ def finish(running: list[Load], version: str) -> None:
     for load in running:
         load.wait_for(LOAD - 100)
         mark = len(load.outcomes)
-        load.wait_for(LOAD)
+        load.wait_for(mark + 100)
         assert load.failures == []
         assert set(load.versions(since=mark)) == {version}
 
