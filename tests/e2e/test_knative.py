@@ -83,6 +83,9 @@ def finish(running: list[Load], version: str) -> None:
     """Let the loads come to their number; nothing failed, and this version gave the last answers."""
     for load in running:
         load.wait_for(LOAD - 100)
+        wait_until(
+            lambda load=load: set(load.versions(since=len(load.outcomes) - 20)) == {version}, 120, "the change has reached all"
+        )
         mark = len(load.outcomes)
         load.wait_for(mark + 100)
         assert load.failures == []
