@@ -1,17 +1,14 @@
 """The chart tools, compiled once, and the chart visor rendered by them."""
 
-import json
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.charts.checks import ROOT, renderer
+
 VISOR = ROOT / "charts" / "visor"
-Values = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -34,16 +31,5 @@ def helm(tools: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def render(helm: Any) -> Any:
-    """The objects that a release `roofs` in `ns` has, anew for each caller; fails with helm's words."""
-
-    @cache
-    def text(values: str, *args: str) -> str:
-        done = helm("template", "roofs", str(VISOR), "--namespace", "ns", "--values", "-", *args, stdin=values)
-        assert done.returncode == 0, done.stderr
-        return str(done.stdout)
-
-    def render(*args: str, values: Values | None = None) -> list[Values]:
-        documents = yaml.load_all(text(json.dumps(values or {}), *args), yaml.CSafeLoader)
-        return [document for document in documents if document]
-
-    return render
+    """charts/visor, rendered; a module for another chart has a fixture of this name for its own."""
+    return renderer(helm, VISOR)

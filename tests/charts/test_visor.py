@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.charts.checks import ROOT, Values, kubeconform, restricted
 from transformer.grpc_server import SERVICE, service_descriptor
 
-ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "visor"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
-SCHEMAS = "tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
 CANARY = ["--set", "canary.enabled=true,canary.archive=pvc://models/roofs/2"]
-Values = dict[str, Any]
 
 
 def case(name: str) -> list[str]:
@@ -40,18 +38,6 @@ def test_helm_unittest(tools: Path) -> None:
     done = subprocess.run([tools / "helm-unittest", "--strict", CHART], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Tests: +\d{3} passed", done.stdout), done.stdout
-
-
-def kubeconform(tools: Path, objects: list[Values]) -> tuple[int, str]:
-    done = subprocess.run(
-        [tools / "kubeconform", "-strict", "-output", "json", "-schema-location", SCHEMAS],
-        cwd=ROOT,
-        input=yaml.safe_dump_all(objects),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", [*CASES, "knative canary"])
@@ -86,30 +72,6 @@ def pods(objects: list[Values]) -> Iterator[tuple[str, Values]]:
             predictor = item["spec"]["predictor"]
             runtime = runtimes[predictor["model"]["runtime"]]
             yield name, {**predictor, "containers": runtime["containers"], "volumes": runtime["volumes"]}
-
-
-def restricted(pod: Values) -> Iterator[str]:
-    """What the Pod Security Standard `restricted` forbids of a pod, from its table in Kubernetes' documentation."""
-    whole = pod.get("securityContext", {})
-    for key in ("hostNetwork", "hostPID", "hostIPC"):
-        if pod.get(key):
-            yield key
-    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-    for volume in pod.get("volumes", []):
-        if not set(volume) - {"name"} <= allowed:
-            yield f"volume {volume}"
-    for container in pod["containers"]:
-        own = container["securityContext"]
-        if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
-            yield "privilege"
-        if "ALL" not in own.get("capabilities", {}).get("drop", []) or own["capabilities"].get("add"):
-            yield "capabilities"
-        if not own.get("runAsNonRoot", whole.get("runAsNonRoot")) or 0 in (own.get("runAsUser"), whole.get("runAsUser")):
-            yield "root"
-        if own.get("seccompProfile", whole.get("seccompProfile", {})).get("type") not in ("RuntimeDefault", "Localhost"):
-            yield "seccomp"
-        if any("hostPort" in port for port in container.get("ports", [])):
-            yield "hostPort"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,20 +4,19 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.charts.checks import ROOT, Values, at, schemas, values_of, with_value
+
 CHART = ROOT / "charts" / "visor"
 REQUIRED = ["--set", "archive.uri=pvc://models/roofs/1", "--set", "archive.publicKeyConfigMap.name=keys"]
 # Objects of Kubernetes itself, too wide to be written out once more; kubeconform holds them against Kubernetes' schemas.
 OPEN = {"properties.affinity.properties.nodeAffinity", "properties.affinity.properties.podAffinity",
         "properties.affinity.properties.podAntiAffinity", "properties.global"}  # fmt: skip
-Values = dict[str, Any]
 
 
 def read(path: str) -> Any:
@@ -69,31 +68,10 @@ def test_an_archive_and_a_key_have_no_default(helm: Any) -> None:
     assert "a public key is required" in helm("template", "roofs", str(CHART), "--set", "archive.uri=pvc://a/b").stderr
 
 
-def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, Values]]:
-    if isinstance(schema, dict):
-        if schema.get("type") == "object":
-            yield path, schema
-        for key, part in schema.items():
-            yield from schemas(part, f"{path}.{key}".strip("."))
-
-
 def test_the_schema_is_closed() -> None:
     found = dict(schemas(json.loads((CHART / "values.schema.json").read_text())))
     open_ones = {path for path, schema in found.items() if schema.get("additionalProperties", True) is True}
     assert open_ones == OPEN
-
-
-def values_of(node: Any, lines: list[str], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths that `# --` comments explain, each with all below it. A value that none explains is an error."""
-    for key, value in node.value:
-        above = key.start_mark.line
-        while lines[above - 1].strip().startswith("#"):
-            above -= 1
-        if any(line.strip().startswith("# -- ") for line in lines[above : key.start_mark.line]):
-            yield (*path, key.value)
-        else:
-            assert isinstance(value, yaml.MappingNode), f"{'.'.join((*path, key.value))} has no `# --` comment"
-            yield from values_of(value, lines, (*path, key.value))
 
 
 def leaves() -> list[tuple[str, ...]]:
@@ -187,17 +165,6 @@ BASES: dict[str, Values] = {
     "keda.enabled": {**PLAIN, "keda": {"serverAddress": "http://prometheus"}},
     "knative": {**PLAIN, "mode": "Knative"},
 }
-
-
-def with_value(values: Values, path: tuple[str, ...], value: Any) -> Values:
-    head, *rest = path
-    return {**values, head: with_value(values.get(head, {}), tuple(rest), value) if rest else value}
-
-
-def at(values: Values, path: tuple[str, ...]) -> Any:
-    for key in path:
-        values = values.get(key, {})
-    return values
 
 
 @pytest.mark.parametrize("path", leaves(), ids=".".join)
