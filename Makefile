@@ -54,8 +54,8 @@ test: setup ## All tests but those on a cluster, with coverage of our packages (
 	@$(BIN)/coverage report
 
 .PHONY: e2e
-e2e: setup ## The tests on a real cluster with KServe; `make cluster images` come first.
-	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --timeout 900 $(PYTEST_ARGS)
+e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
+	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadfile --timeout 900 $(PYTEST_ARGS)
 
 .PHONY: cluster
 cluster: ## A cluster with KServe on this machine: kind's, or STAND_IN's where no Docker engine answers.

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from tests.e2e.cluster import HOME, kubectl, run
-from tests.e2e.releases import Archives, Release, base_values, namespace_of
+from tests.e2e.cluster import kubectl, run
+from tests.e2e.releases import Archives, Release, base_values, namespace_of, remove_all
 from tests.integration.running import QUICK, ROOT, Workspace
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Wait for what the modules left to go; in pytest-xdist's own process, once its workers are done."""
+    if not hasattr(session.config, "workerinput"):
+        remove_all()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,22 +27,27 @@ def cluster() -> None:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with a trained `digits` run and a key pair."""
-    place = Workspace(tmp_path_factory.mktemp("workspace"))
-    place.ok("train", str(ROOT / "training/configs/digits.yaml"), *QUICK)
-    place.ok("keys")
+    """A workspace with a trained `digits` run, two archives of it and a key pair; pytest-xdist's workers share one."""
+    shared = tmp_path_factory.getbasetemp()
+    if shared.name.startswith("popen-"):  # a worker's own folder, in the session's
+        shared = shared.parent
+    place = Workspace(shared / "workspace")
+    with FileLock(shared / "workspace.lock"):
+        if not (place.store / "digits/2").exists():
+            place.path.mkdir()
+            place.ok("train", str(ROOT / "training/configs/digits.yaml"), *QUICK)
+            place.ok("keys")
+            for _ in range(2):
+                place.ok("archive", "runs/digits")
     return place
 
 
 @pytest.fixture(scope="session")
-def archives(workspace: Workspace) -> Archives:
+def archives(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Archives:
     """Versions 1 and 2 of `digits`, and a tampered one."""
-    folder = workspace.path / "volume"
-    for version in ("v1", "v2"):
-        archive = workspace.path / workspace.ok("archive", "runs/digits").strip().splitlines()[-1]
-        (folder / version).mkdir(parents=True)
-        for path in (archive, archive.with_name(f"{archive.name}.sig")):
-            shutil.copy(path, folder / version)
+    folder = tmp_path_factory.mktemp("volume")
+    for version in ("1", "2"):
+        shutil.copytree(workspace.store / "digits" / version, folder / f"v{version}")
     tampered = Path(shutil.copytree(folder / "v2", folder / "tampered")) / "digits.mar"
     data = bytearray(tampered.read_bytes())
     data[len(data) // 2] ^= 1
@@ -49,7 +61,7 @@ def archives(workspace: Workspace) -> Archives:
 def namespace(request: pytest.FixtureRequest, archives: Archives) -> Iterator[str]:
     """A namespace of the test module's own."""
     name = f"visor-{request.module.__name__.rsplit('test_', 1)[-1].replace('_', '-')}"
-    with namespace_of(name, archives, HOME / "e2e" / name) as made:
+    with namespace_of(name, archives) as made:
         yield made
 
 

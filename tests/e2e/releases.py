@@ -9,12 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import CHARTS, DOMAIN, GATEWAY, KNATIVE_GATEWAY, apply, get, is_ready, kubectl, run, state, wait_until
+from tests.e2e.cluster import (
+    CHARTS,
+    DOMAIN,
+    GATEWAY,
+    HOME,
+    KNATIVE_GATEWAY,
+    apply,
+    get,
+    is_ready,
+    kubectl,
+    run,
+    state,
+    wait_until,
+)
 from tests.e2e.load import Target
 
 TAG = os.environ.get("TAG", "dev")
 CLAIM = "models"
 MODEL = "digits"
+MADE_HERE = "visor.io/e2e"
 VOLUME_OF = "visor.io/e2e-namespace"
 Values = dict[str, Any]
 
@@ -67,12 +81,10 @@ class Release:
         """A helm command on this release."""
         return run("helm", command, self.name, *args, "--namespace", self.namespace, stdin=stdin, check=check)
 
-    def upgrade(self, *changes: Values, args: tuple[str, ...] = (), check: bool = True) -> str:
+    def upgrade(self, *changes: Values, args: tuple[str, ...] = (), check: bool = True, chart: Path = CHARTS / "visor") -> str:
         """`helm upgrade --install` with these values over the last ones, which are kept when it succeeds."""
         values = merge(self.values, *changes)
-        output = self.helm(
-            "upgrade", str(CHARTS / "visor"), "--install", "--values", "-", *args, stdin=json.dumps(values), check=check
-        )
+        output = self.helm("upgrade", str(chart), "--install", "--values", "-", *args, stdin=json.dumps(values), check=check)
         self.values = values
         return output
 
@@ -181,21 +193,36 @@ def make_volume(namespace: str, claim: str, host_folder: Path) -> None:
 
 
 @contextmanager
-def namespace_of(name: str, archives: Archives, host_folder: Path) -> Iterator[str]:
-    """A new, empty namespace that accepts restricted pods only, with the archives on a volume; gone afterwards."""
-    remove(name, host_folder)
-    shutil.copytree(archives.folder, host_folder / CLAIM)
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+def namespace_of(name: str, archives: Archives) -> Iterator[str]:
+    """A new, empty namespace that accepts restricted pods only, with the archives on a volume.
+
+    Afterwards it is on its way out, for which the next module need not wait; `remove_all` does.
+    """
+    remove(name)
+    shutil.copytree(archives.folder, folder_of(name) / CLAIM)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", MADE_HERE: "true"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    make_volume(name, CLAIM, host_folder / CLAIM)
+    make_volume(name, CLAIM, folder_of(name) / CLAIM)
     try:
         yield name
     finally:
-        remove(name, host_folder)
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
-def remove(namespace: str, host_folder: Path) -> None:
+def folder_of(namespace: str) -> Path:
+    """Where a namespace's volumes lie on the node."""
+    return HOME / "e2e" / namespace
+
+
+def remove(namespace: str) -> None:
     """Delete a namespace with all in it, its volumes and their files; what is not there is no error."""
     kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", "--timeout", "180s")
     kubectl("delete", "persistentvolume", "--selector", f"{VOLUME_OF}={namespace}", "--wait", "--timeout", "60s")
-    shutil.rmtree(host_folder, ignore_errors=True)
+    shutil.rmtree(folder_of(namespace), ignore_errors=True)
+
+
+def remove_all() -> None:
+    """Delete every namespace that tests made, as `remove` does."""
+    made = kubectl("get", "namespaces", "--selector", MADE_HERE, "--output", "jsonpath={.items[*].metadata.name}")
+    for namespace in made.split():
+        remove(namespace)

@@ -12,7 +12,7 @@ from tests.e2e.releases import Archives, Release, base_values
 
 PERCENT = 20
 CALLS = 500
-LOAD = 600  # of each of the two releases
+LOAD = 2_500  # of each of the two releases: 5,000 in a transition
 PROTOCOLS = ("rest", "grpc")
 pytestmark = pytest.mark.timeout(900)
 

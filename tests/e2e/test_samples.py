@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.cluster import DOMAIN, GATEWAY, HOME, ROOT, apply, is_ready, kubectl, run, state, wait_until
+from tests.e2e.cluster import DOMAIN, GATEWAY, ROOT, apply, is_ready, kubectl, run, state, wait_until
 from tests.e2e.load import Target, call_many
-from tests.e2e.releases import MODEL, TAG, Archives
+from tests.e2e.releases import MADE_HERE, MODEL, TAG, VOLUME_OF, Archives, folder_of, remove
 from tests.integration.running import Workspace
 
 NAMESPACE = "visor-samples"
-VOLUME = HOME / "e2e" / NAMESPACE
+VOLUME = folder_of(NAMESPACE)
 IMAGE = f"localhost/visor-transformer:{TAG}"
 SAMPLES = {path.stem: path for path in (ROOT / "k8s/samples").glob("*.yaml")}
 
@@ -26,8 +26,10 @@ def sample(name: str) -> list[dict[str, Any]]:
     for item in found:
         if item["kind"] == "Namespace":
             item["metadata"]["name"] = NAMESPACE
+            item["metadata"].setdefault("labels", {})[MADE_HERE] = "true"
         elif item["kind"] == "PersistentVolume":
             item["metadata"]["name"] = NAMESPACE
+            item["metadata"].setdefault("labels", {})[VOLUME_OF] = NAMESPACE
             item["spec"]["hostPath"]["path"] = str(VOLUME)
         elif not item["kind"].startswith(("Cluster", "ValidatingAdmission")):
             item["metadata"]["namespace"] = NAMESPACE
@@ -39,20 +41,14 @@ def sample(name: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module", autouse=True)
 def namespace() -> Iterator[None]:
     """The sample namespace, with the sample volume."""
-
-    def remove() -> None:
-        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout", "180s")
-        kubectl("delete", "persistentvolume", NAMESPACE, "--ignore-not-found", "--wait", "--timeout", "60s")
-        shutil.rmtree(VOLUME, ignore_errors=True)
-
-    remove()
+    remove(NAMESPACE)
     VOLUME.mkdir(parents=True)
     VOLUME.chmod(0o777)  # the sample's header has it owned by the pods' user instead, which needs root
     apply(*sample("namespace"), *sample("archives-hostpath"))
     try:
         yield
     finally:
-        remove()
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"canary-weights"}))  # a patch

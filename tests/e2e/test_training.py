@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.e2e.cluster import CHARTS, HOME, apply, items, run, state, wait_until
+from tests.e2e.cluster import CHARTS, apply, items, run, state, wait_until
 from tests.e2e.load import call_many
-from tests.e2e.releases import CLAIM, Archives, Release, base_values, image, make_volume
+from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of, image, make_volume
 from tests.integration.running import ROOT, Workspace
 
 CONFIG = ROOT / "training/configs/digits.yaml"
@@ -16,7 +16,7 @@ CONFIG = ROOT / "training/configs/digits.yaml"
 def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     namespace: str, archives: Archives, workspace: Workspace
 ) -> None:
-    make_volume(namespace, "home", HOME / "e2e" / namespace / "home")
+    make_volume(namespace, "home", folder_of(namespace) / "home")
     key = (workspace.path / "keys" / "visor.key").read_text()
     apply(
         {
