@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +125,26 @@ def pod(workspace: Workspace, archive: Path, tmp_path: Path) -> Iterator[Pod]:
             process.wait()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once it holds."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process handles a signal itself, by the mask that the kernel shows."""
+    [mask] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def is_asked(pid: int, port: int) -> bool:
+    """Whether a client is connected to a process's port."""
+    connections = psutil.Process(pid).connections("tcp")
+    return any(c.status == psutil.CONN_ESTABLISHED and c.laddr.port == port for c in connections)
+
+
 def test_a_pod_serves_and_ends_in_order(pod: Pod, archive: Path, images: dict[Path, str]) -> None:
     edge, serving = pod.start_edge(), pod.start_serving()  # the edge waits for the archive
     pod.wait_ready()
@@ -148,7 +168,7 @@ def test_a_pod_serves_and_ends_in_order(pod: Pod, archive: Path, images: dict[Pa
     answers: list[int] = []
     under_way = threading.Thread(target=lambda: answers.append(pod.infer(pictures * 5).status_code))
     under_way.start()
-    time.sleep(0.1)
+    wait_until(lambda: is_asked(edge.pid, pod.ports[3]))
     edge.send_signal(signal.SIGTERM)
     under_way.join()
     assert answers == [200]
@@ -198,7 +218,8 @@ def test_a_worker_that_cannot_load_leaves_its_reason(pod: Pod, workspace: Worksp
 def test_a_pod_that_still_waits_for_its_archive_ends_at_once(pod: Pod, number: int) -> None:
     shutil.rmtree(pod.models)
     edge, serving = pod.start_edge(), pod.start_serving()
-    time.sleep(3)  # both have imported what they need, and wait
+    for process in (edge, serving):
+        wait_until(lambda process=process: catches(process.pid, signal.SIGTERM))
     for process in (edge, serving):
         assert process.poll() is None, pod.log
         os.kill(process.pid, number)
