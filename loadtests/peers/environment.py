@@ -1,0 +1,75 @@
+"""The Python that runs a peer: `python -m loadtests.peers.environment NAME` makes its environment and prints its python.
+
+A peer with a requirements.txt has an environment of its own, below ${XDG_CACHE_HOME:-~/.cache}/visor/peers and keyed by the
+lock's digest: made once, and made anew where the lock changes. A peer without runs in this one.
+"""
+
+import argparse
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PEERS = Path(__file__).parent
+ROOT = PEERS.parents[1]
+PYTHON = "3.11"
+
+
+class EnvironmentFailed(Exception):
+    """A peer's environment could not be made; the message has uv's last words."""
+
+
+def peer_names() -> list[str]:
+    """The peers that there are."""
+    return sorted(server.parent.name for server in PEERS.glob("*/server.py"))
+
+
+def python_of(name: str) -> Path:
+    """The python that runs a peer, its packages installed. Raises EnvironmentFailed."""
+    lock = PEERS / name / "requirements.txt"
+    if not lock.exists():
+        return Path(sys.executable)
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visor" / "peers" / f"{name}-{digest}"
+    python, done = home / "bin" / "python", home / ".installed"
+    if not done.exists():
+        _uv("venv", "--python", PYTHON, "--clear", str(home))
+        _uv("pip", "install", "--python", str(python), "--require-hashes", "--no-deps", "--requirement", str(lock))
+        done.touch()
+    return python
+
+
+def environment_of() -> dict[str, str]:
+    """This process's environment with `handlers` and `loadtests` importable: peers run the checkout's own decoding."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that were free just now, for servers that cannot say which one they took."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _uv(*arguments: str) -> None:
+    command = [sys.executable, "-m", "uv", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EnvironmentFailed(f"uv {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr.strip()}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the path of a peer's python."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("name", choices=peer_names())
+    sys.stdout.write(f"{python_of(parser.parse_args(argv).name)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
