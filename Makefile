@@ -19,6 +19,16 @@ RELEASE ?= $(DATA)
 NAMESPACE ?= demo
 ARCHIVE ?=
 HELM_ARGS ?=
+# What `make loadtest` asks: HOST names the server to a gateway that has several. Set here, so that the environment's are not taken.
+URL =
+GRPC =
+HOST =
+MODEL =
+LOOP = open
+SHAPE = steady
+RATE =
+LOADTEST_ARGS =
+BENCH_ARGS ?=
 # Scripts that make a cluster where there is no Docker engine for kind, and where such a cluster keeps its kubectl, helm and
 # kubeconfig, which are then used unless KUBECONFIG says otherwise.
 STAND_IN ?= ../shared/cluster
@@ -57,6 +67,11 @@ test: setup ## All tests but those on a cluster, with coverage of our packages (
 e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
 	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadfile --timeout 900 $(PYTEST_ARGS)
 
+.PHONY: loadtest
+loadtest: setup ## Load URL and GRPC (default: visor serve of the newest archive) and judge by loadtests/slo.yaml. HOST MODEL SHAPE RATE.
+	@$(BIN)/python -m loadtests $(if $(URL),--url "$(URL)") $(if $(GRPC),--grpc "$(GRPC)") $(if $(HOST),--host-header "$(HOST)") \
+	  $(if $(MODEL),--model "$(MODEL)") --loop "$(LOOP)" --shape "$(SHAPE)" $(if $(RATE),--rate "$(RATE)") $(LOADTEST_ARGS)
+
 .PHONY: cluster
 cluster: ## A cluster with KServe on this machine: kind's, or STAND_IN's where no Docker engine answers.
 	@k8s/cluster "$(STAND_IN)"
@@ -83,6 +98,10 @@ undeploy: ## Remove RELEASE from NAMESPACE; its archives stay.
 .PHONY: test-unit
 test-unit: setup ## The tests that take seconds.
 	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: setup ## visor beside the bare network and other servers on this machine, 20 min; flags in BENCH_ARGS.
+	@$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
 
 .PHONY: lint
 lint: setup lint-charts ## ruff, mypy --strict, shellcheck, helm lint and kubeconform; warnings are errors.

@@ -1,0 +1,138 @@
+"""A run's result for a terminal, for programs, and for a browser: one HTML file that needs nothing beside it."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from loadtests import plots
+from loadtests.overload import OverloadFigures
+from loadtests.samples import Sample, write
+from loadtests.slo import Slo
+from loadtests.verdict import ALL, Figures, Violation, by_protocol, show, summarise
+
+LATE_MS = 20.0
+"""Above this the reader is told that the generator itself was late."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`settings`: what was asked for, as a person would say it. `overload`: only of a run above the capacity."""
+
+    settings: Mapping[str, str]
+    samples: Sequence[Sample]
+    slo: Slo
+    violations: Sequence[Violation]
+    overload: OverloadFigures | None = None
+
+    @property
+    def figures(self) -> dict[str, Figures]:
+        """Of each protocol and, where there are several, of all."""
+        own = by_protocol(self.samples)
+        groups = {**own, ALL: self.samples} if len(own) > 1 else own
+        return {name: summarise(samples) for name, samples in groups.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader must know first."""
+        late = max((figures.late_p99_ms for figures in self.figures.values()), default=0.0)
+        if late <= LATE_MS:
+            return []
+        return [
+            f"1 request in 100 left {late:.0f} ms late or later: the generator or its bound on requests in flight was reached"
+        ]
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write report.html, report.json and samples.csv into the folder; the path of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(run.samples, folder / "samples.csv")
+    (folder / "report.json").write_text(json.dumps(to_json(run), indent=2, allow_nan=False) + "\n")
+    path = folder / "report.html"
+    path.write_text(to_html(run))
+    return path
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """Plain values; null stands for a latency that was never reached."""
+    tree = {
+        "met": not run.violations,
+        "violations": [asdict(violation) for violation in run.violations],
+        "settings": dict(run.settings),
+        "figures": {name: {**asdict(f), "failed": f.failed, "error_rate": f.error_rate} for name, f in run.figures.items()},
+        "overload": asdict(run.overload) | {"goodput": run.overload.goodput} if run.overload else None,
+        "slo": run.slo.model_dump(),
+    }
+    return dict(_finite(tree))
+
+
+def to_html(run: Run) -> str:
+    """The report with its plots inside."""
+    environment = Environment(
+        loader=PackageLoader("loadtests"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pictures = [
+        (plots.latency_over_time(run.samples, run.slo), "Latency of each request over the run"),
+        (plots.latency_distribution(run.samples, run.slo), "Share of requests answered right within a latency"),
+        (plots.rates(run.samples), "Requests due, answered, refused and failed in each second"),
+    ]
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        columns=COLUMNS,
+        rows=[(name, cells(figures)) for name, figures in run.figures.items()],
+        overload=overload_rows(run.overload) if run.overload else [],
+        plots=[(f"data:image/png;base64,{base64.b64encode(data).decode()}", alt) for data, alt in pictures],
+    )
+
+
+COLUMNS = ("requests", "failed", "p50 ms", "p95 ms", "p99 ms", "answers/s")
+
+
+def cells(figures: Figures) -> list[str]:
+    """One row of the table, under COLUMNS."""
+    latencies = [show(round(value, 2)) for value in figures.latency_ms.values()]
+    return [str(figures.requests), str(figures.failed), *latencies, f"{figures.throughput_per_s:.1f}"]
+
+
+def overload_rows(figures: OverloadFigures) -> list[tuple[str, str]]:
+    """(name, value) of each figure of an overload."""
+    return [
+        ("capacity", f"{figures.capacity_per_s:.1f} answers/s in a closed loop"),
+        ("offered", f"{figures.offered} requests"),
+        ("goodput", f"{figures.goodput_per_s:.1f} answers/s, {figures.goodput:.2f} of the capacity"),
+        ("refused", f"{figures.refused} requests, p99 {figures.refused_p99_ms:.1f} ms"),
+        ("failed otherwise", f"{figures.failed} requests"),
+        ("recovery", f"{show(figures.recovery_s)} s"),
+    ]
+
+
+def to_text(run: Run) -> str:
+    """The result for a terminal."""
+    width = max(len(name) for name in (*run.figures, ALL))
+    lines = ["".join([" " * width, *(f"{name:>11}" for name in COLUMNS)])]
+    lines += ["".join([f"{name:{width}}", *(f"{cell:>11}" for cell in cells(f))]) for name, f in run.figures.items()]
+    failures = summarise(run.samples).failures if run.samples else {}
+    lines += [f"failed: {count} of {code}" for code, count in failures.items()]
+    if run.overload:
+        lines += [f"{name:{width}}  {value}" for name, value in overload_rows(run.overload)]
+    lines += [f"note: {note}" for note in run.notes]
+    lines += [f"violated: {violation}" for violation in run.violations]
+    lines.append("The SLO is violated." if run.violations else "The SLO is met.")
+    return "\n".join(lines)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and math.isinf(value) else value

@@ -1,0 +1,62 @@
+"""The command line as a whole."""
+
+import pytest
+
+from loadtests.errors import FlagsWrong
+from loadtests.options import parse_options
+
+
+def test_defaults_are_an_open_loop_of_all_protocols_against_an_own_server() -> None:
+    options = parse_options([])
+    assert (options.rest, options.grpc) == ("", "")
+    assert options.protocols == ("rest-json", "rest-binary", "grpc")
+    assert (options.rate, options.duration_s, options.even) == (20, 30, False)
+
+
+def test_protocols_follow_the_addresses() -> None:
+    assert parse_options(["--url", "http://10.0.0.1:80"]).protocols == ("rest-json", "rest-binary")
+    assert parse_options(["--grpc", "10.0.0.1:81"]).protocols == ("grpc",)
+    assert parse_options(["--url", "http://h:80", "--grpc", "h:81", "--protocol", "grpc,rest-json"]).protocols == (
+        "grpc",
+        "rest-json",
+    )
+
+
+def test_a_closed_loop_has_users_and_no_rate() -> None:
+    options = parse_options(["--loop", "closed", "--users", "7"])
+    assert (options.rate, options.users) == (None, 7)
+
+
+def test_an_overload_measures_its_rate() -> None:
+    options = parse_options(["--shape", "overload"])
+    assert (options.rate, options.users, options.duration_s) == (None, 8, 75)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--rat", "x"],
+        ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--rate", "2001"],
+        ["--duration", "3601"],
+        ["--explain", "1.1"],
+        ["--users", "3"],
+        ["--loop", "closed", "--rate", "5"],
+        ["--loop", "half"],
+        ["--loop", "closed", "--users", "257"],
+        ["--shape", "overload", "--rate", "5"],
+        ["--shape", "overload", "--loop", "closed"],
+        ["--protocol", "v1"],
+        ["--protocol", "grpc", "--url", "http://127.0.0.1:80"],
+        ["--protocol", "rest-json", "--grpc", "127.0.0.1:80"],
+        ["--url", "127.0.0.1:80"],
+        ["--url", "https://127.0.0.1:80"],
+        ["--url", "http://127.0.0.1:80/v2"],
+        ["--grpc", "grpc://127.0.0.1:80"],
+        ["--unknown"],
+    ],
+)
+def test_flags_that_cannot_be_followed_have_a_code(flags: list[str]) -> None:
+    with pytest.raises(FlagsWrong, match=r"^loadtest\.flags: "):
+        parse_options(flags)

@@ -1,0 +1,74 @@
+"""A run's result for people and for programs."""
+
+import csv
+import json
+from pathlib import Path
+
+from loadtests.overload import judge_overload, measure
+from loadtests.report import Run, save, to_html, to_json, to_text
+from loadtests.samples import Sample
+from loadtests.slo import load_slo
+from loadtests.verdict import judge
+
+SLO = load_slo()
+SAMPLES = [
+    *(Sample("grpc", n / 10, n / 10, n / 10 + 0.02) for n in range(50)),
+    *(Sample("rest-json", n / 10, n / 10, n / 10 + 0.02, "payload.decision" if n >= 25 else "") for n in range(50)),
+]
+RUN = Run({"target": "REST <there>"}, SAMPLES, SLO, judge(SAMPLES, SLO))
+
+
+def test_json_names_every_violation_and_has_no_infinity(tmp_path: Path) -> None:
+    save(RUN, tmp_path)
+    tree = json.loads((tmp_path / "report.json").read_text())
+    assert tree["met"] is False
+    assert [(v["where"], v["measure"], v["seen"]) for v in tree["violations"]] == [
+        ("rest-json", "p95 ms", None),
+        ("rest-json", "p99 ms", None),
+        ("rest-json", "error rate", 0.5),
+    ]
+    assert tree["figures"]["rest-json"]["failures"] == {"payload.decision": 25}
+    assert tree["figures"]["all protocols"]["requests"] == 100
+    assert tree["slo"]["latency_ms"]["p50"] == SLO.latency_ms.p50
+
+
+def test_samples_are_kept_as_they_are(tmp_path: Path) -> None:
+    save(RUN, tmp_path)
+    with (tmp_path / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 100
+    assert float(rows[3]["ended_s"]) == SAMPLES[3].ended_s
+    assert rows[-1]["failure"] == "payload.decision"
+
+
+def test_html_stands_alone_and_escapes_what_it_shows() -> None:
+    page = to_html(RUN)
+    assert page.count('src="data:image/png;base64,iVBOR') == 3
+    assert "http://" not in page
+    assert "REST &lt;there&gt;" in page
+    assert "rest-json: error rate 0.5 &gt; 0.001" in page
+    assert 'class="violated">violated<' in page
+
+
+def test_text_says_all_that_is_violated() -> None:
+    lines = to_text(RUN).splitlines()
+    assert "failed: 25 of payload.decision" in lines
+    assert "violated: rest-json: p95 ms never > 250" in lines
+    assert lines[-1] == "The SLO is violated."
+    met = SAMPLES[:50]
+    assert to_text(Run({}, met, SLO, judge(met, SLO.model_copy(update={"throughput_per_s": 0})))).endswith("The SLO is met.")
+
+
+def test_a_late_generator_is_told() -> None:
+    late = [Sample("grpc", n / 10, n / 10 + 0.03, n / 10 + 0.05) for n in range(50)]
+    assert "note: 1 request in 100 left 30 ms late" in to_text(Run({}, late, SLO, []))
+    assert "note:" not in to_text(RUN)
+
+
+def test_an_overload_is_part_of_each_form() -> None:
+    figures = measure(SAMPLES, capacity_per_s=20.0, overload_s=5.0, slo=SLO)
+    run = Run({}, SAMPLES, SLO, judge_overload(figures, SLO), figures)
+    assert figures.goodput == 0.75  # 75 right answers in 5 s, of 20 a second
+    assert to_json(run)["overload"]["goodput"] == 0.75
+    assert "violated: overload: goodput of capacity 0.75 < 0.9" in to_text(run)
+    assert "0.75 of the capacity" in to_html(run)
