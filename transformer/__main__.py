@@ -14,6 +14,7 @@ from handlers.archive import read_archive
 from handlers.errors import VisorError
 from handlers.spec import MIB
 from transformer.archive import wait_for_archive
+from transformer.request_log import LEVELS, json_handler
 from transformer.server import serve_edge
 from transformer.settings import Bound, EdgeSettings, default_track
 
@@ -43,10 +44,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--grpc-port", type=int, default=default["grpc_port"], help="gRPC; 0 for a free one (%(default)s)")
     parser.add_argument("--max-body-mib", type=int, default=64, help="largest request (%(default)s)")
     parser.add_argument("--max-images", type=int, default=default["max_images"], help="images in one request (%(default)s)")
+    parser.add_argument("--concurrency", type=int, help="calls to TorchServe at once (two for each of its workers)")
     parser.add_argument(
-        "--concurrency", type=int, default=default["concurrency"], help="calls to TorchServe at once (%(default)s)"
+        "--max-queue", type=int, help="images that may wait; more are refused (32 a worker, and not below --max-images)"
     )
-    parser.add_argument("--timeout-s", type=float, default=default["timeout_s"], help="for one call to TorchServe (%(default)s)")
+    parser.add_argument("--timeout-s", type=float, default=default["timeout_s"], help="for one request (%(default)s)")
+    parser.add_argument(
+        "--cache-images",
+        type=int,
+        default=default["cache_images"],
+        help="answers that are kept for images that come again; 0 for none (%(default)s)",
+    )
+    parser.add_argument(
+        "--request-log", choices=LEVELS, default=default["request_log"], help="which requests get a line (%(default)s)"
+    )
     parser.add_argument("--grpc-age-s", type=float, default=default["grpc_age_s"], help="of a gRPC connection (%(default)s)")
     parser.add_argument("--grace-s", type=float, default=default["grace_s"], help="to finish in, after SIGTERM (%(default)s)")
     parser.add_argument("--drain-s", type=float, default=DRAIN_S, help="of it, for clients to leave by themselves (%(default)s)")
@@ -56,7 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 when drained, 1 when the edge could not start."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[json_handler()])
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args))
@@ -87,7 +98,10 @@ async def _serve(args: argparse.Namespace) -> None:
         max_body_bytes=args.max_body_mib * MIB,
         max_images=args.max_images,
         concurrency=args.concurrency,
+        max_queue=args.max_queue,
         timeout_s=args.timeout_s,
+        cache_images=args.cache_images,
+        request_log=args.request_log,
         grace_s=args.grace_s,
         drain_s=args.drain_s,
         grpc_age_s=args.grpc_age_s,

@@ -10,14 +10,20 @@ VisorError
 │   ├── ShapeInvalid           request.shape
 │   ├── OutputInvalid          request.output
 │   ├── RequestTooLarge        request.too_large, 413
+│   ├── HeadTooLarge           request.head, 431
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
+│   ├── EncodingBroken         request.encoding, a compressed body that cannot be decompressed
 │   ├── PathUnknown            request.path, 404
 │   ├── MethodWrong            request.method, 405
+│   ├── RepositoryFixed        repository.fixed, what the one archive of a server does not allow
+│   ├── DeadlineExceeded       request.deadline, 504: the client's own time is up
 │   └── ClientGone             request.gone, 499: nobody is left to be answered
 ├── OptionError                request.parameter, 400 (handlers.errors)
 ├── ModelUnknown               model.not_found, 404
 │   └── VersionUnknown         model.version
-├── ModelNotReady              model.not_ready, 503: worth another try
+├── Unavailable                503: worth another try, and the answer says when
+│   ├── ModelNotReady          model.not_ready
+│   └── ServerOverloaded       server.overloaded
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
@@ -28,6 +34,7 @@ VisorError
 from collections.abc import Iterator
 from functools import cache
 from reprlib import Repr
+from typing import ClassVar
 
 import grpc
 
@@ -92,6 +99,13 @@ class RequestTooLarge(RequestError):
     status = 413
 
 
+class HeadTooLarge(RequestError):
+    """An address and headers of more bytes than are read."""
+
+    code = "request.head"
+    status = 431
+
+
 class ContentUnsupported(RequestError):
     """A Content-Type or Content-Encoding that is not read."""
 
@@ -111,6 +125,25 @@ class MethodWrong(RequestError):
 
     code = "request.method"
     status = 405
+
+
+class EncodingBroken(RequestError):
+    """A compressed body that is not of the coding that it is said to have, or that is cut off."""
+
+    code = "request.encoding"
+
+
+class RepositoryFixed(RequestError):
+    """A model repository's request that a server of one archive does not grant."""
+
+    code = "repository.fixed"
+
+
+class DeadlineExceeded(RequestError):
+    """The time that the client gave its request, by its parameter `timeout` or gRPC's deadline, is up."""
+
+    code = "request.deadline"
+    status = 504
 
 
 class ClientGone(RequestError):
@@ -133,11 +166,23 @@ class VersionUnknown(ModelUnknown):
     code = "model.version"
 
 
-class ModelNotReady(VisorError):
-    """No worker can take a request now: it starts, restarts or is full."""
+class Unavailable(VisorError):
+    """The same request may be answered after `retry_after_s`, or by another server now."""
+
+    status = 503
+    retry_after_s: ClassVar[int] = 1
+
+
+class ModelNotReady(Unavailable):
+    """No worker can take a request now: it starts or restarts."""
 
     code = "model.not_ready"
-    status = 503
+
+
+class ServerOverloaded(Unavailable):
+    """More images wait already than may."""
+
+    code = "server.overloaded"
 
 
 class UpstreamFailed(VisorError):
@@ -172,16 +217,29 @@ class SelftestFailed(VisorError):
     code = "selftest.failed"
 
 
-GRPC_CODES = {
+_GRPC_CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
     # Not RESOURCE_EXHAUSTED, which clients retry: the same request stays too large.
     413: grpc.StatusCode.INVALID_ARGUMENT,
+    499: grpc.StatusCode.CANCELLED,
     500: grpc.StatusCode.INTERNAL,
     502: grpc.StatusCode.UNAVAILABLE,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+
+
+def grpc_code(error: VisorError) -> grpc.StatusCode:
+    """The gRPC status of an error."""
+    if isinstance(error, ServerOverloaded):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return _GRPC_CODES[error.status]
+
+
+def is_trouble(error: VisorError) -> bool:
+    """Whether somebody should look at this server for it; load and impatient clients are no reason to."""
+    return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
 
 
 def item_error(code: str, message: str) -> VisorError:

@@ -1,61 +1,51 @@
-"""The V2 protocol over gRPC, with the specification's own proto.
+"""The V2 protocol over gRPC: methods and statuses."""
 
-Its descriptors live in a pool of their own: a process may also import KServe's SDK or tritonclient, each of which
-registers the same message names in protobuf's default pool, where the second one would fail.
-"""
-
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2_grpc
 
 from handlers.errors import VisorError
-from transformer import metadata
-from transformer.errors import GRPC_CODES, BinaryInvalid, PortTaken, ProtobufInvalid, show
+from transformer import metadata, stats
+from transformer.errors import DeadlineExceeded, PortTaken, ProtobufInvalid, Unavailable, grpc_code, is_trouble
 from transformer.grpc_health import Health
-from transformer.messages import InferAnswer, InferRequest
+from transformer.grpc_messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
+from transformer.request_log import ID_HEADER, Record
 from transformer.service import Service
-from transformer.tensors import BYTES, InputTensor, RawContent, TypedContent, check_shape
 
 logger = logging.getLogger(__name__)
 
-SERVICE = "inference.GRPCInferenceService"
-DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
 CODE_KEY = "visor-code"  # trailing metadata: an error's stable code
-# Where each datatype of our inputs has its elements; another datatype is refused before it is read.
-CONTENTS = {BYTES: "bytes_contents", "UINT8": "uint_contents"}
-PARAMETERS: dict[type, str] = {bool: "bool_param", float: "double_param", str: "string_param"}
+RETRY_KEY = "retry-after"  # trailing metadata, in seconds, as over HTTP
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # the same for gRPC's own retries (gRPC proposal A6)
 # Details travel in a header, and clients refuse headers over 8 KiB.
 DETAIL_CHARACTERS = 1000
+INFER = "ModelInfer"
 
-Method = Callable[[Any], Awaitable[Any]]
-
-
-@cache
-def service_descriptor() -> ServiceDescriptor:
-    """The service of `open_inference.proto`, out of a private pool."""
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
-        pool.Add(file)
-    return pool.FindServiceByName(SERVICE)
+Metadata = tuple[tuple[str, str], ...]
 
 
-def message(name: str) -> Any:
-    """The class of a message of `open_inference.proto`, by its short name."""
-    return message_factory.GetMessageClass(service_descriptor().file.message_types_by_name[name])
+@dataclass(frozen=True)
+class Call:
+    """One call, for the methods that need more than its message. `left_s`: until the client's deadline, None for none."""
+
+    record: Record
+    left_s: float | None
+
+
+Method = Callable[[Any, Call], Awaitable[Any]]
 
 
 def create_server(service: Service, host: str, port: int, age_s: float) -> tuple[grpc.aio.Server, int]:
     """The gRPC side of a service, not started, and the port it has bound. `age_s`: of a connection. Raises PortTaken."""
-    limit = service.max_body_bytes
+    limit = service.bounds.max_body_bytes
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limit),
@@ -64,7 +54,7 @@ def create_server(service: Service, host: str, port: int, age_s: float) -> tuple
             ("grpc.max_connection_age_ms", round(age_s * 1000)),
         ]
     )
-    server.add_generic_rpc_handlers((_handlers(_Api(service)),))
+    server.add_generic_rpc_handlers((_handlers(_Api(service), service),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -79,113 +69,100 @@ class _Api:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def server_live(self, _: Any) -> Any:
+    async def server_live(self, _: Any, __: Call) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    async def server_ready(self, _: Any) -> Any:
+    async def server_ready(self, _: Any, __: Call) -> Any:
         return message("ServerReadyResponse")(ready=await self._service.ready())
 
-    async def model_ready(self, request: Any) -> Any:
+    async def model_ready(self, request: Any, _: Call) -> Any:
         self._service.check_model(request.name, request.version)
         return message("ModelReadyResponse")(ready=await self._service.ready())
 
-    async def server_metadata(self, _: Any) -> Any:
+    async def server_metadata(self, _: Any, __: Call) -> Any:
         return message("ServerMetadataResponse")(**metadata.server_metadata())
 
-    async def model_metadata(self, request: Any) -> Any:
+    async def model_metadata(self, request: Any, _: Call) -> Any:
         self._service.check_model(request.name, request.version)
         return message("ModelMetadataResponse")(**metadata.model_metadata(self._service.spec))
 
-    async def repository_index(self, request: Any) -> Any:
+    async def repository_index(self, request: Any, _: Call) -> Any:
         models = metadata.repository_index(self._service.spec, await self._service.ready())
         shown = [model for model in models if model["state"] == metadata.READY or not request.ready]
         return message("RepositoryIndexResponse")(models=shown)
 
-    async def model_infer(self, request: Any) -> Any:
-        with self._service.metrics.request("grpc"):
-            return render_answer(await self._service.answer(self._service.read(parse_request(request))))
+    async def repository_model_load(self, request: Any, _: Call) -> Any:
+        await self._service.load(request.model_name, parameters_of(request))
+        return message("RepositoryModelLoadResponse")()
+
+    async def repository_model_unload(self, request: Any, _: Call) -> Any:
+        self._service.unload(request.model_name)
+        return message("RepositoryModelUnloadResponse")()
+
+    async def model_statistics(self, request: Any, _: Call) -> Any:
+        if request.name:
+            self._service.check_model(request.name, request.version)
+        return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
+
+    async def model_infer(self, request: Any, call: Call) -> Any:
+        job = self._service.read(parse_request(request), call.record)
+        call.record.name(job.request.id)
+        return render_answer(await self._service.answer(job, call.record, call.left_s))
 
 
-def parse_request(request: Any) -> InferRequest:
-    """Read a ModelInferRequest. Raises RequestError of the fitting kind."""
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise BinaryInvalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each")
-    inputs = []
-    for n, tensor in enumerate(request.inputs):
-        if raw and tensor.HasField("contents"):
-            raise BinaryInvalid(f"input {show(tensor.name)} has contents and raw_input_contents; send one of them")
-        field = CONTENTS.get(tensor.datatype)
-        content = RawContent(raw[n]) if raw else TypedContent(list(getattr(tensor.contents, field)) if field else [])
-        inputs.append(InputTensor(tensor.name, tensor.datatype, check_shape(tensor.name, list(tensor.shape)), content))
-    return InferRequest(
-        model=request.model_name,
-        version=request.model_version,
-        id=request.id,
-        inputs=tuple(inputs),
-        outputs=tuple(output.name for output in request.outputs),
-        parameters=_parameters(request.parameters),
-    )
-
-
-def render_answer(answer: InferAnswer) -> Any:
-    """A ModelInferResponse, its tensors raw: tritonclient reads no other."""
-    return message("ModelInferResponse")(
-        model_name=answer.model,
-        model_version=answer.version,
-        id=answer.id,
-        parameters={key: message("InferParameter")(**{PARAMETERS[type(v)]: v}) for key, v in answer.parameters.items()},
-        outputs=[{"name": x.name, "datatype": x.datatype, "shape": x.shape} for x in answer.outputs],
-        raw_output_contents=[tensor.to_raw() for tensor in answer.outputs],
-    )
-
-
-def _parameters(fields: Any) -> dict[str, Any]:
-    chosen = {key: value.WhichOneof("parameter_choice") for key, value in fields.items()}
-    parameters = {key: getattr(fields[key], choice) for key, choice in chosen.items() if choice}
-    # KServe's SDK can send a number that is not whole only as a string.
-    if isinstance(threshold := parameters.get("threshold"), str):
-        parameters["threshold"] = _number(threshold)
-    return parameters
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # refused where the other parameters are
-
-
-def _handlers(api: _Api) -> grpc.GenericRpcHandler:
-    descriptor = service_descriptor()
+def _handlers(api: _Api, service: Service) -> grpc.GenericRpcHandler:
     methods = {
         method.name: grpc.unary_unary_rpc_method_handler(
             # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
-            _answering(message_factory.GetMessageClass(method.input_type), getattr(api, _snake(method.name)))
+            _answering(
+                method.name, message_factory.GetMessageClass(method.input_type), getattr(api, _snake(method.name)), service
+            )
         )
-        for method in descriptor.methods
+        for method in service_descriptor().methods
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _answering(request_class: Any, method: Method) -> Callable[[bytes, Any], Awaitable[bytes | None]]:
-    async def answer(body: bytes, context: Any) -> bytes | None:
-        error: VisorError
+def _answering(name: str, request_class: Any, method: Method, service: Service) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """A method with all that goes around it: its record, its errors' statuses, the trailing metadata."""
+
+    async def answer(body: bytes, context: Any) -> bytes:
+        record = Record("grpc", f"/{SERVICE}/{name}", bytes_in=len(body), inference=name == INFER)
+        record.name(next((str(value) for key, value in context.invocation_metadata() if key == ID_HEADER), ""))
         try:
-            answered: bytes = (await method(_parse(request_class, body))).SerializeToString()
-        except VisorError as err:
-            error = err
+            if record.inference:
+                service.check_room()
+            answered: bytes = (
+                await method(_parse(request_class, body), Call(record, context.time_remaining()))
+            ).SerializeToString()
         except Exception as err:
-            logger.exception("an error that is not the client's")
-            error = VisorError(type(err).__name__)
-        else:
+            record.fail(err)
+            if not isinstance(err, VisorError):
+                logger.exception("an error that is not the client's")
+        except asyncio.CancelledError as err:
+            late = context.time_remaining() == 0
+            record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
+            raise
+        finally:
+            service.end(record)
+        if record.error is None:
+            context.set_trailing_metadata(((ID_HEADER, record.id),))
             return answered
-        if error.status >= 500:
-            logger.warning("%s", error)
-        await context.abort(GRPC_CODES[error.status], str(error)[:DETAIL_CHARACTERS], trailing_metadata=((CODE_KEY, error.code),))
-        return None  # not reached: abort raises
+        if is_trouble(record.error):
+            logger.warning("%s", record.error)
+        await context.abort(
+            grpc_code(record.error), str(record.error)[:DETAIL_CHARACTERS], trailing_metadata=_trailer(record.error, record.id)
+        )
+        raise AssertionError("abort raises")
 
     return answer
+
+
+def _trailer(error: VisorError, request_id: str) -> Metadata:
+    again: Metadata = ()
+    if isinstance(error, Unavailable):
+        again = ((RETRY_KEY, str(error.retry_after_s)), (PUSHBACK_KEY, str(1000 * error.retry_after_s)))
+    return ((CODE_KEY, error.code), (ID_HEADER, request_id), *again)
 
 
 def _parse(request_class: Any, body: bytes) -> Any:

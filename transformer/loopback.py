@@ -23,15 +23,14 @@ class Reply(NamedTuple):
 
 
 class Connections:
-    """At most `limit` connections to the server of an http:// URL, opened when needed.
+    """Connections to the server of an http:// URL, opened when needed: as many as there ever are requests at once.
 
-    A request beyond the limit waits for its turn. Its caller bounds the time, with asyncio.timeout.
+    The caller bounds their number, and the time of each, with asyncio.timeout.
     """
 
-    def __init__(self, url: str, limit: int) -> None:
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
-        self._turn = asyncio.Semaphore(limit)
         self._idle: list[_Connection] = []
 
     def close(self) -> None:
@@ -47,17 +46,16 @@ class Connections:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {len(body)}"]
         lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        async with self._turn:
-            if connection := self._take_idle():
-                try:
-                    return await self._exchange(connection, head, body)
-                except ConnectionResetError:
-                    # The server closed it just now, because it was idle: worth one more try, on a new one.
-                    if connection.answering:
-                        raise
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(_Connection, self._host, self._port)
-            return await self._exchange(connection, head, body)
+        if connection := self._take_idle():
+            try:
+                return await self._exchange(connection, head, body)
+            except ConnectionResetError:
+                # The server closed it just now, because it was idle: worth one more try, on a new one.
+                if connection.answering:
+                    raise
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(_Connection, self._host, self._port)
+        return await self._exchange(connection, head, body)
 
     def _take_idle(self) -> "_Connection | None":
         while self._idle:

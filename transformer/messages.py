@@ -8,6 +8,14 @@ from transformer.tensors import InputTensor, OutputTensor
 
 
 @dataclass(frozen=True)
+class RequestedOutput:
+    """An output by its name. `classification`: how many classes to name instead of the tensor, as the client sent it."""
+
+    name: str
+    classification: Any = None
+
+
+@dataclass(frozen=True)
 class InferRequest:
     """`version` and `id` are "" and `outputs` is () where the client left them to us."""
 
@@ -15,7 +23,7 @@ class InferRequest:
     version: str = ""
     id: str = ""
     inputs: tuple[InputTensor, ...] = ()
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[RequestedOutput, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -7,8 +7,8 @@ from handlers.spec import Spec
 from transformer.images import INPUTS
 from transformer.outputs import OUTPUTS
 
-# Names as Triton's protocol extensions have them; of the repository we answer the index alone.
-EXTENSIONS = ("binary_tensor_data", "parameters", "model_repository(index)")
+# Names as Triton's protocol extensions have them.
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "parameters", "statistics")
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 
 
@@ -18,16 +18,25 @@ def server_metadata() -> dict[str, Any]:
 
 
 def model_metadata(spec: Spec) -> dict[str, Any]:
-    """Name, versions, platform, inputs and outputs of the model; -1 is any side."""
+    """Name, versions, platform, inputs and outputs of the model; -1 is any side.
+
+    The outputs are those that come unasked, as clients expect of this list; `model_facts` has the others.
+    """
     return {
         "name": spec.name,
         "versions": [spec.version],
         "platform": f"visor_{spec.backend}",
         "inputs": [{"name": x.name, "datatype": x.datatype, "shape": list(x.shape)} for x in INPUTS.values()],
-        "outputs": [
-            {"name": name, "datatype": output.datatype, "shape": [-1, *output.sides(spec)]} for name, output in OUTPUTS.items()
-        ],
+        "outputs": _outputs(spec, on_request=False),
     }
+
+
+def _outputs(spec: Spec, *, on_request: bool) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "datatype": output.datatype, "shape": [-1, *output.sides(spec)]}
+        for name, output in OUTPUTS.items()
+        if bool(output.needs) == on_request
+    ]
 
 
 def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
@@ -35,6 +44,7 @@ def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
     return {
         "archive_digest": archive_digest,
         "labels": list(spec.labels),
+        "outputs_on_request": _outputs(spec, on_request=True),
         "positive": list(spec.decision.positive),
         "threshold": spec.decision.threshold,
     }

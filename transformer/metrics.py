@@ -1,32 +1,32 @@
 """The edge's metrics, declared once; each app has a registry of its own."""
 
-import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sized
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from handlers.errors import VisorError
 from handlers.spec import Spec
-from transformer.errors import ClientGone
+from transformer.request_log import Record
 from transformer.verdicts import Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-QUEUE = "queue"  # what a call to TorchServe takes beside the handler's own stages: waiting and the way there and back
+QUEUE = "queue"  # waiting at the edge
+TRANSPORT = "transport"  # what a call to TorchServe takes beside the handler's own stages: the way there and back
 
 
 class Metrics:
-    """What one edge counts. `code` of a request is the HTTP status, for gRPC the one that its error has over REST."""
+    """What one edge counts. Of visor_request_seconds, `code` is a status (`Record.code`); elsewhere it is an error's own."""
 
     def __init__(self, spec: Spec, archive_digest: str, track: str = "") -> None:
         self._registry = CollectorRegistry()
         model = ("model", "version")
         self._model = (spec.name, spec.version)
+        self.last_inference_ms = 0  # since the epoch; 0 before the first one
         self._request_seconds = Histogram(
             "visor_request_seconds",
             "From a request's first byte to its answer.",
@@ -50,6 +50,16 @@ class Metrics:
         self._rejected = Counter(
             "visor_images_rejected_total", "Images answered by an error.", (*model, "code"), registry=self._registry
         )
+        self._refused = Counter(
+            "visor_requests_refused_total",
+            "Inference requests answered by an error.",
+            (*model, "protocol", "code"),
+            registry=self._registry,
+        )
+        self._queue = Gauge("visor_queue_images", "Images that wait at the edge.", model, registry=self._registry)
+        self._cached = Counter(
+            "visor_cache_lookups_total", "Images looked up in the cache of answers.", (*model, "result"), registry=self._registry
+        )
         build = Info("visor_build", "What is served.", registry=self._registry)
         build.info(
             {
@@ -62,30 +72,31 @@ class Metrics:
             }
         )
 
-    @contextmanager
-    def request(self, protocol: str) -> Iterator[None]:
-        """Time one inference request and count it under the status that it leaves with."""
-        start, code = time.perf_counter(), 500
-        try:
-            yield
-            code = 200
-        except VisorError as err:
-            code = err.status
-            raise
-        except asyncio.CancelledError:
-            code = ClientGone.status
-            raise
-        finally:
-            seconds = time.perf_counter() - start
-            self._request_seconds.labels(*self._model, protocol, code).observe(seconds)
+    def watch_queue(self, queue: Sized) -> None:
+        """Tell this line's length whenever metrics are read."""
+        self._queue.labels(*self._model).set_function(lambda: len(queue))
 
-    def accept(self, verdict: Verdict, seconds: float) -> None:
-        """Count one image's answer. `seconds`: of the call to TorchServe."""
+    def end(self, record: Record) -> None:
+        """Count an inference request that has ended."""
+        self.last_inference_ms = time.time_ns() // 1_000_000
+        self._request_seconds.labels(*self._model, record.protocol, record.code).observe(record.seconds)
+        if record.error:
+            self._refused.labels(*self._model, record.protocol, record.error.code).inc()
+
+    def accept(self, verdict: Verdict) -> None:
+        """Count one image's answer, wherever it is from."""
         self._decisions.labels(*self._model, verdict.label, verdict.decision).inc()
         self._confidence.labels(*self._model).observe(verdict.confidence)
-        stages = {**verdict.seconds, QUEUE: max(0.0, seconds - sum(verdict.seconds.values()))}
-        for stage, spent in stages.items():
+
+    def measure(self, verdict: Verdict, queue_s: float, call_s: float) -> None:
+        """Time one image's way: in line, at TorchServe and back, and there in the handler's own stages."""
+        transport_s = max(0.0, call_s - sum(verdict.seconds.values()))
+        for stage, spent in {**verdict.seconds, QUEUE: queue_s, TRANSPORT: transport_s}.items():
             self._stage_seconds.labels(*self._model, stage).observe(spent)
+
+    def look_up(self, *, hit: bool) -> None:
+        """Count one image that was looked for in the cache."""
+        self._cached.labels(*self._model, "hit" if hit else "miss").inc()
 
     def reject(self, error: VisorError) -> None:
         """Count one image that is answered by an error."""
@@ -94,3 +105,16 @@ class Metrics:
     def render(self) -> bytes:
         """The registry in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def totals(self, name: str, label: str) -> Mapping[str, tuple[int, float]]:
+        """Of a histogram or a counter, by one of its labels: how often and how much, such as seconds; 0 of a counter."""
+        totals: dict[str, tuple[int, float]] = {}
+        for family in self._registry.collect():
+            for sample in family.samples:
+                value, kind = sample.labels.get(label, ""), sample.name.removeprefix(name)
+                count, total = totals.get(value, (0, 0.0))
+                if kind in ("_count", "_total"):
+                    totals[value] = (count + int(sample.value), total)
+                elif kind == "_sum":
+                    totals[value] = (count, total + sample.value)
+        return totals

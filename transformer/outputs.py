@@ -10,6 +10,7 @@ import numpy.typing as npt
 from handlers.errors import OptionError, VisorError
 from handlers.spec import Spec
 from transformer.errors import OutputInvalid, show
+from transformer.messages import RequestedOutput
 from transformer.tensors import BYTES, OutputTensor
 from transformer.verdicts import Result, Verdict
 
@@ -18,11 +19,12 @@ Column = npt.NDArray[Any] | list[bytes]
 
 @dataclass(frozen=True)
 class Options:
-    """A request's parameters, checked. `threshold`: None for the archive's own."""
+    """A request's parameters, checked. `threshold`: None for the archive's own; `timeout_s`: None for the server's own."""
 
     explain: bool = False
     top_k: int | None = None
     threshold: float | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,23 @@ class Rows:
     labels: Sequence[str]
     top_k: int
 
-    def best(self) -> list[npt.NDArray[np.intp]]:
-        """The classes of each row, the most probable `top_k` first; equal ones in the labels' order."""
-        return [np.argsort(-verdict.probabilities, kind="stable")[: self.top_k] for verdict in self.verdicts]
+    def best(self, count: int) -> list[npt.NDArray[np.intp]]:
+        """The `count` most probable classes of each row, best first; equal ones in the labels' order."""
+        return [np.argsort(-verdict.probabilities, kind="stable")[:count] for verdict in self.verdicts]
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output. `sides`: its shape after the images' own; -1 is any. `needs`: the parameter that brings it."""
+    """One output. `sides`: its shape after the images' own; -1 is any. `needs`: the parameter that brings it unasked.
+
+    `has_classes`: its values are one for each label, so that a classification can be asked for.
+    """
 
     datatype: str
     make: Callable[[Rows], Column]
     sides: Callable[[Spec], tuple[int, ...]] = lambda _: ()
     needs: Literal["explain", "top_k"] | None = None
+    has_classes: bool = False
 
 
 def _text(read: Callable[[Verdict], str]) -> Callable[[Rows], Column]:
@@ -58,18 +64,31 @@ def _numbers(read: Callable[[Verdict], Any]) -> Callable[[Rows], Column]:
 
 
 def _top_labels(rows: Rows) -> Column:
-    ranked = zip(rows.best(), rows.errors, strict=True)
+    ranked = zip(rows.best(rows.top_k), rows.errors, strict=True)
     return [b"" if error else rows.labels[k].encode() for best, error in ranked for k in best]
 
 
 def _top_probabilities(rows: Rows) -> Column:
-    return np.array([verdict.probabilities[best] for verdict, best in zip(rows.verdicts, rows.best(), strict=True)])
+    ranked = zip(rows.verdicts, rows.best(rows.top_k), strict=True)
+    return np.array([verdict.probabilities[best] for verdict, best in ranked])
+
+
+def _classified(rows: Rows, count: int) -> Column:
+    """VALUE:INDEX:LABEL, the value with six digits, as Triton's classification extension has it."""
+    ranked = zip(rows.verdicts, rows.best(count), rows.errors, strict=True)
+    return [
+        b"" if error else f"{verdict.probabilities[k]:f}:{k}:{rows.labels[k]}".encode()
+        for verdict, best, error in ranked
+        for k in best
+    ]
 
 
 OUTPUTS: dict[str, Output] = {
     "label": Output(BYTES, _text(lambda verdict: verdict.label)),
     "confidence": Output("FP32", _numbers(lambda verdict: verdict.confidence)),
-    "probabilities": Output("FP32", _numbers(lambda verdict: verdict.probabilities), lambda spec: (len(spec.labels),)),
+    "probabilities": Output(
+        "FP32", _numbers(lambda verdict: verdict.probabilities), lambda spec: (len(spec.labels),), has_classes=True
+    ),
     "decision": Output(BYTES, _text(lambda verdict: verdict.decision)),
     "heatmap": Output("FP32", _numbers(lambda verdict: verdict.heatmap), lambda spec: spec.feature_map[1:], "explain"),
     "heatmap_label": Output(BYTES, _text(lambda verdict: verdict.heatmap_label), needs="explain"),
@@ -80,7 +99,9 @@ OUTPUTS: dict[str, Output] = {
 
 
 def read_options(parameters: Mapping[str, Any], spec: Spec) -> Options:
-    """Check our three parameters and let the rest be: clients send `timeout`, `priority` and others of their own.
+    """Check the parameters that mean something here and let the rest be: clients send `priority` and others of their own.
+
+    `timeout` is of Triton's schedule policy: microseconds that the request may take, 0 for no limit of the client's.
 
     Raises OptionError.
     """
@@ -96,40 +117,59 @@ def read_options(parameters: Mapping[str, Any], spec: Spec) -> Options:
         if not number or not 0.0 <= threshold <= 1.0:  # NaN fails this too
             raise OptionError(f"threshold must be a number from 0 to 1, got {show(threshold)}")
         threshold = float(threshold)
-    return Options(explain, top_k, threshold)
+    timeout_us = parameters.get("timeout", 0)
+    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
+        raise OptionError(f"timeout must be a whole number of microseconds, 0 or more; got {show(timeout_us)}")
+    return Options(explain, top_k, threshold, timeout_us / 1e6 if timeout_us else None)
 
 
-def choose_outputs(names: Sequence[str], options: Options) -> tuple[str, ...]:
+def choose_outputs(requested: Sequence[RequestedOutput], options: Options) -> tuple[RequestedOutput, ...]:
     """The outputs of an answer, in order: those that were asked for, or all that the parameters bring.
 
-    Raises OutputInvalid for one that is unknown, repeated, or needs a parameter that is not there.
+    Raises OutputInvalid for one that is unknown, repeated or without classes to name; OptionError for a classification
+    that is no number of classes.
     """
-    given = {None: True, "explain": options.explain, "top_k": options.top_k is not None}
-    if not names:
-        return tuple(name for name, output in OUTPUTS.items() if given[output.needs])
-    for n, name in enumerate(names):
+    if not requested:
+        given = {None: True, "explain": options.explain, "top_k": options.top_k is not None}
+        return tuple(RequestedOutput(name) for name, output in OUTPUTS.items() if given[output.needs])
+    seen: set[str] = set()
+    for name, count in ((one.name, one.classification) for one in requested):
         if name not in OUTPUTS:
             raise OutputInvalid(f"the model has no output {show(name)}; it has {', '.join(OUTPUTS)}")
-        if name in names[:n]:
+        if name in seen:
             raise OutputInvalid(f"output {name} is requested twice")
-        if not given[needs := OUTPUTS[name].needs]:
-            raise OutputInvalid(f"output {name} comes with the parameter {needs}; send it, or leave the output out")
-    return tuple(names)
+        seen.add(name)
+        if count is not None:
+            _check_classification(name, count)
+    return tuple(requested)
 
 
-def make_outputs(names: Sequence[str], results: Sequence[Result], options: Options, spec: Spec) -> tuple[OutputTensor, ...]:
-    """One tensor for each name, a row for each result."""
+def _check_classification(name: str, count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise OptionError(f"classification must be a number of classes, 1 or more; got {show(count)}")
+    if not OUTPUTS[name].has_classes:
+        having = ", ".join(other for other, output in OUTPUTS.items() if output.has_classes)
+        raise OutputInvalid(f"output {name} has no value for each class, of which classification names the highest; {having} has")
+
+
+def make_outputs(
+    requested: Sequence[RequestedOutput], results: Sequence[Result], options: Options, spec: Spec
+) -> tuple[OutputTensor, ...]:
+    """One tensor for each output that is asked for, a row for each result."""
     blank = Verdict.blank(spec)
     rows = Rows(
         verdicts=[blank if isinstance(result, VisorError) else result for result in results],
         errors=[result.code if isinstance(result, VisorError) else "" for result in results],
         labels=spec.labels,
-        top_k=options.top_k or 0,
+        top_k=options.top_k or len(spec.labels),  # asked for by its name alone: all of them
     )
-    count = len(results)
-    return tuple(OutputTensor(name, (count, *_sides(name, options, spec)), OUTPUTS[name].make(rows)) for name in names)
+    return tuple(_make_output(one, rows, spec) for one in requested)
 
 
-def _sides(name: str, options: Options, spec: Spec) -> tuple[int, ...]:
-    output = OUTPUTS[name]
-    return (options.top_k or 0,) if output.needs == "top_k" else output.sides(spec)
+def _make_output(requested: RequestedOutput, rows: Rows, spec: Spec) -> OutputTensor:
+    name, output, images = requested.name, OUTPUTS[requested.name], len(rows.verdicts)
+    if requested.classification:
+        count = min(requested.classification, len(spec.labels))  # as Triton does, where more classes are asked for than there are
+        return OutputTensor(name, (images, count), _classified(rows, count))
+    sides = (rows.top_k,) if output.needs == "top_k" else output.sides(spec)
+    return OutputTensor(name, (images, *sides), output.make(rows))

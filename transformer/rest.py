@@ -9,7 +9,7 @@ import orjson
 from handlers.errors import OptionError
 from transformer.errors import BinaryInvalid, DatatypeInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
 from transformer.images import IMAGE
-from transformer.messages import InferAnswer, InferRequest
+from transformer.messages import InferAnswer, InferRequest, RequestedOutput
 from transformer.tensors import InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -42,18 +42,18 @@ def parse_request(body: bytes, header_length: str | None, model: str, version: s
             return InferRequest(model, version, inputs=(image,)), Form({})
         text, blobs = memoryview(body)[:size], memoryview(body)[size:]
     fields = parse_object(text)
-    parameters = _object(fields.get("parameters"), "parameters")
+    parameters = object_of(fields.get("parameters"), "parameters")
     outputs = _outputs(_list(fields.get("outputs"), "outputs"))
     request = InferRequest(
         model=model,
         version=version,
         id=_id(fields.get("id")),
         inputs=_inputs(_list(fields.get("inputs"), "inputs"), blobs),
-        outputs=tuple(name for name, _ in outputs),
+        outputs=tuple(requested for requested, _ in outputs),
         parameters=parameters,
     )
-    named = {name: binary for name, binary in outputs if binary is not None}
-    return request, Form(named, _flag(parameters, "binary_data_output") or False)
+    named = {requested.name: binary for requested, binary in outputs if binary is not None}
+    return request, Form(named, read_flag(parameters, "binary_data_output") or False)
 
 
 def render_answer(answer: InferAnswer, form: Form) -> tuple[bytes, int | None]:
@@ -82,6 +82,21 @@ def parse_object(text: bytes | memoryview) -> dict[str, Any]:
     return fields
 
 
+def read_flag(parameters: Mapping[str, Any], key: str) -> bool | None:
+    """A boolean, None where it is not there. Raises OptionError."""
+    value = parameters.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise OptionError(f"{key} must be true or false, got {show(value)}")
+    return value
+
+
+def object_of(value: object, what: str) -> dict[str, Any]:
+    """A field that is an object, empty where it is left out. Raises JsonInvalid."""
+    if value is not None and not isinstance(value, dict):
+        raise JsonInvalid(f"{what} must be an object, got {show(value)}")
+    return value or {}
+
+
 def _header_size(header_length: str, body_size: int) -> int:
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20 and int(header_length) <= body_size):
         raise BinaryInvalid(f"{HEADER_LENGTH} must be the bytes of JSON in a body of {body_size}, got {show(header_length)}")
@@ -92,7 +107,7 @@ def _inputs(inputs: list[Any], blobs: memoryview | None) -> tuple[InputTensor, .
     tensors = []
     left = blobs
     for item in inputs:
-        fields = _object(item, "an input")
+        fields = object_of(item, "an input")
         name = _name(fields, InputInvalid, "input")
         datatype = fields.get("datatype")
         if not isinstance(datatype, str):
@@ -109,7 +124,7 @@ def _content(
     name: str, fields: Mapping[str, Any], blobs: memoryview | None
 ) -> tuple[JsonContent | RawContent, memoryview | None]:
     """One input's contents, and what is left of the blobs for those behind it."""
-    size = _object(fields.get("parameters"), "parameters of an input").get(SIZE)
+    size = object_of(fields.get("parameters"), "parameters of an input").get(SIZE)
     data = fields.get("data")
     if size is None:
         if data is None:
@@ -124,14 +139,15 @@ def _content(
     return RawContent(blobs[:size]), blobs[size:]
 
 
-def _outputs(outputs: list[Any]) -> list[tuple[str, bool | None]]:
-    """Names, each with whether it goes as binary, None where the request does not say."""
-    named = []
+def _outputs(outputs: list[Any]) -> list[tuple[RequestedOutput, bool | None]]:
+    """What is asked for, each with whether it goes as binary, None where the request does not say."""
+    requested = []
     for item in outputs:
-        fields = _object(item, "an output")
+        fields = object_of(item, "an output")
         name = _name(fields, OutputInvalid, "output")
-        named.append((name, _flag(_object(fields.get("parameters"), "parameters of an output"), "binary_data")))
-    return named
+        parameters = object_of(fields.get("parameters"), "parameters of an output")
+        requested.append((RequestedOutput(name, parameters.get("classification")), read_flag(parameters, "binary_data")))
+    return requested
 
 
 def _output(tensor: OutputTensor, form: Form, blobs: list[bytes]) -> dict[str, Any]:
@@ -158,21 +174,8 @@ def _list(value: object, what: str) -> list[Any]:
     return value or []
 
 
-def _object(value: object, what: str) -> dict[str, Any]:
-    if value is not None and not isinstance(value, dict):
-        raise JsonInvalid(f"{what} must be an object, got {show(value)}")
-    return value or {}
-
-
 def _name(fields: Mapping[str, Any], error: type[InputInvalid] | type[OutputInvalid], what: str) -> str:
     name = fields.get("name")
     if not isinstance(name, str):
         raise error(f"the name of an {what} must be a string, got {show(name)}")
     return name
-
-
-def _flag(parameters: Mapping[str, Any], key: str) -> bool | None:
-    value = parameters.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise OptionError(f"{key} must be true or false, got {show(value)}")
-    return value

@@ -19,7 +19,7 @@ import grpc
 
 from handlers.errors import VisorError
 from transformer.errors import SelftestFailed, show
-from transformer.grpc_server import SERVICE, message, service_descriptor
+from transformer.grpc_messages import SERVICE, message, service_descriptor
 from transformer.rest import HEADER_LENGTH
 
 PAUSE_S = 0.5  # between two looks at whether the server is ready

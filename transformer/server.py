@@ -5,17 +5,23 @@ import contextlib
 import logging
 import math
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from transformer.allocation import return_large_buffers
+from transformer.answer_cache import AnswerCache
 from transformer.app import create_app
+from transformer.dispatch import Bounds
 from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
 from transformer.grpc_server import create_server
+from transformer.http_protocol import BoundedHttpProtocol
+from transformer.line_writer import LineWriter
 from transformer.metrics import Metrics
+from transformer.request_log import RequestLog
 from transformer.service import Service
 from transformer.settings import Bound, EdgeSettings
 from transformer.upstream import TorchServe
@@ -55,7 +61,7 @@ class _HttpServer(uvicorn.Server):
 
     def _make_protocol(self) -> asyncio.Protocol:
         # As uvicorn makes one for each connection that it accepts itself.
-        return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
+        return BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], stop: asyncio.Event) -> None:
@@ -64,25 +70,16 @@ async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], 
     `on_bound` is called once the ports take connections; readiness is another matter, which /v2/health/ready tells.
     Raises PortTaken, before `on_bound`.
     """
-    spec = settings.spec
+    return_large_buffers()
     upstream = TorchServe(
         settings.inference_url,
-        spec.name,
+        settings.spec.name,
         settings.management_url,
-        concurrency=settings.concurrency,
-        timeout_s=settings.timeout_s,
         ready_cache_s=settings.ready_cache_s,
     )
-    service = Service(
-        spec,
-        settings.archive_digest,
-        upstream,
-        Metrics(spec, settings.archive_digest, settings.track),
-        track=settings.track,
-        max_images=settings.max_images,
-        max_body_bytes=settings.max_body_bytes,
-    )
-    with contextlib.closing(upstream), listen(settings.host, settings.http_port) as listening:
+    lines = LineWriter(sys.stderr.fileno())
+    service = create_service(settings, upstream, lines)
+    with contextlib.closing(lines), contextlib.closing(upstream), listen(settings.host, settings.http_port) as listening:
         grpc_server, grpc_port = None, None
         if settings.grpc_port is not None:
             grpc_server, grpc_port = create_server(service, settings.host, settings.grpc_port, settings.grpc_age_s)
@@ -103,7 +100,30 @@ async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], 
             http_server.config.timeout_graceful_shutdown = math.ceil(left_s)
             http_server.should_exit = True
             await asyncio.gather(serving, *([grpc_server.stop(left_s)] if grpc_server else []))
+            await service.close()
     logger.info("the edge is drained")
+
+
+def create_service(settings: EdgeSettings, upstream: TorchServe, lines: LineWriter) -> Service:
+    """What both protocols share. `lines`: where the request log goes."""
+    spec = settings.spec
+    bounds = Bounds(
+        max_images=settings.max_images,
+        max_body_bytes=settings.max_body_bytes,
+        timeout_s=settings.timeout_s,
+        concurrency=settings.concurrency,
+        max_queue=settings.max_queue,
+    )
+    return Service(
+        spec,
+        settings.archive_digest,
+        upstream,
+        Metrics(spec, settings.archive_digest, settings.track),
+        track=settings.track,
+        bounds=bounds,
+        cache=AnswerCache(settings.cache_images),
+        log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+    )
 
 
 async def _drain(http_server: _HttpServer, bound: Bound, limit_s: float) -> float:
@@ -133,7 +153,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _http_config(service: Service, keep_alive_s: int) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
-        http=HttpToolsProtocol,
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,37 +1,44 @@
 """What REST and gRPC share: one archive behind the V2 protocol, from a request to its answer."""
 
 import asyncio
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handlers.errors import ImageError, OptionError, VisorError
+from handlers.errors import VisorError
 from handlers.spec import Spec
-from transformer.errors import ModelUnknown, VersionUnknown, show
+from transformer.answer_cache import AnswerCache
+from transformer.dispatch import Bounds, Dispatcher, Question
+from transformer.errors import (
+    DeadlineExceeded,
+    ModelNotReady,
+    ModelUnknown,
+    RepositoryFixed,
+    UpstreamTimeout,
+    VersionUnknown,
+    show,
+)
 from transformer.images import Picture, read_images
-from transformer.messages import InferAnswer, InferRequest
+from transformer.messages import InferAnswer, InferRequest, RequestedOutput
 from transformer.metrics import Metrics
 from transformer.outputs import OUTPUTS, Options, choose_outputs, make_outputs, read_options
+from transformer.request_log import Record, RequestLog
 from transformer.upstream import TorchServe
-from transformer.verdicts import Result, Verdict
+from transformer.verdicts import Result
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request that was read: what is left is to ask TorchServe. `explain`: an output of it needs the heat map."""
+    """A request that was read: what is left is to ask TorchServe. A picture that cannot be asked about is its error."""
 
     request: InferRequest
     options: Options
-    outputs: tuple[str, ...]
-    explain: bool
-    pictures: Sequence[Picture | VisorError]
+    outputs: tuple[RequestedOutput, ...]
+    questions: Sequence[Question | VisorError]
 
 
 class Service:
-    """One archive's service. `max_images` of one request; `max_body_bytes` of one request on either protocol.
-
-    `track`: what its answers call this release, "" for nothing.
-    """
+    """One archive's service. `track`: what its answers call this release, "" for nothing."""
 
     def __init__(
         self,
@@ -41,25 +48,30 @@ class Service:
         metrics: Metrics,
         *,
         track: str = "",
-        max_images: int = 64,
-        max_body_bytes: int = 64 << 20,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+        cache: AnswerCache | None = None,
+        log: RequestLog | None = None,
     ) -> None:
         self.spec = spec
         self.archive_digest = archive_digest
         self.metrics = metrics
-        self.max_body_bytes = max_body_bytes
+        self.bounds = bounds
         self.draining = False
-        self._upstream = upstream
         self._track = {"track": track} if track else {}
-        self._max_images = max_images
+        self._log = log or RequestLog()
+        self._dispatcher = Dispatcher(spec, upstream, metrics, bounds, AnswerCache(0) if cache is None else cache)
 
     def drain(self) -> None:
         """Be ready no more, and answer what comes all the same."""
         self.draining = True
 
+    async def close(self) -> None:
+        """Give up what nobody waits for any more."""
+        await self._dispatcher.close()
+
     async def ready(self) -> bool:
         """True while an inference would find a worker, and the service is not about to stop."""
-        return not self.draining and await self._upstream.ready()
+        return await self._dispatcher.ready() and not self.draining
 
     def check_model(self, name: str, version: str = "") -> None:
         """Raises ModelUnknown or VersionUnknown for any but this archive's; version "" is this one."""
@@ -68,7 +80,39 @@ class Service:
         if version not in ("", self.spec.version):
             raise VersionUnknown(f"version {show(version)} of model {name} is not served here; {self.spec.version} is")
 
-    def read(self, request: InferRequest) -> Job:
+    async def load(self, name: str, parameters: object) -> None:
+        """The repository extension's load: of the served model, which is loaded.
+
+        Raises ModelUnknown, RepositoryFixed for a configuration or files of the client's, ModelNotReady.
+        """
+        self.check_model(name)
+        if parameters not in (None, {}):
+            raise RepositoryFixed(f"model {name} is served as its archive says; leave out {show(parameters)}")
+        if not await self.ready():
+            raise self.not_ready()
+
+    def unload(self, name: str) -> None:
+        """The repository extension's unload. Raises ModelUnknown, and RepositoryFixed for the served model."""
+        self.check_model(name)
+        raise RepositoryFixed(f"this server serves model {name} from its start to its end; stop the server instead")
+
+    def not_ready(self) -> ModelNotReady:
+        """The error of whoever asks for readiness in vain."""
+        if self.draining:
+            return ModelNotReady(f"this server of model {self.spec.name} is about to stop; ask another one")
+        return ModelNotReady(f"no worker of model {self.spec.name} is ready; try again in a few seconds")
+
+    def end(self, record: Record) -> None:
+        """Count and log a request that has ended."""
+        if record.inference:
+            self.metrics.end(record)
+        self._log.write(record)
+
+    def check_room(self) -> None:
+        """Before a request is read: raises ServerOverloaded where it would be refused whatever it asks."""
+        self._dispatcher.check_room()
+
+    def read(self, request: InferRequest, record: Record) -> Job:
         """Check a request and read its images; it awaits nothing, so that a large one can be read in a thread.
 
         Raises RequestError, OptionError, ModelUnknown.
@@ -76,16 +120,24 @@ class Service:
         self.check_model(request.model, request.version)
         options = read_options(request.parameters, self.spec)
         outputs = choose_outputs(request.outputs, options)
-        explain = any(OUTPUTS[name].needs == "explain" for name in outputs)
-        return Job(request, options, outputs, explain, read_images(request.inputs, self.spec.limits, self._max_images))
+        explain = any(OUTPUTS[output.name].needs == "explain" for output in outputs)
+        pictures = read_images(request.inputs, self.spec.limits, self.bounds.max_images)
+        record.images = len(pictures)
+        questions = [
+            self._dispatcher.question(picture, explain=explain, threshold=options.threshold)
+            if isinstance(picture, Picture)
+            else picture
+            for picture in pictures
+        ]
+        return Job(request, options, outputs, questions)
 
-    async def answer(self, job: Job) -> InferAnswer:
-        """Ask TorchServe for each image and put the answers together.
+    async def answer(self, job: Job, record: Record, left_s: float | None = None) -> InferAnswer:
+        """Ask TorchServe for each image and put the answers together. `left_s`: what the client still waits, None for ever.
 
-        Raises ImageError when every image is bad (the first one's error), ModelNotReady or UpstreamFailed when one
-        could not be asked for; then the calls still under way are cancelled, as they are when the caller is.
+        Raises ImageError when every image is bad (the first one's error), what `Dispatcher.ask` does, and DeadlineExceeded
+        or UpstreamTimeout when the client's time or the server's is up.
         """
-        results = await self._ask(job)
+        results = await self._ask_in_time(job, record, left_s)
         errors = [result for result in results if isinstance(result, VisorError)]
         if len(errors) == len(results):
             raise errors[0]
@@ -104,26 +156,17 @@ class Service:
             outputs=make_outputs(job.outputs, results, job.options, self.spec),
         )
 
-    async def _ask(self, job: Job) -> list[Result]:
-        if len(job.pictures) == 1:
-            return [await self._ask_one(job.pictures[0], job)]
-        calls = [asyncio.create_task(self._ask_one(picture, job)) for picture in job.pictures]
+    async def _ask_in_time(self, job: Job, record: Record, left_s: float | None) -> list[Result]:
+        asked_s = job.options.timeout_s  # counted from the request's first byte, as the client's clock does
+        client_s = min(math.inf if left_s is None else left_s, math.inf if asked_s is None else asked_s - record.seconds)
+        own_s = self.bounds.timeout_s
+        late = DeadlineExceeded("the time that the client gave is up; give more, or send fewer images at once")
+        if client_s <= 0:
+            raise late
         try:
-            return await asyncio.gather(*calls)
-        finally:
-            for call in calls:
-                call.cancel()
-
-    async def _ask_one(self, picture: Picture | VisorError, job: Job) -> Result:
-        if isinstance(picture, VisorError):
-            self.metrics.reject(picture)
-            return picture
-        start = time.perf_counter()
-        try:
-            answer = await self._upstream.predict(picture, explain=job.explain, threshold=job.options.threshold)
-        except (ImageError, OptionError) as err:
-            self.metrics.reject(err)
-            return err
-        verdict = Verdict.parse(answer, self.spec)
-        self.metrics.accept(verdict, time.perf_counter() - start)
-        return verdict
+            async with asyncio.timeout(min(client_s, own_s)):
+                return await self._dispatcher.ask(job.questions, record)
+        except TimeoutError as err:
+            if client_s < own_s:
+                raise late from err
+            raise UpstreamTimeout(f"no answer within {own_s} s; send fewer images at once") from err

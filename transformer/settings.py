@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from handlers.spec import MIB, Spec
+from transformer.request_log import Level
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class EdgeSettings:
     `grpc_port`: None for REST alone. `track`: which of a model's releases this is, "stable" or "canary", for answers and
     metrics; "" for none.
 
-    `concurrency`: calls to TorchServe under way at once, over all requests. TorchServe's own queue holds 100 and
-    refuses the next, so waiting happens here. `timeout_s` is of one such call with its waiting.
+    `concurrency`, `max_queue` and `timeout_s` are those of `transformer.dispatch.Bounds`. `cache_images`: how many answers are
+    kept for images that come again, 0 for none.
     """
 
     spec: Spec
@@ -30,8 +31,11 @@ class EdgeSettings:
     track: str = ""
     max_body_bytes: int = 64 * MIB
     max_images: int = 64
-    concurrency: int = 64
+    concurrency: int | None = None
+    max_queue: int | None = None
     timeout_s: float = 60.0
+    cache_images: int = 0
+    request_log: Level = "all"
     ready_cache_s: float = 1.0
     # Of stopping as a whole; `drain_s` of it at most for clients to leave by themselves, see `transformer.draining`.
     grace_s: float = 20.0

@@ -152,8 +152,10 @@ def read_uint8(tensor: InputTensor) -> npt.NDArray[np.uint8]:
         _check_count(tensor.name, tensor.count, len(tensor.content.data))
         return np.frombuffer(tensor.content.data, dtype=np.uint8).reshape(tensor.shape)
     values = tensor.content.data if isinstance(tensor.content, JsonContent) else tensor.content.values
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ShapeInvalid(f"the data of input {show(tensor.name)} must be a list, got {show(values)}")
+    # Before numpy sees them: of strings it makes an array that has room for the longest of them in every element.
+    if wrong := set(map(type, _flatten(tensor, values))) - {int}:
+        names = " and ".join(sorted(kind.__name__ for kind in wrong))
+        raise DatatypeInvalid(f"elements of input {show(tensor.name)} must be integers from 0 to 255, got {names}")
     try:
         array = np.array(values)
     except (ValueError, OverflowError) as err:

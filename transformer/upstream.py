@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from handlers.errors import VisorError
-from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, UpstreamTimeout, item_error, show
+from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, item_error, show
 from transformer.images import Picture
 from transformer.loopback import Connections, Reply
 
@@ -21,27 +21,17 @@ NOT_READY = {404: "it is not loaded yet", 507: "its worker died and is started a
 
 
 class TorchServe:
-    """Kept-alive connections to a TorchServe on loopback.
+    """Kept-alive connections to a TorchServe on loopback. How many calls are under way, and for how long, the caller bounds.
 
-    At most `concurrency` calls are under way, further ones wait their turn. `timeout_s`: of one call with its waiting.
+    `workers`: how many were READY when it was last asked, None before the first time.
     """
 
-    def __init__(
-        self,
-        url: str,
-        name: str,
-        management_url: str,
-        *,
-        concurrency: int = 64,
-        timeout_s: float = 60.0,
-        ready_cache_s: float = 1.0,
-    ) -> None:
-        self._inference = Connections(url, concurrency)
-        self._management = Connections(management_url, 1)
+    def __init__(self, url: str, name: str, management_url: str, *, ready_cache_s: float = 1.0) -> None:
+        self.workers: int | None = None
+        self._inference = Connections(url)
+        self._management = Connections(management_url)
         self._name = name
-        self._timeout_s = timeout_s
         self._ready_cache_s = ready_cache_s
-        self._ready = False
         self._ready_until = 0.0
         self._asking = asyncio.Lock()
 
@@ -53,7 +43,7 @@ class TorchServe:
     async def predict(self, picture: Picture, *, explain: bool, threshold: float | None) -> Any:
         """The handler's JSON for one image.
 
-        Raises the handler's own error for this image; ModelNotReady, UpstreamTimeout or UpstreamFailed for all the rest.
+        Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
         """
         headers = {"Content-Type": "application/octet-stream"}
         if picture.size is not None:
@@ -63,10 +53,7 @@ class TorchServe:
         if threshold is not None:
             headers["x-visor-threshold"] = repr(threshold)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
-        except TimeoutError as err:
-            raise UpstreamTimeout(f"no answer from TorchServe within {self._timeout_s} s; send fewer images at once") from err
+            reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
         except OSError as err:
             raise self._not_ready(f"the connection to TorchServe failed ({err})") from err
         answer = _parse(reply.body)
@@ -78,20 +65,20 @@ class TorchServe:
         """True while TorchServe has a READY worker for the model; asked at most once in `ready_cache_s`."""
         async with self._asking:
             if time.monotonic() >= self._ready_until:
-                self._ready = await self._has_worker()
+                self.workers = await self._count_workers()
                 self._ready_until = time.monotonic() + self._ready_cache_s
-        return self._ready
+        return bool(self.workers)
 
-    async def _has_worker(self) -> bool:
+    async def _count_workers(self) -> int:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 reply = await self._management.request("GET", f"/models/{self._name}")
-            return any(worker["status"] == "READY" for version in _parse(reply.body) for worker in version["workers"])
+            return [worker["status"] for version in _parse(reply.body) for worker in version["workers"]].count("READY")
         except OSError as err:  # a timeout is one too
             logger.debug("TorchServe's management API does not answer: %s", err)
-            return False
+            return 0
         except (KeyError, TypeError):
-            return False  # {"code": 404, ...}: not registered
+            return 0  # {"code": 404, ...}: not registered
 
     def _error(self, reply: Reply, answer: Any) -> VisorError:
         match answer:

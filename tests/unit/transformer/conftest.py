@@ -21,6 +21,7 @@ from handlers.entry import VisorHandler
 from handlers.networks import build
 from handlers.spec import Decision, Limits, Preprocessing, Spec
 from transformer.app import create_app
+from transformer.dispatch import Bounds
 from transformer.metrics import Metrics
 from transformer.server import Bound, EdgeSettings, serve_edge
 from transformer.service import Service
@@ -157,13 +158,13 @@ async def torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTor
 
 @pytest.fixture
 async def upstream(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[TorchServe]:
-    with contextlib.closing(TorchServe(torchserve.url, spec.name, torchserve.url, timeout_s=5, ready_cache_s=0.0)) as upstream:
+    with contextlib.closing(TorchServe(torchserve.url, spec.name, torchserve.url, ready_cache_s=0.0)) as upstream:
         yield upstream
 
 
 @pytest.fixture
 def service(upstream: TorchServe, spec: Spec) -> Service:
-    return Service(spec, DIGEST, upstream, Metrics(spec, DIGEST), max_images=6, max_body_bytes=400_000)
+    return Service(spec, DIGEST, upstream, Metrics(spec, DIGEST), bounds=Bounds(max_images=6, max_body_bytes=400_000))
 
 
 @pytest.fixture
@@ -192,8 +193,9 @@ class Edge:
 
 
 @pytest.fixture
-async def edge(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[Edge]:
-    settings = EdgeSettings(
+def settings(torchserve: MiniTorchServe, spec: Spec) -> EdgeSettings:
+    """An edge of small limits before the miniature TorchServe."""
+    return EdgeSettings(
         spec=spec,
         archive_digest=DIGEST,
         inference_url=torchserve.url,
@@ -207,6 +209,10 @@ async def edge(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[Edge]:
         ready_cache_s=0.0,
         grace_s=3.0,
     )
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: EdgeSettings) -> AsyncIterator[Edge]:
     stop = asyncio.Event()
     bound: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve_edge(settings, bound.set_result, stop))
@@ -216,6 +222,18 @@ async def edge(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[Edge]:
     yield Edge(bound.result(), stop, task)
     stop.set()
     await task
+
+
+@pytest.fixture
+def start_edge() -> Callable[[EdgeSettings], contextlib.AbstractAsyncContextManager[Edge]]:
+    """Run an edge of other settings."""
+    return _running
+
+
+@pytest.fixture
+async def edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
+    async with _running(settings) as edge:
+        yield edge
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from transformer.draining import is_connected, stop_listening, take_backlog
-from transformer.grpc_server import SERVICE, message
+from transformer.grpc_messages import SERVICE, message
 
 URL = "/v2/models/roofs/infer"
 ONE = {"Inference-Header-Content-Length": "0"}
@@ -54,8 +54,8 @@ async def process(archive_folder, torchserve, tmp_path):
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    line = (await process.stderr.readline()).decode()
-    rest, rpc = re.search(r"REST on (\S+), gRPC on (\S+)", line).groups()
+    said = json.loads(await process.stderr.readline())["event"]
+    rest, rpc = re.search(r"REST on (\S+), gRPC on (\S+)", said).groups()
     yield process, rest, rpc
     if process.returncode is None:
         process.kill()
@@ -118,7 +118,7 @@ async def test_no_request_is_lost_when_it_stops_under_load(process):
         ended.set()
     assert edge.returncode == 0
     assert b"the edge is drained" in log
-    assert not re.search(b"ERROR|Traceback", log)
+    assert not re.search(b'"level":"error"|Traceback', log)
     assert not {what: count for what, count in seen.items() if "lost" in what}
     # Every kept connection was told to go, by the one answer that its client got after the stop.
     assert seen["kept, close"] == CLIENTS

@@ -1,6 +1,5 @@
 """The protocol over a real gRPC channel, with messages of our own descriptors."""
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 from aiohttp import web
 
 import transformer
-from transformer.grpc_server import DESCRIPTORS, SERVICE, create_server, message, service_descriptor
+from transformer.grpc_messages import DESCRIPTORS, SERVICE, message, service_descriptor
+from transformer.grpc_server import create_server
 
 
 def length_prefixed(items):
@@ -74,7 +74,7 @@ async def test_health_and_metadata(call, torchserve):
         ("image", "BYTES", [-1]),
         ("pixels", "UINT8", [-1, -1, -1, 3]),
     ]
-    assert ("heatmap", "FP32", [-1, 4, 4]) in [(x.name, x.datatype, list(x.shape)) for x in model.outputs]
+    assert ("probabilities", "FP32", [-1, 3]) in [(x.name, x.datatype, list(x.shape)) for x in model.outputs]
     [entry] = (await call("RepositoryIndex")).models
     assert (entry.name, entry.version, entry.state, entry.reason) == ("roofs", "3", "READY", "")
     torchserve.workers = []
@@ -171,7 +171,7 @@ RAW = [b"\x01\0\0\0x"]
         (INVALID, "request.binary", {"raw_input_contents": RAW * 2}),
         (INVALID, "request.binary", {"inputs": [{**IMAGE, "contents": {"bytes_contents": [b"x"]}}]}),
         (INVALID, "request.output", {"outputs": [{"name": "x" * 20_000}]}),
-        (INVALID, "request.output", {"outputs": [{"name": "heatmap"}]}),
+        (INVALID, "request.output", {"outputs": [{"name": "label"}, {"name": "label"}]}),
         (INVALID, "request.parameter", {"parameters": {"explain": {"int64_param": 1}}}),
         (INVALID, "request.parameter", {"parameters": {"threshold": {"string_param": "low"}}}),
         (INVALID, "request.parameter", {"parameters": {"threshold": {"string_param": "nan"}}}),
@@ -205,7 +205,7 @@ async def test_a_message_over_the_limit(call):
 
 async def test_methods_that_are_not_spoken(channel):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(f"/{SERVICE}/RepositoryModelLoad")(b"")
+        await channel.unary_unary(f"/{SERVICE}/SystemSharedMemoryStatus")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -220,23 +220,6 @@ async def test_trouble_behind_the_edge(call, torchserve, images):
 async def test_a_bug_is_an_answer_too(call, monkeypatch, images):
     monkeypatch.setattr("transformer.grpc_server.parse_request", lambda _: 1 / 0)
     await refused(call, "ModelInfer", grpc.StatusCode.INTERNAL, "internal", **image_request(images[:1]))
-
-
-async def test_a_client_that_leaves_takes_its_calls_along(call, torchserve, images):
-    called = asyncio.Event()
-
-    async def reply(_request, _body):
-        called.set()
-        await asyncio.sleep(30)
-        return web.Response()
-
-    torchserve.reply = reply
-    leaving = asyncio.create_task(call("ModelInfer", **image_request(images[:1])))
-    await called.wait()
-    leaving.cancel()
-    async with asyncio.timeout(5):
-        while torchserve.cancelled < 1:
-            await asyncio.sleep(0.01)
 
 
 def test_the_descriptors_are_those_of_the_proto(tmp_path):

@@ -33,7 +33,7 @@ async def scripted(*answers):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with contextlib.closing(Connections(f"http://127.0.0.1:{port}/", 2)) as client:
+    with contextlib.closing(Connections(f"http://127.0.0.1:{port}/")) as client:
         yield client, requests, lambda: connections
     server.close()
     await server.wait_closed()

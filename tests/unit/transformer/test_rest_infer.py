@@ -1,6 +1,7 @@
 """POST .../infer: what the handler answered comes through, in every form of request and answer."""
 
 import base64
+import dataclasses
 import json
 
 import numpy as np
@@ -180,7 +181,7 @@ async def test_requested_outputs_are_honoured_in_their_order(client, images, tor
 
 
 async def test_what_other_clients_send_along_is_no_error(client, images):
-    parameters = {"timeout": 1000, "priority": 1, "sequence_id": 0, "made_up": [1]}
+    parameters = {"timeout": 5_000_000, "priority": 1, "sequence_id": 0, "made_up": [1]}
     fields = {"model_name": "roofs", "inputs": [image_input(images[:1])], "outputs": [], "parameters": parameters, "id": None}
     assert (await client.post(URL, json=fields)).status_code == 200
 
@@ -223,7 +224,7 @@ async def test_nothing_but_bad_images_is_an_error(client, bad, code):
 
 @pytest.mark.parametrize(("shape", "code"), [([1, 0, 5, 3], "image.empty"), ([1, 1001, 1000, 3], "image.too_large")])
 async def test_pixels_of_a_size_that_no_image_has(client, service, shape, code):
-    service.max_body_bytes = 4_000_000
+    service.bounds = dataclasses.replace(service.bounds, max_body_bytes=4_000_000)
     blob = bytes(int(np.prod(shape)))
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": shape, "parameters": {"binary_data_size": len(blob)}}
     body, headers = binary_body({"inputs": [tensor]}, [blob])
@@ -237,6 +238,6 @@ async def test_the_version_is_optional(client, images):
 
 
 async def test_a_body_of_more_than_a_mebibyte_is_read_in_a_thread(client, service, images):
-    service.max_body_bytes = 4_000_000
+    service.bounds = dataclasses.replace(service.bounds, max_body_bytes=4_000_000)
     fields = {"inputs": [image_input(images[:1])], "padding": "x" * 1_500_000}
     assert (await client.post(URL, json=fields)).status_code == 200

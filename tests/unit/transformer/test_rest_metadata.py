@@ -5,6 +5,9 @@ from importlib.metadata import version
 
 import pytest
 
+from transformer.metrics import Metrics
+from transformer.request_log import Record
+
 
 async def test_live_says_nothing_of_torchserve(client, torchserve):
     torchserve.workers = None
@@ -44,7 +47,7 @@ async def test_server_metadata(client):
     assert (await client.get("/v2")).json() == {
         "name": "visor",
         "version": version("visor"),
-        "extensions": ["binary_tensor_data", "parameters", "model_repository(index)"],
+        "extensions": ["binary_tensor_data", "classification", "model_repository", "parameters", "statistics"],
     }
 
 
@@ -61,11 +64,14 @@ async def test_model_metadata(client, url):
         "confidence": ("FP32", [-1]),
         "probabilities": ("FP32", [-1, 3]),
         "decision": ("BYTES", [-1]),
+        "error": ("BYTES", [-1]),
+    }
+    on_request = answer["parameters"].pop("outputs_on_request")
+    assert {output["name"]: (output["datatype"], output["shape"]) for output in on_request} == {
         "heatmap": ("FP32", [-1, 4, 4]),
         "heatmap_label": ("BYTES", [-1]),
         "top_labels": ("BYTES", [-1, -1]),
         "top_probabilities": ("FP32", [-1, -1]),
-        "error": ("BYTES", [-1]),
     }
     assert answer["parameters"] == {
         "archive_digest": "ab" * 32,
@@ -76,15 +82,15 @@ async def test_model_metadata(client, url):
 
 
 async def test_every_declared_output_can_be_asked_for(client, images):
-    declared = (await client.get("/v2/models/roofs")).json()["outputs"]
+    model = (await client.get("/v2/models/roofs")).json()
     headers = {"Inference-Header-Content-Length": "0"}
     bare = await client.post("/v2/models/roofs/infer", content=images[0], headers=headers)
-    assert {output["name"] for output in bare.json()["outputs"]} < {output["name"] for output in declared}
+    assert [output["name"] for output in bare.json()["outputs"]] == [output["name"] for output in model["outputs"]]
+    declared = model["outputs"] + model["parameters"]["outputs_on_request"]
     pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": [9] * 192}
     fields = {
         "inputs": [pixels],
         "outputs": [{"name": output["name"]} for output in declared],
-        "parameters": {"explain": True, "top_k": 3},
     }
     answer = (await client.post("/v2/models/roofs/infer", json=fields)).json()
     for said, got in zip(declared, answer["outputs"], strict=True):
@@ -146,16 +152,16 @@ async def test_metrics_count_what_happened(client, images):
     assert lines['visor_confidence_count{model="roofs",version="3"}'] == "1.0"
     assert lines['visor_images_rejected_total{code="image.undecodable",model="roofs",version="3"}'] == "1.0"
     stages = [key.split('stage="')[1].split('"')[0] for key in lines if key.startswith("visor_stage_seconds_count")]
-    assert sorted(stages) == ["decide", "decode", "explain", "infer", "queue"]
+    assert sorted(stages) == ["decide", "decode", "explain", "infer", "queue", "transport"]
+    refused = 'visor_requests_refused_total{code="%s",model="roofs",protocol="rest",version="3"}'
+    assert (lines[refused % "image.undecodable"], lines[refused % "request.json"]) == ("1.0", "1.0")
+    assert lines['visor_queue_images{model="roofs",version="3"}'] == "0.0"
     [build] = [key for key in lines if key.startswith("visor_build_info")]
     assert f'archive_digest="{"ab" * 32}"' in build
 
 
 async def test_two_apps_count_apart(service, spec):
-    from transformer.metrics import Metrics
-
     other = Metrics(spec, "cd" * 32)
-    with other.request("rest"):
-        pass
+    other.end(Record("rest", "/v2/models/roofs/infer"))
     assert b"visor_request_seconds_count" in other.render()
     assert b"visor_request_seconds_count" not in service.metrics.render()

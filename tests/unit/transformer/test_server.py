@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from handlers.archive import read_archive
 from handlers.errors import ArchiveBroken
 from transformer.__main__ import main, parse_args
 from transformer.errors import PortTaken
-from transformer.grpc_server import SERVICE, message
+from transformer.grpc_messages import SERVICE, message
 from transformer.server import EdgeSettings, listen, serve_edge
 from transformer.settings import Bound
 
@@ -190,7 +191,7 @@ def test_the_command_says_why_it_cannot_start(tmp_path, caplog):
     assert "archive.broken" in caplog.text
 
 
-@pytest.mark.parametrize(("protocol", "where"), [("both", ", gRPC on 127"), ("grpc", ", gRPC on 127"), ("rest", "\n")])
+@pytest.mark.parametrize(("protocol", "where"), [("both", ", gRPC on 127"), ("grpc", ", gRPC on 127"), ("rest", "$")])
 async def test_the_command_serves_until_a_signal(archive, torchserve, images, protocol, where):
     flags = ["--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--max-body-mib", "1", "--protocol", protocol]
     upstream = ["--torchserve", torchserve.url, "--management", torchserve.url]
@@ -200,8 +201,8 @@ async def test_the_command_serves_until_a_signal(archive, torchserve, images, pr
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
-        line = (await process.stderr.readline()).decode()
-        port = int(re.search(rf"REST on 127\.0\.0\.1:(\d+){where}", line)[1])
+        said = json.loads(await process.stderr.readline())["event"]
+        port = int(re.search(rf"REST on 127\.0\.0\.1:(\d+){where}", said)[1])
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.get("/v2/health/ready")).status_code == 200
             answer = await client.post(URL, content=images[0], headers=ONE)

@@ -147,6 +147,8 @@ def test_uint8_takes_its_shape(content):
         (JsonContent([1, 2, 3, 4, 5, "6"]), DatatypeInvalid),
         (JsonContent([1, 2, 3, 4, 5, None]), DatatypeInvalid),
         (JsonContent([True] * 6), DatatypeInvalid),
+        (JsonContent(["x" * (1 << 20)] * 5 + [""] * (1 << 20)), DatatypeInvalid),  # 4 TiB as an array of numpy's
+        (JsonContent([[1, 2, 3], [4, 5, [6]]]), DatatypeInvalid),
     ],
 )
 def test_uint8_that_cannot_be_read(content, error):

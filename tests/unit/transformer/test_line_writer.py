@@ -1,0 +1,55 @@
+"""Lines get out in their order, and a reader that does not read holds up nobody."""
+
+import os
+
+import pytest
+
+from transformer.line_writer import LineWriter
+
+
+@pytest.fixture
+def pipe():
+    ends = list(os.pipe())
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def read(end, size):
+    data = b""
+    while len(data) < size:
+        data += os.read(end, size - len(data))
+    return data
+
+
+def test_lines_come_in_their_order_and_close_waits_for_the_last(pipe):
+    writer = LineWriter(pipe[1])
+    lines = [b"%d\n" % n for n in range(500)]
+    for line in lines:
+        assert writer.write(line) == len(line)
+    writer.close()
+    assert read(pipe[0], len(b"".join(lines))) == b"".join(lines)
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(pipe):
+    line = b"x" * 999 + b"\n"
+    writer = LineWriter(pipe[1], max_lines=100)
+    for _ in range(100_000):  # 100 MB, of which a pipe takes 64 KiB
+        writer.write(line)
+    taken = b""
+    while b"lost" not in taken:
+        taken += os.read(pipe[0], 1 << 16)
+    told = taken[taken.index(b"{") :]
+    lost = int(told[told.index(b'"count":') + 8 : told.index(b"}")])
+    assert taken.count(line) + lost <= 100_000
+    assert lost > 99_000
+    writer.close()
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    out, into = os.pipe()
+    os.close(out)
+    writer = LineWriter(into)
+    writer.write(b"x\n")
+    writer.close()
+    os.close(into)

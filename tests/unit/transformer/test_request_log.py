@@ -1,0 +1,184 @@
+"""One line a request: what it says, what it keeps to itself, and whose id is whose."""
+
+import asyncio
+import io
+import json
+import logging
+import re
+
+import grpc
+import httpx
+import pytest
+import structlog
+from aiohttp import web
+
+from transformer.app import create_app
+from transformer.dispatch import Bounds
+from transformer.errors import ModelNotReady
+from transformer.grpc_messages import SERVICE, message
+from transformer.grpc_server import create_server
+from transformer.metrics import Metrics
+from transformer.request_log import Record, RequestLog, json_handler
+from transformer.service import Service
+
+URL = "/v2/models/roofs/infer"
+ONE = {"Inference-Header-Content-Length": "0"}
+MADE = re.compile("[0-9a-f]{16}")
+
+
+class Lines(io.BytesIO):
+    """What was logged, read back."""
+
+    def read_back(self):
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture
+def level():
+    return "all"
+
+
+@pytest.fixture
+def lines():
+    return Lines()
+
+
+@pytest.fixture
+def service(upstream, spec, level, lines):
+    log = RequestLog(level, {"model": "roofs", "version": "3", "track": "canary"}, lines)
+    bounds = Bounds(max_images=6, max_body_bytes=400_000)
+    return Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), bounds=bounds, log=log)
+
+
+@pytest.fixture
+async def infer(service):
+    """One image over gRPC."""
+    server, port = create_server(service, "127.0.0.1", 0, age_s=10.0)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = channel.unary_unary(f"/{SERVICE}/ModelInfer", response_deserializer=message("ModelInferResponse").FromString)
+
+        def call(image, request_id="", **options):
+            tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [image]}}
+            request = message("ModelInferRequest")(model_name="roofs", inputs=[tensor], id=request_id)
+            return stub(request.SerializeToString(), **options)
+
+        yield call
+    await server.stop(0)
+
+
+async def test_a_line_says_what_became_of_a_request(client, lines, images, ask_handler):
+    answer = await client.post(f"{URL}?secret=1", content=images[0], headers={**ONE, "authorization": "Bearer secret"})
+    [line] = lines.read_back()
+    assert MADE.fullmatch(line["request_id"])
+    assert answer.headers["x-request-id"] == line["request_id"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("time"))
+    assert 0 < line["seconds"] < 60
+    assert 0 <= line["queue_seconds"] <= line["seconds"]
+    for measured in ("seconds", "queue_seconds", "request_id"):
+        del line[measured]
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "protocol": "rest",
+        "method": "POST",
+        "path": URL,
+        "model": "roofs",
+        "version": "3",
+        "track": "canary",
+        "status": 200,
+        "code": "",
+        "bytes": len(images[0]),
+        "images": 1,
+        "cache_hits": 0,
+        "decisions": {ask_handler(images[0])["decision"]: 1},
+    }
+
+
+async def test_an_error_has_its_code_and_the_images_none_of_their_content(client, lines):
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["c2VjcmV0!"]}
+    await client.post(URL, json={"inputs": [tensor]})
+    await client.get("/v2/models/secrets" + "x" * 9000)
+    image, path = lines.read_back()
+    assert (image["level"], image["status"], image["code"]) == ("warning", 400, "image.undecodable")
+    assert "c2VjcmV0" not in lines.getvalue().decode()
+    assert (path["method"], path["code"], len(path["path"])) == ("GET", "model.not_found", 200)
+    assert "images" not in path
+
+
+async def test_grpc_has_lines_too(infer, lines, images):
+    call = infer(images[0], metadata=[("x-request-id", "from-metadata")])
+    await call
+    assert dict(await call.trailing_metadata())["x-request-id"] == "from-metadata"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await infer(b"junk", request_id="from-message", metadata=[("x-request-id", "from-metadata")])
+    assert dict(caught.value.trailing_metadata())["x-request-id"] == "from-message"
+    good, bad = lines.read_back()
+    assert (good["protocol"], good["path"], good["status"], good["code"]) == ("grpc", f"/{SERVICE}/ModelInfer", "OK", "")
+    assert (good["request_id"], good["images"], sum(good["decisions"].values())) == ("from-metadata", 1, 1)
+    assert (bad["request_id"], bad["status"], bad["code"]) == ("from-message", "INVALID_ARGUMENT", "image.undecodable")
+
+
+@pytest.mark.parametrize(
+    ("in_body", "in_header", "expected"),
+    [("body", "header", "body"), (None, "header", "header"), ("", "header", "header"), ("a b", "header", "header"),
+     ("x" * 128, None, "x" * 128), ("x" * 129, None, None), ("a\r\nSet-Cookie: b", None, None), ("é", None, None),
+     (None, None, None), (None, "a b", None)],
+)  # fmt: skip
+async def test_whose_id_a_request_has(client, lines, in_body, in_header, expected):
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["YWI="]}
+    headers = {} if in_header is None else {"x-request-id": in_header}
+    answer = await client.post(URL, json={"id": in_body, "inputs": [tensor]}, headers=headers)
+    [line] = lines.read_back()
+    assert answer.headers["x-request-id"] == line["request_id"]
+    assert line["request_id"] == expected if expected else MADE.fullmatch(line["request_id"])
+
+
+@pytest.mark.parametrize(("level", "codes"), [("none", []), ("errors", ["request.json"]), ("all", ["", "", "request.json"])])
+async def test_levels(client, lines, images, codes):
+    await client.post(URL, content=images[0], headers=ONE)
+    await client.get("/v2/models/roofs")
+    await client.post(URL, content=b"{")
+    assert [line["code"] for line in lines.read_back()] == codes
+
+
+async def test_probes_and_scrapes_have_a_line_only_when_they_fail(client, lines, torchserve):
+    for url in ("/v2/health/live", "/v2/health/ready", "/v2/models/roofs/ready", "/metrics"):
+        await client.get(url)
+    assert lines.read_back() == []
+    torchserve.workers = []
+    await client.get("/v2/health/ready")
+    assert [line["code"] for line in lines.read_back()] == ["model.not_ready"]
+
+
+async def test_other_log_lines_of_a_request_have_its_id(service, torchserve, images):
+    async def fail(_request, _body):
+        return web.Response(status=500)
+
+    torchserve.reply = fail
+    stream, handler = io.StringIO(), json_handler()
+    handler.setStream(stream)
+    logger = logging.getLogger("transformer")
+    logger.addHandler(handler)
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+            await asyncio.gather(
+                *(client.post(URL, content=images[0], headers={**ONE, "x-request-id": name}) for name in ("one", "two"))
+            )
+        logger.warning("of no request")
+    finally:
+        logger.removeHandler(handler)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert sorted(line.get("request_id", "") for line in lines) == ["", "one", "two"]
+    assert all("upstream.failed" in line["event"] for line in lines if "request_id" in line)
+
+
+def test_what_ends_a_request_without_an_answer():
+    structlog.contextvars.clear_contextvars()
+    lines = Lines()
+    for err in (asyncio.CancelledError(), ZeroDivisionError(), ModelNotReady("...")):
+        record = Record("rest", URL)
+        record.fail(err)
+        RequestLog("errors", file=lines).write(record)
+    told = [(line["level"], line["status"], line["code"]) for line in lines.read_back()]
+    assert told == [("warning", 499, "request.gone"), ("error", 500, "internal"), ("error", 503, "model.not_ready")]

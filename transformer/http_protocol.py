@@ -1,0 +1,76 @@
+"""uvicorn's HTTP/1.1 with bounds on a request's head, in bytes and in time, which neither it nor its parser has.
+
+The parser appends to a header for as long as it goes on: one of 200 MB held the event loop for a minute. And a client that
+does not end its head would keep its connection for ever, as uvicorn's own time counts from an answer alone.
+"""
+
+import asyncio
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from transformer.errors import HeadTooLarge
+
+MAX_HEAD_BYTES = 64 << 10
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Answers 431 to a head of more than MAX_HEAD_BYTES, and closes a connection that is without a whole one for too long.
+
+    As long as for an idle connection: `timeout_keep_alive`, in seconds.
+    """
+
+    _head_bytes: int | None = None  # of the head under way, beside the chunk that it began in
+    _began = False  # whether a head began in the present chunk
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what belongs to a head that is not whole yet."""
+        self._began = False
+        super().data_received(data)
+        if self._head_bytes is not None and not self._began:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse()
+        if self._head_bytes is None and self.cycle is not None and not self.cycle.response_complete:
+            self._unwatch()
+        else:
+            self._watch()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._head_bytes, self._began = 0, True
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    def _watch(self) -> None:
+        if self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self) -> None:
+        error = HeadTooLarge(f"the request's line and headers have more than {MAX_HEAD_BYTES} bytes; send fewer or shorter ones")
+        body = orjson.dumps({"error": str(error), "code": error.code})
+        head = f"HTTP/1.1 {error.status} Request Header Fields Too Large\r\n"
+        fields = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write((head + fields).encode() + body)
+        self.transport.close()
+        self._head_bytes = None

@@ -1,0 +1,136 @@
+"""One JSON line for each request, at its end: what it was and what became of it; nothing of its pictures or headers.
+
+While a request is under way its id is in structlog's context variables, from where other log lines take it too.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal, cast, get_args
+
+import orjson
+import structlog
+from structlog.contextvars import bind_contextvars, merge_contextvars
+from structlog.typing import Processor
+
+from handlers.errors import VisorError
+from transformer.errors import ClientGone, grpc_code, is_trouble
+from transformer.line_writer import LineWriter
+
+Level = Literal["none", "errors", "all"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+ID_HEADER = "x-request-id"
+PATH_CHARACTERS = 200
+# What a client may call its request: it comes back in a header, where other characters could end the header or start another.
+_USABLE_ID = re.compile(r"[!-~]{1,128}")
+# Probes and scrapes come every few seconds for ever. Only where they fail do they say something.
+_ROUTINE = re.compile(r"/metrics|/v2/health/\w+|.*/ready|.*/(ServerLive|ServerReady|ModelReady)")
+_TIME = structlog.processors.TimeStamper(fmt="iso", key="time")
+
+
+@dataclass
+class Record:
+    """What is found out about a request on its way.
+
+    `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `error`: what it was answered
+    with, None for a success.
+    """
+
+    protocol: Literal["rest", "grpc"]
+    path: str
+    method: str = "POST"
+    id: str = ""
+    inference: bool = False
+    status: int | None = None
+    bytes_in: int = 0
+    images: int = 0
+    queue_s: float = 0.0
+    cache_hits: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+    error: VisorError | None = None
+    start: float = field(default_factory=time.perf_counter)
+
+    def name(self, *candidates: str) -> None:
+        """Take the first usable of these ids, or make one up; from here on log lines carry it."""
+        self.id = next((one for one in candidates if _USABLE_ID.fullmatch(one)), "") or self.id or secrets.token_hex(8)
+        bind_contextvars(request_id=self.id)
+
+    def fail(self, err: BaseException) -> None:
+        """Note what ended the request; an error that is not of ours is a bug's."""
+        if isinstance(err, VisorError):
+            self.error = err
+        else:
+            self.error = ClientGone() if isinstance(err, asyncio.CancelledError) else VisorError(type(err).__name__)
+
+    @property
+    def code(self) -> int:
+        """The HTTP status, for gRPC the one that its error has over REST."""
+        return self.error.status if self.error else self.status or 200
+
+    @property
+    def seconds(self) -> float:
+        """Since the request came."""
+        return time.perf_counter() - self.start
+
+
+class RequestLog:
+    """Writes records as lines. `level`: of which requests; `about`: what is the same in every line."""
+
+    def __init__(
+        self, level: Level = "none", about: Mapping[str, str] | None = None, file: BinaryIO | LineWriter | None = None
+    ) -> None:
+        self._level = level
+        # Bound here, once: the logger that wrap_logger returns would be made anew for each line.
+        self._log = structlog.wrap_logger(
+            structlog.BytesLogger(cast(BinaryIO, file) if file else sys.stderr.buffer),
+            processors=[merge_contextvars, _TIME, structlog.processors.JSONRenderer(serializer=_dump)],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        ).bind(**(about or {}))
+
+    def write(self, record: Record) -> None:
+        """The line of a request that has ended, if the level wants it."""
+        error = record.error
+        if self._level == "none" or (error is None and (self._level == "errors" or _ROUTINE.fullmatch(record.path))):
+            return
+        grpc_name = (grpc_code(error).name if error else "OK") if record.protocol == "grpc" else None
+        fields: dict[str, Any] = {
+            "level": "info" if error is None else "error" if is_trouble(error) else "warning",
+            "protocol": record.protocol,
+            "method": record.method,
+            "path": record.path[:PATH_CHARACTERS],
+            "status": grpc_name or record.code,
+            "code": error.code if error else "",
+            "seconds": round(record.seconds, 6),
+            "bytes": record.bytes_in,
+        }
+        if record.inference:
+            fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
+            fields |= {"decisions": dict(record.decisions)}
+        self._log.info("request", **fields)
+
+
+def json_handler() -> logging.Handler:
+    """A handler that writes other log records in the same form, each with the id of the request that it belongs to."""
+    common: list[Processor] = [merge_contextvars, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _TIME]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=lambda fields, **options: _dump(fields, **options).decode()),
+            ],
+        )
+    )
+    return handler
+
+
+def _dump(fields: Mapping[str, Any], **_: Any) -> bytes:
+    return orjson.dumps(fields, default=str)
