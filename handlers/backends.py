@@ -1,11 +1,12 @@
-"""What runs the network: a table from the spec's `backend` to a loader. Torch is the reference, OpenVINO what is served.
+"""What runs the network: a table from the spec's `backend` to a loader. Torch is the reference, OpenVINO what is served,
+with weights and maps of 8 bits inside where its answers stay those of the reference.
 
 Each backend imports its library itself: an archive must be served where the other one is not installed.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from handlers.networks import Classifier
 
 Float32 = npt.NDArray[np.float32]
-WEIGHTS, GRAPH, CONSTANTS = "model.safetensors", "model.xml", "model.bin"
+WEIGHTS = "model.safetensors"
 OPENVINO_SETTINGS = {
-    # Elsewhere than on x86-64 the default is half precision; parity was measured in single.
+    # Elsewhere than on x86-64 the default is half precision; parity was measured in single. What is quantised stays so.
     "INFERENCE_PRECISION_HINT": "f32",
     "PERFORMANCE_HINT": "LATENCY",
     "NUM_STREAMS": 1,
@@ -76,9 +77,12 @@ def load_network(directory: Path, spec: Spec) -> "Classifier":
 class OpenVINOBackend:
     """OpenVINO on the CPU in single precision, one thread; it needs no torch.
 
-    `model.xml` is the graph. Its weights are the ones of `model.safetensors`, which the torch backend runs too, and
-    `model.bin` holds the few constants that are no weights: the graph's offsets count through both files, in this order.
+    `graph` is the network. Its weights are the ones of `model.safetensors`, which the torch backend runs too, and
+    `model.bin` holds the few constants that are no weights: the graph's offsets count through `constants`, in this order.
     """
+
+    graph: ClassVar = "model.xml"
+    constants: ClassVar[tuple[str, ...]] = (WEIGHTS, "model.bin")
 
     def __init__(self, directory: Path, spec: Spec) -> None:
         import openvino
@@ -88,17 +92,17 @@ class OpenVINOBackend:
         try:
             with safe_open(directory / WEIGHTS, framework="numpy") as weights:
                 self.head: Float32 = weights.get_tensor("head.weight")
-            constants = np.concatenate([np.fromfile(directory / name, dtype=np.uint8) for name in (WEIGHTS, CONSTANTS)])
+            constants = np.concatenate([np.fromfile(directory / name, dtype=np.uint8) for name in self.constants])
             core = openvino.Core()
-            graph = core.read_model((directory / GRAPH).read_text(), openvino.Tensor(constants))
+            graph = core.read_model((directory / self.graph).read_text(), openvino.Tensor(constants))
             self._model = core.compile_model(graph, "CPU", OPENVINO_SETTINGS)
             # The first call makes the kernels [EfficientNet-Lite0: 27 ms more than the others]; better now than for a client.
             logits, maps = self.infer(np.zeros((1, 3, spec.preprocessing.height, spec.preprocessing.width), np.float32))
         except (OSError, SafetensorError, RuntimeError) as err:
-            raise ArchiveBroken(f"{GRAPH} does not fit {spec.network} with {len(spec.labels)} labels: {err}") from err
+            raise ArchiveBroken(f"{self.graph} does not fit {spec.network} with {len(spec.labels)} labels: {err}") from err
         if (*logits.shape[1:], *maps.shape[1:]) != wanted or self.head.shape != wanted[:2]:
             raise ArchiveBroken(
-                f"{GRAPH} answers {logits.shape[1:]} logits and {maps.shape[1:]} maps under a head of {self.head.shape}; "
+                f"{self.graph} answers {logits.shape[1:]} logits and {maps.shape[1:]} maps under a head of {self.head.shape}; "
                 f"the spec says {wanted[:1]} and {wanted[1:]}"
             )
 
@@ -108,7 +112,21 @@ class OpenVINOBackend:
         return outputs["logits"], outputs["maps"]
 
 
-BACKENDS: dict[BackendName, Callable[[Path, Spec], Backend]] = {"torch": TorchBackend, "openvino": OpenVINOBackend}
+class OpenVINOInt8Backend(OpenVINOBackend):
+    """The same with a graph that computes in 8 bits where it can, and has its weights, quantised, in a file of its own.
+
+    What goes in and comes out is float32 all the same, and `head` is the one of `model.safetensors`, which is not quantised.
+    """
+
+    graph = "model-int8.xml"
+    constants = ("model-int8.bin",)
+
+
+BACKENDS: dict[BackendName, Callable[[Path, Spec], Backend]] = {
+    "torch": TorchBackend,
+    "openvino": OpenVINOBackend,
+    "openvino-int8": OpenVINOInt8Backend,
+}
 
 
 def load_backend(directory: Path, spec: Spec) -> Backend:

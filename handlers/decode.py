@@ -1,16 +1,17 @@
 """Encoded bytes → the network's input, the same code in training, evaluation and serving.
 
 Large JPEGs are scaled in the DCT domain (libjpeg's 1/2, 1/4, 1/8) before they are resized: a 12-megapixel photo costs
-41 ms instead of 295. EXIF orientation is honoured. Transparency is laid on white. One picture has one frame.
+DOCTIME. EXIF orientation is honoured. Transparency is laid on white. One picture has one frame.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
@@ -34,8 +35,15 @@ TURNS: dict[object, Image.Transpose] = {
 }
 TURNED = (5, 6, 7, 8)
 """Orientations whose stored width is the height to be seen."""
-# Keep twice the wanted size after DCT scaling, so that the final resize still averages (Pillow's own reducing_gap advice).
-DCT_GAP = 2.0
+# Keep at least so many times the wanted size after DCT scaling, so that the final resize still averages. Against resizing the
+# whole picture, pixels differ by 0.4 to 1.7 of 255 on average; with 2.0 by half of that, for 1.3 to 1.9 times the time.
+DCT_GAP = 1.5
+# The head of a JPEG's scan (T.81, B.2.3): its length agrees with its number of components, so that noise is hardly taken for one.
+SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+# Encoders write about ten. One more scan over 50 megapixels takes 75 bytes and 0.12 s: 200 KB of them were 12 s.
+MAX_SCANS = 50
+# Pillow's own reader of uncompressed TIFFs takes 40 us a strip: 2 MB, a pixel row each, were 40 s. libtiff takes 0.4.
+TiffImagePlugin.READ_LIBTIFF = True
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: Limits) -> UInt8:
@@ -51,7 +59,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits) -> UInt8:
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(data), formats=FORMATS) as image,
         ):
-            return _read(image, preprocessing, limits)
+            return _read(image, data, preprocessing, limits)
     except ImageError:
         raise
     except Image.DecompressionBombError as err:
@@ -79,16 +87,21 @@ def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> npt.NDArr
     """Normalise: N × (H, W, 3) uint8 → (N, 3, H, W) float32, (x / 255 - mean) / std."""
     scale = (1.0 / (255.0 * np.array(preprocessing.std))).astype(np.float32)
     shift = (np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32)
-    batch = np.stack(images).astype(np.float32) * scale - shift
-    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+    # Planes first, and then in place [one image of 224 x 224: 0.12 ms; normalised first and then transposed, 0.9].
+    batch = np.stack([image.transpose(2, 0, 1) for image in images]).astype(np.float32, order="C")
+    batch *= scale[:, None, None]
+    batch -= shift[:, None, None]
+    return batch
 
 
-def _read(image: Image.Image, preprocessing: Preprocessing, limits: Limits) -> UInt8:
+def _read(image: Image.Image, data: bytes, preprocessing: Preprocessing, limits: Limits) -> UInt8:
     _check_pixels(*image.size, limits)
     # A phone's MPO is a JPEG with previews behind the photo: its first frame is the photo. Elsewhere frames are pages or time.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise ImageUnsupported(f"{image.format} with {getattr(image, 'n_frames', 0)} frames; send the one that is meant")
+    # Not n_frames, for which Pillow would read each page of a TIFF: 10,000 in 1 MB were 5 s.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageUnsupported(f"{image.format} with more than one frame; send the one that is meant")
     if image.format in ("JPEG", "MPO"):
+        _check_scans(data)
         image.draft(None, _draft_size(image.size, preprocessing, _orientation(image) in TURNED))
     image.load()
     rgb = _rgb(image)
@@ -115,6 +128,12 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
+def _check_scans(data: bytes) -> None:
+    scans = sum(1 for _ in SCAN.finditer(data))
+    if scans > MAX_SCANS:
+        raise ImageUnsupported(f"JPEG with {scans} scans, at most {MAX_SCANS}; save it again as an ordinary JPEG")
+
+
 def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, turned: bool) -> tuple[int, int]:
     """The least (width, height) to keep in the stored, not yet turned, orientation."""
     if preprocessing.fit == "crop" and preprocessing.resize:
@@ -137,7 +156,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
 
 
 def _fit(image: Image.Image, preprocessing: Preprocessing) -> UInt8:

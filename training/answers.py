@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handlers.backends import Backend
-from handlers.decode import decode, to_batch
+from handlers.decode import UInt8, decode, to_batch
 from handlers.errors import ImageError, VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
@@ -35,19 +35,31 @@ def classes_of(samples: Sequence[Sample], labels: Sequence[str]) -> Int64:
     return np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
 
 
+def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` of the samples, evenly spaced, because paths sort by class; always the same ones."""
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
+    return [samples[row] for row in rows]
+
+
+def decode_all(samples: Sequence[Sample], spec: Spec, root: Path, what: str) -> list[UInt8]:
+    """The images as the network sees them, (H, W, 3) each. `what`: for the progress bar. Raises DataUnreadable, DataChanged."""
+    images: list[UInt8] = []
+    bad: list[str] = []
+    for batch in _batches(samples, what):
+        images += _decode(batch, spec, root, bad)
+    _refuse(bad)
+    return images
+
+
 def infer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Path, what: str) -> tuple[Float32, Float32]:
     """Logits (N, K) and pooled features (N, C), by the same decoding as in serving. `what`: for the progress bar.
 
     Raises DataUnreadable, DataChanged.
     """
-    logits, features, bad = [], [], []
+    logits, features = [], []
+    bad: list[str] = []
     for batch in _batches(samples, what):
-        images = []
-        for sample in batch:
-            try:
-                images.append(decode(_read(root, sample), spec.preprocessing, spec.limits))
-            except ImageError as err:
-                bad.append(f"{sample.path}: {err}")
+        images = _decode(batch, spec, root, bad)
         if not bad:
             batch_logits, maps = backend.infer(to_batch(images, spec.preprocessing))
             logits.append(batch_logits)
@@ -86,6 +98,17 @@ class _Recorder:
 def _batches(samples: Sequence[Sample], what: str) -> Iterator[Sequence[Sample]]:
     starts = range(0, len(samples), BATCH)
     return track((samples[start : start + BATCH] for start in starts), len(starts), what)
+
+
+def _decode(batch: Sequence[Sample], spec: Spec, root: Path, bad: list[str]) -> list[UInt8]:
+    """The images that can be decoded; a sentence on each other one goes to `bad`, so that all of them are named at once."""
+    images = []
+    for sample in batch:
+        try:
+            images.append(decode(_read(root, sample), spec.preprocessing, spec.limits))
+        except ImageError as err:
+            bad.append(f"{sample.path}: {err}")
+    return images
 
 
 def _read(root: Path, sample: Sample) -> bytes:

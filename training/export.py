@@ -1,45 +1,45 @@
-"""A run's weights → an OpenVINO graph in single precision, and the measure of whether it answers as torch does."""
+"""A run's weights → the networks that an archive carries beside them: OpenVINO graphs in single precision and in 8 bits, ONNX."""
 
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import openvino
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-from handlers import decision
-from handlers.backends import CONSTANTS, GRAPH, WEIGHTS, OpenVINOBackend, TorchBackend, load_network
-from handlers.predictor import Answer
-from handlers.spec import BackendName, Spec
-from training.answers import Float32, Int64, answer_all, classes_of
+from handlers.backends import WEIGHTS, OpenVINOBackend, OpenVINOInt8Backend, load_network
+from handlers.spec import Spec
+from training.answers import spread
 from training.data.manifest import Sample
-from training.lineage import Parity
+from training.quantisation import quantise
 
-# Evenly spaced over the test split. With that many, one decision that differs is still within the bound, a second one not.
-IMAGES = 200
-MIN_AGREEMENT = 0.995
-# Rounding alone [8e-7 on `digits`] stays far below, anything that is wrong far above.
-MAX_PROBABILITY_DIFFERENCE = 1e-3
-HUGE = 1e30
+INPUT, OUTPUTS = "images", ("logits", "maps")
+CALIBRATION_IMAGES = 300
+"""Of the calibration split, at most, evenly spaced: NNCF's own default."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """What an archive holds for OpenVINO beside the weights: the contents of `model.xml` and `model.bin`."""
+    """What an archive holds for an OpenVINO backend: the graph, and the constants that lie in no other of its files.
 
+    `calibration_images`: how many images a quantisation saw.
+    """
+
+    kind: type[OpenVINOBackend]
     xml: bytes
     constants: bytes
+    calibration_images: int | None = None
 
     def write(self, folder: Path) -> None:
-        """Write both files."""
-        (folder / GRAPH).write_bytes(self.xml)
-        (folder / CONSTANTS).write_bytes(self.constants)
+        """Write both files, under the names that the backend reads."""
+        (folder / self.kind.graph).write_bytes(self.xml)
+        (folder / self.kind.constants[-1]).write_bytes(self.constants)
 
 
 def convert(run: Path, spec: Spec) -> Graph:
@@ -47,86 +47,70 @@ def convert(run: Path, spec: Spec) -> Graph:
 
     It refers to the run's `model.safetensors`. The same weights, spec and versions make the same bytes. Raises ArchiveBroken.
     """
+    xml, constants = _save(_translate(run, spec), spec)
+    return _share(xml, constants, (run / WEIGHTS).read_bytes())
+
+
+def convert_int8(run: Path, spec: Spec, samples: Sequence[Sample], root: Path) -> Graph:
+    """The same graph, quantised with the help of CALIBRATION_IMAGES of the calibration split's `samples`. `root`: their folder.
+
+    It stands for itself, as its weights are rounded ones. The same weights, images, spec and versions make the same bytes on
+    machines of one kind; activations' ranges are measured, so that another CPU's rounding can move their last digits.
+    Raises ArchiveBroken, DataChanged, DataUnreadable.
+    """
+    seen = spread(samples, CALIBRATION_IMAGES)
+    return Graph(OpenVINOInt8Backend, *_save(quantise(_translate(run, spec), seen, spec, root), spec), len(seen))
+
+
+def convert_onnx(run: Path, spec: Spec) -> bytes:
+    """The network in ONNX, weights included, with the inputs and outputs of `convert`, for runtimes that visor knows not of.
+
+    Raises ArchiveBroken.
+    """
     model = load_network(run, spec)
-    height, width = spec.preprocessing.height, spec.preprocessing.width
-    # Traced with two images: nothing in these networks depends on how many there are.
-    traced = torch.export.export(model, (torch.zeros(2, 3, height, width),)).run_decompositions()
+    with tempfile.TemporaryDirectory(prefix="visor-onnx-") as folder:
+        file = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            model,
+            (_example(spec),),
+            file,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+        )
+        return file.read_bytes()
+
+
+def _example(spec: Spec) -> torch.Tensor:
+    """(2, 3, H, W): with one image the tracer would take the 1 for a constant. Nothing in these networks depends on N."""
+    return torch.zeros(2, 3, spec.preprocessing.height, spec.preprocessing.width)
+
+
+def _translate(run: Path, spec: Spec) -> Any:
+    """The network as an `openvino.Model` of named outputs and a free N."""
+    traced = torch.export.export(load_network(run, spec), (_example(spec),)).run_decompositions()
     decoder = TorchFXPythonDecoder(traced.module(), dynamic_shapes=True)  # named: `load` alone would not keep it alive
     # Not openvino.convert_model, which reports each use to Google Analytics.
     frontend = FrontEndManager().load_by_framework("pytorch")
     graph = frontend.convert(frontend.load(decoder))
-    graph.reshape({0: openvino.PartialShape([-1, 3, height, width])})
-    for output, name in zip(graph.outputs, ("logits", "maps"), strict=True):
+    graph.reshape({0: openvino.PartialShape([-1, 3, spec.preprocessing.height, spec.preprocessing.width])})
+    for output, name in zip(graph.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
-    # Names given by OpenVINO count what the process made before.
+    return graph
+
+
+def _save(graph: Any, spec: Spec) -> tuple[bytes, bytes]:
+    """The contents of OpenVINO's two files. Names given by OpenVINO count what the process made before; these do not."""
     graph.set_friendly_name(spec.network)
     for number, operation in enumerate(graph.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     with tempfile.TemporaryDirectory(prefix="visor-export-") as folder:
-        openvino.save_model(graph, Path(folder) / GRAPH, compress_to_fp16=False)
-        xml, constants = (Path(folder, name).read_bytes() for name in (GRAPH, CONSTANTS))
-    return _share(xml, constants, (run / WEIGHTS).read_bytes())
-
-
-def measure(run: Path, graph: Graph, spec: Spec, samples: Sequence[Sample], root: Path) -> Parity:
-    """Ask the graph and torch about the same images, by the code that serves, and compare. `root`: the data set's.
-
-    samples: of the test split; IMAGES of them are asked. Raises ArchiveBroken (the graph does not load), DataChanged,
-    DataUnreadable.
-    """
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(IMAGES, len(samples))).round().astype(int))
-    asked = [samples[row] for row in rows]
-    with tempfile.TemporaryDirectory(prefix="visor-parity-") as folder:
-        (Path(folder) / WEIGHTS).symlink_to((run / WEIGHTS).resolve())
-        graph.write(Path(folder))
-        exported = answer_all(asked, spec, OpenVINOBackend(Path(folder), spec), root, "asking OpenVINO")
-    reference = answer_all(asked, spec, TorchBackend(run, spec), root, "asking torch")
-    return compare(reference, exported, classes_of(asked, spec.labels), spec)
-
-
-Answered = tuple[Float32, list[Answer]]
-"""Logits (N, K) and the answers, as `training.answers.answer_all` gives them."""
-
-
-def compare(reference: Answered, exported: Answered, truth: Int64, spec: Spec) -> Parity:
-    """The figures, and whether parity holds.
-
-    It does when at least MIN_AGREEMENT of the decisions agree, no probability differs by more than
-    MAX_PROBABILITY_DIFFERENCE, and the export misses no more positive images than torch. truth: (N,), classes.
-    """
-    theirs, ours = (np.stack([one.probabilities for one in side[1]]) for side in (reference, exported))  # (N, K)
-    pairs = list(zip(reference[1], exported[1], strict=True))
-    heatmaps = [
-        one.heatmap - other.heatmap
-        for one, other in pairs
-        if one.heatmap is not None and other.heatmap is not None and one.heatmap_label == other.heatmap_label
-    ]
-    positive = np.isin(truth, spec.positive_index)
-
-    def missed(probabilities: Float32) -> float:
-        return float((decision.scores(probabilities, spec)[positive] < spec.decision.threshold).mean())
-
-    agreement = sum(one.decision == other.decision for one, other in pairs) / len(pairs)
-    probability = _largest([ours - theirs])
-    fnr: dict[BackendName, float] | None = {"torch": missed(theirs), "openvino": missed(ours)} if positive.any() else None
-    misses_more = fnr is not None and fnr["openvino"] > fnr["torch"]
-    return Parity(
-        holds=agreement >= MIN_AGREEMENT and probability <= MAX_PROBABILITY_DIFFERENCE and not misses_more,
-        images=len(pairs),
-        decision_agreement=agreement,
-        max_logit_difference=_largest([exported[0] - reference[0]]),
-        max_probability_difference=probability,
-        max_heatmap_difference=_largest(heatmaps),
-        accuracy={"torch": float((theirs.argmax(1) == truth).mean()), "openvino": float((ours.argmax(1) == truth).mean())},
-        fnr=fnr,
-        openvino=openvino.__version__,
-    )
-
-
-def _largest(differences: Sequence[Float32]) -> float:
-    """The largest in size, to three digits, and 0 of none; a number that no bound allows where one is NaN or infinite."""
-    largest = max((float(np.nan_to_num(np.abs(one).max(), nan=HUGE, posinf=HUGE)) for one in differences), default=0.0)
-    return float(f"{largest:.3g}")
+        file = Path(folder) / "model.xml"
+        openvino.save_model(graph, file, compress_to_fp16=False)
+        return file.read_bytes(), file.with_suffix(".bin").read_bytes()
 
 
 def _share(xml: bytes, constants: bytes, weights: bytes) -> Graph:
@@ -150,4 +134,4 @@ def _share(xml: bytes, constants: bytes, weights: bytes) -> Graph:
             places[content] = len(weights) + len(left)
             left += content
         data.attrib["offset"] = str(places[content])
-    return Graph(ElementTree.tostring(root), bytes(left))
+    return Graph(OpenVINOBackend, ElementTree.tostring(root), bytes(left))

@@ -7,7 +7,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 import training
 from handlers.errors import ArchiveBroken
@@ -19,11 +19,13 @@ UNKNOWN = "unknown"
 
 
 class Parity(Frozen):
-    """How the export answers beside torch, the reference, on images of the test split; `training.export` holds the rule.
+    """How an export answers beside torch, the reference, on images of the test split; `training.parity` holds the rule.
 
     `images`: how many were asked; `decision_agreement`: the share of them that both decide alike. The differences are the
-    largest of any image; heat maps are compared where both explain the same label. `fnr` is null where the images have no
-    positive one. `openvino`: the version that converted and answered.
+    largest of any image. Heat maps are compared where both explain the same label: `heatmap_correlation` is the mean of
+    Pearson's, `heatmap_iou` the mean overlap of what exceeds half the maximum; null where nothing could be compared.
+    `fnr` is null where the images have no positive one. `openvino`: the version that converted and answered;
+    `calibration_images`: how many images of the calibration split a quantisation saw, null without one.
     """
 
     holds: bool
@@ -32,25 +34,34 @@ class Parity(Frozen):
     max_logit_difference: float
     max_probability_difference: float
     max_heatmap_difference: float
+    heatmap_correlation: float | None = None
+    heatmap_iou: float | None = None
     accuracy: dict[BackendName, float]
     fnr: dict[BackendName, float] | None
     openvino: str
+    calibration_images: int | None = None
 
     def describe(self) -> str:
         """The figures that the rule looks at, in words."""
-        missed = "" if self.fnr is None else ", {openvino:.1%} of the positives missed (torch {torch:.1%})".format(**self.fnr)
-        return (
+        (backend,) = self.accuracy.keys() - {"torch"}
+        sentence = (
             f"decisions agree on {self.decision_agreement:.1%} of {self.images} test images, "
-            f"probabilities differ by at most {self.max_probability_difference:g}{missed}"
+            f"accuracy {self.accuracy[backend]:.1%} (torch {self.accuracy['torch']:.1%}), "
+            f"probabilities differ by at most {self.max_probability_difference:g}"
         )
+        if self.heatmap_correlation is not None:
+            sentence += f", heat maps correlate by {self.heatmap_correlation:.3f}"
+        if self.fnr is not None:
+            sentence += f", {self.fnr[backend]:.1%} of the positives missed (torch {self.fnr['torch']:.1%})"
+        return sentence
 
 
 class Lineage(Frozen):
     """Enough to find the code, the data and the run again.
 
     `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
-    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity` is None where
-    nothing was exported, and in archives that are older than it.
+    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity`: of each export that
+    was tried, also where it does not hold; empty where none was, and in archives that are older than it.
     """
 
     format: Literal[1] = 1
@@ -66,7 +77,13 @@ class Lineage(Frozen):
     tracking_uri: str
     versions: dict[str, str]
     metrics: dict[str, Any]
-    parity: Parity | None = None
+    parity: dict[BackendName, Parity] = Field(default_factory=dict)
+
+    @field_validator("parity", mode="before")
+    @classmethod
+    def _of_one_export(cls, value: Any) -> Any:
+        """Archives of 0.1 tell of the one export there was, or null."""
+        return {"openvino": value} if value and "holds" in value else value or {}
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Self:

@@ -13,6 +13,8 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# Under this name NNCF tells Google Analytics of no quantisation.
+NNCF_DEFAULTS = {"NNCF_CI": "1"}
 
 
 def home() -> Path:
@@ -52,4 +54,10 @@ def rank() -> int:
 def prepare_mlflow() -> None:
     """Give MLflow its defaults; to be called before MLflow is imported."""
     for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def prepare_nncf() -> None:
+    """Give NNCF its defaults; to be called before NNCF is imported."""
+    for name, value in NNCF_DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     # One line an event, progress and results apart: results alone go to standard output.
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("uvicorn", "botocore", "matplotlib"):  # what they say of themselves, the commands say better
+    # What these say of themselves, the commands say better.
+    for name in ("uvicorn", "botocore", "matplotlib", "onnx_ir", "onnxscript"):
         logging.getLogger(name).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -169,15 +170,22 @@ def _add_archive(commands: Commands) -> None:
     archive = commands.add_parser("archive", help="pack and sign a finished run as the next version in the model store")
     archive.add_argument("folder", type=Path, metavar="RUN", help="the run's folder, such as runs/roofs")
     archive.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key (default: %(default)s)")
+    archive.add_argument("--onnx", action="store_true", help="write NAME.onnx beside the archive, and into its MLflow run")
     _add_backend(archive)
     _add_store(archive)
+    _add_home(archive)
     archive.set_defaults(run=_archive)
 
 
 def _archive(args: argparse.Namespace) -> int:
     from training.jobs.archive import archive
 
-    print(archive(args.folder, args.store, args.key, args.backend))
+    path = archive(args.folder, args.store, args.key, args.backend)
+    print(path)
+    if args.onnx:
+        from training.jobs.export_onnx import export_onnx
+
+        print(export_onnx(args.folder, path, args.key, args.home))
     return 0
 
 
@@ -247,6 +255,18 @@ def _add_serve(commands: Commands) -> None:
     serve.add_argument("--port", type=_port, default=8080, help="REST; 0 takes free ports, for gRPC too, and prints them")
     serve.add_argument("--grpc-port", type=_port, help="gRPC (default: 8081, or a free one with --port 0)")
     serve.add_argument("--workers", type=_positive, help="worker processes (default: one per CPU of the limit)")
+    serve.add_argument(
+        "--max-queue", type=_positive, help="images that may wait; more are refused (default: 32 a worker, and not below 64)"
+    )
+    serve.add_argument(
+        "--cache-images", type=int, default=0, help="answers kept for images that come again; 0 for none (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--request-log",
+        choices=("none", "errors", "all"),
+        default="all",
+        help="which requests get a line of JSON on standard error (default: %(default)s)",
+    )
     _add_public_key(serve)
     _add_store(serve)
     serve.set_defaults(run=_serve)
@@ -262,6 +282,9 @@ def _serve(args: argparse.Namespace) -> int:
         grpc_port=grpc_port(args),
         public_key=args.public_key,
         workers=args.workers,
+        max_queue=args.max_queue,
+        cache_images=args.cache_images,
+        request_log=args.request_log,
     )
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))
     return 0
@@ -349,9 +372,9 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
-        choices=("auto", "openvino", "torch"),
+        choices=("auto", "openvino-int8", "openvino", "torch"),
         default="auto",
-        help="what serves it; auto: openvino where it answers the test split as torch does, else torch (default: %(default)s)",
+        help="what serves it; auto: the first of the others that answers the test split as torch does (default: %(default)s)",
     )
 
 

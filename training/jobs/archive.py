@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from handlers.spec import Spec
+from handlers.spec import BackendName, Spec
 from training import archive as archives
 from training import lineage, runs
 from training.answers import samples_of
@@ -16,29 +16,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Choice = Literal["auto", "openvino", "torch"]
+Choice = Literal["auto", "openvino-int8", "openvino", "torch"]
+EXPORTS: dict[Choice, tuple[BackendName, ...]] = {
+    "auto": ("openvino-int8", "openvino"),
+    "openvino-int8": ("openvino-int8",),
+    "openvino": ("openvino",),
+    "torch": (),
+}
+"""What each choice exports, the fastest first."""
 
 
 def archive(run: Path, model_store: Path, private_key: Path, backend: Choice = "auto") -> Path:
     """Pack and sign; returns the .mar's path.
 
-    `backend`: "openvino" asks for the export and for its parity with torch on the test split; "auto" takes torch, with a
-    warning, where parity does not hold; "torch" neither exports nor needs the images. Raises RunError (not finished),
-    KeyFileError, ArchiveBroken, ParityFailed, DataError (images that are gone or changed).
+    `backend`: "openvino-int8" and "openvino" ask for that export and for its parity with torch on the test split; "auto"
+    takes the fastest that answers as torch does, and warns of each that does not; "torch" neither exports nor needs the
+    images. Raises RunError (not finished), KeyFileError, ArchiveBroken, ParityFailed, DataError (images that are gone or
+    changed).
     """
-    found, graph = lineage.collect(run), None
-    if backend != "torch":
-        graph, parity = _export(run)
+    found = lineage.collect(run)
+    graphs: dict[BackendName, Graph] = {}
+    if wanted := EXPORTS[backend]:
+        graphs, parity = _export(run, wanted)
         found = found.model_copy(update={"parity": parity})
-        if parity.holds:
-            logger.info("OpenVINO answers as torch does: %s", parity.describe())
-        else:
-            sentence = f"OpenVINO does not answer as torch does: {parity.describe()}"
-            if backend == "openvino":
-                raise ParityFailed(f"{sentence}; --backend torch archives it without")
-            logger.warning("%s; the archive runs on torch", sentence)
-            graph = None
-    path = archives.build(run, model_store, found, private_key, graph)
+        if backend != "auto" and not graphs:
+            raise ParityFailed(
+                f"{backend} does not answer as torch does: {parity[wanted[0]].describe()}; --backend auto takes what does"
+            )
+    path = archives.build(run, model_store, found, private_key, graphs)
     contents = archives.read(path)
     logger.info(
         "%s version %s: %.1f MB, backend %s, digest %s",
@@ -47,19 +52,33 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: Choice = "
     return path
 
 
-def _export(run: Path) -> "tuple[Graph, lineage.Parity]":
-    # Imported here: torch and OpenVINO take seconds to load, and packing for torch needs neither.
-    from training import export
+def _export(run: Path, backends: tuple[BackendName, ...]) -> "tuple[dict[BackendName, Graph], dict[BackendName, lineage.Parity]]":
+    """The exports that answer as torch does, in the order asked for, and how each of them compared."""
+    # Imported here: torch, OpenVINO and NNCF take seconds to load, and packing for torch needs none of them.
+    from training import export, parity
     from training.machine import deterministic
 
     spec, record = Spec.read(run / runs.SPEC), runs.read_record(run)
+    graphs: dict[BackendName, Graph] = {}
+    found: dict[BackendName, lineage.Parity] = {}
     with deterministic(threads=1):  # as it is served
-        graph = export.convert(run, spec)
         try:
-            samples = samples_of(Manifest.read(run / runs.MANIFEST), "test")
-            parity = export.measure(run, graph, spec, samples, record.dataset_root)
+            manifest = Manifest.read(run / runs.MANIFEST)
+            reference = parity.ask_torch(run, spec, samples_of(manifest, "test"), record.dataset_root)
+            for name in backends:
+                if name == "openvino-int8":
+                    calibration = samples_of(manifest, "calibration")
+                    graph = export.convert_int8(run, spec, calibration, record.dataset_root)
+                else:
+                    graph = export.convert(run, spec)
+                found[name] = parity.measure(run, graph, name, spec, reference, record.dataset_root)
+                if found[name].holds:
+                    graphs[name] = graph
+                    logger.info("%s answers as torch does: %s", name, found[name].describe())
+                else:
+                    logger.warning("%s is left out, as it does not answer as torch does: %s", name, found[name].describe())
         except DataError as err:
             raise type(err)(
-                f"{err.args[0]}; OpenVINO's parity with torch is measured on these images, --backend torch does without"
+                f"{err.args[0]}; exports are calibrated and compared with torch on these images, --backend torch does without"
             ) from err
-    return graph, parity
+    return graphs, found

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.decode import decode, from_pixels, to_batch
+from handlers.decode import MAX_SCANS, decode, from_pixels, to_batch
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
 
@@ -135,8 +135,34 @@ def test_reads_the_photo_of_an_mpo() -> None:
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
 def test_refuses_frames(form: str) -> None:
     data = encode(plain(), form, save_all=True, append_images=[plain("RGB", (1, 2, 3))])
-    with pytest.raises(ImageUnsupported, match="2 frames"):
+    with pytest.raises(ImageUnsupported, match="more than one frame"):
         decode(data, preprocessing(), LIMITS)
+
+
+def test_refuses_a_tiff_of_pages_without_reading_them() -> None:
+    data = bytearray(encode(plain(), "TIFF"))
+    [directory] = struct.unpack_from("<I", data, 4)
+    [entries] = struct.unpack_from("<H", data, directory)
+    # Behind its entries, a directory says where the next one is; what is there is no directory.
+    struct.pack_into("<I", data, directory + 2 + 12 * entries, len(data))
+    with pytest.raises(ImageUnsupported, match="more than one frame"):
+        decode(bytes(data) + b"no directory", preprocessing(), LIMITS)
+
+
+def repeat_last_scan(data: bytes, times: int) -> bytes:
+    """A progressive JPEG that goes on: a pass over all of its pixels costs a handful of bytes."""
+    start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + times * data[start:end] + data[end:]
+
+
+def test_refuses_a_jpeg_of_too_many_scans() -> None:
+    grey = plain("L", 100)
+    data = encode(grey, "JPEG", progressive=True)
+    scans = data.count(b"\xff\xda")
+    most = repeat_last_scan(data, MAX_SCANS - scans)
+    assert np.abs(decode(most, preprocessing(), LIMITS).astype(int) - 100).max() <= 1
+    with pytest.raises(ImageUnsupported, match=f"{MAX_SCANS + 1} scans"):
+        decode(repeat_last_scan(data, MAX_SCANS + 1 - scans), preprocessing(), LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ def test_collect_takes_the_runs_record_and_metrics_and_the_time_of_the_environme
     assert (found.mlflow_run_id, found.tracking_uri) == ("abc", "http://mlflow:5000")
     assert found.versions == {"torch": "2.0"}
     assert found.metrics == {"accuracy": 0.75}
-    assert found.parity is None
+    assert found.parity == {}
     assert Lineage.parse(found.model_dump_json(), "lineage.json") == found
 
 
@@ -118,6 +119,27 @@ def test_a_lineage_older_than_parity_is_read(tmp_path):
     finished_run(tmp_path / "run")
     found = collect(tmp_path / "run")
     assert Lineage.parse(found.model_dump_json(exclude={"parity"}), "lineage.json") == found
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_a_lineage_of_0_1_tells_of_one_export_or_none(tmp_path, exported):
+    finished_run(tmp_path / "run")
+    figures = {
+        "holds": True,
+        "images": 200,
+        "decision_agreement": 1.0,
+        "max_logit_difference": 1e-5,
+        "max_probability_difference": 1e-6,
+        "max_heatmap_difference": 1e-4,
+        "accuracy": {"torch": 0.99, "openvino": 0.99},
+        "fnr": None,
+        "openvino": "2026.4.1",
+    }
+    text = collect(tmp_path / "run").model_dump_json(exclude={"parity"})
+    old = json.dumps(json.loads(text) | {"parity": figures if exported else None})
+    found = Lineage.parse(old, "lineage.json").parity
+    assert list(found) == (["openvino"] if exported else [])
+    assert all(one.images == 200 and one.heatmap_correlation is None for one in found.values())
 
 
 def test_a_run_that_is_not_finished_has_no_lineage(tmp_path):
