@@ -45,9 +45,12 @@ def show(archive: Path, public_key: Path, as_json: bool) -> int:
 
 
 def _backend(contents: Contents) -> str:
-    """The backend, and how the export compared with torch where there was one."""
-    parity = contents.lineage.parity
-    if parity is None:
-        return contents.spec.backend
-    verdict = "" if parity.holds else "OpenVINO does not answer alike: "
-    return f"{contents.spec.backend} ({verdict}{parity.describe()})"
+    """The backend, and how it and the exports that were left out compared with torch."""
+    backend = contents.spec.backend
+    lines: list[str] = [backend]
+    for name, parity in contents.lineage.parity.items():
+        if name == backend:
+            lines[0] = f"{name} ({parity.describe()})"
+        elif not parity.holds:
+            lines.append(f"{name} does not answer as torch does: {parity.describe()}")
+    return ("\n" + " " * 11).join(lines)

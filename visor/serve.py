@@ -14,6 +14,7 @@ import uvloop
 from training import archive as archives
 from training import signing
 from training.archive import Contents
+from transformer.request_log import Level, json_handler
 from transformer.server import Bound, EdgeSettings, serve_edge
 from visor import torchserve
 
@@ -22,13 +23,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Where to listen and how wide. Port 0 takes a free one. `workers`: None for one per CPU of the limit."""
+    """Where to listen and how wide. Port 0 takes a free one. `workers`: None for one per CPU of the limit.
+
+    `max_queue`, `cache_images` and `request_log` are the edge's own (`transformer.settings`).
+    """
 
     host: str
     port: int
     grpc_port: int
     public_key: Path
     workers: int | None = None
+    max_queue: int | None = None
+    cache_images: int = 0
+    request_log: Level = "all"
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
@@ -37,6 +44,10 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken (the edge's), ServeError; on each of
     them nothing is left running.
     """
+    edge_logger = logging.getLogger("transformer")
+    if not edge_logger.handlers:
+        edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
+        edge_logger.propagate = False
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
     with tempfile.TemporaryDirectory(prefix="visor-serve-") as folder:
         contents = _take(archive, options.public_key, Path(folder))
@@ -69,6 +80,9 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
             host=options.host,
             http_port=options.port,
             grpc_port=options.grpc_port,
+            max_queue=options.max_queue,
+            cache_images=options.cache_images,
+            request_log=options.request_log,
         )
         bound: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(edge_settings, bound.set_result, stop))

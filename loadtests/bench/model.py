@@ -1,0 +1,99 @@
+"""What every server serves: an archive of the project's own, unpacked for those that cannot read one.
+
+Speed does not depend on what a network has learned. Where no archive is given, one is made of a network with random weights,
+from a fixed seed, exported to OpenVINO as `visor archive` does it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from handlers.spec import BackendName, Decision, Network, Preprocessing, Spec
+from loadtests.bench.pictures import photos
+from training import archive as archives
+from training import runs, signing
+from training.data.manifest import Sample
+
+SEED, SIDE, CLASSES = 0, 224, 10
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A signed archive, and the folder that it is unpacked in."""
+
+    archive: Path
+    public_key: Path
+    unpacked: Path
+    spec: Spec
+
+
+@contextmanager
+def opened(archive: Path, public_key: Path) -> Iterator[Model]:
+    """A signed archive as a Model until the block's end. Raises ArchiveRefused, ArchiveBroken."""
+    contents = archives.read_verified(archive, public_key)
+    with archives.unpacked(archive) as folder:
+        yield Model(archive.resolve(), public_key.resolve(), folder, contents.spec)
+
+
+def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[Path, Path]:
+    """An archive of the network with random weights, below `folder`, and the public key of its signature.
+
+    `backend`: one that is exported to; 8 bits are calibrated on the pictures that are sent.
+    """
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    from handlers.networks import build, map_size
+    from training.export import convert, convert_int8
+    from training.lineage import Lineage
+
+    torch.manual_seed(SEED)
+    net = build(network, CLASSES)
+    torch.nn.init.normal_(net.head.weight, std=0.1)
+    spec = Spec(
+        name=network.replace("_", "-"),
+        version="1",
+        network=network,
+        labels=tuple(f"class-{number}" for number in range(CLASSES)),
+        preprocessing=Preprocessing(height=SIDE, width=SIDE, mean=MEAN, std=STD),
+        feature_map=map_size(net, SIDE, SIDE),
+        temperature=1.0,
+        decision=Decision(threshold=0.5, cost=tuple(tuple(float(i != j) for j in range(CLASSES)) for i in range(CLASSES))),
+    )
+    run = folder / "run"
+    run.mkdir()
+    save_file(net.state_dict(), run / runs.WEIGHTS)
+    np.savez(run / runs.REFERENCE, probabilities=np.full((1, CLASSES), 1 / CLASSES, np.float32))
+    (run / runs.SPEC).write_text(spec.model_dump_json())
+    unknown = "none: random weights"
+    lineage = Lineage(
+        created=datetime.now(UTC),
+        git_commit=unknown,
+        git_dirty=None,
+        archive_git_commit=unknown,
+        archive_git_dirty=None,
+        dataset_digest=unknown,
+        config_digest=unknown,
+        weights_digest=runs.sha256(run / runs.WEIGHTS),
+        mlflow_run_id=unknown,
+        tracking_uri=unknown,
+        versions={},
+        metrics={},
+    )
+    private, public = signing.make_keys(folder / "keys")
+    graph = convert(run, spec) if backend == "openvino" else convert_int8(run, spec, _samples(folder), folder)
+    return archives.build(run, folder / "model-store", lineage, private, {backend: graph}), public
+
+
+def _samples(folder: Path) -> list[Sample]:
+    """The pictures that are sent, as files in the folder."""
+    samples = []
+    for number, picture in enumerate(photos()):
+        path = folder / f"{number}.jpg"
+        path.write_bytes(picture)
+        samples.append(Sample(path.name, len(picture), runs.sha256(path), "class-0", "calibration"))
+    return samples

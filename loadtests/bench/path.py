@@ -1,0 +1,122 @@
+"""`python -m loadtests.bench.path`: where one request's milliseconds go, from the client through edge and TorchServe and back.
+
+One request at a time, the ways in turns, so that each difference is of calls that follow each other: a noisy machine is
+noisy for both. A stage's time is the median of those differences.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+from handlers.backends import load_backend
+from handlers.predictor import Item, predict
+from loadtests.bench.client import connected
+from loadtests.bench.forms import BINARY, GRPC, JSON, V2_FORMS, Request
+from loadtests.bench.model import Model, opened
+from loadtests.bench.pictures import photos
+from loadtests.bench.processes import tree
+from loadtests.errors import LoadTestError, ServerFailed
+from loadtests.local_server import serving
+
+WARM_UP = 200
+BARE, HANDLER, DIRECT = "bare", "the handler's stages", "TorchServe alone"
+STAGES: Sequence[tuple[str, str, str]] = (
+    ("the network's process: worker instead of a loop", HANDLER, BARE),
+    ("TorchServe: its Java, the socket to its worker, the worker's codec", DIRECT, HANDLER),
+    ("the edge, V2 binary", BINARY, DIRECT),
+    ("JSON and base64 instead of binary", JSON, BINARY),
+    ("gRPC instead of REST", GRPC, BINARY),
+    ("all of V2 binary over the bare loop", BINARY, BARE),
+)
+"""Of each stage: its name, and the two ways whose difference it is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print two tables in Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.path", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("archive", type=Path, help="a signed .mar")
+    parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="its signer's (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=1000, help="requests on each way (default: %(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        with opened(args.archive, args.public_key) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            times = runner.run(measure(model, args.count))
+    except LoadTestError as err:
+        sys.stderr.write(f"loadtests.bench.path: {err}\n")
+        return 2
+    sys.stdout.write(to_markdown(times))
+    return 0
+
+
+async def measure(model: Model, count: int) -> dict[str, list[float]]:
+    """Milliseconds of each call, by way. Raises ServerFailed."""
+    backend = load_backend(model.unpacked, model.spec)
+    pictures = photos()
+    times: dict[str, list[float]] = {}
+
+    async def timed(way: str, call: Callable[[], Awaitable[object]]) -> object:
+        start = time.perf_counter()
+        answer = await call()
+        times.setdefault(way, []).append((time.perf_counter() - start) * 1e3)
+        return answer
+
+    with serving(model.archive, model.public_key) as server:
+        direct = f"127.0.0.1:{torchserve_port(server.pid)}"
+        octets = {"Content-Type": "application/octet-stream"}
+        async with (
+            connected(direct, is_grpc=False) as alone,
+            connected(server.rest, is_grpc=False) as rest,
+            connected(server.grpc, is_grpc=True) as grpc,
+        ):
+            for number in range(WARM_UP + count):
+                if number == WARM_UP:
+                    times.clear()
+                picture = pictures[number % len(pictures)]
+
+                async def bare(picture: bytes = picture) -> object:
+                    return predict([Item(picture)], model.spec, backend)
+
+                await timed(BARE, bare)
+                request = Request(f"/predictions/{model.spec.name}", octets, picture)
+                answer = await timed(DIRECT, lambda request=request: alone.ask(request))  # type: ignore[misc]
+                times.setdefault(HANDLER, []).append(sum(json.loads(str(answer, "utf-8"))["seconds"].values()) * 1e3)  # type: ignore[call-overload]
+                for form in (BINARY, JSON, GRPC):
+                    client, question = (grpc if form == GRPC else rest), V2_FORMS[form].make([picture], model.spec.name)
+                    await timed(form, lambda client=client, question=question: client.ask(question))  # type: ignore[misc]
+    return times
+
+
+def torchserve_port(pid: int) -> int:
+    """The loopback port of TorchServe's inference API below `visor serve`. Raises ServerFailed."""
+    for process in tree(pid):
+        for argument in process.cmdline():
+            if argument.endswith("config.properties") and (
+                found := re.search(r"inference_address=http://127\.0\.0\.1:(\d+)", Path(argument).read_text())
+            ):
+                return int(found[1])
+    raise ServerFailed(f"process {pid} has started no TorchServe")
+
+
+def to_markdown(times: dict[str, list[float]]) -> str:
+    """Each way's own percentiles, and each stage as the difference of two ways."""
+    lines = ["| way | min ms | p50 ms | p95 ms |", "| --- | --- | --- | --- |"]
+    for way, values in times.items():
+        low, middle, high = np.percentile(values, [0, 50, 95])
+        lines.append(f"| {way} | {low:.2f} | {middle:.2f} | {high:.2f} |")
+    lines += ["", "| stage | p50 of the differences, ms | difference of the minima, ms |", "| --- | --- | --- |"]
+    for name, way, base in STAGES:
+        middle = float(np.median(np.subtract(times[way], times[base])))
+        lines.append(f"| {name} | {middle:.2f} | {min(times[way]) - min(times[base]):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

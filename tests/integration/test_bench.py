@@ -1,0 +1,28 @@
+"""The bench, quickly: the bare loop and visor in each of its protocols, on a small archive."""
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtests.bench.__main__ import main
+from tests.integration.running import Workspace
+
+
+def test_visor_is_measured_beside_the_bare_loop(
+    workspace: Workspace, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    flags = ["--archive", str(archive), "--public-key", str(workspace.public_key), "--out", str(tmp_path), "--workers", "1"]
+    assert main(["--quick", "--servers", "visor", *flags]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["rows"]) == {"bare", "visor, V2 binary", "visor, V2 JSON", "visor, V2 gRPC"}
+    assert results["failed"] == {}
+    for row in results["rows"].values():
+        best = row["best"]
+        assert best["failures"] == 0
+        assert 0 < best["p50_ms"] <= best["p95_ms"] <= best["p99_ms"]
+        assert min(best["throughput_per_s"], best["cpu_s_per_request"], best["memory_mb"], best["start_s"]) > 0
+    assert "| visor, V2 gRPC |" in capsys.readouterr().out
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
