@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.charts.checks import ROOT, Values, kubeconform, restricted
-from transformer.grpc_server import SERVICE, service_descriptor
+from transformer.grpc_messages import SERVICE, service_descriptor
 
 CHART = ROOT / "charts" / "visor"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))

@@ -106,6 +106,7 @@ OTHER: dict[str, Any] = {
     "archive.publicKeyConfigMap.key": "other.pub",
     "canary.archive": "pvc://other/2",
     "imagePullSecrets": [{"name": "other"}],
+    "edge.requestLog": "errors",
     "extraEnv.serving": [{"name": "A", "value": "b"}],
     "extraEnv.transformer": [{"name": "A", "value": "b"}],
     "autoscaling.behavior": {"scaleDown": {"stabilizationWindowSeconds": 1}},

@@ -31,7 +31,7 @@ def test_metrics_say_what_is_served(release: Release) -> None:
     info = next(
         line for line in httpx.get(f"http://{address}:8080/metrics").text.splitlines() if line.startswith("visor_build_info{")
     )
-    for label in ('model="digits"', 'version="1"', 'track="stable"', 'backend="openvino"'):
+    for label in ('model="digits"', 'version="1"', 'track="stable"', 'backend="openvino'):  # in single precision or in 8 bits
         assert label in info
 
 

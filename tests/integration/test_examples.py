@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,28 @@ def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
     answer = f"{expected['label']} {expected['confidence']:.3f} {expected['decision']} heatmap (4, 4)"
     assert len(lines) == 2
     assert [line.split(": ", 1)[1] for line in lines] == [answer, answer]
+
+
+def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[Path, str], tmp_path: Path) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/v2.md").read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copy(next(iter(images)), tmp_path / "a.png")
+    answers = []
+    for block in blocks:
+        here = block.replace("127.0.0.1:8080", server.rest)
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", here], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{here}\n{done.stdout}\n{done.stderr}"
+        answers.append(done.stdout)
+    plain, chosen, compressed = (json.loads(answer) for answer in answers[:3])
+    assert plain["outputs"] == compressed["outputs"]
+    assert chosen["id"] == "42"
+    assert {output["name"]: output["shape"] for output in chosen["outputs"]} == {
+        "label": [1],
+        "heatmap": [1, 4, 4],
+        "probabilities": [1, 3],
+    }
+    assert chosen["outputs"][0] == plain["outputs"][0]
 
 
 def test_the_guide_shows_no_command_that_does_not_exist() -> None:

@@ -1,10 +1,11 @@
-"""TorchServe's worker, started as TorchServe starts it, knows torch from nowhere."""
+"""TorchServe's worker, started as TorchServe starts it: it knows torch from nowhere, and is quiet about requests."""
 
 import os
 import socket
 import struct
 import subprocess
 import sys
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from visor import torchserve
 SITE = Path(str(find_spec("ts").origin)).parents[1]  # type: ignore[union-attr]
 HANDLER = """
 import sys
+import zlib
 from pathlib import Path
 
 class Handler:
@@ -26,8 +28,11 @@ class Handler:
             self.importable = False
 
     def handle(self, data, context):
-        return [f"{self.loaded} {self.mapped} {self.importable}"]
+        return [f"{self.loaded} {self.mapped} {self.importable} {zlib.crc32(row['body'])}" for row in data]
 """
+
+# Within the worker's buffer, an empty one, and one of many system calls.
+BODIES = (b"x" * 100, b"", bytes(range(256)) * 4000)
 
 
 def framed(*parts: bytes) -> bytes:
@@ -42,6 +47,13 @@ def receive(connection: socket.socket, until: bytes) -> bytes:
         assert chunk, data
         data += chunk
     return data
+
+
+def predict_request(body: bytes) -> bytes:
+    """The message for one image, with one header."""
+    header = framed(b"content-type", b"application/octet-stream") + struct.pack("!i", -1)
+    item = framed(b"body", b"application/octet-stream", body) + struct.pack("!i", -1)
+    return b"I" + framed(b"id") + header + item + struct.pack("!i", -1)
 
 
 def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(tmp_path: Path) -> None:
@@ -74,11 +86,16 @@ def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(tmp_path: 
                 load = b"L" + framed(b"m", str(model).encode()) + struct.pack("!i", 1) + framed(b"handler.py")
                 connection.sendall(load + struct.pack("!i", -1) + framed(b"") + b"\x01")
                 assert struct.pack("!i", 200) in receive(connection, struct.pack("!i", -1))
-                item = framed(b"body", b"application/octet-stream", b"x") + struct.pack("!i", -1)
-                request = framed(b"id") + struct.pack("!i", -1) + item
-                connection.sendall(b"I" + request + struct.pack("!i", -1))
-                answer = receive(connection, struct.pack("!i", -1))
+                answers = []
+                for body in BODIES:
+                    connection.sendall(predict_request(body))
+                    answers.append(receive(connection, struct.pack("!i", -1)))
+            said = log.read()  # what it says between loading and the end of the connection, which ends it too
         finally:
             process.kill()
     torch_is_installed = find_spec("torch") is not None
-    assert f"[] False {torch_is_installed}".encode() in answer
+    for body, answer in zip(BODIES, answers, strict=True):
+        assert f"[] False {torch_is_installed} {zlib.crc32(body)}".encode() in answer
+    assert "Frontend disconnected." in said
+    assert "Backend received inference" not in said
+    assert "[METRICS]" not in said
