@@ -1,7 +1,8 @@
 """`python -m loadtests.bench`: the same network behind visor and behind others, side by side on this machine.
 
 In each round every server is started, loaded and stopped in its turn, in alternating order; of each figure the best round
-counts. A server that fails is a row that says why. Ctrl-C stops what runs. Results: a table, JSON and plots in --out.
+counts. A server that fails is a row that says why. Results: a table, JSON and plots in --out, written after each round, so
+that Ctrl-C, which stops all that runs, leaves those of the rounds before it.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table and save everything."""
+    """Measure, save everything and print the table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves through the same blocks as Ctrl-C
     try:
         args = parse_args(argv)
@@ -54,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("loadtests.bench: interrupted; everything that was started is stopped", file=sys.stderr)
         return INTERRUPTED
-    report.save(results, args.out)
     print(report.to_markdown(results), end="")
     print(f"results: {args.out}", file=sys.stderr)
     return DONE
@@ -117,8 +117,11 @@ async def measure(model: Model, args: argparse.Namespace) -> report.Results:
                 rows.setdefault(row, []).append(figures)
             last.failed |= outcome.failed
             last.curves += outcome.curves
-    failed = {row: why for row, why in {**unprepared, **last.failed}.items() if row not in rows}
-    return report.Results(_settings(model, plan, rounds, bench.rate), machine.describe(PACKAGES), rows, failed, last.curves)
+        failed = {row: why for row, why in {**unprepared, **last.failed}.items() if row not in rows}
+        settings = _settings(model, plan, number, bench.rate)
+        results = report.Results(settings, machine.describe(PACKAGES), rows, failed, last.curves)
+        report.save(results, args.out)
+    return results
 
 
 def _settings(model: Model, plan: Plan, rounds: int, rate: float) -> dict[str, str]:
