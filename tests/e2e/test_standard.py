@@ -1,12 +1,13 @@
 """A release in Standard mode, from an empty namespace with restricted Pod Security."""
 
 import json
+import tomllib
 from datetime import datetime
 
 import httpx
 import pytest
 
-from tests.e2e.cluster import items, kubectl, wait_until
+from tests.e2e.cluster import ROOT, items, kubectl, wait_until
 from tests.e2e.load import call_many
 from tests.e2e.releases import Archives, Release
 
@@ -20,6 +21,15 @@ def test_answers_with_decision_and_heat_map_over_rest_and_grpc(release: Release,
     assert {outcome.version for outcome in outcomes} == {"1"}
     assert {outcome.track for outcome in outcomes} == {"stable"}
     assert len({outcome.label for outcome in outcomes}) == 1
+
+
+def test_the_edge_names_itself_and_describes_its_interface(release: Release) -> None:
+    address = f"http://{release.pods()[0]['status']['podIP']}:8080"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = httpx.get(f"{address}/v2").json()
+    assert (told["name"], told["version"]) == (project["name"], project["version"])
+    assert httpx.get(f"{address}/openapi.json").json()["info"]["version"] == project["version"]
+    assert httpx.get(f"{address}/docs/swagger-ui-bundle.js").status_code == 200
 
 
 def test_helm_test_makes_a_real_call(release: Release) -> None:
