@@ -13,6 +13,17 @@ from tests.e2e.releases import Archives, Release, base_values, namespace_of, rem
 from tests.integration.running import QUICK, ROOT, Workspace
 
 
+# What sends thousands of requests or reads the CPU goes one after the other, beside the rest.
+LOADED = {"test_autoscaling", "test_canary", "test_knative", "test_loadtest", "test_upgrade"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share their fixtures, so that they go to one of pytest-xdist's workers."""
+    for item in items:
+        group = "load" if item.path.stem in LOADED else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Wait for what the modules left to go; in pytest-xdist's own process, once its workers are done."""
     if not hasattr(session.config, "workerinput"):
