@@ -16,6 +16,7 @@ from tests.integration.running import QUICK, ROOT, Workspace
 LOADED = {"test_autoscaling", "test_canary", "test_knative", "test_loadtest", "test_upgrade"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share their fixtures, so that they go to one of pytest-xdist's workers."""
     for item in items:
