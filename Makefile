@@ -65,7 +65,7 @@ test: setup ## All tests but those on a cluster, with coverage of our packages (
 
 .PHONY: e2e
 e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
-	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadgroup --timeout 900 $(PYTEST_ARGS)
+	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900 $(PYTEST_ARGS)
 
 .PHONY: loadtest
 loadtest: setup ## Load URL and GRPC (default: visor serve of the newest archive) and judge by loadtests/slo.yaml. HOST MODEL SHAPE RATE.
