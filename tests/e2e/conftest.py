@@ -14,8 +14,8 @@ from tests.e2e.cluster import kubectl, run
 from tests.e2e.releases import Archives, Release, base_values, namespace_of, remove_all
 from tests.integration.running import QUICK, ROOT, Workspace
 
-# What sends thousands of requests or reads the CPU goes one after the other, beside the rest.
-LOADED = {"test_autoscaling", "test_canary", "test_knative", "test_loadtest", "test_upgrade"}
+# What sends thousands of requests goes one after the other, beside the rest.
+LOADED = {"test_canary", "test_knative"}
 
 
 class FilesScheduling(LoadScopeScheduling):
