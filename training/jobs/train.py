@@ -114,10 +114,14 @@ def _fit(
     model = make_model(config, len(manifest.labels))
     pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
 
+    logged = len(state.history) if state else 0
+
     def save(state: State) -> None:
-        # Logged first: an epoch that is logged twice counts once, and one that was never logged would be missing.
-        epoch = state.history[-1]
-        tracker.log_metrics(record.mlflow_run_id, epoch, step=int(epoch["epoch"]))
+        nonlocal logged
+        # Logged first: killed between the two, an epoch is logged twice at its step, where the other way it would be missing.
+        for epoch in state.history[logged:]:
+            tracker.log_metrics(record.mlflow_run_id, epoch, step=int(epoch["epoch"]))
+        logged = len(state.history)
         checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
     state = fit(model, _images(pixels, manifest, "train"), _images(pixels, manifest, "val"), config, state, save)

@@ -4,6 +4,7 @@ Storage can change at any time, also between verifying and opening. So it is the
 copy alone which the pod's two containers open.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visor.errors import ArchiveAmbiguous, ArchiveMissing
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 PUBLISHED, SCRATCH = "archive", ".taking-"
@@ -36,6 +39,8 @@ def find(models: Path, wait_s: float) -> Path:
     Raises ArchiveMissing, ArchiveAmbiguous.
     """
     deadline = time.monotonic() + wait_s
+    if not _archives(models):
+        logger.info("waiting for an archive below %s", models)
     while not (found := sorted(_archives(models))):
         if time.monotonic() >= deadline:
             raise ArchiveMissing(
