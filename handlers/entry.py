@@ -9,6 +9,8 @@ The wire between the V2 edge and this handler, one image a request:
 
     200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "seconds"}
     4xx  {"error": {"code", "message"}}
+
+It comes by HTTP through TorchServe, to `handle`, or from the edge straight to the worker (`visor/worker.py`), to `answer`.
 """
 
 import json
@@ -47,25 +49,33 @@ class VisorHandler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Answer a batch; a bad image gets its 4xx and the others their answers."""
-        if self._spec is None or self._backend is None:
-            raise RuntimeError("handle was called before initialize")
         stages = Stages()
-        items = [_item(row, context.get_all_request_header(n)) for n, row in enumerate(data)]
-        good = [item for item in items if isinstance(item, Item)]
-        answers = iter(predict(good, self._spec, self._backend, stages))
-        bodies = []
-        for n, item in enumerate(items):
-            result = next(answers) if isinstance(item, Item) else item
+        results = self._answer([_item(_body(row), context.get_all_request_header(n)) for n, row in enumerate(data)], stages)
+        for n, result in enumerate(results):
             if isinstance(result, VisorError):
                 context.set_response_status(result.status, result.code, n)
             context.set_response_content_type(n, "application/json")
-            bodies.append(_body(result, stages))
-        return bodies
+        return [_render(result, stages) for result in results]
+
+    def answer(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+        """Answer one image: its status and what `handle` gives for it."""
+        stages = Stages()
+        [result] = self._answer([_item(body, headers)], stages)
+        return result.status if isinstance(result, VisorError) else 200, _render(result, stages)
+
+    def _answer(self, items: list[Item | VisorError], stages: Stages) -> list[Answer | VisorError]:
+        if self._spec is None or self._backend is None:
+            raise RuntimeError("the handler was called before initialize")
+        answers = iter(predict([item for item in items if isinstance(item, Item)], self._spec, self._backend, stages))
+        return [next(answers) if isinstance(item, Item) else item for item in items]
 
 
-def _item(row: dict[str, Any], headers: dict[str, str]) -> Item | VisorError:
-    """Read one request of the batch; what cannot be read is that request's own error."""
-    body = row.get("body") if row.get("body") is not None else row.get("data", b"")
+def _body(row: dict[str, Any]) -> object:
+    return row.get("body") if row.get("body") is not None else row.get("data", b"")
+
+
+def _item(body: object, headers: dict[str, str]) -> Item | VisorError:
+    """Read one request; what cannot be read is that request's own error."""
     if not isinstance(body, bytes | bytearray):
         return OptionError(f"the body must be image bytes, got {type(body).__name__}; send content-type application/octet-stream")
     try:
@@ -88,7 +98,7 @@ def _pixels(body: bytes, shape: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3)
 
 
-def _body(result: Answer | VisorError, stages: Stages) -> str:
+def _render(result: Answer | VisorError, stages: Stages) -> str:
     if isinstance(result, VisorError):
         return json.dumps({"error": {"code": result.code, "message": str(result)}})
     return json.dumps(

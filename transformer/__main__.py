@@ -39,12 +39,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--torchserve", default=default["inference_url"], help="TorchServe's inference API (%(default)s)")
     parser.add_argument("--management", default=default["management_url"], help="TorchServe's management API (%(default)s)")
+    parser.add_argument(
+        "--worker-sockets", type=Path, metavar="DIR", help="where its workers listen for the edge (none: go through TorchServe)"
+    )
     parser.add_argument("--host", default=default["host"], help="address to listen on (%(default)s)")
     parser.add_argument("--http-port", type=int, default=default["http_port"], help="REST; 0 for a free one (%(default)s)")
     parser.add_argument("--grpc-port", type=int, default=default["grpc_port"], help="gRPC; 0 for a free one (%(default)s)")
     parser.add_argument("--max-body-mib", type=int, default=64, help="largest request (%(default)s)")
     parser.add_argument("--max-images", type=int, default=default["max_images"], help="images in one request (%(default)s)")
-    parser.add_argument("--concurrency", type=int, help="calls to TorchServe at once (two for each of its workers)")
+    parser.add_argument(
+        "--concurrency", type=int, help="calls to TorchServe at once (one for each worker that is asked directly, else two)"
+    )
     parser.add_argument(
         "--max-queue", type=int, help="images that may wait; more are refused (32 a worker, and not below --max-images)"
     )
@@ -91,6 +96,7 @@ async def _serve(args: argparse.Namespace) -> None:
         archive_digest=digest,
         inference_url=args.torchserve,
         management_url=args.management,
+        worker_sockets=args.worker_sockets,
         host=args.host,
         http_port=args.http_port,
         grpc_port=None if args.protocol == "rest" else args.grpc_port,

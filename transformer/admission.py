@@ -1,8 +1,9 @@
 """Who may wait for TorchServe, and for how long the line may get.
 
-TorchServe is given two calls for each worker, one in work and one at hand, so that no worker is ever idle and nothing waits
-where it cannot be taken back. Everything else waits here, where a client that leaves, or a deadline that passes, takes its
-images out of the line; and what would make the line too long is refused at once, while the client can still go elsewhere.
+A worker that the edge asks itself has one call at a time: the next goes to whichever is free first. TorchServe is given two for
+each, one in work and one at hand, so that none is idle for its way there and back. Everything else waits here, where a client
+that leaves, or a deadline that passes, takes its images out of the line; and what would make the line too long is refused at
+once, while the client can still go elsewhere.
 """
 
 import asyncio

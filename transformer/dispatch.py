@@ -21,8 +21,8 @@ from transformer.verdicts import Result, Verdict
 class Bounds:
     """What one edge takes on at once: `max_images` and `max_body_bytes` in a request, which takes `timeout_s` at most.
 
-    `concurrency`: calls to TorchServe, None for two a worker. `max_queue`: images that wait, None for what one request may
-    bring, or for 32 a worker where that is more.
+    `concurrency`: calls to TorchServe, None for what keeps its workers at work. `max_queue`: images that wait, None for what one
+    request may bring, or for 32 a worker where that is more.
     """
 
     max_images: int = 64
@@ -31,9 +31,10 @@ class Bounds:
     concurrency: int | None = None
     max_queue: int | None = None
 
-    def room(self, workers: int) -> tuple[int, int]:
-        """Calls under way and images that wait, with this many workers."""
-        slots = CALLS_PER_WORKER * workers if self.concurrency is None else self.concurrency
+    def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
+        """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
+        busy = workers if direct >= workers else CALLS_PER_WORKER * workers
+        slots = busy if self.concurrency is None else self.concurrency
         waiting = max(self.max_images, WAITING_PER_WORKER * workers) if self.max_queue is None else self.max_queue
         return slots, waiting
 
@@ -60,6 +61,7 @@ class Dispatcher:
         self._queue = AdmissionQueue(*bounds.room(workers=1))
         self._calls: set[asyncio.Task[Any]] = set()
         metrics.watch_queue(self._queue)
+        upstream.direct.on_change = self._fit
 
     async def close(self) -> None:
         """Give up the calls that nobody waits for any more."""
@@ -70,8 +72,11 @@ class Dispatcher:
     async def ready(self) -> bool:
         """True while a call would find a worker; the line follows their number."""
         ready = await self._upstream.ready()
-        self._queue.resize(*self._bounds.room(self._upstream.workers or 1))
+        self._fit()
         return ready
+
+    def _fit(self) -> None:
+        self._queue.resize(*self._bounds.room(self._upstream.workers or 1, len(self._upstream.direct)))
 
     def check_room(self) -> None:
         """Before a request is read: raises ServerOverloaded where it would be refused whatever it asks."""

@@ -75,6 +75,7 @@ async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], 
         settings.inference_url,
         settings.spec.name,
         settings.management_url,
+        settings.worker_sockets,
         ready_cache_s=settings.ready_cache_s,
     )
     lines = LineWriter(sys.stderr.fileno())

@@ -5,6 +5,7 @@ The edge's environment is read in this module alone: VISOR_TRACK.
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from handlers.spec import MIB, Spec
 from transformer.request_log import Level
@@ -13,6 +14,8 @@ from transformer.request_log import Level
 @dataclass(frozen=True)
 class EdgeSettings:
     """One archive's edge. Port 0 takes a free one; `archive_digest`: SHA-256 of the .mar, hexadecimal.
+
+    `worker_sockets`: the folder in which TorchServe's workers listen for the edge, None to go through TorchServe.
 
     `grpc_port`: None for REST alone. `track`: which of a model's releases this is, "stable" or "canary", for answers and
     metrics; "" for none.
@@ -25,6 +28,7 @@ class EdgeSettings:
     archive_digest: str
     inference_url: str = "http://127.0.0.1:8085"
     management_url: str = "http://127.0.0.1:8086"
+    worker_sockets: Path | None = None
     host: str = "0.0.0.0"
     http_port: int = 8080
     grpc_port: int | None = 8081

@@ -1,8 +1,9 @@
-"""TorchServe as the edge sees it: one image a call to `/predictions/NAME`, and the management API for readiness."""
+"""TorchServe as the edge sees it: one image a call, to a worker or to `/predictions/NAME`; the management API for readiness."""
 
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from handlers.errors import VisorError
 from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, item_error, show
 from transformer.images import Picture
 from transformer.loopback import Connections, Reply
+from transformer.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +25,15 @@ NOT_READY = {404: "it is not loaded yet", 507: "its worker died and is started a
 class TorchServe:
     """Kept-alive connections to a TorchServe on loopback. How many calls are under way, and for how long, the caller bounds.
 
-    `workers`: how many were READY when it was last asked, None before the first time.
+    `workers`: how many were READY when it was last asked, None before the first time. `direct`: those that are asked without
+    TorchServe in between.
     """
 
-    def __init__(self, url: str, name: str, management_url: str, *, ready_cache_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, name: str, management_url: str, worker_sockets: Path | None = None, *, ready_cache_s: float = 1.0
+    ) -> None:
         self.workers: int | None = None
+        self.direct = Workers(worker_sockets)
         self._inference = Connections(url)
         self._management = Connections(management_url)
         self._name = name
@@ -39,13 +45,14 @@ class TorchServe:
         """Close the connections that are idle."""
         self._inference.close()
         self._management.close()
+        self.direct.close()
 
     async def predict(self, picture: Picture, *, explain: bool, threshold: float | None) -> Any:
         """The handler's JSON for one image.
 
         Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
         """
-        headers = {"Content-Type": "application/octet-stream"}
+        headers: dict[str, str] = {}
         if picture.size is not None:
             headers["x-visor-shape"] = f"{picture.size[0]},{picture.size[1]}"
         if explain:
@@ -53,7 +60,10 @@ class TorchServe:
         if threshold is not None:
             headers["x-visor-threshold"] = repr(threshold)
         try:
-            reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
+            reply = await self.direct.ask(headers, picture.body)
+            if reply is None:
+                headers["Content-Type"] = "application/octet-stream"
+                reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
         except OSError as err:
             raise self._not_ready(f"the connection to TorchServe failed ({err})") from err
         answer = _parse(reply.body)
@@ -66,6 +76,7 @@ class TorchServe:
         async with self._asking:
             if time.monotonic() >= self._ready_until:
                 self.workers = await self._count_workers()
+                await self.direct.look()
                 self._ready_until = time.monotonic() + self._ready_cache_s
         return bool(self.workers)
 

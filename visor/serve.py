@@ -77,6 +77,7 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
             archive_digest=contents.digest,
             inference_url=torchserve.url(ports.inference),
             management_url=torchserve.url(ports.management),
+            worker_sockets=home / torchserve.SOCKETS,
             host=options.host,
             http_port=options.port,
             grpc_port=options.grpc_port,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from visor.errors import JavaMissing, ServeError
+from visor.worker import SOCKETS_VARIABLE
 
 JAVA_NEEDED = 17
 JAVA_ADVICE = "install Java 17, on Debian and Ubuntu `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
@@ -34,6 +35,8 @@ GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
 WORKER_FAILED = "Backend worker process died"
 SAID_S = 0.5  # so long without a word, and a traceback is whole; the worker's next start is a second away
 TAIL_BYTES = 64 << 10
+# Below a run's home: the sockets by which the edge asks the workers.
+SOCKETS = "workers"
 JVM = (
     # The heap grows with what is under way, up to half of the container's limit; the workers need the other half.
     "-Xms16m",
@@ -149,6 +152,7 @@ async def running(
     """
     java = find_java()
     archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
+    (home / SOCKETS).mkdir()
     config = _write_config(home, archive, ports, workers)
     guard = await asyncio.create_subprocess_exec(
         *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
@@ -272,6 +276,7 @@ def server_home(site: Path, home: Path) -> Path:
 def _environment(home: Path) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     places = {"TMPDIR": str(home), "LOG_LOCATION": str(home), "METRICS_LOCATION": str(home)}
+    places[SOCKETS_VARIABLE] = str(home / SOCKETS)
     return {**os.environ, "MALLOC_ARENA_MAX": "2", **threads, **places}
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,17 @@ from loadtests.bench.pictures import photos
 from loadtests.bench.processes import tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
+from transformer.loopback import Reply
+from transformer.workers import Workers
+from visor.torchserve import SOCKETS
 
 WARM_UP = 200
-BARE, HANDLER, DIRECT = "bare", "the handler's stages", "TorchServe alone"
+BARE, HANDLER, WORKER, TORCHSERVE = "bare", "the handler's stages", "a worker asked directly", "TorchServe alone"
 STAGES: Sequence[tuple[str, str, str]] = (
     ("the network's process: worker instead of a loop", HANDLER, BARE),
-    ("TorchServe: its Java, the socket to its worker, the worker's codec", DIRECT, HANDLER),
-    ("the edge, V2 binary", BINARY, DIRECT),
+    ("the worker's socket", WORKER, HANDLER),
+    ("TorchServe's Java instead of the worker's socket", TORCHSERVE, WORKER),
+    ("the edge, V2 binary", BINARY, WORKER),
     ("JSON and base64 instead of binary", JSON, BINARY),
     ("gRPC instead of REST", GRPC, BINARY),
     ("all of V2 binary over the bare loop", BINARY, BARE),
@@ -63,16 +68,18 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {}
 
     async def timed(way: str, call: Callable[[], Awaitable[object]]) -> object:
+        await call()  # so that every way finds its processes and their caches warm, as under a steady load
         start = time.perf_counter()
         answer = await call()
         times.setdefault(way, []).append((time.perf_counter() - start) * 1e3)
         return answer
 
-    with serving(model.archive, model.public_key) as server:
-        direct = f"127.0.0.1:{torchserve_port(server.pid)}"
+    with serving(model.archive, model.public_key) as server, ExitStack() as stack:
+        config = torchserve_config(server.pid)
+        worker = stack.enter_context(closing(Workers(config.parent / SOCKETS)))
         octets = {"Content-Type": "application/octet-stream"}
         async with (
-            connected(direct, is_grpc=False) as alone,
+            connected(torchserve_address(config), is_grpc=False) as alone,
             connected(server.rest, is_grpc=False) as rest,
             connected(server.grpc, is_grpc=True) as grpc,
         ):
@@ -86,23 +93,31 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
 
                 await timed(BARE, bare)
                 request = Request(f"/predictions/{model.spec.name}", octets, picture)
-                answer = await timed(DIRECT, lambda request=request: alone.ask(request))  # type: ignore[misc]
-                times.setdefault(HANDLER, []).append(sum(json.loads(str(answer, "utf-8"))["seconds"].values()) * 1e3)  # type: ignore[call-overload]
+                await timed(TORCHSERVE, lambda request=request: alone.ask(request))  # type: ignore[misc]
+                reply = await timed(WORKER, lambda picture=picture: worker.ask({}, picture))  # type: ignore[misc]
+                if not isinstance(reply, Reply):
+                    raise ServerFailed("no worker can be asked directly")
+                times.setdefault(HANDLER, []).append(sum(json.loads(reply.body)["seconds"].values()) * 1e3)
                 for form in (BINARY, JSON, GRPC):
                     client, question = (grpc if form == GRPC else rest), V2_FORMS[form].make([picture], model.spec.name)
                     await timed(form, lambda client=client, question=question: client.ask(question))  # type: ignore[misc]
     return times
 
 
-def torchserve_port(pid: int) -> int:
-    """The loopback port of TorchServe's inference API below `visor serve`. Raises ServerFailed."""
+def torchserve_config(pid: int) -> Path:
+    """The configuration of the TorchServe below `visor serve`. Raises ServerFailed."""
     for process in tree(pid):
         for argument in process.cmdline():
-            if argument.endswith("config.properties") and (
-                found := re.search(r"inference_address=http://127\.0\.0\.1:(\d+)", Path(argument).read_text())
-            ):
-                return int(found[1])
+            if argument.endswith("config.properties"):
+                return Path(argument)
     raise ServerFailed(f"process {pid} has started no TorchServe")
+
+
+def torchserve_address(config: Path) -> str:
+    """Where TorchServe's inference API listens. Raises ServerFailed."""
+    if found := re.search(r"inference_address=http://(\S+)", config.read_text()):
+        return found[1]
+    raise ServerFailed(f"{config} names no inference_address")
 
 
 def to_markdown(times: dict[str, list[float]]) -> str:

@@ -79,6 +79,7 @@ class Pod:
         inference, management, _, rest, grpc = map(str, self.ports)
         flags = ["--archive", str(self.work / "archive"), "--host", "127.0.0.1", "--http-port", rest, "--grpc-port", grpc]
         flags += ["--torchserve", f"http://127.0.0.1:{inference}", "--management", f"http://127.0.0.1:{management}"]
+        flags += ["--worker-sockets", str(self.work / "torchserve" / "workers")]
         with (self.folder / "edge.log").open("wb") as log:
             self.edge = subprocess.Popen([sys.executable, "-m", "transformer", *flags], stdout=log, stderr=log)
         return self.edge
@@ -149,6 +150,9 @@ def test_a_pod_serves_and_ends_in_order(pod: Pod, archive: Path, images: dict[Pa
     assert answer["parameters"]["archive_digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert {output["name"]: output["shape"][0] for output in answer["outputs"]}["decision"] == len(pictures)
     assert pod.check() == 0
+    # The edge asked the worker itself: of the model's requests TorchServe has counted none.
+    counted = httpx.get(f"http://127.0.0.1:{pod.ports[2]}/metrics").text
+    assert "ts_inference_requests_total{" not in counted
 
     (worker,) = filter(is_worker, family)
     mapped = Path(f"/proc/{worker.pid}/maps").read_text()

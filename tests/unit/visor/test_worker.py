@@ -1,15 +1,21 @@
 """TorchServe's worker, started as TorchServe starts it: it knows torch from nowhere, and is quiet about requests."""
 
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from visor import torchserve
+from visor.worker import SOCKETS_VARIABLE
 
 SITE = Path(str(find_spec("ts").origin)).parents[1]  # type: ignore[union-attr]
 HANDLER = """
@@ -29,6 +35,11 @@ class Handler:
 
     def handle(self, data, context):
         return [f"{self.loaded} {self.mapped} {self.importable} {zlib.crc32(row['body'])}" for row in data]
+
+    def answer(self, body, headers):
+        while headers.get("hang"):
+            pass
+        return 200, str(zlib.crc32(body))
 """
 
 # Within the worker's buffer, an empty one, and one of many system calls.
@@ -56,9 +67,31 @@ def predict_request(body: bytes) -> bytes:
     return b"I" + framed(b"id") + header + item + struct.pack("!i", -1)
 
 
-def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(tmp_path: Path) -> None:
+def ask_directly(worker: "Worker", body: bytes, headers: bytes = b"{}") -> bytes:
+    """What the edge does: the answer, with its status before it; nothing where the worker ends meanwhile."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(worker.sockets / str(worker.process.pid)))
+        connection.sendall(struct.pack("!II", len(headers), len(body)) + headers + body)
+        return connection.recv(4096)
+
+
+@dataclass
+class Worker:
+    """A worker that has loaded HANDLER; `connection` is TorchServe's, `sockets` the edge's folder."""
+
+    process: "subprocess.Popen[str]"
+    connection: socket.socket
+    sockets: Path
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
     home = torchserve.server_home(SITE, tmp_path / "server")
-    model = tmp_path / "model"
+    code = home / "ts" / "model_service_worker.py"
+    code.write_text(code.read_text().replace("HANG_S = 120", "HANG_S = 1"))
+    sockets, model = tmp_path / "s", tmp_path / "model"
+    sockets.mkdir()
     model.mkdir()
     (model / "handler.py").write_text(HANDLER)
     (model / "MAR-INF").mkdir()
@@ -68,34 +101,47 @@ def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(tmp_path: 
     metrics = str(home / "ts" / "configs" / "metrics.yaml")
     options = ["--sock-type", "unix", "--sock-name", str(address), "--metrics-config", metrics]
     process = subprocess.Popen(
-        [sys.executable, str(home / "ts" / "model_service_worker.py"), *options],
+        [sys.executable, str(code), *options],
         cwd=model,
-        env={**os.environ, "PYTHONPATH": f"{model}:{home}"},
+        env={**os.environ, "PYTHONPATH": f"{model}:{home}", SOCKETS_VARIABLE: str(sockets)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert process.stdout is not None
-    with process, process.stdout as log:
+    with process, process.stdout as log, socket.socket(socket.AF_UNIX) as connection:
         try:
             started = next((line for line in log if "Torch worker started" in line), None)
             assert started is not None
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(60)
-                connection.connect(str(address))
-                load = b"L" + framed(b"m", str(model).encode()) + struct.pack("!i", 1) + framed(b"handler.py")
-                connection.sendall(load + struct.pack("!i", -1) + framed(b"") + b"\x01")
-                assert struct.pack("!i", 200) in receive(connection, struct.pack("!i", -1))
-                answers = []
-                for body in BODIES:
-                    connection.sendall(predict_request(body))
-                    answers.append(receive(connection, struct.pack("!i", -1)))
-            said = log.read()  # what it says between loading and the end of the connection, which ends it too
+            connection.settimeout(60)
+            connection.connect(str(address))
+            load = b"L" + framed(b"m", str(model).encode()) + struct.pack("!i", 1) + framed(b"handler.py")
+            connection.sendall(load + struct.pack("!i", -1) + framed(b"") + b"\x01")
+            assert struct.pack("!i", 200) in receive(connection, struct.pack("!i", -1))
+            while not (sockets / str(process.pid)).exists():  # just after that answer
+                assert process.poll() is None
+            yield Worker(process, connection, sockets)
         finally:
             process.kill()
+
+
+def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(worker: Worker) -> None:
     torch_is_installed = find_spec("torch") is not None
-    for body, answer in zip(BODIES, answers, strict=True):
+    for body in BODIES:
+        worker.connection.sendall(predict_request(body))
+        answer = receive(worker.connection, struct.pack("!i", -1))
         assert f"[] False {torch_is_installed} {zlib.crc32(body)}".encode() in answer
+        # And the edge, in turns with TorchServe.
+        text = str(zlib.crc32(body)).encode()
+        assert ask_directly(worker, body) == struct.pack("!II", 200, len(text)) + text
+    worker.connection.close()  # which ends it
+    assert worker.process.stdout is not None
+    said = worker.process.stdout.read()
     assert "Frontend disconnected." in said
     assert "Backend received inference" not in said
     assert "[METRICS]" not in said
+
+
+def test_a_worker_that_hangs_is_ended(worker: Worker) -> None:
+    assert ask_directly(worker, b"x", b'{"hang": true}') == b""
+    assert worker.process.wait(60) == -signal.SIGALRM
