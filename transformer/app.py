@@ -19,12 +19,11 @@ from transformer.docs import docs_routes
 from transformer.envelope import RECORD, Envelope
 from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
 from transformer.request_log import ID_HEADER, Record
-from transformer.rest import HEADER_LENGTH, Form, object_of, parse_object, parse_request, read_flag, render_answer
+from transformer.rest import BINARY, HEADER_LENGTH, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
 from transformer.service import Job, Service
 
 logger = logging.getLogger(__name__)
 
-JSON = "application/json"
 # From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
 THREAD_BYTES = 1 << 20
 
@@ -87,7 +86,7 @@ class _Api:
             if encoding != IDENTITY:
                 content = compress(content, encoding)
                 headers["Content-Encoding"] = encoding
-        return Response(content, headers=headers, media_type=JSON if header_length is None else "application/octet-stream")
+        return Response(content, headers=headers, media_type=JSON if header_length is None else BINARY)
 
     def _read(self, request: Request, body: bytes) -> tuple[Job, Form]:
         name, version = _model_of(request)
@@ -123,8 +122,7 @@ class _Api:
 
     async def index(self, request: Request) -> Response:
         only_ready = read_flag(await self._read_object(request), "ready")
-        models = metadata.repository_index(self._service.spec, await self._service.ready())
-        return _json([model for model in models if model["state"] == metadata.READY or not only_ready])
+        return _json(metadata.repository_index(self._service.spec, await self._service.ready(), only_ready))
 
     async def load(self, request: Request) -> Response:
         parameters = object_of((await self._read_object(request)).get("parameters"), "parameters")

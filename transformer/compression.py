@@ -21,12 +21,10 @@ def check_encoding(encoding: str) -> None:
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """The content of a body. Never holds more than `limit` bytes of it, however small the body is.
+    """The content of a body in one of WINDOW_BITS' codings. Never holds more than `limit` bytes of it, however small the body is.
 
     Raises RequestTooLarge, EncodingBroken.
     """
-    if encoding == IDENTITY:
-        return body
     stream = zlib.decompressobj(WINDOW_BITS[encoding])
     try:
         content = stream.decompress(body, limit + 1)

@@ -87,9 +87,8 @@ class _Api:
         return message("ModelMetadataResponse")(**metadata.model_metadata(self._service.spec))
 
     async def repository_index(self, request: Any, _: Call) -> Any:
-        models = metadata.repository_index(self._service.spec, await self._service.ready())
-        shown = [model for model in models if model["state"] == metadata.READY or not request.ready]
-        return message("RepositoryIndexResponse")(models=shown)
+        models = metadata.repository_index(self._service.spec, await self._service.ready(), request.ready)
+        return message("RepositoryIndexResponse")(models=models)
 
     async def repository_model_load(self, request: Any, _: Call) -> Any:
         await self._service.load(request.model_name, parameters_of(request))

@@ -50,7 +50,9 @@ def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
     }
 
 
-def repository_index(spec: Spec, ready: bool) -> list[dict[str, str]]:
-    """The one model and its state."""
+def repository_index(spec: Spec, ready: bool, only_ready: bool | None) -> list[dict[str, str]]:
+    """The one model and its state; nothing where only what is ready is asked for and it is not."""
+    if only_ready and not ready:
+        return []
     state, reason = (READY, "") if ready else (UNAVAILABLE, "no worker is ready")
     return [{"name": spec.name, "version": spec.version, "state": state, "reason": reason}]

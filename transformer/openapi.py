@@ -13,11 +13,12 @@ from typing import Any
 from handlers.errors import ImageEmpty, ImageTooLarge, ImageUndecodable, ImageUnsupported, OptionError, VisorError
 from handlers.spec import Spec
 from transformer import errors
+from transformer.compression import WORTH_BYTES
 from transformer.request_log import ID_HEADER
-from transformer.rest import HEADER_LENGTH
+from transformer.rest import BINARY, HEADER_LENGTH, JSON
 from transformer.schemas import FLAG, TEXT, Schema, components, fields, reference, strings
 
-JSON, BINARY, PLAIN = "application/json", "application/octet-stream", "text/plain"
+PLAIN = "text/plain"
 MODEL = "/v2/models/{name}"
 VERSIONED = MODEL + "/versions/{version}"
 REPOSITORY = "/v2/repository"
@@ -63,8 +64,9 @@ A request brings at most {max_images} images and {max_body_bytes} bytes; an imag
 {max_pixels} pixels. One bad image among good ones has its code in the output `error`; where all are bad, the first one's is
 the answer's.
 
-Bodies may be compressed (`Content-Encoding: gzip` or `deflate`); answers are, for who accepts it, from 4 KiB on. Every answer has
-an `{id_header}`: the request's own one, or one made up. Who is answered 503 may try again after `Retry-After` seconds.
+Bodies may be compressed (`Content-Encoding: gzip` or `deflate`); answers are, for who accepts it, from {worth_bytes} bytes on.
+Every answer has an `{id_header}`: the request's own one, or one made up. Who is answered 503 may try again after `Retry-After`
+seconds.
 
 Every error is `{{"error": "CODE: sentence", "code": "CODE"}}`. Codes are stable, sentences are not:
 
@@ -86,6 +88,7 @@ def document(spec: Spec, archive_digest: str, max_images: int, max_body_bytes: i
         max_bytes=spec.limits.max_bytes,
         max_pixels=spec.limits.max_pixels,
         id_header=ID_HEADER,
+        worth_bytes=WORTH_BYTES,
         errors="\n".join(error_rows((*INFER, *FIXED, *ANYWHERE))),
     )
     return {

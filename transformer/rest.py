@@ -14,6 +14,7 @@ from transformer.tensors import InputTensor, JsonContent, OutputTensor, RawConte
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SIZE = "binary_data_size"
+JSON, BINARY = "application/json", "application/octet-stream"
 
 
 @dataclass(frozen=True)
