@@ -142,8 +142,8 @@ def build(root: Path, config: DataConfig) -> Manifest:
     splits = assign(tree, groups, config.splits, config.seed)
     samples = []
     for image in track(tree.images, len(tree.images), "hashing images"):
-        size, digest = _hash_file(root, image.path)
-        mask_digest = _hash_file(root, image.mask)[1] if image.mask else None
+        size, digest = hash_file(root, image.path)
+        mask_digest = hash_file(root, image.mask)[1] if image.mask else None
         group = groups[image.path]
         samples.append(Sample(image.path, size, digest, image.label, splits[image.path], group, image.mask, mask_digest))
     _warn_of_twins(samples)
@@ -167,7 +167,7 @@ def verify(root: Path, manifest: Manifest) -> None:
     ]
     both = sorted(expected.keys() & present)
     differences += [
-        f"changed {name}" for name in track(both, len(both), "verifying files") if _hash_file(root, name)[1] != expected[name]
+        f"changed {name}" for name in track(both, len(both), "verifying files") if hash_file(root, name)[1] != expected[name]
     ]
     if differences:
         counts = Counter(difference.partition(" ")[0] for difference in differences)
@@ -186,7 +186,7 @@ def _check_tree(root: Path, tree: Tree) -> None:
         raise DataError(f"{root} holds no image of label {', '.join(map(repr, empty))}; fill the folder or remove it")
 
 
-def _hash_file(root: Path, name: str) -> tuple[int, str]:
+def hash_file(root: Path, name: str) -> tuple[int, str]:
     """A file's size in bytes and its SHA-256."""
     try:
         with (root / name).open("rb") as file:
