@@ -135,7 +135,7 @@ def build(root: Path, config: DataConfig) -> Manifest:
     images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
     found = scan(root)
-    tree = _choose(found, config)
+    tree = choose(found, config)
     _check_tree(root, tree)
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" and config.group_pattern is None else config.group_pattern
     groups = find_groups(tree.images, pattern)
@@ -150,7 +150,8 @@ def build(root: Path, config: DataConfig) -> Manifest:
     return Manifest(tree.labels, tuple(samples), tree.labels != found.labels)
 
 
-def _choose(tree: Tree, config: DataConfig) -> Tree:
+def choose(tree: Tree, config: DataConfig) -> Tree:
+    """The tree with the labels that the config takes. Raises DataError."""
     if config.source == "caltech101" and config.classes is None:
         tree = select(tree, set(tree.labels) - {catalogue.BACKGROUND}, None)
     return select(tree, config.classes, config.top_classes)
@@ -187,7 +188,7 @@ def _check_tree(root: Path, tree: Tree) -> None:
 
 
 def hash_file(root: Path, name: str) -> tuple[int, str]:
-    """A file's size in bytes and its SHA-256."""
+    """A file's size in bytes and its SHA-256. Raises DataError."""
     try:
         with (root / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

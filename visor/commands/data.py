@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from handlers.errors import VisorError
+from training.settings import home
 
 if TYPE_CHECKING:
     from training.data.versions import Change, Entry
@@ -28,6 +29,13 @@ def add(verbs: Commands) -> None:
     diff.add_argument("new", type=Path, metavar="NEW")
     diff.add_argument("--json", action="store_true", help="print JSON, with every change")
     diff.set_defaults(run=_diff)
+
+    report = verbs.add_parser("report", help="write an HTML page on a data set: balance, sizes, near-duplicates, outliers")
+    report.add_argument("source", type=Path, metavar="CONFIG|FOLDER", help="a training config, or a folder of labelled images")
+    report.add_argument("--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="(default: %(default)s)")
+    report.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value; repeatable")
+    report.add_argument("--home", type=Path, default=home(), help="where data and caches are kept (default: %(default)s)")
+    report.set_defaults(run=_report)
 
 
 def _diff(args: argparse.Namespace) -> int:
@@ -48,6 +56,18 @@ def _diff(args: argparse.Namespace) -> int:
         said = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number) or "no difference"
         print(f"{len(old)} images before, {len(new)} after: {said}")
     return DIFFERENT if changes else SAME
+
+
+def _report(args: argparse.Namespace) -> int:
+    from training.eda import explore
+    from training.eda_report import notes, write
+
+    findings = explore(args.source, args.set, args.home)
+    write(findings, args.out)
+    for note in notes(findings):
+        print(note)
+    print(args.out)
+    return 0
 
 
 def count(changes: "Sequence[Change]") -> dict[str, int]:
