@@ -13,6 +13,9 @@ from handlers.spec import Frozen, Label, Limits, Network, Preprocessing, Probabi
 from training.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Source = Literal["digits", "roofs", "imagefolder", "cifar10", "fashion-mnist", "caltech101", "plantvillage"]
+BUILT_IN = ("digits", "roofs")
+DOWNLOADED = ("cifar10", "fashion-mnist", "caltech101")
 
 
 class SplitConfig(Frozen):
@@ -33,22 +36,45 @@ class DataConfig(Frozen):
     """Where the images come from.
 
     `source`: "digits" and "roofs" are built in and written to disk as an ImageFolder tree at first use; "imagefolder"
-    reads `path`. `count` and `size` (pixels) are of roofs. `group_pattern`: a regular expression whose first group,
-    matched on a file's relative path, names what must stay in one split (near-duplicates, one building, one plant).
+    reads `path`, and so do the published sets, in the form in which they are published. `download`: fetch a published set
+    by torchvision where `path` (by default a folder below HOME/data) does not hold it. `classes` or the `top_classes`
+    largest are taken, by default all; `variant` is of plantvillage, by default what `path` is, else color. `count` and
+    `size` (pixels) are of roofs. `group_pattern`: a regular expression whose first group, matched on a file's relative path,
+    names what must stay in one split (near-duplicates, one building, one plant).
+
+    `leaks`: what near-duplicates in two splits are; by default an error, and a warning where the splits are the publisher's
+    (cifar10, fashion-mnist) or the set is built in. `near_duplicate_bits`: in how many of 256 bits two pictures' perceptual
+    hashes may differ to be near-duplicates.
     """
 
-    source: Literal["digits", "roofs", "imagefolder"]
+    source: Source
     path: Path | None = None
+    download: bool = False
+    classes: tuple[Label, ...] | None = Field(default=None, min_length=2)
+    top_classes: int | None = Field(default=None, ge=2)
+    variant: Literal["color", "grayscale", "segmented"] | None = None
     count: int = Field(default=2400, ge=40)
     size: int = Field(default=224, ge=48, le=1024)
     seed: int = 0
     splits: SplitConfig = SplitConfig()
     group_pattern: str | None = None
+    leaks: Literal["error", "warn", "allow"] | None = None
+    near_duplicate_bits: int = Field(default=16, ge=0, le=64)
 
     @model_validator(mode="after")
     def _path_is_given(self) -> Self:
-        if (self.source == "imagefolder") != (self.path is not None):
-            raise ValueError("data.path belongs to source imagefolder, and only to it")
+        if self.download and self.source not in DOWNLOADED:
+            raise ValueError(f"data.download is for {', '.join(DOWNLOADED)}")
+        if self.path is not None and self.source in BUILT_IN:
+            raise ValueError("data.path belongs to source imagefolder and to the published sets, not to one that is built in")
+        if self.path is None and self.source not in BUILT_IN and not self.download:
+            raise ValueError(f"data.path belongs to source imagefolder and to the published sets; say where {self.source} is")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_chosen_once(self) -> Self:
+        if self.classes is not None and self.top_classes is not None:
+            raise ValueError("data.classes names what data.top_classes counts; leave one of them out")
         return self
 
 

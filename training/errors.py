@@ -4,7 +4,11 @@ VisorError
 ├── ConfigError           config.invalid: a key or value of a config
 ├── DataError             data.invalid: a data set that cannot be trained on
 │   ├── DataUnreadable    data.unreadable: files that are not whole images, all of them named
-│   └── DataChanged       data.changed: files that differ from the manifest, all of them named
+│   ├── DataChanged       data.changed: files that differ from the manifest, all of them named
+│   ├── DataMissing       data.missing: a published set that is not where the config says, or not in its published form
+│   ├── DataUnpulled      data.unpulled: files that DVC knows and that are not there
+│   ├── DataLeak          data.leak: near-duplicates in two splits
+│   └── DownloadFailed    data.download: a published set that could not be fetched
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
@@ -45,6 +49,30 @@ class DataChanged(DataError):
     """Files that differ from the manifest."""
 
     code = "data.changed"
+
+
+class DataMissing(DataError):
+    """A published set that is not where the config says, or not in its published form."""
+
+    code = "data.missing"
+
+
+class DataUnpulled(DataError):
+    """Files that DVC knows and that are not there."""
+
+    code = "data.unpulled"
+
+
+class DataLeak(DataError):
+    """Near-duplicates in two splits."""
+
+    code = "data.leak"
+
+
+class DownloadFailed(DataError):
+    """A published set that could not be fetched."""
+
+    code = "data.download"
 
 
 class RunError(VisorError):

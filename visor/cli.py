@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from visor.commands import data as data_commands
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -86,6 +87,8 @@ def _add_data(commands: Commands) -> None:
     verify.add_argument("--manifest", type=Path, default=Path("manifest.json"))
     verify.set_defaults(run=_data_verify)
 
+    data_commands.add(verbs)
+
 
 def _data_make(args: argparse.Namespace) -> int:
     from training import config
@@ -97,10 +100,12 @@ def _data_make(args: argparse.Namespace) -> int:
 
 def _data_manifest(args: argparse.Namespace) -> int:
     from training import config
-    from training.data import manifest, sources
+    from training.data import duplicates, manifest, sources
 
     settings = config.load(args.config, args.set)
-    listed = manifest.build(sources.prepare(settings.data, args.home), settings.data)
+    root = sources.prepare(settings.data, args.home)
+    listed = manifest.build(root, settings.data)
+    duplicates.check_leaks(root, listed, settings, args.home)
     listed.write(args.out)
     for split in manifest.SPLITS:
         print(f"{split:12} {len(listed.of(split)):6} images")

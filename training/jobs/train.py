@@ -12,6 +12,7 @@ from training.checkpoint import State
 from training.config import Config
 from training.data import manifest as manifests
 from training.data import sources
+from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.pixels import cache
 from training.fit import Images, fit
@@ -35,10 +36,11 @@ class Data:
 
 
 def prepare(config: Config, home: Path) -> Data:
-    """Write what is built in, and list the images. Raises ConfigError and DataError (all of its kinds)."""
+    """Write what is built in, list the images and look for leaks. Raises ConfigError and DataError (all of its kinds)."""
     root = sources.prepare(config.data, home)
     manifest = manifests.build(root, config.data)
     cost_matrix(manifest.labels, config.decision)  # a decision that does not fit the labels is said now, not after the fit
+    check_leaks(root, manifest, config, home)
     return Data(root, manifest)
 
 

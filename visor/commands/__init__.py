@@ -1,0 +1,1 @@
+"""Commands of `visor`, a module each: its parser and what it runs."""
