@@ -101,13 +101,24 @@ class FitConfig(Frozen):
 
 class DecisionConfig(Frozen):
     """What errors cost. `false_negative` and `false_positive` are for a positive label missed and a negative one flagged;
-    `cost` states the whole (K, K) matrix, cost[true][predicted], instead. `review_cost` turns the review band on."""
+    `cost` states the whole (K, K) matrix, cost[true][predicted], instead. `review_cost` turns the review band on.
+
+    docs/decisions.md explains the rest. `calibration`: how confidences are made honest. `max_fnr`: the share of positive
+    images that may be missed, by conformal risk control; it caps the threshold. `set_coverage`: how often prediction sets
+    hold the true label. `review_budget`: the largest share of images that a person sees. `subgroups`: columns of
+    data.metadata to tell the metrics apart by.
+    """
 
     positive: tuple[Label, ...] = ()
     false_negative: float = Field(default=1.0, gt=0)
     false_positive: float = Field(default=1.0, gt=0)
     cost: tuple[tuple[float, ...], ...] | None = None
     review_cost: float | None = Field(default=None, ge=0)
+    calibration: Literal["temperature", "vector"] = "temperature"
+    max_fnr: Fraction | None = None
+    set_coverage: Fraction | None = None
+    set_method: Literal["lac", "aps"] = "lac"
+    review_budget: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class Config(Frozen):

@@ -49,7 +49,7 @@ def confusion(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> bytes:
 
 
 def reliability(before: Reliability, after: Reliability) -> bytes:
-    """Accuracy against confidence before and after temperature scaling, and how many images have which confidence."""
+    """Accuracy against confidence before and after scaling, and how many images have which confidence."""
     figure = _canvas((SIZE[0], 5.8))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08})
     _dress(top, "Reliability: how often the network is right when it is so sure", "", "accuracy")

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from handlers.decision import scores_of
-from handlers.spec import Decision
+from handlers.spec import Decision, FnrBound
+from training import conformal
 from training.config import DecisionConfig
+from training.data.manifest import Sample
 from training.errors import ConfigError
 
 Floats = npt.NDArray[np.floating]
@@ -31,6 +33,8 @@ def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
         raise ConfigError(f"decision.positive names {unknown}, not among the data's labels {list(labels)}")
     if set(config.positive) == set(labels):
         raise ConfigError("decision.positive names every label; leave out those that should pass")
+    if config.max_fnr is not None and not config.positive:
+        raise ConfigError("decision.max_fnr bounds how many positive images are missed; name them in decision.positive")
     positive = np.array([label in config.positive for label in labels])
     if config.cost is not None:
         return _stated_matrix(labels, config.cost, positive)
@@ -43,12 +47,26 @@ def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
     return np.asarray(config.false_negative * missed + config.false_positive * flagged, dtype=np.float64)
 
 
-def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: DecisionConfig) -> Decision:
+def check(calibration: Sequence[Sample], labels: Sequence[str], config: DecisionConfig) -> None:
+    """Find out before any image is read whether the split is enough for the bounds asked for. Raises ConfigError, DataError."""
+    cost_matrix(labels, config)
+    _, rows = conformal.parts([sample.group or sample.path for sample in calibration], len(labels), config)
+    positive = sum(calibration[row].label in config.positive for row in rows)
+    if config.max_fnr is not None:
+        conformal.check_fnr(positive, config.max_fnr)
+    if config.set_coverage is not None:
+        conformal.check_sets(len(rows), config.set_coverage)
+
+
+def fit_decision(
+    probs: Floats, truth: Ints, labels: Sequence[str], config: DecisionConfig, bound: FnrBound | None = None
+) -> Decision:
     """The threshold on `handlers.decision.scores` with the least mean cost, and the review band around it.
 
     Tried are 0, 1, the middle between each two neighbouring scores and the Bayes threshold of calibrated scores; among
     equally cheap ones the nearest to Bayes wins, then the lower. So separable scores give the Bayes threshold itself, and
-    a plateau gives the middle of its gap that is nearest to it.
+    a plateau gives the middle of its gap that is nearest to it. A bound caps what is tried, itself included: whatever is chosen
+    below it misses no more than it does, so the promise holds and the costs decide among what keeps it.
 
     probs: (N, K), calibrated; truth: (N,), classes. Raises ConfigError.
     """
@@ -60,7 +78,9 @@ def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: Deci
     bayes = bayes_threshold(cost, positive, review_cost)
     score = scores_of(probs, positive)
     distinct = np.unique(score)
-    candidates = np.unique(np.concatenate([[0.0, bayes, 1.0], (distinct[:-1] + distinct[1:]) / 2]))
+    cap = bound.threshold if bound else 1.0
+    candidates = np.unique(np.concatenate([[0.0, bayes, cap], (distinct[:-1] + distinct[1:]) / 2]))
+    candidates = candidates[candidates <= cap]
     costs = cost_curve(score, *side_costs(probs, truth, positive, cost, review_cost), candidates)
     cheapest = candidates[costs <= costs.min() + SAME_COST * cost.max()]
     threshold = float(cheapest[np.abs(cheapest - bayes).argmin()])
@@ -72,6 +92,7 @@ def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: Deci
         review_above=above,
         cost=tuple(tuple(float(c) for c in row) for row in cost),
         review_cost=review_cost,
+        fnr_bound=bound,
     )
 
 

@@ -18,12 +18,12 @@ import torch
 from handlers import decision, networks
 from handlers.backends import TorchBackend
 from handlers.predictor import Answer
-from handlers.spec import Decision, Spec
-from training import calibration, metrics, plots, runs, thresholds
+from handlers.spec import Decision, Spec, VectorScaling
+from training import calibration, conformal, metrics, plots, runs, thresholds
 from training.answers import answer_all, classes_of, infer_all, samples_of
-from training.calibration import Temperature
+from training.calibration import Scaling, Temperature
 from training.cases import galleries, read_mask
-from training.config import Config
+from training.config import Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.errors import RunError
 from training.report import Picture, render
@@ -45,45 +45,28 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     """
     torch.set_num_threads(config.fit.threads)
     calibration_split, test_split = samples_of(manifest, "calibration"), samples_of(manifest, "test")
+    thresholds.check(calibration_split, manifest.labels, config.decision)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
-    model = networks.build(config.model.network, len(manifest.labels))
-    feature_map = networks.map_size(model, config.preprocessing.height, config.preprocessing.width)
-
-    def specify(temperature: float, rule: Decision) -> Spec:
-        return Spec(
-            name=config.name,
-            version="1",  # the archive stamps its own
-            network=config.model.network,
-            labels=manifest.labels,
-            preprocessing=config.preprocessing,
-            feature_map=feature_map,
-            temperature=temperature,
-            decision=rule,
-            limits=config.limits,
-        )
-
-    costs = thresholds.cost_matrix(manifest.labels, config.decision)
-    spec = specify(1.0, Decision(threshold=0.5, cost=tuple(tuple(row) for row in costs.tolist())))  # until it is fitted
+    spec = _undecided(config, manifest.labels)
     backend = TorchBackend(run, spec)
 
     logits, features = infer_all(calibration_split, spec, backend, root, "calibrating")  # (N, K), (N, C)
     if not np.isfinite(logits).all():
         raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity: the fit diverged; lower fit.phases learning_rate")
     truth = classes_of(calibration_split, manifest.labels)
-    temperature = calibration.fit_temperature(logits, truth)
-    probs = decision.probabilities(logits, temperature.value)
-    spec = specify(temperature.value, thresholds.fit_decision(probs, truth, manifest.labels, config.decision))
+    spec, scaling = _decide(spec, config.decision, calibration_split, logits, truth)
+    probs = decision.calibrated(logits, spec)
 
     test_truth = classes_of(test_split, manifest.labels)
     test_logits, answers = answer_all(test_split, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     game = _pointing_game(test_split, answers, spec, root, config.pointing_tolerance)
     outcomes = [answer.decision for answer in answers]
-    results = metrics.evaluate(test_logits, test_probs, outcomes, test_truth, spec, temperature, game)
+    results = metrics.evaluate(test_logits, test_probs, outcomes, test_truth, spec, scaling, game)
 
     drawn = _draw(results, spec, test_logits, {"calibration": (probs, truth), "test": (test_probs, test_truth)})
-    notes = _notes(temperature)
+    notes = _notes(scaling)
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -95,6 +78,9 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     files = {
         runs.SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
         runs.REFERENCE: _reference(features, probs, truth),
+        runs.PREDICTIONS: _predictions(
+            {"calibration": (calibration_split, logits), "test": (test_split, test_logits)}, truth, test_truth
+        ),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
@@ -110,6 +96,45 @@ def evaluate_run(run: Path) -> dict[str, Any]:
     """Evaluate a run's folder again, by its own config, manifest and data set. Raises RunError, DataError."""
     config, record = runs.read_config(run), runs.read_record(run)
     return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST))
+
+
+def _undecided(config: Config, labels: tuple[str, ...]) -> Spec:
+    """The spec before anything is calibrated. Raises ConfigError."""
+    costs = thresholds.cost_matrix(labels, config.decision)
+    model = networks.build(config.model.network, len(labels))
+    return Spec(
+        name=config.name,
+        version="1",  # the archive stamps its own
+        network=config.model.network,
+        labels=labels,
+        preprocessing=config.preprocessing,
+        feature_map=networks.map_size(model, config.preprocessing.height, config.preprocessing.width),
+        temperature=1.0,
+        decision=Decision(threshold=0.5, cost=tuple(tuple(row) for row in costs.tolist())),
+        limits=config.limits,
+    )
+
+
+def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logits: Float32, truth: Int64) -> tuple[Spec, Scaling]:
+    """The spec with scaling, rule and sets, from the calibration split. logits: (N, K); truth: (N,). Raises DataError."""
+    scaled_on, bound_by = conformal.parts([sample.group or sample.path for sample in samples], len(spec.labels), wanted)
+    scaling: Scaling
+    if wanted.calibration == "vector":
+        scaling = calibration.fit_vector(logits[scaled_on], truth[scaled_on])
+        fitted = VectorScaling(weight=tuple(scaling.weight.tolist()), bias=tuple(scaling.bias.tolist()))
+        spec = spec.model_copy(update={"scaling": fitted})
+    else:
+        scaling = calibration.fit_temperature(logits[scaled_on], truth[scaled_on])
+        spec = spec.model_copy(update={"temperature": scaling.value})
+    probs = decision.calibrated(logits, spec)
+    bound = sets = None
+    if wanted.max_fnr is not None:
+        positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
+        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr)
+    if wanted.set_coverage is not None:
+        sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
+    rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
+    return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
 
 
 def _pointing_game(
@@ -148,7 +173,7 @@ def _draw(
         ),
         "reliability": Picture(
             plots.reliability(before, calibration.reliability(probs, truth)),
-            f"Reliability diagram before and after temperature scaling: {ece}",
+            f"Reliability diagram before and after scaling: {ece}",
         ),
         "precision_recall": Picture(
             plots.precision_recall(sides, rule.threshold if positive else None), "Precision against recall on the test split"
@@ -160,16 +185,16 @@ def _draw(
     }
 
 
-def _notes(temperature: Temperature) -> list[str]:
+def _notes(scaling: Scaling) -> list[str]:
     """What a reader must know before the numbers."""
-    t = f"T = {temperature.value:.3f}"
+    found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
     notes = {
         "smoothed": "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split "
-        f"is classified right; {t} comes from Platt's smoothed targets. More images make it firmer.",
-        "at_bound": f"Calibration: no temperature from {calibration.LOWEST:g} to {calibration.HIGHEST:g} fits, {t} is the "
+        f"is classified right; {found} comes from Platt's smoothed targets. More images make it firmer.",
+        "at_bound": f"Calibration: no temperature from {calibration.LOWEST:g} to {calibration.HIGHEST:g} fits, {found} is the "
         "nearest. The network's confidences mean little: look at its accuracy and train it longer.",
     }
-    return [notes[temperature.status]] if temperature.status in notes else []
+    return [notes[scaling.status]] if scaling.status in notes else []
 
 
 def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
@@ -177,4 +202,18 @@ def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
     rows = np.unique(np.linspace(0, len(truth) - 1, min(REFERENCES, len(truth))).round().astype(int))
     buffer = io.BytesIO()
     np.savez(buffer, features=features[rows].astype(np.float16), probabilities=probs[rows], labels=truth[rows])
+    return buffer.getvalue()
+
+
+def _predictions(splits: dict[str, tuple[Sequence[Sample], Float32]], truth: Int64, test_truth: Int64) -> bytes:
+    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
+    arrays = {}
+    for (name, (samples, logits)), classes in zip(splits.items(), (truth, test_truth), strict=True):
+        arrays |= {
+            f"{name}_paths": np.array([sample.path for sample in samples]),
+            f"{name}_logits": logits,
+            f"{name}_truth": classes,
+        }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -17,7 +17,7 @@ from training.data.pixels import cache
 from training.fit import Images, fit
 from training.jobs.evaluate import evaluate
 from training.pretrained import make_model
-from training.thresholds import cost_matrix
+from training.thresholds import check
 from training.tracking import MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def prepare(config: Config, home: Path) -> Data:
     """Write what is built in, and list the images. Raises ConfigError and DataError (all of its kinds)."""
     root = sources.prepare(config.data, home)
     manifest = manifests.build(root, config.data)
-    cost_matrix(manifest.labels, config.decision)  # a decision that does not fit the labels is said now, not after the fit
+    check(manifest.of("calibration"), manifest.labels, config.decision)  # what does not fit is said now, not after the fit
     return Data(root, manifest)
 
 

@@ -13,11 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from handlers.backends import TorchBackend
+from handlers.decision import probabilities
 from handlers.decode import decode, to_batch
 from handlers.networks import build
 from handlers.predictor import Item, predict
-from handlers.spec import Spec
+from handlers.spec import FnrBound, Spec
 from training import runs
+from training.calibration import fit_vector
 from training.config import Config
 from training.data.manifest import Manifest, Sample
 from training.errors import ConfigError, DataChanged, DataError, DataUnreadable, RunError
@@ -100,7 +102,8 @@ def run(data, tmp_path_factory) -> Path:
 def test_everything_is_written_and_nothing_else(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     plots = {f"plots/{name}.png" for name in ("confusion_matrix", "reliability", "precision_recall", "threshold_cost")}
-    assert names == {"model.safetensors", "spec.json", "reference.npz", "metrics.json", "report.html"} | plots
+    files = {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json", "report.html"}
+    assert names == files | plots
 
 
 def test_metrics_are_those_of_the_served_answers(run, data):
@@ -172,6 +175,60 @@ def test_the_report_names_errors_and_digests(run, data):
     assert "Worst false negatives" in text
     assert "Pointing game" in text
     assert str(run) not in text
+
+
+def test_the_saved_predictions_lead_to_the_served_answers(run, data):
+    saved, spec = np.load(run / runs.PREDICTIONS), Spec.read(run / "spec.json")
+    for split in ("calibration", "test"):
+        samples = data[1].of(split)
+        assert saved[f"{split}_paths"].tolist() == [sample.path for sample in samples]
+        assert saved[f"{split}_truth"].tolist() == [LABELS.index(sample.label) for sample in samples]
+        answers = predict([Item((data[0] / sample.path).read_bytes()) for sample in samples], spec, TorchBackend(run, spec))
+        expected = [answer.probabilities for answer in answers]
+        np.testing.assert_allclose(probabilities(saved[f"{split}_logits"], spec.temperature), expected, atol=1e-6)
+
+
+def test_a_bound_is_found_stated_and_kept(data, tmp_path):
+    config = make_config(positive=("red",), max_fnr=0.1, set_coverage=0.9, set_method="aps")
+    run = make_run(tmp_path / "run", *data)
+    metrics = evaluate(run, config, *data)
+    spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+    reds = probabilities(saved["calibration_logits"], spec.temperature)[saved["calibration_truth"] == 1, 1]
+    # 12 red pictures in the calibration split: (misses + 1) / 13 <= 0.1 allows none
+    cap = np.sort(reds.astype(np.float64))[0]
+    assert spec.decision.fnr_bound == FnrBound(level=0.1, threshold=cap, positives=12)
+    assert spec.decision.threshold <= cap
+    assert metrics["decision"]["fnr_bound"] == {"level": 0.1, "threshold": pytest.approx(cap, abs=1e-6), "positives": 12}
+    assert metrics["prediction_sets"]["images"] == 24
+    assert spec.prediction_sets.limit >= 0
+    assert "At most 10.0% of the images labelled red are expected to be missed" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        ({"positive": ("red",), "max_fnr": 0.05}, "at least 19 positive calibration images.*there are 12"),
+        ({"set_coverage": 0.99}, "at least 99 calibration images.*there are 24"),
+        # vector scaling is fitted on one half, the bound found with the other
+        ({"positive": ("red",), "max_fnr": 0.1, "calibration": "vector"}, "at least 9 positive calibration images.*there are 6"),
+    ],
+)
+def test_too_few_images_for_a_bound_are_said_before_any_is_read(data, tmp_path, decision, words):
+    with pytest.raises(DataError, match=words):
+        evaluate(make_run(tmp_path / "run", *data), make_config(**decision), tmp_path / "nowhere", data[1])
+
+
+def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    metrics = evaluate(run, make_config(positive=("red",), calibration="vector"), *data)
+    spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+    fitted = fit_vector(saved["calibration_logits"], saved["calibration_truth"])
+    np.testing.assert_allclose(spec.scaling.weight, fitted.weight)
+    answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].of("test")], spec, TorchBackend(run, spec))
+    expected = probabilities(saved["test_logits"] * fitted.weight + fitted.bias, 1.0)
+    np.testing.assert_allclose([answer.probabilities for answer in answers], expected, atol=1e-6)
+    assert metrics["calibration"]["vector_status"] == fitted.status
+    assert "vector scaling" in (run / "report.html").read_text()
 
 
 def test_without_positive_labels_and_masks(data, tmp_path):
