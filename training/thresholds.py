@@ -11,6 +11,7 @@ from training import conformal
 from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.errors import ConfigError
+from training.selective import budget_band, budget_threshold
 
 Floats = npt.NDArray[np.floating]
 Float64 = npt.NDArray[np.float64]
@@ -79,12 +80,16 @@ def fit_decision(
     score = scores_of(probs, positive)
     distinct = np.unique(score)
     cap = bound.threshold if bound else 1.0
+    if config.review_budget is not None and not positive:
+        cap = budget_threshold(score, config.review_budget)
     candidates = np.unique(np.concatenate([[0.0, bayes, cap], (distinct[:-1] + distinct[1:]) / 2]))
     candidates = candidates[candidates <= cap]
     costs = cost_curve(score, *side_costs(probs, truth, positive, cost, review_cost), candidates)
     cheapest = candidates[costs <= costs.min() + SAME_COST * cost.max()]
     threshold = float(cheapest[np.abs(cheapest - bayes).argmin()])
-    below, above = _review_band(threshold, cost, positive, review_cost)
+    if not positive and config.review_budget is not None and config.review_cost is None:
+        threshold = cap  # no price was stated, so the budget is used up
+    below, above = _review_band(score, threshold, cost, positive, config)
     return Decision(
         positive=config.positive,
         threshold=threshold,
@@ -139,15 +144,27 @@ def error_cost(cost: Float64) -> float:
     return float(cost[~np.eye(len(cost), dtype=bool)].mean())
 
 
-def _review_band(threshold: float, cost: Float64, positive: Sequence[int], review_cost: float | None) -> tuple[float, float]:
-    """(review_below, review_above): Chow's rule (1970) on calibrated scores p.
+def _review_band(
+    score: Floats, threshold: float, cost: Float64, positive: Sequence[int], config: DecisionConfig
+) -> tuple[float, float]:
+    """(review_below, review_above): what a look's price and the budget both allow, or the one that is stated."""
+    if not positive:
+        return 0.0, 0.0
+    bands = []
+    if config.review_cost is not None:
+        bands.append(_chows_band(threshold, cost, positive, config.review_cost))
+    if config.review_budget is not None:
+        bands.append(budget_band(score, threshold, config.review_budget))
+    return min((below for below, _ in bands), default=0.0), min((above for _, above in bands), default=0.0)
+
+
+def _chows_band(threshold: float, cost: Float64, positive: Sequence[int], review_cost: float) -> tuple[float, float]:
+    """Chow's rule (1970) on calibrated scores p.
 
     A person sees what costs more to decide than to look at, min(p c_fn, (1 - p) c_fp) > review_cost, which is the band
     from review_cost / c_fn to 1 - review_cost / c_fp. Where the fitted threshold lies outside it, the band reaches to it:
     what the two rules disagree about goes to a person too.
     """
-    if not positive or review_cost is None:
-        return 0.0, 0.0
     missed, flagged = mean_costs(cost, positive)
     low, high = review_cost / missed, 1.0 - review_cost / flagged
     if low >= high:
