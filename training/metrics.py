@@ -15,8 +15,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from handlers import decision
 from handlers.decision import Outcome
 from handlers.spec import Spec
-from training import calibration
+from training import calibration, selective
 from training.calibration import Scaling
+from training.impact import impact
 from training.saliency import PointingGame
 from training.thresholds import side_costs
 
@@ -52,10 +53,12 @@ def evaluate(
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
         "calibration": _calibration(logits, probs, truth, scaling),
         "decision": _decision(probs, np.array(outcomes), truth, spec),
+        "selective": _selective(probs, truth, spec),
+        "impact": impact(probs, outcomes, truth, spec),
         "prediction_sets": _sets(probs, truth, spec),
         "pointing_game": None if pointing is None else pointing.summary(),
     }
-    return {name: _plain(value) for name, value in results.items()}
+    return dict(plain(results))
 
 
 def brier(probs: Floats, truth: Ints) -> float:
@@ -115,6 +118,26 @@ def _decision(probs: Floats, outcomes: npt.NDArray[np.str_], truth: Ints, spec: 
     }
 
 
+def doubts(probs: Floats, truth: Ints, spec: Spec) -> tuple[Floats, Bools]:
+    """How sure each answer is, and whether the threshold alone answers wrongly: (N,) and (N,)."""
+    score = decision.scores(probs, spec)
+    if not spec.positive_index:
+        return score, probs.argmax(axis=1) != truth
+    threshold = spec.decision.threshold
+    return -selective.doubt(score, threshold), np.isin(truth, spec.positive_index) != (score >= threshold)
+
+
+def _selective(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any]:
+    """What leaving the most doubtful answers to a person would give."""
+    certainty, wrong = doubts(probs, truth, spec)
+    curve = selective.risk_coverage(certainty, wrong)
+    return {
+        "aurc": curve.aurc,
+        "excess_aurc": curve.aurc - selective.least(wrong).aurc,
+        "risk_at_coverage": {f"{coverage:g}": curve.at(coverage) for coverage in selective.COVERAGES},
+    }
+
+
 def _sets(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any] | None:
     """How often the prediction sets hold the true label, and how large they are; None where the spec has none."""
     rule = spec.prediction_sets
@@ -156,12 +179,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(defined) / len(defined) if defined else None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's scalars to Python's, rounded to DIGITS."""
     if isinstance(value, dict):
-        return {key: _plain(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_plain(child) for child in value]
+        return {key: plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
     if isinstance(value, float | np.floating):
         return round(float(value), DIGITS)
     return value

@@ -59,24 +59,34 @@ def render(
     notes: Sequence[str] = (),
 ) -> str:
     """The report. `metrics`: `training.metrics.evaluate`'s; `notes`: what the reader must know first, such as a doubtful fit."""
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            interval=interval,
+            spec=spec,
+            metrics=metrics,
+            figures=figures(spec, metrics),
+            rule=describe_rule(spec),
+            plots=plots,
+            galleries=galleries,
+            lineage=lineage,
+            notes=notes,
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, strict, with HTML's text escaped."""
+    made = Environment(
         loader=PackageLoader("training"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "number": number}
-    return environment.get_template("report.html.j2").render(
-        spec=spec,
-        metrics=metrics,
-        figures=figures(spec, metrics),
-        rule=describe_rule(spec),
-        plots=plots,
-        galleries=galleries,
-        lineage=lineage,
-        notes=notes,
-    )
+    made.filters |= {"share": share, "number": number}
+    return made
 
 
 def share(value: float | None) -> str:
@@ -87,6 +97,14 @@ def share(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Three decimals, and a dash for what is not defined."""
     return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def interval(row: Mapping[str, Any], name: str) -> str:
+    """A share with its interval of 95 %, and a dash for what is not defined."""
+    if row.get(name) is None:
+        return UNDEFINED
+    low, high = row[f"{name}_interval"]
+    return f"{share(row[name])} ({share(low)} to {share(high)})"
 
 
 def describe_rule(spec: Spec) -> list[str]:

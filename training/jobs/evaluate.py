@@ -1,4 +1,4 @@
-"""A run's weights → spec.json, reference.npz, metrics.json, plots and report: calibrate, decide, answer, score.
+"""A run's weights → spec.json, metrics.json, plots, report, model card: calibrate, decide, answer, score.
 
 The calibration split, which nothing else saw, gives the temperature and the decision rule; the test split is then
 answered by the code that serves, so that the numbers are those of the answers that people will get.
@@ -8,6 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ from handlers import decision, networks
 from handlers.backends import TorchBackend
 from handlers.predictor import Answer
 from handlers.spec import Decision, Spec, VectorScaling
-from training import calibration, conformal, metrics, plots, runs, thresholds
+from training import calibration, conformal, metrics, model_card, plots, runs, selective, subgroups, thresholds
 from training.answers import answer_all, classes_of, infer_all, samples_of
 from training.calibration import Scaling, Temperature
-from training.cases import galleries, read_mask
+from training.cases import galleries
 from training.config import Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.errors import RunError
+from training.explained import against_masks, measure
 from training.report import Picture, render
-from training.saliency import PointingGame, points_inside
 
 logger = logging.getLogger(__name__)
 
@@ -38,35 +39,42 @@ REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are
 GRID = np.linspace(0.0, 1.0, 1001)
 
 
+@dataclass(frozen=True)
+class _Split:
+    """A split's answers. logits: (N, K), raw; probs: (N, K), calibrated; truth: (N,), classes."""
+
+    samples: Sequence[Sample]
+    logits: Float32
+    probs: Float32
+    truth: Int64
+
+
 def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[str, Any]:
     """Calibrate and score a run whose weights are fitted, and return what metrics.json holds. `root`: the data set's.
 
     The same weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError.
     """
     torch.set_num_threads(config.fit.threads)
-    calibration_split, test_split = samples_of(manifest, "calibration"), samples_of(manifest, "test")
-    thresholds.check(calibration_split, manifest.labels, config.decision)
+    samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
+    check(manifest, config.decision)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
     spec = _undecided(config, manifest.labels)
     backend = TorchBackend(run, spec)
 
-    logits, features = infer_all(calibration_split, spec, backend, root, "calibrating")  # (N, K), (N, C)
+    logits, features = infer_all(samples, spec, backend, root, "calibrating")  # (N, K), (N, C)
     if not np.isfinite(logits).all():
         raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity: the fit diverged; lower fit.phases learning_rate")
-    truth = classes_of(calibration_split, manifest.labels)
-    spec, scaling = _decide(spec, config.decision, calibration_split, logits, truth)
-    probs = decision.calibrated(logits, spec)
+    truth = classes_of(samples, manifest.labels)
+    spec, scaling = _decide(spec, config.decision, samples, logits, truth)
+    calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
 
-    test_truth = classes_of(test_split, manifest.labels)
-    test_logits, answers = answer_all(test_split, spec, backend, root, "testing")
+    test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
-    game = _pointing_game(test_split, answers, spec, root, config.pointing_tolerance)
-    outcomes = [answer.decision for answer in answers]
-    results = metrics.evaluate(test_logits, test_probs, outcomes, test_truth, spec, scaling, game)
+    test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
+    results = _score(run, config, root, spec, scaling, calibrating, test, answers)
 
-    drawn = _draw(results, spec, test_logits, {"calibration": (probs, truth), "test": (test_probs, test_truth)})
-    notes = _notes(scaling)
+    notes = [*_notes(scaling), *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -74,15 +82,17 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
         "config digest": config.digest,
         "weights digest": runs.sha256(run / runs.WEIGHTS),
     }
-    shown = galleries(test_split, answers, test_truth, spec, root)
+    drawn = _draw(run, results, spec, {"calibration": calibrating, "test": test})
+    shown = galleries(test_samples, answers, test.truth, spec, root)
+    card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
         runs.SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
-        runs.REFERENCE: _reference(features, probs, truth),
-        runs.PREDICTIONS: _predictions(
-            {"calibration": (calibration_split, logits), "test": (test_split, test_logits)}, truth, test_truth
-        ),
+        runs.REFERENCE: _reference(features, calibrating.probs, truth),
+        runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
+        runs.CARD: model_card.markdown(config.name, card).encode(),
+        runs.CARD_PAGE: model_card.html(config.name, card).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
@@ -90,6 +100,12 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
         with runs.replacing(run / name) as temporary:
             temporary.write_bytes(data)
     return results
+
+
+def check(manifest: Manifest, wanted: DecisionConfig) -> None:
+    """Find out before an image is read whether the decision fits labels, splits and subgroups. Raises ConfigError, DataError."""
+    thresholds.check(manifest.of("calibration"), manifest.labels, wanted)
+    _groups(wanted, [*manifest.of("calibration"), *manifest.of("test")])
 
 
 def evaluate_run(run: Path) -> dict[str, Any]:
@@ -137,52 +153,89 @@ def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logit
     return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
 
 
-def _pointing_game(
-    samples: Sequence[Sample], answers: Sequence[Answer], spec: Spec, root: Path, tolerance: float
-) -> PointingGame | None:
-    """Over all images whose mask shows something, with the heat maps as they are served: a missed image's map counts too."""
-    hits = []
-    for sample, answer in zip(samples, answers, strict=True):
-        mask = read_mask(sample, spec, root)
-        if mask is not None and mask.any() and answer.heatmap is not None:
-            hits.append(points_inside(answer.heatmap, mask, tolerance))
-    return PointingGame(sum(hits), len(hits), tolerance) if hits else None
+def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
+    return subgroups.read(wanted.subgroups.metadata, wanted.subgroups.columns, samples) if wanted.subgroups else {}
 
 
-def _draw(
-    results: dict[str, Any], spec: Spec, test_logits: Float32, splits: dict[str, tuple[Float32, Int64]]
-) -> dict[str, Picture]:
-    """The plots by file name. splits: (N, K) probabilities and (N,) classes of calibration and test."""
+def _score(
+    run: Path,
+    config: Config,
+    root: Path,
+    spec: Spec,
+    scaling: Scaling,
+    calibrating: _Split,
+    test: _Split,
+    answers: Sequence[Answer],
+) -> dict[str, Any]:
+    """What metrics.json holds. Raises DataError."""
+    game, energy = against_masks(test.samples, answers, spec, root, config.pointing_tolerance)
+    outcomes = [answer.decision for answer in answers]
+    results = metrics.evaluate(test.logits, test.probs, outcomes, test.truth, spec, scaling, game)
+    quality = measure(run, test.samples, answers, spec, root, config.explanation_images, config.pointing_tolerance)
+    if quality and energy:
+        quality |= {"energy_inside_mask": energy["energy"], "mask_share": energy["chance"]}
+    groups = _groups(config.decision, [*calibrating.samples, *test.samples])
+    sides = [subgroups.Answered(split.samples, split.probs, split.truth) for split in (test, calibrating)]
+    by_group = subgroups.by_group(groups, *sides, spec) if groups else None
+    return results | dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
+
+
+def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Split]) -> dict[str, Picture]:
+    """The plots by file name."""
     rule, positive, cost = spec.decision, spec.positive_index, np.array(spec.decision.cost)
-    probs, truth = splits["test"]
+    test = splits["test"]
     curves = {
-        f"{split} split": thresholds.cost_curve(
-            decision.scores(p, spec), *thresholds.side_costs(p, t, positive, cost, rule.review_cost), GRID
+        f"{name} split": thresholds.cost_curve(
+            decision.scores(split.probs, spec),
+            *thresholds.side_costs(split.probs, split.truth, positive, cost, rule.review_cost),
+            GRID,
         )
-        for split, (p, t) in splits.items()
+        for name, split in splits.items()
     }
-    sides = {" or ".join(rule.positive): (np.isin(truth, positive), decision.scores(probs, spec))}
+    sides = {" or ".join(rule.positive): (np.isin(test.truth, positive), decision.scores(test.probs, spec))}
     if not positive:
-        sides = {label: (truth == k, probs[:, k].astype(np.float64)) for k, label in enumerate(spec.labels)}
-    before = calibration.reliability(decision.probabilities(test_logits, 1.0), truth)
+        sides = {label: (test.truth == k, test.probs[:, k].astype(np.float64)) for k, label in enumerate(spec.labels)}
+    before = calibration.reliability(decision.probabilities(test.logits, 1.0), test.truth)
     ece = "expected calibration error {ece_before:.3f} before and {ece_after:.3f} after".format(**results["calibration"])
-    return {
+    certainty, wrong = metrics.doubts(test.probs, test.truth, spec)
+    curve = selective.risk_coverage(certainty, wrong)
+    answered = ~np.array(
+        [outcome == "review" for outcome in decision.decide(decision.scores(test.probs, spec), rule.threshold, spec)]
+    )
+    drawn = {
         "confusion_matrix": Picture(
             plots.confusion(np.array(results["confusion"]), spec.labels),
             f"Confusion matrix of the test split; {results['accuracy']:.1%} lie on its diagonal",
         ),
         "reliability": Picture(
-            plots.reliability(before, calibration.reliability(probs, truth)),
+            plots.reliability(before, calibration.reliability(test.probs, test.truth)),
             f"Reliability diagram before and after scaling: {ece}",
         ),
         "precision_recall": Picture(
             plots.precision_recall(sides, rule.threshold if positive else None), "Precision against recall on the test split"
+        ),
+        "roc": Picture(plots.roc(sides, rule.threshold if positive else None), "True against false positives on the test split"),
+        "risk_coverage": Picture(
+            plots.risk_coverage(
+                curve, selective.least(wrong), float(answered.mean()), float(wrong[answered].mean()) if answered.any() else None
+            ),
+            f"Error rate among the surest answers of the test split; AURC {curve.aurc:.4f}",
         ),
         "threshold_cost": Picture(
             plots.threshold_cost(GRID, curves, rule, thresholds.bayes_threshold(cost, positive, rule.review_cost)),
             f"Mean cost of an image against the threshold; {rule.threshold:.3f} was chosen",
         ),
     }
+    if history := runs.read_history(run):
+        drawn["learning_curves"] = Picture(
+            plots.learning_curves(history), f"Loss and accuracy of training and validation over {len(history)} epochs"
+        )
+    return drawn
+
+
+def _warnings(results: dict[str, Any], spec: Spec) -> list[str]:
+    bound = spec.decision.fnr_bound
+    return subgroups.warnings(results["subgroups"] or {}, bound.level) if bound else []
 
 
 def _notes(scaling: Scaling) -> list[str]:
@@ -205,15 +258,12 @@ def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
     return buffer.getvalue()
 
 
-def _predictions(splits: dict[str, tuple[Sequence[Sample], Float32]], truth: Int64, test_truth: Int64) -> bytes:
+def _predictions(splits: dict[str, _Split]) -> bytes:
     """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
     arrays = {}
-    for (name, (samples, logits)), classes in zip(splits.items(), (truth, test_truth), strict=True):
-        arrays |= {
-            f"{name}_paths": np.array([sample.path for sample in samples]),
-            f"{name}_logits": logits,
-            f"{name}_truth": classes,
-        }
+    for name, split in splits.items():
+        paths = np.array([sample.path for sample in split.samples])
+        arrays |= {f"{name}_paths": paths, f"{name}_logits": split.logits, f"{name}_truth": split.truth}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

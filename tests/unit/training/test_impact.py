@@ -11,10 +11,7 @@ from training.impact import impact
 
 def rows(spec, probs=PROBS, truth=TRUTH) -> dict[str, dict]:
     probs = np.array(probs)
-    return {
-        row["rule"]: row
-        for row in impact(probs, decide(scores(probs, spec), spec.decision.threshold, spec), np.array(truth), spec)
-    }
+    return impact(probs, decide(scores(probs, spec), spec.decision.threshold, spec), np.array(truth), spec)
 
 
 def test_each_rule_is_priced():
