@@ -189,6 +189,50 @@ def test_the_saved_predictions_lead_to_the_served_answers(run, data):
         np.testing.assert_allclose(probabilities(saved[f"{split}_logits"], spec.temperature), expected, atol=1e-6)
 
 
+def test_heat_maps_are_tried_against_masks_and_against_shuffled_weights(run):
+    found = json.loads((run / "metrics.json").read_text())["explanations"]
+    assert found["images"] == 12  # of the test split, those with a mask
+    assert found["pointing_served"] == json.loads((run / "metrics.json").read_text())["pointing_game"]["score"]
+    assert found["energy_inside_mask"] > found["mask_share"]
+    assert found["served"]["deletion_auc"] < found["shuffled"]["deletion_auc"]
+    assert abs(found["rank_correlation_all"]) < 0.9
+    assert 0 < found["pointing_chance"] < 1
+
+
+def test_no_images_to_explain_is_no_explanations(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    none = RED.model_copy(update={"explanation_images": 0})
+    assert evaluate(run, none, *data)["explanations"] is None
+
+
+def test_subgroups_are_told_apart_and_a_broken_bound_is_warned_of(data, tmp_path, caplog):
+    root, manifest = data
+    hard = [sample.path for sample in manifest.of("test") if sample.label == "calm"][:2]  # which now are to be found red
+    samples = tuple(dataclasses.replace(s, label="red") if s.path in hard else s for s in manifest.samples)
+    lines = [f"{sample.path},{'hard' if sample.path in hard else 'easy'}" for sample in samples]
+    (tmp_path / "groups.csv").write_text("path,kind\n" + "\n".join(lines) + "\n")
+    groups = {"metadata": str(tmp_path / "groups.csv")}
+    config = make_config(positive=("red",), max_fnr=0.3, subgroups=groups)
+    run, manifest = make_run(tmp_path / "run", *data), Manifest(LABELS, samples)
+    table = evaluate(run, config, root, manifest)["subgroups"]["kind"]
+    assert (table["hard"]["images"], table["easy"]["images"]) == (2, 22)
+    assert table["hard"]["fnr"] == 1.0
+    assert table["hard"]["breaks_bound"] == "yes"
+    assert "Subgroup kind = hard breaks the bound" in caplog.text
+    assert "By kind" in (run / "report.html").read_text()
+    (tmp_path / "groups.csv").write_text("path,kind\n")
+    with pytest.raises(DataError, match="no row for 48 images"):
+        evaluate(run, config, tmp_path / "nowhere", manifest)
+
+
+def test_learning_curves_are_drawn_where_there_is_a_history(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    runs.write_history(run, [{"epoch": 1, "phase": 1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}])
+    evaluate(run, RED, *data)
+    assert (run / "plots/learning_curves.png").is_file()
+    assert "Loss and accuracy of training and validation over 1 epochs" in (run / "report.html").read_text()
+
+
 def test_a_bound_is_found_stated_and_kept(data, tmp_path):
     config = make_config(positive=("red",), max_fnr=0.1, set_coverage=0.9, set_method="aps")
     run = make_run(tmp_path / "run", *data)
