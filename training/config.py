@@ -160,15 +160,48 @@ class FitConfig(Frozen):
     threads: int = Field(default=2, ge=1)
 
 
+class SubgroupConfig(Frozen):
+    """A CSV with a column `path`, relative to the data set's root, and columns that group images: site, season, camera.
+
+    `columns`: those to tell the metrics apart by; by default all.
+    """
+
+    metadata: Path
+    columns: tuple[str, ...] = ()
+
+
 class DecisionConfig(Frozen):
     """What errors cost. `false_negative` and `false_positive` are for a positive label missed and a negative one flagged;
-    `cost` states the whole (K, K) matrix, cost[true][predicted], instead. `review_cost` turns the review band on."""
+    `cost` states the whole (K, K) matrix, cost[true][predicted], instead. `review_cost` turns the review band on.
+
+    docs/decisions.md explains the rest. `calibration`: how confidences are made honest. `max_fnr`: the share of positive
+    images that may be missed, by conformal risk control; it caps the threshold. `set_coverage`: how often prediction sets
+    hold the true label. `review_budget`: the largest share of images that a person sees. `subgroups`: whom to look at apart.
+    """
 
     positive: tuple[Label, ...] = ()
     false_negative: float = Field(default=1.0, gt=0)
     false_positive: float = Field(default=1.0, gt=0)
     cost: tuple[tuple[float, ...], ...] | None = None
     review_cost: float | None = Field(default=None, ge=0)
+    calibration: Literal["temperature", "vector"] = "temperature"
+    max_fnr: Fraction | None = None
+    set_coverage: Fraction | None = None
+    set_method: Literal["lac", "aps"] = "lac"
+    review_budget: Annotated[float, Field(ge=0, lt=1)] | None = None
+    subgroups: SubgroupConfig | None = None
+
+
+class CardConfig(Frozen):
+    """What only people know of a model, for its card (Mitchell et al. 2019); what is left out is said to be."""
+
+    owner: str | None = None
+    contact: str | None = None
+    license: str | None = None
+    intended_use: str | None = None
+    out_of_scope: str | None = None
+    ethics: str | None = None
+    caveats: str | None = None
 
 
 class Config(Frozen):
@@ -182,9 +215,12 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     fit: FitConfig
     decision: DecisionConfig = DecisionConfig()
+    card: CardConfig = CardConfig()
     limits: Limits = Limits()
     pointing_tolerance: Probability = 0.07
     """A mask's dilation in the pointing game, as a fraction of the side: 0.07 of 224 is the 15 px of Zhang et al. 2016."""
+    explanation_images: int = Field(default=24, ge=0)
+    """Test images whose heat maps are tried by deletion, insertion and shuffled weights: 45 passes of the network each."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 SPEC, REFERENCE, METRICS, PLOTS, REPORT = "spec.json", "reference.npz", "metrics.json", "plots", "report.html"
-DELIVERY = "delivery.json"
+DELIVERY, PREDICTIONS = "delivery.json", "predictions.npz"
+CARD, CARD_PAGE = "model-card.md", "model-card.html"
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
 
@@ -117,6 +118,11 @@ def write_history(run: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_json(run / HISTORY, list(history))
 
 
+def read_history(run: Path) -> list[dict[str, float]]:
+    """The metrics of all epochs, none where none were written."""
+    return list(json.loads((run / HISTORY).read_bytes())) if (run / HISTORY).is_file() else []
+
+
 def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
     """Write `model.safetensors` and return its digest: the same weights make the same bytes."""
     from safetensors.torch import save  # imports torch, which reading a run's record does without
@@ -134,7 +140,7 @@ def sha256(path: Path) -> str:
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, *RESULTS):
+    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, CARD, CARD_PAGE, *RESULTS):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

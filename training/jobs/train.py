@@ -16,9 +16,8 @@ from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.pixels import cache
 from training.fit import Images, fit
-from training.jobs.evaluate import evaluate
+from training.jobs.evaluate import check, evaluate
 from training.pretrained import make_model
-from training.thresholds import cost_matrix
 from training.tracking import MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ def prepare(config: Config, home: Path) -> Data:
     """Write what is built in, list the images and look for leaks. Raises ConfigError and DataError (all of its kinds)."""
     root = sources.prepare(config.data, home)
     manifest = manifests.build(root, config.data)
-    cost_matrix(manifest.labels, config.decision)  # a decision that does not fit the labels is said now, not after the fit
+    check(manifest, config.decision)  # what does not fit is said now, not after the fit
     check_leaks(root, manifest, config, home)
     return Data(root, manifest)
 
@@ -143,7 +142,7 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     """Log what came out and register it as a candidate; returns the record with its version."""
     run_id = record.mlflow_run_id
     tracker.log_metrics(run_id, metrics)
-    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT)])
+    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT, runs.CARD, runs.CARD_PAGE)])
     tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / runs.SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}

@@ -1,1 +1,1 @@
-"""Commands of `visor`, a module each: its parser and what it runs."""
+"""A module for each subcommand: `add` declares its flags, and its handler calls one job and prints what came out."""
