@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from visor.commands import score
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -58,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
+    score.add(commands)
     return parser.parse_args(argv)
 
 
