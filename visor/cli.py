@@ -14,6 +14,7 @@ from handlers.errors import VisorError
 from training.settings import home as default_home
 from visor.commands import data as data_commands
 from visor.commands import bound
+from visor.commands import score
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -61,6 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
     bound.add(commands)
+    score.add(commands)
     return parser.parse_args(argv)
 
 
