@@ -59,6 +59,8 @@ class DataConfig(Frozen):
     count: int = Field(default=2400, ge=40)
     size: int = Field(default=224, ge=48, le=1024)
     seed: int = 0
+    labelled_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of the training split, label by label, that `visor train` learns from; the config's seed draws it."""
     splits: SplitConfig = SplitConfig()
     group_pattern: str | None = None
     leaks: Literal["error", "warn", "allow"] | None = None
@@ -170,6 +172,52 @@ class SubgroupConfig(Frozen):
     columns: tuple[str, ...] = ()
 
 
+class ViewsConfig(Frozen):
+    """Random changes that make two views of one image; SimCLR's, milder, so that what is small or pale stays to be seen.
+
+    `crop`: the least share of the area that is kept. `jitter`: how often the colours change; `brightness`, `contrast` and
+    `saturation` by factors from 1 - x to 1 + x, `hue` by up to x turns of the colour wheel. `grayscale`: how often they go.
+    `blur`: how often it is blurred, by a sigma up to `blur_sigma` times the shorter side.
+    """
+
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    flip_horizontal: bool = True
+    flip_vertical: bool = False
+    quarter_turns: bool = False
+    jitter: Probability = 0.8
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.4
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.4
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    grayscale: Probability = 0.2
+    blur: Probability = 0.3
+    blur_sigma: Annotated[float, Field(gt=0, le=0.1)] = 0.015
+
+
+class PretrainConfig(Frozen):
+    """`visor pretrain`: SimCLR's NT-Xent at `temperature`, AdamW, a linear warm-up and cosine decay.
+
+    In a batch of N images a view has 2 (N - 1) negatives. `projection`: the dimensions in which the loss compares.
+    `probe_every`: epochs from one linear probe to the next. Threads and workers are those of `fit`.
+    """
+
+    epochs: int = Field(default=100, ge=1, le=10000)
+    warmup_epochs: int = Field(default=5, ge=0)
+    batch_size: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=0.002, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    projection: int = Field(default=128, ge=2)
+    probe_every: int = Field(default=10, ge=1)
+    views: ViewsConfig = ViewsConfig()
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}")
+        return self
+
+
 class DecisionConfig(Frozen):
     """What errors cost. `false_negative` and `false_positive` are for a positive label missed and a negative one flagged;
     `cost` states the whole (K, K) matrix, cost[true][predicted], instead. `review_cost` turns the review band on.
@@ -214,6 +262,7 @@ class Config(Frozen):
     model: ModelConfig
     augment: AugmentConfig = AugmentConfig()
     fit: FitConfig
+    pretrain: PretrainConfig = PretrainConfig()
     decision: DecisionConfig = DecisionConfig()
     card: CardConfig = CardConfig()
     limits: Limits = Limits()

