@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from training.config import DataConfig
@@ -64,11 +65,10 @@ def check_folder(folder: Path) -> None:
     """Refuse, for an imagefolder, what would be read as something else than it is. Raises DataError."""
     if is_pickled(folder):
         raise DataError(_refusal(folder))
-    tops = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if len(tops) > 1 and tops <= set(VARIANTS) and any(_is_plants(folder / top) for top in tops):
+    if len(tops := [variant for variant in VARIANTS if _is_plants(folder / variant)]) > 1:
         raise DataError(
-            f"{folder} holds the same leaves as {' and '.join(sorted(tops))}, which would become labels; "
-            f"say data.source: plantvillage, or give one of them, such as {folder / min(tops)}"
+            f"{folder} holds the same leaves as {' and '.join(tops)}, which would become labels; "
+            f"say data.source: plantvillage, or give one of them, such as {folder / tops[0]}"
         )
 
 
@@ -130,7 +130,12 @@ def _told(entry: Published) -> Iterator[None]:
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
-    except (OSError, RuntimeError, EOFError) as err:  # torchvision: no network, a wrong digest, an archive cut short
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        HTTPException,
+    ) as err:  # torchvision: no network, a wrong digest, an archive cut short
         first = str(err).strip().splitlines()[-1:] or [type(err).__name__]
         raise DownloadFailed(
             f"{entry.title} could not be downloaded: {first[0]}; "

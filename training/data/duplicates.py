@@ -92,7 +92,7 @@ def hash_images(root: Path, samples: Sequence[Sample], limits: Limits, cache: Pa
     path = cache / f"phash-{BITS}-pillow-{PIL.__version__}.npz" if cache else None
     known = _read(path)
     new = [sample for sample in samples if sample.sha256 not in known]
-    for sample, pixels in zip(new, decode_good(root, new, VIEW, limits, "looking for near-duplicates"), strict=False):
+    for pixels, sample in zip(decode_good(root, new, VIEW, limits, "looking for near-duplicates"), new, strict=True):
         bits = imagehash.phash(Image.fromarray(pixels), hash_size=SIDE).hash
         known[sample.sha256] = np.packbits(bits).view(np.uint64)
     if path and new:

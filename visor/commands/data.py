@@ -81,16 +81,11 @@ def count(changes: "Sequence[Change]") -> dict[str, int]:
 def _show(changes: "Sequence[Change]") -> None:
     if not changes:
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("what", "before", "after"):
-        table.add_column(title, overflow="fold")
-    for change in changes[:SHOWN]:
-        table.add_row(", ".join(change.kinds), Text(_describe(change.old)), Text(_describe(change.new)))
-    Console(soft_wrap=not sys.stdout.isatty(), highlight=False).print(table)
+    rows = [("what", "before", "after")]
+    rows += [(", ".join(change.kinds), _describe(change.old), _describe(change.new)) for change in changes[:SHOWN]]
+    what, before = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for row in rows:
+        print(f"{row[0]:{what}}  {row[1]:{before}}  {row[2]}".rstrip())
     if len(changes) > SHOWN:
         print(f"and {len(changes) - SHOWN} more, which --json lists")
 
