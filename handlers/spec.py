@@ -110,6 +110,7 @@ class Decision(Frozen):
     cost: tuple[tuple[float, ...], ...]
     review_cost: float | None = Field(default=None, ge=0)
     fnr_bound: FnrBound | None = _optional("caps the threshold")
+    review_budget: Probability | None = _optional("the largest share of calibration images that a person would have seen")
 
     @model_validator(mode="after")
     def _bound_holds(self) -> Self:

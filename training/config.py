@@ -268,8 +268,8 @@ class Config(Frozen):
     limits: Limits = Limits()
     pointing_tolerance: Probability = 0.07
     """A mask's dilation in the pointing game, as a fraction of the side: 0.07 of 224 is the 15 px of Zhang et al. 2016."""
-    explanation_images: int = Field(default=24, ge=0)
-    """Test images whose heat maps are tried by deletion, insertion and shuffled weights: 45 passes of the network each."""
+    explanation_images: int = Field(default=16, ge=0)
+    """Test images whose heat maps are tried by deletion, insertion and shuffled weights: 46 passes of the network each."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

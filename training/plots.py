@@ -181,7 +181,7 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
 def resplits(fnr: Floats, level: float, positives: int) -> bytes:
     """The missed share on the test side of random splits, and its mean. fnr: (S,)."""
     figure, axes = _figure(f"Missed share over {len(fnr)} random splits", "false-negative rate on the test side", "splits")
-    axes.hist(fnr, bins=np.arange(0.0, fnr.max() + 0.005, 0.0025), color=BLUE, alpha=0.8)
+    axes.hist(fnr, bins=np.arange(0.0, fnr.max() + 0.005, 0.0025).tolist(), color=BLUE, alpha=0.8)
     axes.axvline(fnr.mean(), color=ORANGE, label=f"mean {fnr.mean():.4f}")
     axes.axvline(level, color=INK, linestyle="--", label=f"the bound on the mean, {level:g}")
     axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")

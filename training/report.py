@@ -110,16 +110,22 @@ def interval(row: Mapping[str, Any], name: str) -> str:
 def describe_rule(spec: Spec) -> list[str]:
     """The decision rule, sentence by sentence, as a person would follow it."""
     rule = spec.decision
+    budget = "" if rule.review_budget is None else f"{rule.review_budget:.1%} of the images of the calibration split at most"
     if not rule.positive:
+        chosen = f"has the least mean cost on the calibration split, where a person's look costs {rule.review_cost:g}."
+        if budget:
+            chosen = f"is the one that has a person see {budget}, or a lower one where looks are not worth their stated price."
         return [
             f"Pass an image when the network is at least {rule.threshold:.1%} sure of its label; otherwise ask a person.",
-            f"The threshold has the least mean cost on the calibration split, where a person's look costs {rule.review_cost:g}.",
+            f"The threshold {chosen}",
         ]
     names = " or ".join(rule.positive)
     sentences = [f"Flag an image when the probability of {names} is at least {rule.threshold:.1%}; otherwise pass it."]
     low, high = max(0.0, rule.threshold - rule.review_below), min(1.0, rule.threshold + rule.review_above)
     if high > low:
         sentences.append(f"From {low:.1%} up to {high:.1%} neither is worth its risk, so a person looks: review.")
+        if budget:
+            sentences.append(f"The band is sized to a budget: a person sees {budget}.")
     if bound := rule.fnr_bound:
         capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
         sentences.append(

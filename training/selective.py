@@ -52,7 +52,7 @@ def risk_coverage(certainty: Floats, wrong: Bools) -> RiskCoverage:
 
 def least(wrong: Bools) -> RiskCoverage:
     """The curve of who would know every error: the AURC above this one's is what the certainty costs (E-AURC)."""
-    return risk_coverage(~wrong, wrong)
+    return risk_coverage(-wrong.astype(np.float64), wrong)
 
 
 def doubt(score: Floats, threshold: float) -> Float64:

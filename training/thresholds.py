@@ -98,6 +98,7 @@ def fit_decision(
         cost=tuple(tuple(float(c) for c in row) for row in cost),
         review_cost=review_cost,
         fnr_bound=bound,
+        review_budget=config.review_budget,
     )
 
 

@@ -48,6 +48,11 @@ class _Split:
     probs: Float32
     truth: Int64
 
+    @property
+    def answered(self) -> subgroups.Answered:
+        """What subgroups are told apart of."""
+        return subgroups.Answered(self.samples, self.probs, self.truth)
+
 
 def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[str, Any]:
     """Calibrate and score a run whose weights are fitted, and return what metrics.json holds. `root`: the data set's.
@@ -175,8 +180,7 @@ def _score(
     if quality and energy:
         quality |= {"energy_inside_mask": energy["energy"], "mask_share": energy["chance"]}
     groups = _groups(config.decision, [*calibrating.samples, *test.samples])
-    sides = [subgroups.Answered(split.samples, split.probs, split.truth) for split in (test, calibrating)]
-    by_group = subgroups.by_group(groups, *sides, spec) if groups else None
+    by_group = subgroups.by_group(groups, test.answered, calibrating.answered, spec) if groups else None
     return results | dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
 
 
@@ -260,7 +264,7 @@ def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
 
 def _predictions(splits: dict[str, _Split]) -> bytes:
     """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, split in splits.items():
         paths = np.array([sample.path for sample in split.samples])
         arrays |= {f"{name}_paths": paths, f"{name}_logits": split.logits, f"{name}_truth": split.truth}

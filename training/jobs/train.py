@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CANDIDATE = "candidate"
 """The alias of the newest trained version; `visor register` moves others."""
+CARDS = (runs.CARD, runs.CARD_PAGE)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     """Log what came out and register it as a candidate; returns the record with its version."""
     run_id = record.mlflow_run_id
     tracker.log_metrics(run_id, metrics)
-    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT, runs.CARD, runs.CARD_PAGE)])
+    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.PREDICTIONS, runs.REPORT, *CARDS)])
     tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / runs.SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}

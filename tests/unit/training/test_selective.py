@@ -70,6 +70,7 @@ def test_a_budget_sizes_the_band_of_a_fitted_rule():
         "cheap": DecisionConfig(positive=("bad",), review_budget=0.9, review_cost=0.3),
     }.items():
         rule = fit_decision(probs, truth, ("bad", "good"), config)
+        assert rule.review_budget == config.review_budget
         outcomes = decide(score, rule.threshold, make_spec(("bad", "good"), **dict(rule)))
         share[name] = outcomes.count("review") / 200
     assert share["budget"] == 0.1
