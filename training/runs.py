@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 SPEC, REFERENCE, METRICS, PLOTS, REPORT = "spec.json", "reference.npz", "metrics.json", "plots", "report.html"
-DELIVERY = "delivery.json"
+DELIVERY, PREDICTIONS = "delivery.json", "predictions.npz"
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
 
@@ -134,7 +134,7 @@ def sha256(path: Path) -> str:
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, *RESULTS):
+    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, *RESULTS):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
-from visor.commands import score
+from visor.commands import compare, score, search
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -59,7 +59,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
-    score.add(commands)
+    for command in (score, search, compare):
+        command.add(commands)
     return parser.parse_args(argv)
 
 

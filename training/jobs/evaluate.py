@@ -95,6 +95,7 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     files = {
         runs.SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
         runs.REFERENCE: _reference(features, probs, truth),
+        runs.PREDICTIONS: _predictions(test_split, test_logits, test_truth),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
@@ -170,6 +171,13 @@ def _notes(temperature: Temperature) -> list[str]:
         "nearest. The network's confidences mean little: look at its accuracy and train it longer.",
     }
     return [notes[temperature.status]] if temperature.status in notes else []
+
+
+def _predictions(samples: Sequence[Sample], logits: Float32, truth: Int64) -> bytes:
+    """predictions.npz: the test split's paths (N,), raw logits (N, K) and true classes (N,)."""
+    buffer = io.BytesIO()
+    np.savez(buffer, test_paths=np.array([sample.path for sample in samples]), test_logits=logits, test_truth=truth)
+    return buffer.getvalue()
 
 
 def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:

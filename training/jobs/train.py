@@ -124,14 +124,15 @@ def _fit(
         logged = len(state.history)
         checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
-    state = fit(model, _images(pixels, manifest, "train"), _images(pixels, manifest, "val"), config, state, save)
+    state = fit(model, images_of(pixels, manifest, "train"), images_of(pixels, manifest, "val"), config, state, save)
     runs.write_history(run, state.history)
     record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
     runs.write_record(run, record)
     return record
 
 
-def _images(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, split: Split) -> Images:
+def images_of(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, split: Split) -> Images:
+    """One split of a pixel cache."""
     rows = [row for row, sample in enumerate(manifest.samples) if sample.split == split]
     labels = [manifest.labels.index(manifest.samples[row].label) for row in rows]
     return Images(pixels, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
@@ -141,7 +142,7 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     """Log what came out and register it as a candidate; returns the record with its version."""
     run_id = record.mlflow_run_id
     tracker.log_metrics(run_id, metrics)
-    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT)])
+    tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.REPORT, runs.PREDICTIONS)])
     tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / runs.SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}

@@ -100,7 +100,7 @@ def run(data, tmp_path_factory) -> Path:
 def test_everything_is_written_and_nothing_else(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     plots = {f"plots/{name}.png" for name in ("confusion_matrix", "reliability", "precision_recall", "threshold_cost")}
-    assert names == {"model.safetensors", "spec.json", "reference.npz", "metrics.json", "report.html"} | plots
+    assert names == {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json", "report.html"} | plots
 
 
 def test_metrics_are_those_of_the_served_answers(run, data):
