@@ -10,6 +10,8 @@ VisorError
 │   ├── DataLeak          data.leak: near-duplicates in two splits
 │   └── DownloadFailed    data.download: a published set that could not be fetched
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
+├── CompareError          compare.invalid: runs that did not answer the same question on the same images
+├── StudyError            study.invalid: a search's study that is another's, or a storage that does not answer
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 ├── ParityFailed          archive.parity: a backend that was asked for and does not answer as the reference does
@@ -79,6 +81,18 @@ class RunError(VisorError):
     """A run's folder that does not fit what was asked."""
 
     code = "run.invalid"
+
+
+class CompareError(VisorError):
+    """Runs that did not answer the same question on the same images."""
+
+    code = "compare.invalid"
+
+
+class StudyError(VisorError):
+    """A search's study that is another's, or a storage that does not answer."""
+
+    code = "study.invalid"
 
 
 class KeyFileError(VisorError):

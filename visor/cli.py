@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
-from visor.commands import bound, pretrain, score
+from visor.commands import bound, compare, pretrain, score, search
 from visor.commands import data as data_commands
 
 STORE = Path("model-store")
@@ -61,8 +61,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     pretrain.add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
-    bound.add(commands)
-    score.add(commands)
+    for command in (bound, score, search, compare):
+        command.add(commands)
     return parser.parse_args(argv)
 
 

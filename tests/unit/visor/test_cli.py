@@ -19,6 +19,9 @@ COMMANDS = [
     "predict",
     "demo",
     "score",
+    "search",
+    "compare",
+    "promote",
 ]
 
 
