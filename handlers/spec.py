@@ -12,7 +12,17 @@ from handlers.errors import ArchiveBroken
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Network = Literal["resnet18", "resnet50", "efficientnet_lite0", "small_cnn"]
+Network = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "vit_tiny_patch16",
+    "small_cnn",
+]
 BackendName = Literal["torch", "openvino", "openvino-int8"]
 
 MIB = 1 << 20

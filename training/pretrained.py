@@ -26,9 +26,11 @@ _RESNET = {
     "layer3.": "stages.3.",
     "layer4.": "stages.4.",
 }
-# Names in torchvision's files (ResNet) and timm's (EfficientNet) → names in Classifier.
+_FEATURES = {"features.": "stages."}
+# Names in torchvision's files (ResNet, EfficientNet-B0, MobileNet) and timm's (EfficientNet-Lite0, ViT) → names in Classifier.
 PREFIXES: dict[Network, dict[str, str]] = {
     "resnet18": _RESNET,
+    "resnet34": _RESNET,
     "resnet50": _RESNET,
     "efficientnet_lite0": {
         "conv_stem.": "stages.0.0.",
@@ -36,6 +38,16 @@ PREFIXES: dict[Network, dict[str, str]] = {
         **{f"blocks.{block}.": f"stages.{block + 1}." for block in range(7)},
         "conv_head.": "stages.8.0.",
         "bn2.": "stages.8.1.",
+    },
+    "efficientnet_b0": _FEATURES,
+    "mobilenet_v3_small": _FEATURES,
+    "mobilenet_v3_large": _FEATURES,
+    "vit_tiny_patch16": {
+        "cls_token": "stages.0.cls_token",
+        "pos_embed": "stages.0.pos_embed",
+        "patch_embed.": "stages.0.",
+        **{f"blocks.{block}.": f"stages.{block + 1}.block." for block in range(12)},
+        "norm.": "stages.13.norm.",
     },
     "small_cnn": {},
 }
@@ -124,7 +136,8 @@ def _imagenet(network: Network, model: Classifier) -> dict[str, Tensor]:
     """
     if network != "efficientnet_lite0":
         raise ConfigError(
-            f"model.pretrained imagenet is installed for efficientnet_lite0 alone; give {network} the path of a torchvision .pth"
+            "model.pretrained imagenet is installed for efficientnet_lite0 alone; "
+            f"give {network} the path of a torchvision .pth (timm's for a vision transformer)"
         )
     published = read(_imagenet_file())
     given = [(name, value) for name, value in published.items() if not name.startswith(HEADS)]

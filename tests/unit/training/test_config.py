@@ -71,6 +71,9 @@ def test_overrides_are_yaml_and_make_what_is_not_there(path):
         ("model.network=vgg", "model.network: .*got 'vgg'"),
         ("fit.phases=[]", "fit.phases: "),
         ("model.dropout=1", "model.dropout: "),
+        ("fit.phases=[{epochs: 2, learning_rate: 0.1, warmup_epochs: 2}]", "less than the phase's 2 epochs, got 2"),
+        ("fit.ema_decay=1", "fit.ema_decay: "),
+        ("augment.rand_augment_magnitude=31", "augment.rand_augment_magnitude: "),
     ],
 )
 def test_a_wrong_key_or_value_is_named(path, override, message):
@@ -83,6 +86,12 @@ def test_a_file_that_is_no_mapping_is_named(path, content, message):
     path.write_text(content)
     with pytest.raises(ConfigError, match=f"{path} {message}"):
         load(path)
+
+
+def test_a_vision_transformer_wants_whole_patches(path):
+    assert load(path, ["model.network=vit_tiny_patch16"]).preprocessing.width == 32
+    with pytest.raises(ConfigError, match=r"in multiples of 16, got \(40, 32\)"):
+        load(path, ["model.network=vit_tiny_patch16", "preprocessing.height=40"])
 
 
 def test_a_missing_file_is_named(tmp_path):

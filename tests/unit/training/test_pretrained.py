@@ -57,7 +57,7 @@ def test_the_mean_and_std_of_the_configs_are_the_published_preprocessing():
     assert torch.allclose((images / 255 - mean) / std, (images - 127) / 128, atol=1e-6)
 
 
-@pytest.mark.parametrize("network", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("network", ["resnet18", "resnet34", "resnet50"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_torchvisions_files_give_torchvisions_logits(tmp_path, network, suffix):
     torch.manual_seed(0)
@@ -69,6 +69,32 @@ def test_torchvisions_files_give_torchvisions_logits(tmp_path, network, suffix):
     images = (picture(64) - 127) / 128
     with torch.no_grad():
         assert torch.allclose(model(images)[0], theirs(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large"])
+def test_torchvisions_other_files_give_torchvisions_features(tmp_path, network):
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, network)().eval()
+    path = tmp_path / "weights.pth"
+    torch.save(theirs.state_dict(), path)
+    model = make_model(config(network, str(path)), 5).eval()
+    images = (picture(64) - 127) / 128
+    with torch.no_grad():
+        assert torch.equal(model.features(images), theirs.features(images))
+
+
+def test_timms_vision_transformer_with_a_class_token_for_its_head_is_a_start(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model("vit_tiny_patch16_224").eval()  # as published: its head reads the class token
+    path = tmp_path / "weights.safetensors"
+    save_file(theirs.state_dict(), path)
+    model = make_model(config("vit_tiny_patch16", str(path)), 5).eval()
+    images = (picture(224) - 127) / 128
+    with torch.no_grad():
+        tokens = theirs.forward_features(images)[:, 1:]
+        np.testing.assert_allclose(model.features(images).flatten(2).transpose(1, 2), tokens, atol=1e-4)
 
 
 def test_batch_counters_may_be_missing_as_in_torchvisions_older_files(tmp_path):
