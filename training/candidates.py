@@ -49,7 +49,7 @@ def _candidate(name: str, run_id: str, spec: Spec, predictions: Path, parameters
             f"{name} has no {runs.PREDICTIONS} to compare ({err}); `visor evaluate` its folder and train it anew"
         ) from err
     order = np.argsort(paths)
-    probabilities = decision.probabilities(logits[order], spec.temperature)
+    probabilities = decision.calibrated(logits[order], spec)
     return Candidate(name, run_id, spec, tuple(paths[order].tolist()), truth[order], probabilities, parameters)
 
 
