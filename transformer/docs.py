@@ -8,7 +8,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from swagger_ui_bundle import swagger_ui_path
 
-from transformer.openapi import JSON, document
+from transformer.openapi import document
+from transformer.rest import JSON
 from transformer.service import Service
 
 HERE = Path(__file__).parent
