@@ -60,12 +60,13 @@ class Options:
 @dataclass(frozen=True)
 class Scored:
     """What a scoring came to. `rows`: of this shard; `answered`: of them, by this process and not before; `seconds`: that
-    the workers took for those, from the first image to the last."""
+    the workers took for those, from the first image to the last; `cpu_s`: of all their CPUs together."""
 
     out: Path
     rows: int
     answered: int
     seconds: float
+    cpu_s: float
     counts: Counts
 
 
@@ -109,7 +110,7 @@ def _finished(file: Path, scoring: Scoring) -> Scored:
         raise ScoreError(f"{file} cannot be read as Parquet: {err}; choose another --out, or delete it") from err
     parts.refuse_other(file, parts.parse(file, table.schema.metadata or {}), scoring)
     logger.info("%s is finished, with this archive and these images", file)
-    return Scored(file, table.num_rows, 0, 0.0, Counts().add(table))
+    return Scored(file, table.num_rows, 0, 0.0, 0.0, Counts().add(table))
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that was written, and between which seconds of the machine's clock its images were answered."""
+    """A part that was written, between which seconds of the machine's clock, and how long a CPU was busy with it."""
 
     counts: Counts
     rows: int
     begun: float
     ended: float
+    cpu_s: float
 
 
 def _score(job: _Job, listed: Listing, options: Options) -> Scored:
@@ -150,7 +152,8 @@ def _score(job: _Job, listed: Listing, options: Options) -> Scored:
         counts.decisions += part.counts.decisions
         counts.errors += part.counts.errors
     seconds = max(part.ended for part in done) - min(part.begun for part in done) if done else 0.0
-    return Scored(options.out, rows, sum(part.rows for part in done), seconds, counts)
+    cpu_s = sum(part.cpu_s for part in done)
+    return Scored(options.out, rows, sum(part.rows for part in done), seconds, cpu_s, counts)
 
 
 def _work(job: _Job, listed: Listing, numbers: Sequence[int], workers: int) -> Iterator[_Part]:
@@ -226,13 +229,13 @@ def _write_part(number: int, images: Sequence[Listed]) -> _Part:
     if _worker is None:
         raise RuntimeError("a part is written in a process that _begin was called in")
     job, backend = _worker.job, _worker.backend()
-    begun, rows = time.monotonic(), []
+    begun, busy, rows = time.monotonic(), time.process_time(), []
     for image in images:
         if _worker.stop.is_set():
             raise ScoreError("interrupted")  # nobody reads it
         rows.append(_row(image, job, backend))
     counts = parts.write(job.folder, job.scoring, number, rows)
-    return _Part(counts, len(rows), begun, time.monotonic())
+    return _Part(counts, len(rows), begun, time.monotonic(), time.process_time() - busy)
 
 
 def _row(image: Listed, job: _Job, backend: Backend) -> Row:
