@@ -100,16 +100,21 @@ def _faithfulness(
 def _pointing(
     masks: list[Bools], served: Sequence[Float32 | None], random: dict[str, Float32], tolerance: float
 ) -> dict[str, float]:
-    """Shares of hits in the pointing game: of the served maps, of those with shuffled weights, and of points at random."""
+    """Shares of hits in the pointing game: of the served maps, of those with shuffled weights, and what chance gives.
 
-    def score(maps: Sequence[Float32 | None] | Float32) -> float:
-        hits = [
-            heatmap is not None and points_inside(heatmap, mask, tolerance) for heatmap, mask in zip(maps, masks, strict=True)
-        ]
-        return float(np.mean(hits))
+    `pointing_chance`: of points at random. `pointing_elsewhere`: of the served maps on other images' masks, which is chance for
+    who knows where in a picture such masks tend to lie, but not what this one shows.
+    """
 
+    def score(maps: Sequence[Float32 | None] | Float32, others: Sequence[Bools]) -> float:
+        pairs = zip(maps, others, strict=True)
+        return float(np.mean([heatmap is not None and points_inside(heatmap, mask, tolerance) for heatmap, mask in pairs]))
+
+    n = len(masks)
+    turns = sorted({n // 4, n // 2, 3 * n // 4} - {0})
     return {
-        "pointing_served": score(served),
-        **{f"pointing_shuffled_{part}": score(maps) for part, maps in random.items()},
+        "pointing_served": score(served, masks),
+        **{f"pointing_shuffled_{part}": score(maps, masks) for part, maps in random.items()},
+        **({"pointing_elsewhere": float(np.mean([score(served, [*masks[k:], *masks[:k]]) for k in turns]))} if turns else {}),
         "pointing_chance": float(np.mean([chance_inside(mask, tolerance) for mask in masks])),
     }

@@ -178,10 +178,11 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def resplits(fnr: Floats, level: float, positives: int) -> bytes:
-    """The missed share on the test side of random splits, and its mean. fnr: (S,)."""
+def resplits(fnr: Floats, level: float, positives: int, tested: int) -> bytes:
+    """The missed share of `tested` images on the test side of random splits, and its mean. fnr: (S,)."""
     figure, axes = _figure(f"Missed share over {len(fnr)} random splits", "false-negative rate on the test side", "splits")
-    axes.hist(fnr, bins=np.arange(0.0, fnr.max() + 0.005, 0.0025).tolist(), color=BLUE, alpha=0.8)
+    step = max(1, tested // 150)  # a bar for each rate that is possible, or for so many of them
+    axes.hist(fnr, bins=(np.arange(-0.5, fnr.max() * tested + step, step) / tested).tolist(), color=BLUE, alpha=0.8)
     axes.axvline(fnr.mean(), color=ORANGE, label=f"mean {fnr.mean():.4f}")
     axes.axvline(level, color=INK, linestyle="--", label=f"the bound on the mean, {level:g}")
     axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")

@@ -38,7 +38,7 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / TABLE).write_text(table)
-        (out / PLOT).write_bytes(plots.resplits(tried.fnr, level, n))
+        (out / PLOT).write_bytes(plots.resplits(tried.fnr, level, n, len(pool) - n))
     except OSError as err:
         raise FolderError(f"{out} cannot be written to: {err.strerror}; name another folder with --out") from err
     return table

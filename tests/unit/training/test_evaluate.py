@@ -197,6 +197,7 @@ def test_heat_maps_are_tried_against_masks_and_against_shuffled_weights(run):
     assert found["served"]["deletion_auc"] < found["shuffled"]["deletion_auc"]
     assert abs(found["rank_correlation_all"]) < 0.9
     assert 0 < found["pointing_chance"] < 1
+    assert found["pointing_elsewhere"] < found["pointing_served"]
 
 
 def test_no_images_to_explain_is_no_explanations(data, tmp_path):

@@ -42,7 +42,7 @@ def all_plots(k: int) -> dict[str, bytes]:
         "rocs": plots.roc(curves, None),
         "risk": plots.risk_coverage(risk_coverage(probs[:, 0], truth == 0), least(truth == 0), 0.9, 0.1),
         "learning": plots.learning_curves(HISTORY),
-        "resplits": plots.resplits(np.random.default_rng(2).beta(2, 40, 200), 0.05, 40),
+        "resplits": plots.resplits(np.random.default_rng(2).binomial(60, 0.05, 200) / 60, 0.05, 40, 60),
         "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, 0.9),
     }
 
