@@ -187,7 +187,7 @@ def _samples(findings: Findings) -> list[Shown]:
     shown = []
     for label in findings.labels[:LABELS]:
         held = [look.sample for look in findings.looks if look.sample.label == label]
-        rows = np.unique(np.linspace(0, len(held) - 1, PER_LABEL).round().astype(int)) if held else []
+        rows = sorted({round(row) for row in np.linspace(0, len(held) - 1, PER_LABEL).tolist()}) if held else []
         shown.append(Shown(label, tuple(_picture(findings, held[row]) for row in rows)))
     return shown
 
