@@ -184,15 +184,19 @@ class Tracker:
             (folder / run_id).mkdir(parents=True, exist_ok=True)
             return Path(self.client.download_artifacts(run_id, name, str(folder / run_id)))
 
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made where there is none; processes that make it at once get in each other's way."""
+        with _reported(self):
+            found = self.client.get_experiment_by_name(name)
+            place = self.artifacts.as_uri() if self.artifacts else None
+            return str(found.experiment_id if found else self.client.create_experiment(name, artifact_location=place))
+
     def _start(self, experiment: str, run_id: str | None) -> str:
         with _reported(self):
             if run_id and self._exists(run_id):
                 self.client.update_run(run_id, status="RUNNING")
                 return run_id
-            found = self.client.get_experiment_by_name(experiment)
-            place = self.artifacts.as_uri() if self.artifacts else None
-            number = found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=place)
-            return str(self.client.create_run(number).info.run_id)
+            return str(self.client.create_run(self.experiment(experiment)).info.run_id)
 
     def _finish(self, run_id: str, status: str) -> None:
         with _reported(self):

@@ -91,7 +91,7 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = trials_of(place, "killed")
-    done = place.visor(*arguments("killed", 12))
+    done = place.visor(*arguments("killed", 12), timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("was interrupted and is tried again") == sum(trial.state == TrialState.RUNNING for trial in before)
     assert tried(place, "killed") == calm
@@ -111,7 +111,7 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
 def test_two_processes_search_one_study(place: Workspace) -> None:
     processes = [start(place, "shared", 5) for _ in range(2)]
     for process in processes:
-        _, said = process.communicate(timeout=200)
+        _, said = process.communicate(timeout=280)
         assert process.returncode == 0, said
     trials = trials_of(place, "shared")
     assert Counter(by_slot(trials)) == Counter(range(5))

@@ -74,11 +74,13 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
     data = prepare(config, home)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _reported(), warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space, home)
-        _claim(study, {"config": config.digest, "space": space.digest, "data": data.manifest.digest})
-        work = _Search(config, space, data, home, study, Tracker.open(home), trials)
-        with _alone(home, name):
+        with _alone(home):  # who comes second finds tables and experiment made
+            tracker = Tracker.open(home)
+            tracker.experiment(f"{config.name}-search")
+            study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space)
+            _claim(study, {"config": config.digest, "space": space.digest, "data": data.manifest.digest})
             _retry_what_was_killed(study)
+        work = _Search(config, space, data, home, study, tracker, trials)
         while _has_more(study, trials):
             study.optimize(lambda trial: _try(trial, work), n_trials=1, catch=(VisorError,))
         made = study.get_trials(deepcopy=False)
@@ -86,24 +88,20 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
         return Result(by_slot(made), best, _write(work, best) if best else None)
 
 
-def _open(name: str, url: str, space: Space, home: Path) -> optuna.Study:
-    home.mkdir(parents=True, exist_ok=True)
+def _open(name: str, url: str, space: Space) -> optuna.Study:
     arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    with _alone(home, name):  # who comes second finds the tables made
-        try:
-            storage = RDBStorage(
-                url,
-                engine_kwargs=arguments,
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=SILENT_S,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
-        except ImportError as err:
-            raise StudyError(f"--storage needs a driver that is not installed: {err.__cause__ or err}") from err
-        pruner = optuna.pruners.MedianPruner(FIRST, WARM_UP) if space.prune else optuna.pruners.NopPruner()
-        return optuna.create_study(
-            storage=storage, study_name=name, direction=space.direction, pruner=pruner, load_if_exists=True
+    try:
+        storage = RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=SILENT_S,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
+    except ImportError as err:
+        raise StudyError(f"--storage needs a driver that is not installed: {err.__cause__ or err}") from err
+    pruner = optuna.pruners.MedianPruner(FIRST, WARM_UP) if space.prune else optuna.pruners.NopPruner()
+    return optuna.create_study(storage=storage, study_name=name, direction=space.direction, pruner=pruner, load_if_exists=True)
 
 
 def _claim(study: optuna.Study, made_of: dict[str, str]) -> None:
@@ -120,10 +118,10 @@ def _claim(study: optuna.Study, made_of: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(home: Path, name: str) -> Iterator[None]:
+def _alone(home: Path) -> Iterator[None]:
     """One process of this machine at a time."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / f".{name}.study.lock").open("w") as lock:
+    with (home / ".studies.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

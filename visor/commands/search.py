@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         mark = "*" if result.best is not None and trial.number == result.best.number else " "
         print(f"{slot + 1:4}{mark} {trial.state.name.lower():9} {value}  {shown}")
     if result.config is None:
+        print("no trial is complete: each failed or was pruned, or runs elsewhere")
         return 1
     print(result.config)
     return 0
