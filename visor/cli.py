@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from training.settings import rank
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -132,7 +133,9 @@ def _train(args: argparse.Namespace) -> int:
     from training.jobs.train import train
 
     settings = config.load(args.config, args.set)
-    print(train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh))
+    run = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
+    if not rank():  # of torchrun's processes, the one that has written it
+        print(run)
     return 0
 
 
