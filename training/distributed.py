@@ -5,15 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from training import settings
-from training.errors import RunError
-
-Value = TypeVar("Value")
+from training.errors import ConfigError, RunError
 
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others: the first one fetches and decodes images meanwhile."""
@@ -31,7 +29,7 @@ class Group:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
-    def share(self, value: Value) -> Value:
+    def share(self, value: Any) -> Any:
         """The first process's value, in all of them."""
         if self.size == 1:
             return value
@@ -64,13 +62,15 @@ ALONE = Group()
 @contextmanager
 def joined() -> Iterator[Group]:
     """The group of torchrun's processes, ALONE without torchrun. Raises ConfigError, and RunError when another one ended."""
-    size = settings.world_size()
+    rank, size = settings.rank(), settings.world_size()
+    if rank >= size:
+        raise ConfigError(f"RANK {rank} needs a larger WORLD_SIZE, as torchrun sets both, got {size}")
     if size == 1:
         yield ALONE
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
-        yield Group(settings.rank(), size)
+        yield Group(rank, size)
     except RuntimeError as err:
         if not (isinstance(err, distributed.DistError) or "gloo" in str(err)):
             raise

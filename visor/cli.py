@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from training.settings import rank
 from visor.commands import bound, compare, pretrain, score, search
 from visor.commands import data as data_commands
 
@@ -141,7 +142,9 @@ def _train(args: argparse.Namespace) -> int:
     from training.jobs.train import train
 
     settings = config.load(args.config, args.set)
-    print(train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh))
+    run = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
+    if not rank():  # of torchrun's processes, the one that has written it
+        print(run)
     return 0
 
 

@@ -16,6 +16,7 @@ from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.pixels import cache
 from training.data.splits import stratified
+from training.distributed import Group, joined
 from training.fit import Images, fit
 from training.jobs.evaluate import check, evaluate
 from training.pretrained import make_model, origin
@@ -49,9 +50,20 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data
     """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
 
     `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over. `data`:
-    what `prepare` gave, where it was called before. Raises ConfigError, DataError (all of its kinds) and RunError (a folder
-    that belongs to another config or data set).
+    what `prepare` gave, where it was called before. Started by torchrun, all processes fit and the first does the rest; the
+    others return when the fit is done. Raises ConfigError, DataError (all of its kinds) and RunError (a folder that belongs to
+    another config or data set, or another process that has ended).
     """
+    with joined() as group:
+        if group.leads:
+            _lead(config, run, home, fresh, data, group)
+        else:
+            _follow(config, home, group)
+    return run
+
+
+def _lead(config: Config, run: Path, home: Path, fresh: bool, data: Data | None, group: Group) -> None:
+    """All that there is to be done, as the only process or the first one."""
     data = data or prepare(config, home)
     root, manifest = data.root, data.manifest
     tracker = Tracker.open(home)
@@ -60,16 +72,27 @@ def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data
     before = previous(run, config, manifest)
     if before and runs.is_finished(run):
         logger.info("%s is finished, with this config and these images; `visor train --fresh` would make it again", run)
+        group.share(None)
     else:
         with tracker.running(config.name, before.mlflow_run_id if before else None) as run_id:
             record = begin(run, config, manifest, root, tracker, run_id)
-            record = _fit(run, config, manifest, root, home, tracker, record)
+            record = _fit(run, config, manifest, root, home, tracker, record, group)
             metrics = evaluate(run, config, root, manifest)
             record = _finish(run, config, tracker, record, metrics)
         runs.write_record(run, record)  # from here on the run is finished
     for what, where in {"run": run, "report": run / runs.REPORT, "MLflow": tracker.look}.items():
         logger.info("%-8s %s", what, where)
-    return run
+
+
+def _follow(config: Config, home: Path, group: Group) -> None:
+    """Fit along with the first process, unless it finds nothing to do."""
+    data: Data | None = group.share(None)  # which comes when the images are ready
+    if data is None:
+        return
+    manifest = data.manifest
+    pixels = cache(data.root, manifest, config.preprocessing, config.limits, home / "cache")
+    model = make_model(config, len(manifest.labels))
+    fit(model, *_fitted_on(pixels, manifest, config), config, group=group)
 
 
 def previous(run: Path, config: Config, manifest: Manifest, job: runs.Job = "train") -> runs.Record | None:
@@ -111,7 +134,7 @@ def begin(
 
 
 def _fit(
-    run: Path, config: Config, manifest: Manifest, root: Path, home: Path, tracker: Tracker, record: runs.Record
+    run: Path, config: Config, manifest: Manifest, root: Path, home: Path, tracker: Tracker, record: runs.Record, group: Group
 ) -> runs.Record:
     """Fit, from the checkpoint on where there is one, and write weights and history; returns the record with their digest."""
     digests = (config.digest, manifest.digest)
@@ -121,6 +144,7 @@ def _fit(
     model = make_model(config, len(manifest.labels))
     pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
 
+    group.share(Data(root.resolve(), manifest))
     logged = len(state.history) if state else 0
 
     def save(state: State) -> None:
@@ -131,12 +155,18 @@ def _fit(
         logged = len(state.history)
         checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
-    train_images = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
-    state = fit(model, train_images, images_of(pixels, manifest, "val"), config, state, save)
+    train_images, val_images = _fitted_on(pixels, manifest, config)
+    state = fit(model, train_images, val_images, config, state, save, group)
     runs.write_history(run, state.history)
     record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
     runs.write_record(run, record)
     return record
+
+
+def _fitted_on(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, config: Config) -> tuple[Images, Images]:
+    """What is learnt from, and what is validated on."""
+    learnt = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
+    return learnt, images_of(pixels, manifest, "val")
 
 
 def images_of(
