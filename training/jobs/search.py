@@ -26,7 +26,7 @@ from training.config import Config
 from training.data.pixels import cache
 from training.errors import StudyError
 from training.fit import fit
-from training.jobs.train import Data, images_of, prepare
+from training.jobs.train import Data, fitted_on, prepare
 from training.pretrained import make_model
 from training.search import BEYOND, Space, best_of, by_slot, slot_of, unfinished, with_values
 from training.tracking import Tracker
@@ -214,7 +214,7 @@ def _fit(trial: optuna.Trial, config: Config, work: _Search, run_id: str) -> flo
         told = len(state.history)
 
     model = make_model(config, len(manifest.labels))
-    state = fit(model, images_of(pixels, manifest, "train"), images_of(pixels, manifest, "val"), config, save=tell)
+    state = fit(model, *fitted_on(pixels, manifest, config), config, save=tell)
     best = min(state.history, key=lambda epoch: epoch["val_loss"])
     work.tracker.log_metrics(run_id, {"objective": best[work.space.objective]})
     return float(best[work.space.objective])

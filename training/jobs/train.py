@@ -92,7 +92,7 @@ def _follow(config: Config, home: Path, group: Group) -> None:
     manifest = data.manifest
     pixels = cache(data.root, manifest, config.preprocessing, config.limits, home / "cache")
     model = make_model(config, len(manifest.labels))
-    fit(model, *_fitted_on(pixels, manifest, config), config, group=group)
+    fit(model, *fitted_on(pixels, manifest, config), config, group=group)
 
 
 def previous(run: Path, config: Config, manifest: Manifest, job: runs.Job = "train") -> runs.Record | None:
@@ -155,7 +155,7 @@ def _fit(
         logged = len(state.history)
         checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
-    train_images, val_images = _fitted_on(pixels, manifest, config)
+    train_images, val_images = fitted_on(pixels, manifest, config)
     state = fit(model, train_images, val_images, config, state, save, group)
     runs.write_history(run, state.history)
     record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
@@ -163,7 +163,7 @@ def _fit(
     return record
 
 
-def _fitted_on(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, config: Config) -> tuple[Images, Images]:
+def fitted_on(pixels: np.ndarray[Any, np.dtype[np.uint8]], manifest: Manifest, config: Config) -> tuple[Images, Images]:
     """What is learnt from, and what is validated on."""
     learnt = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
     return learnt, images_of(pixels, manifest, "val")
