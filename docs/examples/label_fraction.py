@@ -2,8 +2,9 @@
 
     python docs/examples/label_fraction.py training/configs/roofs-pretrain.yaml --seeds 0 1 2
 
-A seed draws which labels are used, the first weights, the order and the augmentations of both. Given again, it goes on where
-it was interrupted; docs/pretraining.md has its result.
+A seed draws which labels are used, the order and the augmentations, for both alike, and the first weights of what starts from
+scratch. The pretraining, which sees no label, is one for all seeds, and goes on where it was interrupted. docs/pretraining.md has
+the result.
 """
 
 import argparse
@@ -12,19 +13,32 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from training import config as configs
-from training import runs
+from training.data.manifest import Manifest
+from training.data.pixels import cache
+from training.fit import fit, validate
 from training.jobs.pretrain import pretrain
-from training.jobs.train import train
+from training.jobs.train import images_of, prepare
+from training.pretrained import make_model
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = configs.load(args.config, args.set)
+    backbone = pretrain(config, args.home / f"{config.name}-backbone", args.home)
+    data = prepare(config, args.home)
+    pixels = cache(data.root, data.manifest, config.preprocessing, config.limits, args.home / "cache")
     print("| seed | from scratch | after SimCLR | difference |\n| --- | --- | --- | --- |", flush=True)
     rows = []
     for seed in args.seeds:
-        scratch, started = compare(args, seed)
+        overrides = [*args.set, f"seed={seed}"]
+        scratch = accuracy(configs.load(args.config, overrides), data.manifest, pixels)
+        started = accuracy(configs.load(args.config, [*overrides, f"model.pretrained={backbone}"]), data.manifest, pixels)
         rows.append((scratch, started))
         print(row(str(seed), scratch, started), flush=True)
     print(row("mean", *(mean(column) for column in zip(*rows, strict=True))))
@@ -40,16 +54,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare(args: argparse.Namespace, seed: int) -> tuple[float, float]:
-    """Test accuracies of the two, everything but the first weights alike."""
-    overrides = [*args.set, f"seed={seed}"]
-    config = configs.load(args.config, overrides)
-    folder = args.home / f"{config.name}-seed{seed}"
-    backbone = pretrain(config, folder / "pretrain", args.home)
-    from_scratch = train(config, folder / "scratch", args.home)
-    started = train(configs.load(args.config, [*overrides, f"model.pretrained={backbone}"]), folder / "simclr", args.home)
-    scratch, after = (float(runs.read_finished(run)[1]["accuracy"]) for run in (from_scratch, started))
-    return scratch, after
+def accuracy(config: configs.Config, manifest: Manifest, pixels: npt.NDArray[np.uint8]) -> float:
+    """Of a fit, as `visor train` does it, on the test split."""
+    train = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
+    val, test = (images_of(pixels, manifest, split) for split in ("val", "test"))
+    model = make_model(config, len(manifest.labels))
+    fit(model, train, val, config)
+    return validate(model, test, config, torch.ones(len(manifest.labels)))[1]
 
 
 def row(name: str, scratch: float, started: float) -> str:
