@@ -137,7 +137,8 @@ class PatchMaps(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(N, C, h, w)."""
-        return self.norm(tokens.values)[:, 1:].transpose(1, 2).unflatten(2, (tokens.height, tokens.width))
+        maps: Tensor = self.norm(tokens.values)[:, 1:].transpose(1, 2).unflatten(2, (tokens.height, tokens.width))
+        return maps
 
 
 def _vision_transformer(name: str) -> tuple[list[nn.Module], int]:

@@ -55,7 +55,7 @@ def fit(
     loss, judging = _losses(train, model.head.out_features, settings, device)
     keep_freed_memory()
     # Convolutions on a CPU take half the time when a pixel's channels lie side by side [EfficientNet-Lite0: 27 → 15 ms].
-    model.to(device=device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     state = group.share(state or State(weights=_copy(model), best=_copy(model)))
     with deterministic(settings.threads), synchronised(model, group):
         for number, (phase, learning) in enumerate(phases):
@@ -153,7 +153,7 @@ def _backward(
 
 
 @torch.no_grad()
-def validate(model: Classifier, images: Images, config: Config, weight: Tensor, group: Group = ALONE) -> tuple[float, float]:
+def validate(model: nn.Module, images: Images, config: Config, weight: Tensor, group: Group = ALONE) -> tuple[float, float]:
     """Weighted mean cross-entropy, without label smoothing or focus, and accuracy. weight: (K,) float32."""
     model.eval()
     device = weight.device
@@ -182,7 +182,8 @@ def _average(model: Classifier, decay: float | None, state: dict[str, Tensor] | 
     """The moving average of weights and BatchNorm's statistics over a phase's steps, from its first on; None without a decay."""
     if decay is None:
         return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    change = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=change, use_buffers=True)
     if state:
         average.load_state_dict(state)
     return average
