@@ -107,7 +107,18 @@ def test_shards_make_the_same_rows(
 
 
 def test_a_stopped_scoring_stops_in_order(workspace: Workspace, archive: Path, pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "visor.cli", "score", str(archive), str(pictures), "--out", str(tmp_path / "scores")]
+    for copy in range(20):  # enough that it is not done a moment after its first part
+        shutil.copytree(pictures, tmp_path / "many" / str(copy), symlinks=True)
+    command = [
+        sys.executable,
+        "-m",
+        "visor.cli",
+        "score",
+        str(archive),
+        str(tmp_path / "many"),
+        "--out",
+        str(tmp_path / "scores"),
+    ]
     process = subprocess.Popen(command, cwd=workspace.path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "scores").glob("part-*.parquet")) and time.monotonic() < deadline:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from multiprocessing import Queue
 
 import numpy as np
 import pytest
@@ -19,23 +20,24 @@ PHASES = [{"epochs": 2, "learning_rate": 0.01, "unfreeze": "all"}]
 OPTIONS = {"batch_size": 10, "accumulate": 2, "clip_norm": 0.5, "ema_decay": 0.5, "focal_gamma": 1.0}
 
 
+def _run(rank: int, port: int, work: Callable[[Group], object], queue: "Queue[tuple[int, object]]") -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with joined() as group:
+        queue.put((rank, work(group)))
+
+
 def both(work: Callable[[Group], object]) -> list:
     """What `work` returns in each of two processes, with the environment that torchrun would give them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    queue = multiprocessing.get_context("fork").Queue()  # which have all that this one has imported already
-
-    def run(rank: int) -> None:
-        torch.set_num_threads(1)  # a forked process has none of the threads that PyTorch believes it has
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        with joined() as group:
-            queue.put((rank, work(group)))
-
-    processes = [multiprocessing.get_context("fork").Process(target=run, args=(rank,), daemon=True) for rank in (0, 1)]
+    context = multiprocessing.get_context("spawn")  # forked, it would have none of its threads
+    queue = context.Queue()
+    processes = [context.Process(target=_run, args=(rank, port, work, queue), daemon=True) for rank in (0, 1)]
     for process in processes:
         process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
+    results = dict(queue.get(timeout=200) for _ in processes)
     for process in processes:
         process.join(30)
     return [results[0], results[1]]
@@ -87,8 +89,12 @@ def gradients(group: Group, images: torch.Tensor) -> dict:
     return state | {name: buffer.numpy() for name, buffer in model.named_buffers()}
 
 
+def gradients_of_a_part(group: Group) -> dict:
+    return gradients(group, IMAGES[UNEVEN[group.rank]])
+
+
 def test_batch_norm_and_gradients_are_those_of_all_images_together():
-    first, second = both(lambda group: gradients(group, IMAGES[UNEVEN[group.rank]]))
+    first, second = both(gradients_of_a_part)
     expected = gradients(ALONE, IMAGES)
     alone = gradients(ALONE, IMAGES[UNEVEN[0]])
     for name, value in expected.items():
@@ -97,7 +103,11 @@ def test_batch_norm_and_gradients_are_those_of_all_images_together():
     assert np.abs(alone["1.running_mean"] - expected["1.running_mean"]).max() > 1e-3
 
 
+def told(group: Group) -> tuple[list[float], list]:
+    return group.add(group.rank + 1.0, 2.0), group.share(["mine", group.rank])
+
+
 def test_sums_and_what_the_first_one_has_reach_all():
-    results = both(lambda group: (group.add(group.rank + 1.0, 2.0), group.share(["mine", group.rank])))
+    results = both(told)
     assert results == [([3.0, 4.0], ["mine", 0])] * 2
     assert (ALONE.add(1.0, 2.0), ALONE.share("x")) == ([1.0, 2.0], "x")
