@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handlers.errors import OptionError
-from handlers.spec import Spec
+from handlers.spec import PredictionSets, Spec
 
 Outcome = Literal["pass", "flag", "review"]
 Float32 = npt.NDArray[np.float32]
@@ -18,6 +18,13 @@ def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Float
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exp = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def calibrated(logits: npt.NDArray[np.floating], spec: Spec) -> Float32:
+    """Probabilities as the spec scales them. logits: (N, K) → (N, K) float32, rows sum to 1."""
+    if spec.scaling:
+        logits = np.asarray(logits, dtype=np.float64) * spec.scaling.weight + spec.scaling.bias
+    return probabilities(logits, spec.temperature)
 
 
 def scores(probs: npt.NDArray[np.floating], spec: Spec) -> npt.NDArray[np.float64]:
@@ -65,3 +72,25 @@ def explained_class(probs: npt.NDArray[np.floating], outcomes: list[Outcome], sp
         positive = np.array(spec.positive_index)[probs[:, list(spec.positive_index)].argmax(axis=1)]
         target = np.where(np.array(outcomes) == "pass", target, positive)
     return target
+
+
+def nonconformity(probs: npt.NDArray[np.floating], method: Literal["lac", "aps"]) -> npt.NDArray[np.float64]:
+    """How little each label fits each image, what a prediction set's limit is compared with. (N, K) → (N, K) float64 in [0, 1].
+
+    "lac", least ambiguous sets: 1 - p (Sadinle, Lei, Wasserman 2019). "aps", adaptive sets: the summed probability of the
+    labels that are more probable, of equal ones those that come first; that is Romano, Sesia, Candès 2020, eq. 5, with u = 1
+    for each image, so that the most probable label is in every set and an image's set is always the same.
+    """
+    p = np.asarray(probs, dtype=np.float64)
+    if method == "lac":
+        return 1.0 - p
+    order = np.argsort(-p, axis=1, kind="stable")
+    ranked = np.take_along_axis(p, order, axis=1)
+    above = np.empty_like(p)
+    np.put_along_axis(above, order, np.cumsum(ranked, axis=1) - ranked, axis=1)
+    return above.clip(0.0, 1.0)
+
+
+def prediction_sets(probs: npt.NDArray[np.floating], rule: PredictionSets) -> npt.NDArray[np.bool_]:
+    """Which labels are in each image's set, (N, K). probs: (N, K), calibrated."""
+    return nonconformity(probs, rule.method) <= rule.limit

@@ -1,11 +1,15 @@
 """The networks that visor trains and serves, every one of them features → global average pooling → one linear layer.
 
-That shape is what makes Grad-CAM a weighted sum of the last feature maps, and so free (`handlers.gradcam`).
+That shape is what makes Grad-CAM a weighted sum of the last feature maps, and so free (`handlers.gradcam`). ResNets and
+EfficientNets are so by themselves. MobileNetV3's own head has a hidden layer between pooling and classes (Howard et al.
+2019, section 5.1); it is left out, and classes are read off the last convolution's maps. Of a vision transformer the maps
+are the patches' tokens after the last block and its norm, as they lie in the picture: `_vision_transformer` says more.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import timm
 import torch
 import torchvision
@@ -57,6 +61,98 @@ def _efficientnet_lite0() -> tuple[list[nn.Module], int]:
     return [stem, *net.blocks, last], int(net.num_features)
 
 
+def _torchvision(make: Callable[..., Any]) -> tuple[list[nn.Module], int]:
+    """torchvision's EfficientNets and MobileNets: `features` without what follows the pooling."""
+    stages = list(make(weights=None).features)
+    return stages, int(stages[-1].out_channels)
+
+
+class Tokens(NamedTuple):
+    """values: (N, 1 + h w, C), the class token and then the patches, row by row."""
+
+    values: Tensor
+    height: int
+    width: int
+
+
+class Patches(nn.Module):
+    """A vision transformer's first stage: squares of the picture as vectors, with their places added (Dosovitskiy et al. 2021).
+
+    Places were learnt for 14 x 14 patches, and are interpolated for others (section 3.2). That is written as two products of
+    matrices, because neither OpenVINO nor ONNX knows PyTorch's own operation.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.proj, self.grid = net.patch_embed.proj, net.patch_embed.grid_size
+        self.cls_token, self.pos_embed = net.cls_token, net.pos_embed
+
+    def forward(self, images: Tensor) -> Tokens:
+        """images: (N, 3, H, W), H and W multiples of the patch's side."""
+        maps = self.proj(images)
+        height, width = maps.shape[2:]
+        places = self.pos_embed  # (1, 1 + h w, C)
+        if (height, width) != self.grid:
+            rows, columns = (torch.tensor(bicubic(new, old)) for new, old in zip((height, width), self.grid, strict=True))
+            patches = torch.einsum("hr,wc,brcd->bhwd", rows, columns, places[:, 1:].unflatten(1, self.grid))
+            places = torch.cat([places[:, :1], patches.flatten(1, 2)], dim=1)
+        class_token = self.cls_token + places[:, :1]
+        # A row of zeros that the class token is added to, so that nothing here is made for a certain N.
+        tokens = nn.functional.pad(maps.flatten(2).transpose(1, 2), (0, 0, 1, 0))
+        return Tokens(tokens + torch.cat([class_token, places[:, 1:]], dim=1), height, width)
+
+
+def bicubic(new: int, old: int) -> list[list[float]]:
+    """(new, old): what each of `new` values takes from each of `old`, as in PyTorch's bicubic interpolation with antialiasing.
+
+    Keys 1981, eq. 8 with a = -1/2; the kernel grows with the step where values become fewer.
+    """
+    places = (np.arange(new)[:, None] + 0.5) * old / new
+    distance = np.abs(np.arange(old) + 0.5 - places) / max(old / new, 1.0)
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+    shares: list[list[float]] = (weights / weights.sum(axis=1, keepdims=True)).tolist()
+    return shares
+
+
+class Block(nn.Module):
+    """One of timm's transformer blocks over Tokens."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """The same shape."""
+        return tokens._replace(values=self.block(tokens.values))
+
+
+class PatchMaps(nn.Module):
+    """The last stage: norm, then the patches' tokens as maps (N, C, h, w), without the class token."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """(N, C, h, w)."""
+        maps: Tensor = self.norm(tokens.values)[:, 1:].transpose(1, 2).unflatten(2, (tokens.height, tokens.width))
+        return maps
+
+
+def _vision_transformer(name: str) -> tuple[list[nn.Module], int]:
+    """timm's, with the mean over the patches' tokens, after the norm, in the place of the class token for the classes.
+
+    That is `gap` of Zhai et al. 2022 (section 2.3) and of Beyer et al. 2022, "Better plain ViT baselines", which found it no
+    worse than the class token. The head is then linear in the tokens' mean, so that Grad-CAM of those tokens has the same
+    closed form as a convolution's. What a token says comes from its patch and, by attention, from others: the map shows
+    where the network has gathered its evidence. The class token still takes part in attention, as in the published weights.
+    """
+    net: Any = timm.create_model(name, pretrained=False, global_pool="avg", fc_norm=False)
+    return [Patches(net), *(Block(block) for block in net.blocks), PatchMaps(net.norm)], int(net.num_features)
+
+
 def _small_cnn() -> tuple[list[nn.Module], int]:
     """A baseline of 0.3 million parameters for small pictures; three halvings, so 32 x 32 leaves maps of 4 x 4."""
 
@@ -71,8 +167,13 @@ def _small_cnn() -> tuple[list[nn.Module], int]:
 
 NETWORKS: dict[Network, Callable[[], tuple[list[nn.Module], int]]] = {
     "resnet18": lambda: _resnet(torchvision.models.resnet18),
+    "resnet34": lambda: _resnet(torchvision.models.resnet34),
     "resnet50": lambda: _resnet(torchvision.models.resnet50),
     "efficientnet_lite0": _efficientnet_lite0,
+    "efficientnet_b0": lambda: _torchvision(torchvision.models.efficientnet_b0),
+    "mobilenet_v3_small": lambda: _torchvision(torchvision.models.mobilenet_v3_small),
+    "mobilenet_v3_large": lambda: _torchvision(torchvision.models.mobilenet_v3_large),
+    "vit_tiny_patch16": lambda: _vision_transformer("vit_tiny_patch16_224"),
     "small_cnn": _small_cnn,
 }
 

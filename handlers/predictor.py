@@ -78,7 +78,7 @@ def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend
     with stages.measure("infer"):
         logits, maps = backend.infer(to_batch(images, spec.preprocessing))  # (N, K), (N, C, h, w)
     with stages.measure("decide"):
-        probs = decision.probabilities(logits, spec.temperature)
+        probs = decision.calibrated(logits, spec)
         thresholds = [decision.check_threshold(item.threshold, spec) for item in items]
         outcomes = [
             decision.decide(score[None], threshold, spec)[0]

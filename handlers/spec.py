@@ -4,7 +4,7 @@ Training writes it into the archive; the handler, the V2 edge and the offline pr
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,7 +12,17 @@ from handlers.errors import ArchiveBroken
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Network = Literal["resnet18", "resnet50", "efficientnet_lite0", "small_cnn"]
+Network = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "vit_tiny_patch16",
+    "small_cnn",
+]
 BackendName = Literal["torch", "openvino", "openvino-int8"]
 
 MIB = 1 << 20
@@ -59,6 +69,42 @@ class Limits(Frozen):
     max_pixels: int = Field(default=50_000_000, ge=1)
 
 
+def _optional(description: str) -> Any:
+    """A field of archives that use it. Others leave it out, and so are read by servers that are older than the field."""
+    return Field(default=None, description=description, exclude_if=lambda value: value is None)
+
+
+class FnrBound(Frozen):
+    """What `training.conformal` promises of the images to come: of the positive ones, `level` at most are expected to be missed.
+
+    `threshold`: the largest that keeps the promise; `positives`: n, the positive calibration images that it was found with.
+    """
+
+    level: Annotated[float, Field(gt=0, lt=1)]
+    threshold: Probability
+    positives: int = Field(ge=1)
+
+
+class VectorScaling(Frozen):
+    """Vector scaling (Guo et al. 2017, section 4.2): each logit times its `weight` plus its `bias`, both (K,)."""
+
+    weight: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
+class PredictionSets(Frozen):
+    """Sets of labels that hold the true one with the chance `coverage`, by split conformal prediction.
+
+    A label is in an image's set where its `handlers.decision.nonconformity` is `limit` at most. `images`: how many of the
+    calibration split the limit was found with.
+    """
+
+    method: Literal["lac", "aps"]
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    limit: float = Field(ge=0)
+    images: int = Field(ge=1)
+
+
 class Decision(Frozen):
     """When to flag, pass or ask a person; `handlers.decision.decide` says how these are used.
 
@@ -73,6 +119,14 @@ class Decision(Frozen):
     review_above: Probability = 0.0
     cost: tuple[tuple[float, ...], ...]
     review_cost: float | None = Field(default=None, ge=0)
+    fnr_bound: FnrBound | None = _optional("caps the threshold")
+    review_budget: Probability | None = _optional("the largest share of calibration images that a person would have seen")
+
+    @model_validator(mode="after")
+    def _bound_holds(self) -> Self:
+        if self.fnr_bound and not (self.positive and self.threshold <= self.fnr_bound.threshold):
+            raise ValueError(f"threshold {self.threshold} breaks fnr_bound {self.fnr_bound}, or there is no positive label")
+        return self
 
 
 class Spec(Frozen):
@@ -87,7 +141,9 @@ class Spec(Frozen):
     preprocessing: Preprocessing
     feature_map: tuple[int, int, int]
     temperature: float = Field(gt=0)
+    scaling: VectorScaling | None = _optional("comes before the temperature")
     decision: Decision
+    prediction_sets: PredictionSets | None = _optional("for `handlers.decision.prediction_sets`")
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -100,6 +156,8 @@ class Spec(Frozen):
             raise ValueError("decision.positive names every label; at least one must be left to pass")
         if [len(row) for row in self.decision.cost] != [len(self.labels)] * len(self.labels):
             raise ValueError(f"decision.cost must be {len(self.labels)} rows of {len(self.labels)}, cost[true][predicted]")
+        if self.scaling and {len(self.scaling.weight), len(self.scaling.bias)} != {len(self.labels)}:
+            raise ValueError(f"scaling must have {len(self.labels)} weights and biases, one for each label")
         return self
 
     @property

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from training.progress import track
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 BATCH = 32
 
@@ -35,7 +37,7 @@ def classes_of(samples: Sequence[Sample], labels: Sequence[str]) -> Int64:
     return np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
 
 
-def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+def spread(samples: Sequence[T], count: int) -> list[T]:
     """At most `count` of the samples, evenly spaced, because paths sort by class; always the same ones."""
     rows = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     return [samples[row] for row in rows]

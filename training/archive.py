@@ -115,6 +115,9 @@ def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
     staged.mkdir()
     for member in (runs.WEIGHTS, runs.REFERENCE):
         shutil.copyfile(run / member, staged / member)
+    for card in (runs.CARD, runs.CARD_PAGE):
+        if (run / card).is_file():  # runs of 0.1 have none
+            shutil.copyfile(run / card, staged / card)
     (staged / runs.SPEC).write_text(spec.model_dump_json(indent=2) + "\n")
     (staged / LINEAGE).write_text(lineage.model_dump_json(indent=2) + "\n")
     package = Path(handlers.__file__).parent

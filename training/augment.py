@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
+from torchvision.transforms import InterpolationMode, v2
 
 from training.config import AugmentConfig
 
@@ -23,6 +24,9 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 DRAWS = 10
 """Random numbers an image takes, used or not: switching one change on leaves the others as they were."""
+
+GREY = [128, 128, 128]
+"""What RandAugment moves in from outside, as its authors' implementation does."""
 
 CHUNK = 8
 """Images at a time, so that the floats stay in the cache [32 at a time take twice as long]."""
@@ -38,13 +42,32 @@ def augment(images: UInt8, config: AugmentConfig, generators: Sequence[np.random
 
     images: (N, H, W, 3) uint8, not written to → the same shape. Positions outside the picture are filled by reflection.
     """
-    if config == AugmentConfig():
+    if not config.rand_augment and _still(config):
         return images
-    changed = np.empty_like(images)
-    for start in range(0, len(images), CHUNK):
+    draws = np.stack([rng.random(DRAWS) for rng in generators])
+    changed = images.copy()
+    for start in range(0, 0 if _still(config) else len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        changed[part] = _change(images[part], config, np.stack([rng.random(DRAWS) for rng in generators[part]]))
-    return changed
+        changed[part] = _change(images[part], config, draws[part])
+    return _rand_augment(changed, config, generators) if config.rand_augment else changed
+
+
+def _still(config: AugmentConfig) -> bool:
+    """Whether the plane and the colours stay as they are."""
+    others = {"rand_augment", "rand_augment_magnitude", "mixup", "cutmix"}
+    return config.model_dump(exclude=others) == AugmentConfig().model_dump(exclude=others)
+
+
+def _rand_augment(images: UInt8, config: AugmentConfig, generators: Sequence[np.random.Generator]) -> UInt8:
+    """torchvision's, each image by its own generator. images: (N, H, W, 3)."""
+    change = v2.RandAugment(
+        config.rand_augment, config.rand_augment_magnitude, interpolation=InterpolationMode.BILINEAR, fill=GREY
+    )
+    with torch.random.fork_rng(devices=[]):
+        for number, rng in enumerate(generators):
+            torch.manual_seed(int(rng.integers(2**63)))
+            images[number] = change(torch.from_numpy(images[number]).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    return images
 
 
 def _change(images: UInt8, config: AugmentConfig, draws: Float64) -> UInt8:

@@ -22,8 +22,8 @@ class State:
     """Where a fit stands after an epoch.
 
     `phase` and `epoch` count what is done; `stale`: epochs since `best_loss`, the least validation loss, was seen with
-    the weights `best`; `optimizer`: None between phases; `history`: one entry an epoch, over all phases. No generator's
-    state is needed, because every random number is drawn from (seed, epoch).
+    the weights `best`; `optimizer` and `average`, the moving average of the weights, are None between phases; `history`: one
+    entry an epoch, over all phases. No generator's state is needed, because every random number is drawn from (seed, epoch).
     """
 
     weights: Weights
@@ -33,6 +33,7 @@ class State:
     epoch: int = 0
     stale: int = 0
     optimizer: dict[str, Any] | None = None
+    average: Weights | None = None
     history: list[Epoch] = field(default_factory=list)
 
 

@@ -4,8 +4,14 @@ VisorError
 ├── ConfigError           config.invalid: a key or value of a config
 ├── DataError             data.invalid: a data set that cannot be trained on
 │   ├── DataUnreadable    data.unreadable: files that are not whole images, all of them named
-│   └── DataChanged       data.changed: files that differ from the manifest, all of them named
+│   ├── DataChanged       data.changed: files that differ from the manifest, all of them named
+│   ├── DataMissing       data.missing: a published set that is not where the config says, or not in its published form
+│   ├── DataUnpulled      data.unpulled: files that DVC knows and that are not there
+│   ├── DataLeak          data.leak: near-duplicates in two splits
+│   └── DownloadFailed    data.download: a published set that could not be fetched
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
+├── CompareError          compare.invalid: runs that did not answer the same question on the same images
+├── StudyError            study.invalid: a search's study that is another's, or a storage that does not answer
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 ├── ParityFailed          archive.parity: a backend that was asked for and does not answer as the reference does
@@ -47,10 +53,46 @@ class DataChanged(DataError):
     code = "data.changed"
 
 
+class DataMissing(DataError):
+    """A published set that is not where the config says, or not in its published form."""
+
+    code = "data.missing"
+
+
+class DataUnpulled(DataError):
+    """Files that DVC knows and that are not there."""
+
+    code = "data.unpulled"
+
+
+class DataLeak(DataError):
+    """Near-duplicates in two splits."""
+
+    code = "data.leak"
+
+
+class DownloadFailed(DataError):
+    """A published set that could not be fetched."""
+
+    code = "data.download"
+
+
 class RunError(VisorError):
     """A run's folder that does not fit what was asked."""
 
     code = "run.invalid"
+
+
+class CompareError(VisorError):
+    """Runs that did not answer the same question on the same images."""
+
+    code = "compare.invalid"
+
+
+class StudyError(VisorError):
+    """A search's study that is another's, or a storage that does not answer."""
+
+    code = "study.invalid"
 
 
 class KeyFileError(VisorError):

@@ -20,6 +20,7 @@ from training.data.manifest import Sample
 from training.quantisation import quantise
 
 INPUT, OUTPUTS = "images", ("logits", "maps")
+ANY_NUMBER = ({0: torch.export.Dim("n", min=1)},)
 CALIBRATION_IMAGES = 300
 """Of the calibration split, at most, evenly spaced: NNCF's own default."""
 
@@ -79,19 +80,19 @@ def convert_onnx(run: Path, spec: Spec) -> bytes:
             verbose=False,
             input_names=[INPUT],
             output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+            dynamic_shapes=ANY_NUMBER,
         )
         return file.read_bytes()
 
 
 def _example(spec: Spec) -> torch.Tensor:
-    """(2, 3, H, W): with one image the tracer would take the 1 for a constant. Nothing in these networks depends on N."""
+    """(2, 3, H, W): with one image the tracer would take the 1 for a constant."""
     return torch.zeros(2, 3, spec.preprocessing.height, spec.preprocessing.width)
 
 
 def _translate(run: Path, spec: Spec) -> Any:
     """The network as an `openvino.Model` of named outputs and a free N."""
-    traced = torch.export.export(load_network(run, spec), (_example(spec),)).run_decompositions()
+    traced = torch.export.export(load_network(run, spec), (_example(spec),), dynamic_shapes=ANY_NUMBER).run_decompositions()
     decoder = TorchFXPythonDecoder(traced.module(), dynamic_shapes=True)  # named: `load` alone would not keep it alive
     # Not openvino.convert_model, which reports each use to Google Analytics.
     frontend = FrontEndManager().load_by_framework("pytorch")

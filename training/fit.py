@@ -8,40 +8,30 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from handlers.decode import to_batch
 from handlers.networks import Classifier
-from training.augment import augment, generator
+from training.batches import Images as Images
+from training.batches import Step, load, plan, seed, split
 from training.checkpoint import Epoch, State
-from training.config import Config, PhaseConfig
-from training.errors import ConfigError, DataError, RunError
-from training.machine import deterministic, keep_freed_memory
+from training.config import Config, FitConfig, PhaseConfig
+from training.distributed import ALONE, Group, synchronised
+from training.errors import ConfigError, RunError
+from training.losses import Loss
+from training.losses import class_weights as class_weights
+from training.machine import autocast, deterministic, device_of, keep_freed_memory
 from training.progress import track
+from training.schedules import cosine as cosine
+from training.schedules import learning_rate
 
 logger = logging.getLogger(__name__)
-
-Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Images:
-    """Some images of a pixel cache. pixels: (M, H, W, 3) uint8, the whole cache; rows: (N,), which of it; labels: (N,)."""
-
-    pixels: npt.NDArray[np.uint8]
-    rows: Int64
-    labels: Int64
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 def fit(
@@ -51,20 +41,23 @@ def fit(
     config: Config,
     state: State | None = None,
     save: Callable[[State], None] | None = None,
+    group: Group = ALONE,
 ) -> State:
-    """Fit the model in place, from `state` on if one is given, and leave it with its best weights.
+    """Fit the model in place, from `state` on if one is given, and leave it with its best weights, on the CPU.
 
-    `save` is called with the new state after each epoch and at the end. Raises ConfigError (a phase that does not fit the
-    network), DataError (a class without training images) and RunError (the loss is no longer finite).
+    `save` is called with the new state after each epoch and at the end. `group`: the processes that fit together; the first
+    one's `state` counts, and it alone saves. Raises ConfigError (a phase that does not fit the network, a device that is not
+    there), DataError (a class without training images) and RunError (the loss is no longer finite).
     """
     settings = config.fit
     phases = [(phase, _learning_stages(model, phase)) for phase in settings.phases]
-    weight = class_weights(train.labels, model.head.out_features, settings.class_weights)  # (K,)
+    device = device_of(settings.device)
+    loss, judging = _losses(train, model.head.out_features, settings, device)
     keep_freed_memory()
     # Convolutions on a CPU take half the time when a pixel's channels lie side by side [EfficientNet-Lite0: 27 → 15 ms].
-    model.to(memory_format=torch.channels_last)
-    state = state or State(weights=_copy(model), best=_copy(model))
-    with deterministic(settings.threads):
+    model.to(device).to(memory_format=torch.channels_last)
+    state = group.share(state or State(weights=_copy(model), best=_copy(model)))
+    with deterministic(settings.threads), synchronised(model, group):
         for number, (phase, learning) in enumerate(phases):
             if number < state.phase:
                 continue
@@ -73,26 +66,33 @@ def fit(
             optimizer = _freeze_all_but(model, learning, phase, settings.weight_decay)
             if state.optimizer:
                 optimizer.load_state_dict(state.optimizer)
+            average = _average(model, settings.ema_decay, state.average)
 
             while state.epoch < phase.epochs and state.stale < settings.patience:
                 count = len(state.history)  # epochs done, over all phases
-                torch.manual_seed(_seed(config.seed, count))  # for dropout
+                torch.manual_seed(seed(config.seed, count, *([group.rank] if group.rank else [])))  # for dropout
                 _set_modes(model, learning)
-                batches = _batches(train, config, count)
-                loss_sum, hits = 0.0, 0
-                for step, (images, labels) in enumerate(track(batches, len(batches), f"epoch {count + 1}")):
-                    # images: (B, 3, H, W) float32; labels: (B,) int64
-                    for group in optimizer.param_groups:
-                        group["lr"] = cosine(phase.learning_rate, state.epoch + step / len(batches), phase.epochs)
-                    logits, _ = model(images.contiguous(memory_format=torch.channels_last))  # (B, K)
-                    loss = cross_entropy(logits, labels, weight, label_smoothing=settings.label_smoothing)
+                steps = plan(train, config, count, loss.weight.cpu(), group)
+                batches = load(train, steps, config, count, len(loss.weight))
+                loss_sum, hits = 0.0, 0.0
+                shown = track(steps, len(steps), f"epoch {count + 1}") if group.leads else steps
+                for place, step in enumerate(shown):
+                    for options in optimizer.param_groups:
+                        options["lr"] = learning_rate(phase, place, len(steps), state.epoch)
                     optimizer.zero_grad()
-                    torch.autograd.backward(loss)  # reaches the learning stages alone: nothing below them asks for a gradient
+                    step_loss, step_hits = _backward(model, step, batches, loss, settings)
+                    loss_sum, hits = loss_sum + step_loss * step.images, hits + step_hits
+                    parameters = optimizer.param_groups[0]["params"]
+                    group.add_gradients(parameters)
+                    if settings.clip_norm is not None:
+                        nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
                     optimizer.step()
-                    loss_sum += loss.item() * len(labels)
-                    hits += int((logits.argmax(dim=1) == labels).sum())
+                    if average:
+                        average.update_parameters(model)
 
-                val_loss, val_accuracy = validate(model, val, config, weight)
+                judged = average.module if average else model
+                val_loss, val_accuracy = validate(judged, val, config, judging, group)
+                loss_sum, hits = group.add(loss_sum, hits)
                 epoch: Epoch = {
                     "epoch": count + 1,
                     "phase": number + 1,
@@ -109,87 +109,84 @@ def fit(
                 better = val_loss < state.best_loss
                 state = State(
                     weights=weights,
-                    best=weights if better else state.best,
+                    best=state.best if not better else _copy(judged) if average else weights,
                     best_loss=val_loss if better else state.best_loss,
                     phase=number,
                     epoch=state.epoch + 1,
                     stale=0 if better else state.stale + 1,
                     optimizer=copy.deepcopy(optimizer.state_dict()),  # which is live otherwise
+                    average=_copy(average) if average else None,
                     history=[*state.history, epoch],
                 )
-                logger.info(
-                    "epoch %d (phase %d): train loss %.4f, validation loss %.4f, accuracy %.4f%s",
-                    *(count + 1, number + 1, epoch["train_loss"], val_loss, val_accuracy, ", best so far" if better else ""),
-                )
-                if save:
+                if group.leads:
+                    logger.info(
+                        "epoch %d (phase %d): train loss %.4f, validation loss %.4f, accuracy %.4f%s",
+                        *(count + 1, number + 1, epoch["train_loss"], val_loss, val_accuracy, ", best so far" if better else ""),
+                    )
+                if save and group.leads:
                     save(state)
 
-            state = dataclasses.replace(state, phase=number + 1, epoch=0, stale=0, optimizer=None)
+            state = dataclasses.replace(state, phase=number + 1, epoch=0, stale=0, optimizer=None, average=None)
         model.load_state_dict(state.best)
-        model.requires_grad_(True).eval()
-    if save:
+        model.requires_grad_(True).eval().cpu()
+    if save and group.leads:
         save(state)
     return state
 
 
+def _backward(
+    model: Classifier, step: Step, batches: Iterator[tuple[Tensor, Tensor]], loss: Loss, settings: FitConfig
+) -> tuple[float, float]:
+    """Add the gradient of this process's batches of a step; returns their part of its mean loss, and how many are right."""
+    device = loss.weight.device
+    loss_sum, hits = 0.0, 0
+    for batch in step.batches:
+        images, targets = (tensor.to(device) for tensor in next(batches))  # (B, 3, H, W) float32; (B,) int64 or (B, K) float32
+        with autocast(settings.precision, device):
+            logits, _ = model(images.contiguous(memory_format=torch.channels_last))  # (B, K)
+        part = loss.mean(logits.float(), targets) * batch.share
+        torch.autograd.backward(part)  # reaches the learning stages alone: nothing below them asks for a gradient
+        loss_sum += part.item()
+        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)  # of mixed images, the larger part's
+        hits += int((logits.argmax(dim=1) == labels).sum())
+    return loss_sum, hits
+
+
 @torch.no_grad()
-def validate(model: Classifier, images: Images, config: Config, weight: Tensor) -> tuple[float, float]:
-    """Weighted mean cross-entropy, without label smoothing, and accuracy. weight: (K,) float32."""
+def validate(model: nn.Module, images: Images, config: Config, weight: Tensor, group: Group = ALONE) -> tuple[float, float]:
+    """Weighted mean cross-entropy, without label smoothing or focus, and accuracy. weight: (K,) float32."""
     model.eval()
+    device = weight.device
     loss, scale, hits = 0.0, 0.0, 0
-    for part in _split(np.arange(len(images)), config.fit.batch_size):
-        batch = torch.from_numpy(to_batch(list(images.pixels[images.rows[part]]), config.preprocessing))  # (B, 3, H, W)
-        labels = torch.from_numpy(images.labels[part])  # (B,)
-        logits, _ = model(batch.contiguous(memory_format=torch.channels_last))  # (B, K)
+    for part in split(np.arange(len(images)), config.fit.batch_size)[group.rank :: group.size]:
+        pixels = torch.from_numpy(to_batch(list(images.pixels[images.rows[part]]), config.preprocessing))  # (B, 3, H, W)
+        labels = torch.from_numpy(images.labels[part]).to(device)  # (B,)
+        logits, _ = model(pixels.to(device).contiguous(memory_format=torch.channels_last))  # (B, K)
         loss += cross_entropy(logits, labels, weight, reduction="sum").item()
         scale += weight[labels].sum().item()
         hits += int((logits.argmax(dim=1) == labels).sum())
-    return loss / scale, hits / len(images)
+    loss, scale, right = group.add(loss, scale, hits)
+    return loss / scale, right / len(images)
 
 
-def class_weights(labels: Int64, classes: int, kind: str) -> Tensor:
-    """(K,) float32: all 1, or "balanced", N / (K n_k), so that every class weighs the same in sum (King & Zeng 2001)."""
-    counts = np.bincount(labels, minlength=classes)
-    if missing := [str(label) for label in np.flatnonzero(counts == 0)]:
-        raise DataError(f"no training image has class {', '.join(missing)} of {classes}; add some, or change data.splits")
-    balanced = len(labels) / (classes * counts)
-    return torch.tensor(balanced if kind == "balanced" else np.ones(classes), dtype=torch.float32)
-
-
-def cosine(rate: float, done: float, total: float) -> float:
-    """The learning rate after `done` of `total` epochs: from `rate` to 0 (Loshchilov & Hutter 2017, eq. 5, one cycle)."""
-    return rate * 0.5 * (1 + math.cos(math.pi * done / total))
-
-
-class _TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's training images by position: indexed by (B,) positions, it gives a batch, augmented and normalised."""
-
-    def __init__(self, images: Images, config: Config, epoch: int) -> None:
-        self._images, self._config, self._epoch = images, config, epoch
-
-    def __getitem__(self, positions: Int64) -> tuple[Tensor, Tensor]:
-        generators = [generator(self._config.seed, self._epoch, int(position)) for position in positions]
-        pixels = augment(self._images.pixels[self._images.rows[positions]], self._config.augment, generators)
-        return torch.from_numpy(to_batch(list(pixels), self._config.preprocessing)), torch.from_numpy(
-            self._images.labels[positions]
-        )
-
-
-def _batches(images: Images, config: Config, epoch: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """All training images in the order of (seed, epoch), in batches; the same ones whatever the number of workers."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
-    return DataLoader(
-        _TrainingBatches(images, config, epoch),
-        batch_size=None,  # the sampler gives whole batches
-        sampler=_split(order, config.fit.batch_size),
-        num_workers=config.fit.workers,
-        generator=torch.Generator(),  # its own, so that the global one belongs to dropout alone
+def _losses(train: Images, classes: int, settings: FitConfig, device: torch.device) -> tuple[Loss, Tensor]:
+    """What is minimised, and the weight (K,) of the validation, by which images that are sampled evenly count evenly too."""
+    kind = settings.class_weights
+    weight, judging = (
+        class_weights(train.labels, classes, one).to(device) for one in (kind, "balanced" if kind == "sampled" else kind)
     )
+    return Loss(weight, settings.focal_gamma, settings.label_smoothing), judging
 
 
-def _split(order: Int64, size: int) -> list[Int64]:
-    """Batches of `size` or a little less, all about equal: a last batch of one image would upset BatchNorm."""
-    return np.array_split(order, math.ceil(len(order) / size))
+def _average(model: Classifier, decay: float | None, state: dict[str, Tensor] | None) -> AveragedModel | None:
+    """The moving average of weights and BatchNorm's statistics over a phase's steps, from its first on; None without a decay."""
+    if decay is None:
+        return None
+    change = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=change, use_buffers=True)
+    if state:
+        average.load_state_dict(state)
+    return average
 
 
 def _learning_stages(model: Classifier, phase: PhaseConfig) -> list[nn.Module]:
@@ -220,7 +217,3 @@ def _set_modes(model: Classifier, learning: Sequence[nn.Module]) -> None:
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -61,7 +61,8 @@ class Lineage(Frozen):
 
     `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
     `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity`: of each export that
-    was tried, also where it does not hold; empty where none was, and in archives that are older than it.
+    was tried, also where it does not hold; empty where none was, and in archives that are older than it. `pretrained`: the
+    weights that the fit started from, null where all were random, and in archives older than it.
     """
 
     format: Literal[1] = 1
@@ -78,6 +79,7 @@ class Lineage(Frozen):
     versions: dict[str, str]
     metrics: dict[str, Any]
     parity: dict[BackendName, Parity] = Field(default_factory=dict)
+    pretrained: runs.Pretrained | None = None
 
     @field_validator("parity", mode="before")
     @classmethod

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from training import settings
+from training.errors import ConfigError
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
 
@@ -39,3 +42,23 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of fit.device; of several GPUs, each of torchrun's processes takes its own. Raises ConfigError."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if settings.local_rank() >= count:
+        raise ConfigError(
+            f"fit.device {name}: PyTorch sees {count} GPUs, and process {settings.local_rank()} of this node finds none; "
+            "take fit.device cpu, or a PyTorch with CUDA and a GPU for each process"
+        )
+    settings.prepare_cuda()
+    return torch.device("cuda", settings.local_rank())
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """bfloat16 for the operations that gain by it and bear it, where asked for; "auto" asks on GPUs that have it."""
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

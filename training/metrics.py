@@ -15,8 +15,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from handlers import decision
 from handlers.decision import Outcome
 from handlers.spec import Spec
-from training import calibration
-from training.calibration import Temperature
+from training import calibration, selective
+from training.calibration import Scaling
+from training.impact import impact
 from training.saliency import PointingGame
 from training.thresholds import side_costs
 
@@ -33,13 +34,13 @@ def evaluate(
     outcomes: Sequence[Outcome],
     truth: Ints,
     spec: Spec,
-    temperature: Temperature,
+    scaling: Scaling,
     pointing: PointingGame | None,
 ) -> dict[str, Any]:
     """Score a split's answers.
 
     logits: (N, K), uncalibrated; probs: (N, K), as served; outcomes: N, as served; truth: (N,), classes;
-    temperature: how the spec's was fitted; pointing: None where no image has a mask. Returns JSON's types only.
+    scaling: how the spec's was fitted; pointing: None where no image has a mask. Returns JSON's types only.
     """
     predicted = probs.argmax(axis=1)
     classes = np.arange(len(spec.labels))
@@ -50,11 +51,14 @@ def evaluate(
         "macro": macro,
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
-        "calibration": _calibration(logits, probs, truth, temperature),
+        "calibration": _calibration(logits, probs, truth, scaling),
         "decision": _decision(probs, np.array(outcomes), truth, spec),
+        "selective": _selective(probs, truth, spec),
+        "impact": impact(probs, outcomes, truth, spec),
+        "prediction_sets": _sets(probs, truth, spec),
         "pointing_game": None if pointing is None else pointing.summary(),
     }
-    return {name: _plain(value) for name, value in results.items()}
+    return dict(plain(results))
 
 
 def brier(probs: Floats, truth: Ints) -> float:
@@ -76,15 +80,14 @@ def _by_class(
     return per_class, macro
 
 
-def _calibration(logits: Floats, probs: Floats, truth: Ints, temperature: Temperature) -> dict[str, Any]:
+def _calibration(logits: Floats, probs: Floats, truth: Ints, scaling: Scaling) -> dict[str, Any]:
     raw = decision.probabilities(logits, 1.0)
     return {
-        "temperature": temperature.value,
-        "temperature_status": temperature.status,
+        **scaling.summary(),
         "ece_before": calibration.ece(raw, truth),
         "ece_after": calibration.ece(probs, truth),
         "nll_before": calibration.nll(logits, truth),
-        "nll_after": calibration.nll(logits, truth, temperature.value),
+        "nll_after": calibration.nll(scaling.apply(logits), truth),
         "brier_before": brier(raw, truth),
         "brier_after": brier(probs, truth),
     }
@@ -104,6 +107,7 @@ def _decision(probs: Floats, outcomes: npt.NDArray[np.str_], truth: Ints, spec: 
         "threshold": rule.threshold,
         "review_below": rule.review_below,
         "review_above": rule.review_above,
+        **({"fnr_bound": rule.fnr_bound.model_dump()} if rule.fnr_bound else {}),
         **_binary(np.isin(truth, positive), at_or_above, bool(positive)),
         "expected_cost": alone.mean(),
         "expected_cost_with_review": priced.mean(),
@@ -111,6 +115,42 @@ def _decision(probs: Floats, outcomes: npt.NDArray[np.str_], truth: Ints, spec: 
         "coverage": (~reviewed).mean(),
         "error_rate_pass": _rate(wrong_pass, outcomes == "pass"),
         "error_rate_flag": _rate(~wrong_pass, outcomes == "flag"),
+    }
+
+
+def doubts(probs: Floats, truth: Ints, spec: Spec) -> tuple[Floats, Bools]:
+    """How sure each answer is, and whether the threshold alone answers wrongly: (N,) and (N,)."""
+    score = decision.scores(probs, spec)
+    if not spec.positive_index:
+        return score, probs.argmax(axis=1) != truth
+    threshold = spec.decision.threshold
+    return -selective.doubt(score, threshold), np.isin(truth, spec.positive_index) != (score >= threshold)
+
+
+def _selective(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any]:
+    """What leaving the most doubtful answers to a person would give."""
+    certainty, wrong = doubts(probs, truth, spec)
+    curve = selective.risk_coverage(certainty, wrong)
+    return {
+        "aurc": curve.aurc,
+        "excess_aurc": curve.aurc - selective.least(wrong).aurc,
+        "risk_at_coverage": {f"{coverage:g}": curve.at(coverage) for coverage in selective.COVERAGES},
+    }
+
+
+def _sets(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any] | None:
+    """How often the prediction sets hold the true label, and how large they are; None where the spec has none."""
+    rule = spec.prediction_sets
+    if rule is None:
+        return None
+    sets = decision.prediction_sets(probs, rule)
+    covered, size = sets[np.arange(len(truth)), truth], sets.sum(axis=1)
+    return {
+        **rule.model_dump(),
+        "test_coverage": covered.mean(),
+        "mean_size": size.mean(),
+        "sizes": {str(n): int((size == n).sum()) for n in np.unique(size)},
+        "coverage_per_class": {label: _rate(covered, truth == k) for k, label in enumerate(spec.labels)},
     }
 
 
@@ -139,12 +179,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(defined) / len(defined) if defined else None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's scalars to Python's, rounded to DIGITS."""
     if isinstance(value, dict):
-        return {key: _plain(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_plain(child) for child in value]
+        return {key: plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
     if isinstance(value, float | np.floating):
         return round(float(value), DIGITS)
     return value

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from handlers.spec import Decision
 from training.calibration import Reliability
+from training.selective import RiskCoverage
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -49,7 +51,7 @@ def confusion(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> bytes:
 
 
 def reliability(before: Reliability, after: Reliability) -> bytes:
-    """Accuracy against confidence before and after temperature scaling, and how many images have which confidence."""
+    """Accuracy against confidence before and after scaling, and how many images have which confidence."""
     figure = _canvas((SIZE[0], 5.8))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08})
     _dress(top, "Reliability: how often the network is right when it is so sure", "", "accuracy")
@@ -94,6 +96,98 @@ def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: floa
         axes.legend(loc="lower left", frameon=False)
     else:
         _say(axes, "the test split has no two sides to tell apart")
+    return _png(figure)
+
+
+def roc(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> bytes:
+    """True against false positives; `curves` and `threshold` as in `precision_recall`."""
+    figure, axes = _figure("ROC on the test split", "false positive rate", "true positive rate")
+    drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    for n, (name, (truth, score)) in enumerate(drawn.items()):
+        false, true, _ = roc_curve(truth, score)
+        label = f"{_verbatim(name)}: AUROC {roc_auc_score(truth, score):.3f}" if n < MOST_LINES else None
+        axes.plot(false, true, color=BLUE if len(drawn) == 1 else f"C{n % 10}", label=label)
+        if threshold is not None and len(drawn) == 1:
+            flagged = score >= threshold
+            point = (flagged[~truth].mean(), flagged[truth].mean())
+            says = f"threshold {threshold:.3f}: {point[1]:.3f} found, {point[0]:.3f} false alarms"
+            axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
+    axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="chance")
+    if len(drawn) > MOST_LINES:
+        axes.plot([], [], " ", label=f"and {len(drawn) - MOST_LINES} more")
+    axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
+    if len(drawn) > 3:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    elif drawn:
+        axes.legend(loc="lower right", frameon=False)
+    else:
+        _say(axes, "the test split has no two sides to tell apart")
+    return _png(figure)
+
+
+def risk_coverage(curve: RiskCoverage, best: RiskCoverage, answered: float, risk: float | None) -> bytes:
+    """Errors among the surest answers. best: of who knows every error; (answered, risk): the archive's rule, with review."""
+    figure, axes = _figure(
+        "Risk and coverage on the test split", "coverage: share answered without a person", "error rate among them"
+    )
+    axes.plot(curve.coverage, curve.risk, color=BLUE, label=f"the surest first: AURC {curve.aurc:.4f}")
+    axes.plot(best.coverage, best.risk, color=FAINT, linestyle="--", label=f"every error known: {best.aurc:.4f}")
+    if risk is not None:
+        axes.plot(
+            answered,
+            risk,
+            "o",
+            color=ORANGE,
+            markersize=8,
+            clip_on=False,
+            zorder=3,
+            label=f"the rule: {risk:.1%} of {answered:.1%}",
+        )
+    axes.set(xlim=(0, 1.01))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="upper left", frameon=False)
+    return _png(figure)
+
+
+def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
+    """Loss and accuracy of training and validation, epoch by epoch; lines where a phase begins."""
+    figure = _canvas((SIZE[0], 5.8))
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.08})
+    _dress(top, "Learning curves", "", "loss")
+    _dress(bottom, "", "epoch", "accuracy")
+    epochs = [epoch["epoch"] for epoch in history]
+    for axes, what in ((top, "loss"), (bottom, "accuracy")):
+        for split, colour, marker in (("train", ORANGE, "s"), ("val", BLUE, "o")):
+            if all(f"{split}_{what}" in epoch for epoch in history):
+                values = [epoch[f"{split}_{what}"] for epoch in history]
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    label={"train": "training", "val": "validation"}[split],
+                )
+        for before, after in pairwise(history):
+            if before.get("phase") != after.get("phase"):
+                axes.axvline(after["epoch"] - 0.5, color=FAINT, linestyle="--")
+    top.set_ylim(bottom=0)
+    top.legend(loc="best", frameon=False)
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _png(figure)
+
+
+def resplits(fnr: Floats, level: float, positives: int, tested: int) -> bytes:
+    """The missed share of `tested` images on the test side of random splits, and its mean. fnr: (S,)."""
+    figure, axes = _figure(f"Missed share over {len(fnr)} random splits", "false-negative rate on the test side", "splits")
+    step = max(1, tested // 150)  # a bar for each rate that is possible, or for so many of them
+    axes.hist(fnr, bins=(np.arange(-0.5, fnr.max() * tested + step, step) / tested).tolist(), color=BLUE, alpha=0.8)
+    axes.axvline(fnr.mean(), color=ORANGE, label=f"mean {fnr.mean():.4f}")
+    axes.axvline(level, color=INK, linestyle="--", label=f"the bound on the mean, {level:g}")
+    axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="upper right", frameon=False)
     return _png(figure)
 
 

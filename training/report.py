@@ -59,24 +59,34 @@ def render(
     notes: Sequence[str] = (),
 ) -> str:
     """The report. `metrics`: `training.metrics.evaluate`'s; `notes`: what the reader must know first, such as a doubtful fit."""
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            interval=interval,
+            spec=spec,
+            metrics=metrics,
+            figures=figures(spec, metrics),
+            rule=describe_rule(spec),
+            plots=plots,
+            galleries=galleries,
+            lineage=lineage,
+            notes=notes,
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, strict, with HTML's text escaped."""
+    made = Environment(
         loader=PackageLoader("training"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "number": number}
-    return environment.get_template("report.html.j2").render(
-        spec=spec,
-        metrics=metrics,
-        figures=figures(spec, metrics),
-        rule=describe_rule(spec),
-        plots=plots,
-        galleries=galleries,
-        lineage=lineage,
-        notes=notes,
-    )
+    made.filters |= {"share": share, "number": number}
+    return made
 
 
 def share(value: float | None) -> str:
@@ -89,26 +99,50 @@ def number(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
+def interval(row: Mapping[str, Any], name: str) -> str:
+    """A share with its interval of 95 %, and a dash for what is not defined."""
+    if row.get(name) is None:
+        return UNDEFINED
+    low, high = row[f"{name}_interval"]
+    return f"{share(row[name])} ({share(low)} to {share(high)})"
+
+
 def describe_rule(spec: Spec) -> list[str]:
     """The decision rule, sentence by sentence, as a person would follow it."""
     rule = spec.decision
+    budget = "" if rule.review_budget is None else f"{rule.review_budget:.1%} of the images of the calibration split at most"
     if not rule.positive:
+        chosen = f"has the least mean cost on the calibration split, where a person's look costs {rule.review_cost:g}."
+        if budget:
+            chosen = f"is the one that has a person see {budget}, or a lower one where looks are not worth their stated price."
         return [
             f"Pass an image when the network is at least {rule.threshold:.1%} sure of its label; otherwise ask a person.",
-            f"The threshold has the least mean cost on the calibration split, where a person's look costs {rule.review_cost:g}.",
+            f"The threshold {chosen}",
         ]
     names = " or ".join(rule.positive)
     sentences = [f"Flag an image when the probability of {names} is at least {rule.threshold:.1%}; otherwise pass it."]
     low, high = max(0.0, rule.threshold - rule.review_below), min(1.0, rule.threshold + rule.review_above)
     if high > low:
         sentences.append(f"From {low:.1%} up to {high:.1%} neither is worth its risk, so a person looks: review.")
-    sentences.append("The threshold has the least mean cost on the calibration split, which nothing else saw.")
+        if budget:
+            sentences.append(f"The band is sized to a budget: a person sees {budget}.")
+    if bound := rule.fnr_bound:
+        capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
+        sentences.append(
+            f"At most {bound.level:.1%} of the images labelled {names} are expected to be missed: conformal risk control with "
+            f"{bound.positives} of them caps the threshold at the largest that keeps this promise, {capped}. It holds on average "
+            "over calibration splits, for images like those of the split, and not where a request brings its own threshold."
+        )
+        sentences.append("Among the thresholds that keep the promise it has the least mean cost on the calibration split.")
+    else:
+        sentences.append("The threshold has the least mean cost on the calibration split, which nothing else saw.")
     return sentences
 
 
 def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The summary: (name, value, meaning), most important first."""
     decision, calibration, game = metrics["decision"], metrics["calibration"], metrics["pointing_game"]
+    scaled = f"scaling by T = {calibration['temperature']:.3f}" if "temperature" in calibration else "vector scaling"
     rows = [("Accuracy", share(metrics["accuracy"]), f"of {metrics['images']} test images got their right label")]
     if spec.decision.positive:
         names = " or ".join(spec.decision.positive)
@@ -133,7 +167,7 @@ def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]
         (
             "Calibration error",
             number(calibration["ece_after"]),
-            f"was {number(calibration['ece_before'])} before scaling by T = {calibration['temperature']:.3f}; 0 is honest",
+            f"was {number(calibration['ece_before'])} before {scaled}; 0 is honest",
         ),
     ]
     if game:

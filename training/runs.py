@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -22,18 +22,30 @@ if TYPE_CHECKING:
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 SPEC, REFERENCE, METRICS, PLOTS, REPORT = "spec.json", "reference.npz", "metrics.json", "plots", "report.html"
-DELIVERY = "delivery.json"
+DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
+CARD, CARD_PAGE = "model-card.md", "model-card.html"
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
+Job = Literal["train", "pretrain"]
+
+
+class Pretrained(Frozen):
+    """The weights that a fit started from: their file's SHA-256, and what `visor pretrain` wrote into it, if that made it."""
+
+    weights_digest: str
+    method: str | None = None
+    config_digest: str | None = None
+    dataset_digest: str | None = None
 
 
 class Record(Frozen):
     """`run.json`: what the run was made from and by, and under which names MLflow knows it.
 
     `git_commit` and `versions` are of the code that fitted. `weights_digest` is set when the fit is done, `model_version`
-    (of the registry) when everything is.
+    (of the registry) when everything is. `pretrained`: null where all weights were random.
     """
 
+    job: Job = "train"
     mlflow_run_id: str
     tracking_uri: str
     dataset_root: Path
@@ -44,6 +56,7 @@ class Record(Frozen):
     versions: dict[str, str]
     weights_digest: str | None = None
     model_version: str | None = None
+    pretrained: Pretrained | None = None
 
 
 @contextmanager
@@ -117,6 +130,11 @@ def write_history(run: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_json(run / HISTORY, list(history))
 
 
+def read_history(run: Path) -> list[dict[str, float]]:
+    """The metrics of all epochs, none where none were written."""
+    return list(json.loads((run / HISTORY).read_bytes())) if (run / HISTORY).is_file() else []
+
+
 def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
     """Write `model.safetensors` and return its digest: the same weights make the same bytes."""
     from safetensors.torch import save  # imports torch, which reading a run's record does without
@@ -134,7 +152,7 @@ def sha256(path: Path) -> str:
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, *RESULTS):
+    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, *RESULTS):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

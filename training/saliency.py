@@ -1,4 +1,4 @@
-"""Heat maps against masks (the pointing game), and heat maps over pictures."""
+"""Heat maps against masks (the pointing game, the energy inside), and heat maps over pictures."""
 
 from dataclasses import dataclass
 
@@ -47,6 +47,24 @@ def points_inside(heatmap: Float32, mask: Bools, tolerance: float) -> bool:
     peak = np.unravel_index(enlarge(heatmap, height, width).argmax(), mask.shape)
     distances = np.hypot(*(np.argwhere(mask) - np.array(peak)).T)
     return bool(distances.min() <= tolerance * min(height, width))
+
+
+def energy_inside(heatmap: Float32, mask: Bools) -> float:
+    """The share of the heat map that lies on the mask, 0 for a map of zeros: Wang et al.: Score-CAM, CVPRW 2020, section 4.3.
+
+    heatmap: (h, w) in [0, 1], scaled up to the mask bilinearly; mask: (H, W), of the same view.
+    """
+    heat = enlarge(heatmap, *mask.shape).astype(np.float64)
+    return float(heat[mask].sum() / heat.sum()) if heat.any() else 0.0
+
+
+def chance_inside(mask: Bools, tolerance: float, probes: int = 16) -> float:
+    """How often a point drawn at random would hit in the pointing game, by probes x probes points, evenly spaced."""
+    height, width = mask.shape
+    y, x = ((np.arange(probes) + 0.5) * (side / probes) - 0.5 for side in mask.shape)
+    points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+    distances = np.hypot(*np.moveaxis(points - np.argwhere(mask), -1, 0)).min(axis=1)
+    return float((distances <= tolerance * min(height, width)).mean())
 
 
 def enlarge(heatmap: Float32, height: int, width: int) -> Float32:

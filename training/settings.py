@@ -1,4 +1,4 @@
-"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, RANK."""
+"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, torchrun's own."""
 
 import os
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from training.errors import ConfigError
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # Under this name NNCF tells Google Analytics of no quantisation.
@@ -45,10 +46,29 @@ def now() -> datetime:
 
 def rank() -> int:
     """Which of torchrun's processes this is, counted over all nodes; 0 without torchrun. Raises ConfigError."""
-    text = os.environ.get("RANK") or "0"
-    if not text.isdecimal():
-        raise ConfigError(f"RANK must be a whole number from 0, as torchrun sets it, got {text!r}")
+    return _whole("RANK", 0)
+
+
+def local_rank() -> int:
+    """Which of the processes on this node this is; 0 without torchrun. Raises ConfigError."""
+    return _whole("LOCAL_RANK", 0)
+
+
+def world_size() -> int:
+    """How many processes torchrun has started, over all nodes; 1 without torchrun. Raises ConfigError."""
+    return _whole("WORLD_SIZE", 1)
+
+
+def _whole(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < default:
+        raise ConfigError(f"{name} must be a whole number from {default}, as torchrun sets it, got {text!r}")
     return int(text)
+
+
+def prepare_cuda() -> None:
+    """Have cuBLAS keep to results that come again; to be called before a GPU is used. PyTorch refuses to without."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def prepare_mlflow() -> None:

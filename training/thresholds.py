@@ -6,9 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from handlers.decision import scores_of
-from handlers.spec import Decision
+from handlers.spec import Decision, FnrBound
+from training import conformal
 from training.config import DecisionConfig
+from training.data.manifest import Sample
 from training.errors import ConfigError
+from training.selective import budget_band, budget_threshold
 
 Floats = npt.NDArray[np.floating]
 Float64 = npt.NDArray[np.float64]
@@ -31,6 +34,8 @@ def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
         raise ConfigError(f"decision.positive names {unknown}, not among the data's labels {list(labels)}")
     if set(config.positive) == set(labels):
         raise ConfigError("decision.positive names every label; leave out those that should pass")
+    if config.max_fnr is not None and not config.positive:
+        raise ConfigError("decision.max_fnr bounds how many positive images are missed; name them in decision.positive")
     positive = np.array([label in config.positive for label in labels])
     if config.cost is not None:
         return _stated_matrix(labels, config.cost, positive)
@@ -43,12 +48,26 @@ def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
     return np.asarray(config.false_negative * missed + config.false_positive * flagged, dtype=np.float64)
 
 
-def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: DecisionConfig) -> Decision:
+def check(calibration: Sequence[Sample], labels: Sequence[str], config: DecisionConfig) -> None:
+    """Find out before any image is read whether the split is enough for the bounds asked for. Raises ConfigError, DataError."""
+    cost_matrix(labels, config)
+    _, rows = conformal.parts([sample.group or sample.path for sample in calibration], len(labels), config)
+    positive = sum(calibration[row].label in config.positive for row in rows)
+    if config.max_fnr is not None:
+        conformal.check_fnr(positive, config.max_fnr)
+    if config.set_coverage is not None:
+        conformal.check_sets(len(rows), config.set_coverage)
+
+
+def fit_decision(
+    probs: Floats, truth: Ints, labels: Sequence[str], config: DecisionConfig, bound: FnrBound | None = None
+) -> Decision:
     """The threshold on `handlers.decision.scores` with the least mean cost, and the review band around it.
 
     Tried are 0, 1, the middle between each two neighbouring scores and the Bayes threshold of calibrated scores; among
     equally cheap ones the nearest to Bayes wins, then the lower. So separable scores give the Bayes threshold itself, and
-    a plateau gives the middle of its gap that is nearest to it.
+    a plateau gives the middle of its gap that is nearest to it. A bound caps what is tried, itself included: whatever is chosen
+    below it misses no more than it does, so the promise holds and the costs decide among what keeps it.
 
     probs: (N, K), calibrated; truth: (N,), classes. Raises ConfigError.
     """
@@ -60,11 +79,17 @@ def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: Deci
     bayes = bayes_threshold(cost, positive, review_cost)
     score = scores_of(probs, positive)
     distinct = np.unique(score)
-    candidates = np.unique(np.concatenate([[0.0, bayes, 1.0], (distinct[:-1] + distinct[1:]) / 2]))
+    cap = bound.threshold if bound else 1.0
+    if config.review_budget is not None and not positive:
+        cap = budget_threshold(score, config.review_budget)
+    candidates = np.unique(np.concatenate([[0.0, bayes, cap], (distinct[:-1] + distinct[1:]) / 2]))
+    candidates = candidates[candidates <= cap]
     costs = cost_curve(score, *side_costs(probs, truth, positive, cost, review_cost), candidates)
     cheapest = candidates[costs <= costs.min() + SAME_COST * cost.max()]
     threshold = float(cheapest[np.abs(cheapest - bayes).argmin()])
-    below, above = _review_band(threshold, cost, positive, review_cost)
+    if not positive and config.review_budget is not None and config.review_cost is None:
+        threshold = cap  # no price was stated, so the budget is used up
+    below, above = _review_band(score, threshold, cost, positive, config)
     return Decision(
         positive=config.positive,
         threshold=threshold,
@@ -72,6 +97,8 @@ def fit_decision(probs: Floats, truth: Ints, labels: Sequence[str], config: Deci
         review_above=above,
         cost=tuple(tuple(float(c) for c in row) for row in cost),
         review_cost=review_cost,
+        fnr_bound=bound,
+        review_budget=config.review_budget,
     )
 
 
@@ -118,15 +145,27 @@ def error_cost(cost: Float64) -> float:
     return float(cost[~np.eye(len(cost), dtype=bool)].mean())
 
 
-def _review_band(threshold: float, cost: Float64, positive: Sequence[int], review_cost: float | None) -> tuple[float, float]:
-    """(review_below, review_above): Chow's rule (1970) on calibrated scores p.
+def _review_band(
+    score: Floats, threshold: float, cost: Float64, positive: Sequence[int], config: DecisionConfig
+) -> tuple[float, float]:
+    """(review_below, review_above): what a look's price and the budget both allow, or the one that is stated."""
+    if not positive:
+        return 0.0, 0.0
+    bands = []
+    if config.review_cost is not None:
+        bands.append(_chows_band(threshold, cost, positive, config.review_cost))
+    if config.review_budget is not None:
+        bands.append(budget_band(score, threshold, config.review_budget))
+    return min((below for below, _ in bands), default=0.0), min((above for _, above in bands), default=0.0)
+
+
+def _chows_band(threshold: float, cost: Float64, positive: Sequence[int], review_cost: float) -> tuple[float, float]:
+    """Chow's rule (1970) on calibrated scores p.
 
     A person sees what costs more to decide than to look at, min(p c_fn, (1 - p) c_fp) > review_cost, which is the band
     from review_cost / c_fn to 1 - review_cost / c_fp. Where the fitted threshold lies outside it, the band reaches to it:
     what the two rules disagree about goes to a person too.
     """
-    if not positive or review_cost is None:
-        return 0.0, 0.0
     missed, flagged = mean_costs(cost, positive)
     low, high = review_cost / missed, 1.0 - review_cost / flagged
     if low >= high:

@@ -147,15 +147,56 @@ class Tracker:
             found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
             return str(found[0].version) if found else None
 
+    def aliased(self, name: str, alias: str) -> tuple[str, str] | None:
+        """(version, run id) that an alias of a registered model points to; None without such a model or alias."""
+        with _reported(self):
+            found = self.client.search_registered_models(f"name = '{name}'")
+            version = dict(found[0].aliases).get(alias) if found else None
+            if version is None:
+                return None
+            return str(version), str(self.client.get_model_version(name, str(version)).run_id)
+
+    def run_of(self, name: str, version: str) -> str:
+        """The run that a version of a registered model was made from. Raises RunError."""
+        with _reported(self):
+            return str(self.client.get_model_version(name, version).run_id)
+
+    def runs_of(self, experiment: str) -> list[str]:
+        """The ids of an experiment's finished runs, oldest first. Raises RunError without such an experiment."""
+        with _reported(self):
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                raise RunError(f"{self.public_uri} has no experiment {experiment!r}")
+            pages = self.client.search_runs(
+                [found.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time"]
+            )
+            return [str(run.info.run_id) for run in pages]
+
+    def describe(self, run_id: str) -> tuple[str, dict[str, str]]:
+        """A run's name and its parameters."""
+        with _reported(self):
+            run = self.client.get_run(run_id)
+            return str(run.info.run_name or run_id), dict(run.data.params)
+
+    def fetch(self, run_id: str, name: str, folder: Path) -> Path:
+        """One of a run's files, copied below `folder`."""
+        with _reported(self):
+            (folder / run_id).mkdir(parents=True, exist_ok=True)
+            return Path(self.client.download_artifacts(run_id, name, str(folder / run_id)))
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made where there is none; processes that make it at once get in each other's way."""
+        with _reported(self):
+            found = self.client.get_experiment_by_name(name)
+            place = self.artifacts.as_uri() if self.artifacts else None
+            return str(found.experiment_id if found else self.client.create_experiment(name, artifact_location=place))
+
     def _start(self, experiment: str, run_id: str | None) -> str:
         with _reported(self):
             if run_id and self._exists(run_id):
                 self.client.update_run(run_id, status="RUNNING")
                 return run_id
-            found = self.client.get_experiment_by_name(experiment)
-            place = self.artifacts.as_uri() if self.artifacts else None
-            number = found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=place)
-            return str(self.client.create_run(number).info.run_id)
+            return str(self.client.create_run(self.experiment(experiment)).info.run_id)
 
     def _finish(self, run_id: str, status: str) -> None:
         with _reported(self):

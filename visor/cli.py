@@ -12,6 +12,9 @@ from typing import TypeAlias
 
 from handlers.errors import VisorError
 from training.settings import home as default_home
+from training.settings import rank
+from visor.commands import bound, compare, pretrain, score, search
+from visor.commands import data as data_commands
 
 STORE = Path("model-store")
 KEYS = Path("keys")
@@ -56,8 +59,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_data, _add_train, _add_evaluate, _add_keys, _add_archive, _add_inspect, _add_register, _add_pipeline):
         add(commands)
+    pretrain.add(commands)
     for add in (_add_serve, _add_predict, _add_demo):
         add(commands)
+    for command in (bound, score, search, compare):
+        command.add(commands)
     return parser.parse_args(argv)
 
 
@@ -86,6 +92,8 @@ def _add_data(commands: Commands) -> None:
     verify.add_argument("--manifest", type=Path, default=Path("manifest.json"))
     verify.set_defaults(run=_data_verify)
 
+    data_commands.add(verbs)
+
 
 def _data_make(args: argparse.Namespace) -> int:
     from training import config
@@ -97,10 +105,12 @@ def _data_make(args: argparse.Namespace) -> int:
 
 def _data_manifest(args: argparse.Namespace) -> int:
     from training import config
-    from training.data import manifest, sources
+    from training.data import duplicates, manifest, sources
 
     settings = config.load(args.config, args.set)
-    listed = manifest.build(sources.prepare(settings.data, args.home), settings.data)
+    root = sources.prepare(settings.data, args.home)
+    listed = manifest.build(root, settings.data)
+    duplicates.check_leaks(root, listed, settings, args.home)
     listed.write(args.out)
     for split in manifest.SPLITS:
         print(f"{split:12} {len(listed.of(split)):6} images")
@@ -132,7 +142,9 @@ def _train(args: argparse.Namespace) -> int:
     from training.jobs.train import train
 
     settings = config.load(args.config, args.set)
-    print(train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh))
+    run = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
+    if not rank():  # of torchrun's processes, the one that has written it
+        print(run)
     return 0
 
 

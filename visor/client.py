@@ -186,12 +186,17 @@ def _read(image: Path) -> bytes:
 def _draw(image: Path, heatmap: Float32 | None, folder: Path | None) -> str | None:
     if heatmap is None or folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{image.resolve().parent.name}-{image.name}-heatmap.png"
+    draw(image, heatmap, path)
+    return str(path)
+
+
+def draw(image: Path, heatmap: Float32, path: Path) -> None:
+    """Write the image with its heat map over it as a PNG. heatmap: (h, w), in [0, 1]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(image) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
     side = min(max(max(picture.size), SMALLEST_OVERLAY), LARGEST_OVERLAY)
     ratio = side / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))))
-    path = folder / f"{image.resolve().parent.name}-{image.name}-heatmap.png"
     Image.fromarray(overlay(np.asarray(picture), heatmap)).save(path)
-    return str(path)

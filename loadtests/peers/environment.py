@@ -29,10 +29,13 @@ def peer_names() -> list[str]:
 def python_of(name: str) -> Path:
     """The python that runs a peer, its packages installed. Raises EnvironmentFailed."""
     lock = PEERS / name / "requirements.txt"
-    if not lock.exists():
-        return Path(sys.executable)
+    return make(f"peers/{name}", lock) if lock.exists() else Path(sys.executable)
+
+
+def make(name: str, lock: Path) -> Path:
+    """The python of an environment with what a lock file lists, below visor's caches. Raises EnvironmentFailed."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visor" / "peers" / f"{name}-{digest}"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visor" / f"{name}-{digest}"
     python, done = home / "bin" / "python", home / ".installed"
     if not done.exists():
         _uv("venv", "--python", PYTHON, "--clear", str(home))

@@ -101,6 +101,17 @@ def test_the_name_is_of_what_the_job_is_made_of(render: Any, base: Values) -> No
     assert name not in others
 
 
+def test_a_scoring_s_name_is_of_what_it_is_made_of(render: Any) -> None:
+    base = read("ci/score-values.yaml")
+    name = job_name(render(values=base))
+    assert re.fullmatch(r"roofs-score-[0-9a-f]{8}", name)
+    for path, value in {("scoring", "parallelism"): 4, ("scoring", "backoffLimitPerIndex"): 9, ("resources",): {}}.items():
+        assert job_name(render(values=with_value(base, path, value))) == name, path
+    changes = {("scoring", "archive"): "roofs/4", ("scoring", "publicKey"): "other", ("scoring", "trigger"): 2}
+    others = {job_name(render(values=with_value(base, path, value))) for path, value in changes.items()}
+    assert len(others - {name}) == 3
+
+
 def pods(objects: list[Values]) -> dict[str, Values]:
     """The pods that a release makes, a TrainJob's as its patches make it."""
     found = {}
@@ -148,7 +159,11 @@ def test_visor_takes_the_command_line(render: Any, name: str) -> None:
             continue
         found = True
         assert trainer["command"][-2:] == ["-m", "visor.cli"]
-        args = parse_args(trainer["args"])
+        args = parse_args([arg.replace("$(JOB_COMPLETION_INDEX)", "7") for arg in trainer["args"]])
+        if name == "score":
+            assert args.shard == (7, 8)
+            assert (args.archive, args.images, args.out) == ("roofs/3", Path("/images/roofs/2026"), Path("/scores/roofs-2026"))
+            continue
         assert args.run.__name__ == "_pipeline"
         assert args.config == Path("/etc/visor/config/config.yaml")
     assert found
@@ -181,3 +196,7 @@ def test_notes_say_the_next_commands(helm: Any, render: Any) -> None:
     assert "job/roofs-" not in said
 
     assert "archive.uri=pvc://models/store/leaves/1 " in notes(helm, *case("train-job"))
+
+    said = notes(helm, *case("score"))
+    assert f"--for=condition=Complete --timeout=1h job/{job_name(render(*case('score')))}" in said
+    assert "helm install" not in said

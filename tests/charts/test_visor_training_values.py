@@ -97,6 +97,7 @@ ALL_ON: Values = {
 WITH_CLAIM: Values = {**PLAIN, "data": {"source": "pvc", "pvc": {"claim": "pictures"}}}
 WITH_S3: Values = {**PLAIN, "data": {"source": "s3", "s3": {"uri": "s3://pictures"}}}
 TRAIN_JOB: Values = {**PLAIN, "trainJob": {"enabled": True}}
+SCORING: Values = read("ci/score-values.yaml")
 WITH_DATABASE: Values = {**PLAIN, "mlflow": {"server": {"enabled": True, "backend": {"secretName": "database"}}}}
 # Where a value matters only together with, or only without, something else.
 BASES: dict[str, Values] = {
@@ -111,6 +112,7 @@ BASES: dict[str, Values] = {
     "mlflow.trackingUri": PLAIN,
     "mlflow.server.backend.key": WITH_DATABASE,
     "networkPolicy.extraEgress": {**PLAIN, "networkPolicy": {"enabled": True, "egress": "dns"}},
+    "scoring": SCORING,
     "trainJob": TRAIN_JOB,
     "trainJob.enabled": PLAIN,
     "trainJob.nodes": {**TRAIN_JOB, "home": {"existingClaim": "shared"}},
@@ -147,6 +149,10 @@ OTHER: dict[str, Any] = {
     "cronJob.concurrencyPolicy": "Replace",
     "trainJob.runtimeRef.kind": "TrainingRuntime",
     "resources": {"requests": {"cpu": "7"}},
+    "scoring.archive": "other/7",
+    "scoring.threshold": 0.75,
+    "scoring.ttlSecondsAfterFinished": 7,
+    "scoring.resources": {"requests": {"cpu": "7"}},
     "sharedMemory": "1Gi",
     "extraEnv": [{"name": "A", "value": "b"}],
     "extraVolumes": [{"name": "a", "emptyDir": {}}],

@@ -1,7 +1,8 @@
-"""Training as a Job: interrupted, resumed, and served by a second release."""
+"""Training as a Job: interrupted, resumed, served by a second release, and asked about a folder by an Indexed Job."""
 
 import json
 
+import pyarrow.parquet
 import pytest
 
 from tests.e2e.cluster import CHARTS, apply, items, run, state, wait_until
@@ -12,7 +13,7 @@ from tests.integration.running import ROOT, Workspace
 CONFIG = ROOT / "training/configs/digits.yaml"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     namespace: str, archives: Archives, workspace: Workspace
 ) -> None:
@@ -68,3 +69,38 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     release.wait_routed()
     outcomes = call_many(release.target, archives.picture, 4)
     assert {(outcome.version, outcome.error) for outcome in outcomes} == {("1", "")}
+
+    score(namespace, workspace)
+
+
+def score(namespace: str, workspace: Workspace) -> None:
+    """The images that it was trained on, in two shards: a row for each, in the listing's order, and none is an error."""
+    make_volume(namespace, "scores", folder_of(namespace) / "scores")
+    values = {
+        "image": image("training"),
+        "job": {"enabled": False},
+        "modelStore": {"pvc": {"claim": CLAIM, "subPath": "trained"}},
+        "scoring": {
+            "enabled": True,
+            "archive": "digits/1",
+            "publicKey": workspace.public_key.read_text(),
+            "images": {"claim": "home", "path": "data/digits"},
+            "output": {"claim": "scores", "path": "digits"},
+            "shards": 2,
+            "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
+        },
+    }
+    command = ["helm", "install", "scoring", str(CHARTS / "visor-training"), "--namespace", namespace, "--values", "-"]
+    run(*command, stdin=json.dumps(values))
+
+    def succeeded() -> list[int]:
+        jobs = [job for job in items("jobs", namespace) if job["spec"].get("completionMode") == "Indexed"]
+        return [job.get("status", {}).get("succeeded", 0) for job in jobs]
+
+    wait_until(lambda: succeeded() == [2], 300, "both shards are done", lambda: state(namespace))
+    table = pyarrow.parquet.read_table(folder_of(namespace) / "scores" / "digits")
+    data = folder_of(namespace) / "home" / "data" / "digits"
+    listed = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    assert table["path"].to_pylist() == listed
+    assert len(listed) == 1797
+    assert table["error"].null_count == len(listed)

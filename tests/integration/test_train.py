@@ -84,7 +84,7 @@ def artifacts(tracker, run_id, folder=None):
 def test_a_run_holds_all_that_its_contract_names(run, config, folder):
     record, metrics = runs.read_finished(run)
     names = {"config.yaml", "manifest.json", "checkpoint.pt", "history.json", "run.json", "plots", *runs.RESULTS}
-    assert {path.name for path in run.iterdir()} == names
+    assert {path.name for path in run.iterdir()} == names | {"predictions.npz", "model-card.md", "model-card.html"}
     assert runs.read_config(run) == config
     assert (record.config_digest, record.dataset_root) == (config.digest, folder)
     assert record.dataset_digest == json.loads((run / "manifest.json").read_text())["digest"]
@@ -103,7 +103,7 @@ def test_mlflow_knows_how_it_went_and_what_came_out(run, tracker):
     assert known.data.tags["dataset_digest"] == record.dataset_digest
     assert {metric.step for metric in tracker.client.get_metric_history(record.mlflow_run_id, "val_loss")} == {1, 2, 3}
     top = {"config.yaml", "manifest.json", "environment.txt", "metrics.json", "history.json", "report.html", "plots", "model"}
-    assert artifacts(tracker, record.mlflow_run_id) == top
+    assert artifacts(tracker, record.mlflow_run_id) == top | {"predictions.npz", "model-card.md", "model-card.html"}
     assert artifacts(tracker, record.mlflow_run_id, "model") == {"model/model.safetensors", "model/spec.json"}
     assert artifacts(tracker, record.mlflow_run_id, "plots")
 

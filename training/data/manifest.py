@@ -14,9 +14,9 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from handlers.spec import Frozen
 from training.config import DataConfig
-from training.data import roofs
+from training.data import catalogue, roofs
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, scan
+from training.data.tree import SPLITS, Split, Tree, scan, select
 from training.errors import DataChanged, DataError
 from training.progress import track
 
@@ -44,10 +44,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set's images, sorted by path; `labels` sorted, a label's index is its class."""
+    """A data set's images, sorted by path; `labels` sorted, a label's index is its class.
+
+    `chosen`: these are not all labels of the folder, and images of others are none of the manifest's business.
+    """
 
     labels: tuple[str, ...]
     samples: tuple[Sample, ...]
+    chosen: bool = False
 
     def of(self, split: Split) -> Sequence[Sample]:
         """The samples of one split, in path order."""
@@ -82,7 +86,7 @@ class Manifest:
             first = err.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DataError(f"{path} is not a manifest: {where}: {first['msg']}") from err
-        manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples))
+        manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples), content.chosen)
         if manifest.digest != content.digest:
             raise DataError(f"{path} says digest {content.digest} but holds {manifest.digest}; build the manifest again")
         paths = [sample.path for sample in manifest.samples]
@@ -121,32 +125,42 @@ class _File(Frozen):
     digest: Sha256
     labels: tuple[str, ...]
     samples: tuple[_FileSample, ...]
+    chosen: bool = False
 
 
 def build(root: Path, config: DataConfig) -> Manifest:
     """Read a data set's tree, hash its files and split it.
 
-    Raises DataError when there are fewer than two labels, a label without images or with too few of them to be in every
-    split, a file that cannot be read, or a group pattern that does not fit.
+    Raises DataError when there are fewer than two labels, one that data.classes names and the tree has not, a label without
+    images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
-    tree = scan(root)
+    found = scan(root)
+    tree = choose(found, config)
     _check_tree(root, tree)
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" and config.group_pattern is None else config.group_pattern
     groups = find_groups(tree.images, pattern)
     splits = assign(tree, groups, config.splits, config.seed)
     samples = []
     for image in track(tree.images, len(tree.images), "hashing images"):
-        size, digest = _hash_file(root, image.path)
-        mask_digest = _hash_file(root, image.mask)[1] if image.mask else None
+        size, digest = hash_file(root, image.path)
+        mask_digest = hash_file(root, image.mask)[1] if image.mask else None
         group = groups[image.path]
         samples.append(Sample(image.path, size, digest, image.label, splits[image.path], group, image.mask, mask_digest))
     _warn_of_twins(samples)
-    return Manifest(tree.labels, tuple(samples))
+    return Manifest(tree.labels, tuple(samples), tree.labels != found.labels)
+
+
+def choose(tree: Tree, config: DataConfig) -> Tree:
+    """The tree with the labels that the config takes. Raises DataError."""
+    if config.source == "caltech101" and config.classes is None:
+        tree = select(tree, set(tree.labels) - {catalogue.BACKGROUND}, None)
+    return select(tree, config.classes, config.top_classes)
 
 
 def verify(root: Path, manifest: Manifest) -> None:
     """Compare a data set's files with the manifest. Raises DataChanged naming what changed, is missing or came on top."""
-    present = {name for image in scan(root).images for name in (image.path, image.mask) if name}
+    images = [image for image in scan(root).images if not manifest.chosen or image.label in manifest.labels]
+    present = {name for image in images for name in (image.path, image.mask) if name}
     expected = {sample.path: sample.sha256 for sample in manifest.samples}
     expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
     differences = [f"missing {name}" for name in expected.keys() - present] + [
@@ -154,7 +168,7 @@ def verify(root: Path, manifest: Manifest) -> None:
     ]
     both = sorted(expected.keys() & present)
     differences += [
-        f"changed {name}" for name in track(both, len(both), "verifying files") if _hash_file(root, name)[1] != expected[name]
+        f"changed {name}" for name in track(both, len(both), "verifying files") if hash_file(root, name)[1] != expected[name]
     ]
     if differences:
         counts = Counter(difference.partition(" ")[0] for difference in differences)
@@ -173,8 +187,8 @@ def _check_tree(root: Path, tree: Tree) -> None:
         raise DataError(f"{root} holds no image of label {', '.join(map(repr, empty))}; fill the folder or remove it")
 
 
-def _hash_file(root: Path, name: str) -> tuple[int, str]:
-    """A file's size in bytes and its SHA-256."""
+def hash_file(root: Path, name: str) -> tuple[int, str]:
+    """A file's size in bytes and its SHA-256. Raises DataError."""
     try:
         with (root / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

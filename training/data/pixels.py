@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,7 +29,7 @@ WINDOW = 256
 
 def check_images(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> None:
     """Decode every image. Raises DataUnreadable naming each bad file with its code, DataChanged for one unlike the manifest."""
-    for _ in _decoded(root, manifest, preprocessing, limits):
+    for _ in decode_good(root, manifest.samples, preprocessing, limits):
         pass
 
 
@@ -45,7 +45,7 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
         shape = (len(manifest.samples), preprocessing.height, preprocessing.width, 3)
         try:
             pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            for row, image in enumerate(_decoded(root, manifest, preprocessing, limits)):
+            for row, image in enumerate(decode_good(root, manifest.samples, preprocessing, limits)):
                 pixels[row] = image
             pixels.flush()
             partial.replace(path)
@@ -60,8 +60,10 @@ def _key(manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> st
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _decoded(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> Iterator[UInt8]:
-    """Images in the manifest's order; a bad one is left out, and at the end all bad ones are raised together."""
+def decode_all(
+    root: Path, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
+) -> Iterator[UInt8 | ImageError]:
+    """Each sample's image, (H, W, 3) uint8, or what is wrong with it. Raises DataChanged for one unlike its sample."""
 
     def read(sample: Sample) -> UInt8 | ImageError:
         try:
@@ -75,18 +77,23 @@ def _decoded(root: Path, manifest: Manifest, preprocessing: Preprocessing, limit
         except ImageError as err:
             return err
 
-    samples = manifest.samples
-    bad: list[str] = []
     # `decode` silences Pillow's warnings by changing the process's filters and putting them back, which threads undo for each
     # other; silenced out here as well, every state that they leave is a silent one, and the last to put back is this one.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(THREADS) as pool:
         windows = (samples[start : start + WINDOW] for start in range(0, len(samples), WINDOW))
-        results = ((sample, result) for window in windows for sample, result in zip(window, pool.map(read, window), strict=True))
-        for sample, result in track(results, len(samples), "decoding images"):
-            if isinstance(result, ImageError):
-                bad.append(f"{sample.path}: {result}")
-            else:
-                yield result
+        yield from track((result for window in windows for result in pool.map(read, window)), len(samples), what)
+
+
+def decode_good(
+    root: Path, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
+) -> Iterator[UInt8]:
+    """Images in the samples' order; a bad one is left out, and at the end all bad ones are raised together."""
+    bad: list[str] = []
+    for sample, result in zip(samples, decode_all(root, samples, preprocessing, limits, what), strict=True):
+        if isinstance(result, ImageError):
+            bad.append(f"{sample.path}: {result}")
+        else:
+            yield result
     if bad:
         raise DataUnreadable(
             f"{root} holds {len(bad)} files that cannot be trained on; repair or remove them:\n" + "\n".join(bad)

@@ -1,7 +1,7 @@
 """Data sets in the form in which they were published: IDX (MNIST, Fashion-MNIST) and CIFAR-10's binary version.
 
 Both are unpacked into train/LABEL/*.png and test/LABEL/*.png. CIFAR-10's Python version is pickled and so is not read;
-Caltech-101 and PlantVillage are trees of folders already.
+Caltech-101 and PlantVillage are trees of folders already, which `catalogue` finds.
 
 Formats: http://yann.lecun.com/exdb/mnist ("The IDX file format") and https://www.cs.toronto.edu/~kriz/cifar.html
 ("Binary version").
@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,16 @@ def is_published(folder: Path) -> bool:
     return (folder / CIFAR_PARTS["test"][0]).is_file() or _idx_file(folder, "t10k-images-idx3-ubyte") is not None
 
 
-def unpack(folder: Path, home: Path) -> Path:
+def unpack(folder: Path, home: Path, default_names: Sequence[str] = ()) -> Path:
     """Write a published set as an ImageFolder tree below `home`, once for its content; returns the tree's root.
+
+    `default_names`: of IDX's labels, where no file names them.
 
     Raises DataError naming a file that is missing, cut short or of another form.
     """
     cifar = (folder / CIFAR_PARTS["test"][0]).is_file()
     parts = {split: (_read_cifar if cifar else _read_idx)(folder, split) for split in ("train", "test")}
-    names = _read_names(folder / (CIFAR_NAMES if cifar else IDX_NAMES))
+    names = _read_names(folder / (CIFAR_NAMES if cifar else IDX_NAMES)) or list(default_names)
     digest = hashlib.sha256(repr(names).encode())
     for part in parts.values():
         digest.update(part.images.tobytes())

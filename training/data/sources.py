@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from training.config import DataConfig
-from training.data import published, roofs
+from training.data import catalogue, dvc, published, roofs
 from training.data.folders import whole
 from training.errors import DataError
 
@@ -17,16 +17,27 @@ DIGITS_LEVELS = 16
 def prepare(config: DataConfig, home: Path) -> Path:
     """The root of the config's data set as an ImageFolder tree; what is not one yet is written under `home`/data once.
 
-    Raises DataError when an imagefolder's path is not a folder, or a built-in set's place is taken.
+    Raises DataError when an imagefolder's path is not a folder, or a built-in set's place is taken; DataMissing, DownloadFailed,
+    DataUnpulled.
     """
     if config.source == "digits":
         return _write_digits(home / "data" / "digits")
     if config.source == "roofs":
         name = f"roofs-v{roofs.FORMAT}-{config.count}-{config.size}px-seed{config.seed}"
         return roofs.generate(home / "data" / name, config.count, config.size, config.seed)
-    if config.path is None or not config.path.is_dir():
-        raise DataError(f"data.path {config.path} is not a folder; give one that holds a folder of images for each label")
-    return published.unpack(config.path, home / "data") if published.is_published(config.path) else config.path
+    if config.path is not None:
+        dvc.check_pulled(config.path)
+    root = _image_folder(config.path) if config.source == "imagefolder" else catalogue.find(config, home)
+    if not published.is_published(root):
+        return root
+    return published.unpack(root, home / "data", catalogue.FASHION if config.source == "fashion-mnist" else ())
+
+
+def _image_folder(path: Path | None) -> Path:
+    if path is None or not path.is_dir():
+        raise DataError(f"data.path {path} is not a folder; give one that holds a folder of images for each label")
+    catalogue.check_folder(path)
+    return path
 
 
 def _write_digits(root: Path) -> Path:

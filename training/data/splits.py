@@ -83,6 +83,21 @@ def _hash(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
+def stratified(images: Sequence[tuple[str, str]], fraction: float, seed: int) -> list[str]:
+    """The paths of a share of the images, (path, label) each: of every label so many, to the nearest one but at least one.
+
+    The order is that of SHA-256 of seed and path, so a larger fraction holds what a smaller one does.
+    """
+    paths = defaultdict[str, list[str]](list)
+    for path, label in images:
+        paths[label].append(path)
+    return [
+        path
+        for of_label in paths.values()
+        for path in sorted(of_label, key=lambda path: (_hash(seed, path), path))[: max(1, round(fraction * len(of_label)))]
+    ]
+
+
 def _check_groups(splits: Mapping[str, Split], groups: Mapping[str, str | None]) -> None:
     seen = defaultdict[str, set[str]](set)
     for path, split in splits.items():

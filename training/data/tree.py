@@ -6,7 +6,8 @@ them: the mask of a/b.jpg is masks/a/b.png. Hidden files are left out, other fil
 
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -74,6 +75,24 @@ def scan(root: Path) -> Tree:
     if long := [label for label in sorted(labels) if len(label) > LABEL_LENGTH]:
         raise DataError(f"label {long[0][:40]!r}... has {len(long[0])} characters, more than {LABEL_LENGTH}; rename its folder")
     return Tree(tuple(images), tuple(sorted(labels)), tuple(split for split in SPLITS if split in splits.values()))
+
+
+def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> Tree:
+    """The tree with these labels alone, or with the `largest` ones (of equal ones, the first by name).
+
+    Raises DataError for a label that is not there, or when there are fewer.
+    """
+    counts = Counter(image.label for image in tree.images)
+    if unknown := sorted(set(labels or ()) - set(tree.labels)):
+        raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
+    if largest is not None:
+        if largest > len(tree.labels):
+            raise DataError(f"data.top_classes is {largest}, but there are {len(tree.labels)} labels")
+        labels = sorted(tree.labels, key=lambda label: (-counts[label], label))[:largest]
+    if labels is None:
+        return tree
+    images = tuple(image for image in tree.images if image.label in labels)
+    return Tree(images, tuple(sorted(labels)), tree.splits)
 
 
 def _split_folders(root: Path, tops: list[str]) -> dict[str, Split]:

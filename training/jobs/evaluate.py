@@ -1,4 +1,4 @@
-"""A run's weights → spec.json, reference.npz, metrics.json, plots and report: calibrate, decide, answer, score.
+"""A run's weights → spec.json, metrics.json, plots, report, model card: calibrate, decide, answer, score.
 
 The calibration split, which nothing else saw, gives the temperature and the decision rule; the test split is then
 answered by the code that serves, so that the numbers are those of the answers that people will get.
@@ -8,6 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ import torch
 from handlers import decision, networks
 from handlers.backends import TorchBackend
 from handlers.predictor import Answer
-from handlers.spec import Decision, Spec
-from training import calibration, metrics, plots, runs, thresholds
+from handlers.spec import Decision, Spec, VectorScaling
+from training import calibration, conformal, metrics, model_card, plots, runs, selective, subgroups, thresholds
 from training.answers import answer_all, classes_of, infer_all, samples_of
-from training.calibration import Temperature
-from training.cases import galleries, read_mask
-from training.config import Config
+from training.calibration import Scaling, Temperature
+from training.cases import galleries
+from training.config import Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.errors import RunError
+from training.explained import against_masks, measure
 from training.report import Picture, render
-from training.saliency import PointingGame, points_inside
 
 logger = logging.getLogger(__name__)
 
@@ -38,52 +39,47 @@ REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are
 GRID = np.linspace(0.0, 1.0, 1001)
 
 
+@dataclass(frozen=True)
+class _Split:
+    """A split's answers. logits: (N, K), raw; probs: (N, K), calibrated; truth: (N,), classes."""
+
+    samples: Sequence[Sample]
+    logits: Float32
+    probs: Float32
+    truth: Int64
+
+    @property
+    def answered(self) -> subgroups.Answered:
+        """What subgroups are told apart of."""
+        return subgroups.Answered(self.samples, self.probs, self.truth)
+
+
 def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[str, Any]:
     """Calibrate and score a run whose weights are fitted, and return what metrics.json holds. `root`: the data set's.
 
     The same weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError.
     """
     torch.set_num_threads(config.fit.threads)
-    calibration_split, test_split = samples_of(manifest, "calibration"), samples_of(manifest, "test")
+    samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
+    check(manifest, config.decision)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
-    model = networks.build(config.model.network, len(manifest.labels))
-    feature_map = networks.map_size(model, config.preprocessing.height, config.preprocessing.width)
-
-    def specify(temperature: float, rule: Decision) -> Spec:
-        return Spec(
-            name=config.name,
-            version="1",  # the archive stamps its own
-            network=config.model.network,
-            labels=manifest.labels,
-            preprocessing=config.preprocessing,
-            feature_map=feature_map,
-            temperature=temperature,
-            decision=rule,
-            limits=config.limits,
-        )
-
-    costs = thresholds.cost_matrix(manifest.labels, config.decision)
-    spec = specify(1.0, Decision(threshold=0.5, cost=tuple(tuple(row) for row in costs.tolist())))  # until it is fitted
+    spec = _undecided(config, manifest.labels)
     backend = TorchBackend(run, spec)
 
-    logits, features = infer_all(calibration_split, spec, backend, root, "calibrating")  # (N, K), (N, C)
+    logits, features = infer_all(samples, spec, backend, root, "calibrating")  # (N, K), (N, C)
     if not np.isfinite(logits).all():
         raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity: the fit diverged; lower fit.phases learning_rate")
-    truth = classes_of(calibration_split, manifest.labels)
-    temperature = calibration.fit_temperature(logits, truth)
-    probs = decision.probabilities(logits, temperature.value)
-    spec = specify(temperature.value, thresholds.fit_decision(probs, truth, manifest.labels, config.decision))
+    truth = classes_of(samples, manifest.labels)
+    spec, scaling = _decide(spec, config.decision, samples, logits, truth)
+    calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
 
-    test_truth = classes_of(test_split, manifest.labels)
-    test_logits, answers = answer_all(test_split, spec, backend, root, "testing")
+    test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
-    game = _pointing_game(test_split, answers, spec, root, config.pointing_tolerance)
-    outcomes = [answer.decision for answer in answers]
-    results = metrics.evaluate(test_logits, test_probs, outcomes, test_truth, spec, temperature, game)
+    test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
+    results = _score(run, config, root, spec, scaling, calibrating, test, answers)
 
-    drawn = _draw(results, spec, test_logits, {"calibration": (probs, truth), "test": (test_probs, test_truth)})
-    notes = _notes(temperature)
+    notes = [*_notes(scaling), *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -91,12 +87,17 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
         "config digest": config.digest,
         "weights digest": runs.sha256(run / runs.WEIGHTS),
     }
-    shown = galleries(test_split, answers, test_truth, spec, root)
+    drawn = _draw(run, results, spec, {"calibration": calibrating, "test": test})
+    shown = galleries(test_samples, answers, test.truth, spec, root)
+    card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
         runs.SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
-        runs.REFERENCE: _reference(features, probs, truth),
+        runs.REFERENCE: _reference(features, calibrating.probs, truth),
+        runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
+        runs.CARD: model_card.markdown(config.name, card).encode(),
+        runs.CARD_PAGE: model_card.html(config.name, card).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
@@ -106,70 +107,151 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     return results
 
 
+def check(manifest: Manifest, wanted: DecisionConfig) -> None:
+    """Find out before an image is read whether the decision fits labels, splits and subgroups. Raises ConfigError, DataError."""
+    thresholds.check(manifest.of("calibration"), manifest.labels, wanted)
+    _groups(wanted, [*manifest.of("calibration"), *manifest.of("test")])
+
+
 def evaluate_run(run: Path) -> dict[str, Any]:
     """Evaluate a run's folder again, by its own config, manifest and data set. Raises RunError, DataError."""
     config, record = runs.read_config(run), runs.read_record(run)
     return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST))
 
 
-def _pointing_game(
-    samples: Sequence[Sample], answers: Sequence[Answer], spec: Spec, root: Path, tolerance: float
-) -> PointingGame | None:
-    """Over all images whose mask shows something, with the heat maps as they are served: a missed image's map counts too."""
-    hits = []
-    for sample, answer in zip(samples, answers, strict=True):
-        mask = read_mask(sample, spec, root)
-        if mask is not None and mask.any() and answer.heatmap is not None:
-            hits.append(points_inside(answer.heatmap, mask, tolerance))
-    return PointingGame(sum(hits), len(hits), tolerance) if hits else None
+def _undecided(config: Config, labels: tuple[str, ...]) -> Spec:
+    """The spec before anything is calibrated. Raises ConfigError."""
+    costs = thresholds.cost_matrix(labels, config.decision)
+    model = networks.build(config.model.network, len(labels))
+    return Spec(
+        name=config.name,
+        version="1",  # the archive stamps its own
+        network=config.model.network,
+        labels=labels,
+        preprocessing=config.preprocessing,
+        feature_map=networks.map_size(model, config.preprocessing.height, config.preprocessing.width),
+        temperature=1.0,
+        decision=Decision(threshold=0.5, cost=tuple(tuple(row) for row in costs.tolist())),
+        limits=config.limits,
+    )
 
 
-def _draw(
-    results: dict[str, Any], spec: Spec, test_logits: Float32, splits: dict[str, tuple[Float32, Int64]]
-) -> dict[str, Picture]:
-    """The plots by file name. splits: (N, K) probabilities and (N,) classes of calibration and test."""
+def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logits: Float32, truth: Int64) -> tuple[Spec, Scaling]:
+    """The spec with scaling, rule and sets, from the calibration split. logits: (N, K); truth: (N,). Raises DataError."""
+    scaled_on, bound_by = conformal.parts([sample.group or sample.path for sample in samples], len(spec.labels), wanted)
+    scaling: Scaling
+    if wanted.calibration == "vector":
+        scaling = calibration.fit_vector(logits[scaled_on], truth[scaled_on])
+        fitted = VectorScaling(weight=tuple(scaling.weight.tolist()), bias=tuple(scaling.bias.tolist()))
+        spec = spec.model_copy(update={"scaling": fitted})
+    else:
+        scaling = calibration.fit_temperature(logits[scaled_on], truth[scaled_on])
+        spec = spec.model_copy(update={"temperature": scaling.value})
+    probs = decision.calibrated(logits, spec)
+    bound = sets = None
+    if wanted.max_fnr is not None:
+        positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
+        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr)
+    if wanted.set_coverage is not None:
+        sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
+    rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
+    return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
+
+
+def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
+    return subgroups.read(wanted.subgroups.metadata, wanted.subgroups.columns, samples) if wanted.subgroups else {}
+
+
+def _score(
+    run: Path,
+    config: Config,
+    root: Path,
+    spec: Spec,
+    scaling: Scaling,
+    calibrating: _Split,
+    test: _Split,
+    answers: Sequence[Answer],
+) -> dict[str, Any]:
+    """What metrics.json holds. Raises DataError."""
+    game, energy = against_masks(test.samples, answers, spec, root, config.pointing_tolerance)
+    outcomes = [answer.decision for answer in answers]
+    results = metrics.evaluate(test.logits, test.probs, outcomes, test.truth, spec, scaling, game)
+    quality = measure(run, test.samples, answers, spec, root, config.explanation_images, config.pointing_tolerance)
+    if quality and energy:
+        quality |= {"energy_inside_mask": energy["energy"], "mask_share": energy["chance"]}
+    groups = _groups(config.decision, [*calibrating.samples, *test.samples])
+    by_group = subgroups.by_group(groups, test.answered, calibrating.answered, spec) if groups else None
+    return results | dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
+
+
+def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Split]) -> dict[str, Picture]:
+    """The plots by file name."""
     rule, positive, cost = spec.decision, spec.positive_index, np.array(spec.decision.cost)
-    probs, truth = splits["test"]
+    test = splits["test"]
     curves = {
-        f"{split} split": thresholds.cost_curve(
-            decision.scores(p, spec), *thresholds.side_costs(p, t, positive, cost, rule.review_cost), GRID
+        f"{name} split": thresholds.cost_curve(
+            decision.scores(split.probs, spec),
+            *thresholds.side_costs(split.probs, split.truth, positive, cost, rule.review_cost),
+            GRID,
         )
-        for split, (p, t) in splits.items()
+        for name, split in splits.items()
     }
-    sides = {" or ".join(rule.positive): (np.isin(truth, positive), decision.scores(probs, spec))}
+    sides = {" or ".join(rule.positive): (np.isin(test.truth, positive), decision.scores(test.probs, spec))}
     if not positive:
-        sides = {label: (truth == k, probs[:, k].astype(np.float64)) for k, label in enumerate(spec.labels)}
-    before = calibration.reliability(decision.probabilities(test_logits, 1.0), truth)
+        sides = {label: (test.truth == k, test.probs[:, k].astype(np.float64)) for k, label in enumerate(spec.labels)}
+    before = calibration.reliability(decision.probabilities(test.logits, 1.0), test.truth)
     ece = "expected calibration error {ece_before:.3f} before and {ece_after:.3f} after".format(**results["calibration"])
-    return {
+    certainty, wrong = metrics.doubts(test.probs, test.truth, spec)
+    curve = selective.risk_coverage(certainty, wrong)
+    answered = ~np.array(
+        [outcome == "review" for outcome in decision.decide(decision.scores(test.probs, spec), rule.threshold, spec)]
+    )
+    drawn = {
         "confusion_matrix": Picture(
             plots.confusion(np.array(results["confusion"]), spec.labels),
             f"Confusion matrix of the test split; {results['accuracy']:.1%} lie on its diagonal",
         ),
         "reliability": Picture(
-            plots.reliability(before, calibration.reliability(probs, truth)),
-            f"Reliability diagram before and after temperature scaling: {ece}",
+            plots.reliability(before, calibration.reliability(test.probs, test.truth)),
+            f"Reliability diagram before and after scaling: {ece}",
         ),
         "precision_recall": Picture(
             plots.precision_recall(sides, rule.threshold if positive else None), "Precision against recall on the test split"
+        ),
+        "roc": Picture(plots.roc(sides, rule.threshold if positive else None), "True against false positives on the test split"),
+        "risk_coverage": Picture(
+            plots.risk_coverage(
+                curve, selective.least(wrong), float(answered.mean()), float(wrong[answered].mean()) if answered.any() else None
+            ),
+            f"Error rate among the surest answers of the test split; AURC {curve.aurc:.4f}",
         ),
         "threshold_cost": Picture(
             plots.threshold_cost(GRID, curves, rule, thresholds.bayes_threshold(cost, positive, rule.review_cost)),
             f"Mean cost of an image against the threshold; {rule.threshold:.3f} was chosen",
         ),
     }
+    if history := runs.read_history(run):
+        drawn["learning_curves"] = Picture(
+            plots.learning_curves(history), f"Loss and accuracy of training and validation over {len(history)} epochs"
+        )
+    return drawn
 
 
-def _notes(temperature: Temperature) -> list[str]:
+def _warnings(results: dict[str, Any], spec: Spec) -> list[str]:
+    bound = spec.decision.fnr_bound
+    return subgroups.warnings(results["subgroups"] or {}, bound.level) if bound else []
+
+
+def _notes(scaling: Scaling) -> list[str]:
     """What a reader must know before the numbers."""
-    t = f"T = {temperature.value:.3f}"
+    found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
     notes = {
         "smoothed": "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split "
-        f"is classified right; {t} comes from Platt's smoothed targets. More images make it firmer.",
-        "at_bound": f"Calibration: no temperature from {calibration.LOWEST:g} to {calibration.HIGHEST:g} fits, {t} is the "
+        f"is classified right; {found} comes from Platt's smoothed targets. More images make it firmer.",
+        "at_bound": f"Calibration: no temperature from {calibration.LOWEST:g} to {calibration.HIGHEST:g} fits, {found} is the "
         "nearest. The network's confidences mean little: look at its accuracy and train it longer.",
     }
-    return [notes[temperature.status]] if temperature.status in notes else []
+    return [notes[scaling.status]] if scaling.status in notes else []
 
 
 def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
@@ -177,4 +259,15 @@ def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
     rows = np.unique(np.linspace(0, len(truth) - 1, min(REFERENCES, len(truth))).round().astype(int))
     buffer = io.BytesIO()
     np.savez(buffer, features=features[rows].astype(np.float16), probabilities=probs[rows], labels=truth[rows])
+    return buffer.getvalue()
+
+
+def _predictions(splits: dict[str, _Split]) -> bytes:
+    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
+    arrays: dict[str, Any] = {}
+    for name, split in splits.items():
+        paths = np.array([sample.path for sample in split.samples])
+        arrays |= {f"{name}_paths": paths, f"{name}_logits": split.logits, f"{name}_truth": split.truth}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -75,10 +75,10 @@ def pipeline(
     `alias`: in MLflow's registry, None for none; `wait_s`: how long an MLflow server may take to start. Raises what the
     jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not wait for the training fails before it.
     """
-    if rank := settings.rank():
-        logger.info("process %d of torchrun has nothing to do: the training runs in process 0 alone", rank)
-        return None
     config = load_config(config_file, overrides, places)
+    if settings.rank():
+        train(config, places.home, places.home)  # which fits along; the folder of the run is the first process's to know
+        return None
     _check(places, wait_s)
     with _alone(places.home, config.name):
         if places.data and remote.is_remote(places.data):

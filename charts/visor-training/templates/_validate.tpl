@@ -22,6 +22,18 @@
 {{- fail "a place for archives is required: modelStore.pvc.claim or modelStore.s3.uri" -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.scoring -}}
+{{- if .enabled -}}
+{{- if not $store.pvc.claim -}}
+{{- fail "scoring reads its archive from a volume; set modelStore.pvc.claim" -}}
+{{- end -}}
+{{- range $value, $set := dict "scoring.archive" .archive "scoring.publicKey" .publicKey "scoring.images.claim" .images.claim "scoring.output.claim" .output.claim -}}
+{{- if not $set -}}
+{{- fail (printf "%s is required: scoring needs an archive (NAME/VERSION), its public key, and claims of the images and for the scores" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $store.pvc.claim $store.s3.uri -}}
 {{- fail "modelStore.pvc.claim and modelStore.s3.uri are both set; keep one" -}}
 {{- end -}}

@@ -32,7 +32,7 @@ TRAINING = ("visor.cli", "training.jobs.train", "training.jobs.evaluate", "train
 IMAGES = {
     "serving": (*SERVING, *LAZY, "rollout.__main__"),
     "transformer": ("transformer.__main__",),
-    "training": (*TRAINING, "training.export", "training.data.sources", "visor.inspect"),
+    "training": (*TRAINING, "training.export", "training.data.sources", "visor.inspect", "visor.score", "visor.client"),
 }
 WITHOUT = {
     "serving": {"torch", "timm", "torchvision", "mlflow", "sklearn", "matplotlib", "starlette", "grpc"},

@@ -89,6 +89,10 @@ def test_logits_are_the_pooled_maps_times_the_head(tmp_path: Path, backend: str,
         ("resnet18", 64, 96, (512, 2, 3)),
         ("resnet50", 64, 64, (2048, 2, 2)),
         ("efficientnet_lite0", 96, 64, (1280, 3, 2)),
+        ("efficientnet_b0", 64, 64, (1280, 2, 2)),
+        ("mobilenet_v3_small", 64, 96, (576, 2, 3)),
+        ("mobilenet_v3_large", 64, 64, (960, 2, 2)),
+        ("vit_tiny_patch16", 64, 96, (192, 4, 6)),
     ],
 )
 def test_every_network_answers_alike_on_both(

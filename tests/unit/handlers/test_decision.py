@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from handlers.decision import check_threshold, decide, explained_class, probabilities, scores
+from handlers.decision import (
+    calibrated,
+    check_threshold,
+    decide,
+    explained_class,
+    nonconformity,
+    prediction_sets,
+    probabilities,
+    scores,
+)
 from handlers.errors import OptionError
+from handlers.spec import PredictionSets, VectorScaling
 from tests.unit.specs import make_spec
 
 
@@ -60,3 +70,25 @@ def test_the_heat_map_explains_what_drove_the_decision():
     spec = make_spec(positive=("a", "b"))
     assert explained_class(probs, ["flag", "review", "pass"], spec).tolist() == [0, 1, 2]
     assert explained_class(probs, ["pass", "review", "pass"], make_spec()).tolist() == [2, 2, 2]
+
+
+def test_calibrated_is_the_temperature_or_the_vector_and_the_temperature():
+    logits = np.array([[1.0, 0.0, -1.0]])
+    spec = make_spec().model_copy(update={"temperature": 2.0})
+    np.testing.assert_array_equal(calibrated(logits, spec), probabilities(logits, 2.0))
+    spec = spec.model_copy(update={"scaling": VectorScaling(weight=(2, 1, 1), bias=(0, 4, 1))})
+    np.testing.assert_array_equal(calibrated(logits, spec), probabilities(np.array([[2.0, 4.0, 0.0]]), 2.0))
+
+
+def test_nonconformity_by_hand():
+    probs = np.array([[0.5, 0.2, 0.3], [0.25, 0.5, 0.25]])
+    np.testing.assert_allclose(nonconformity(probs, "lac"), [[0.5, 0.8, 0.7], [0.75, 0.5, 0.75]])
+    np.testing.assert_allclose(nonconformity(probs, "aps"), [[0, 0.8, 0.5], [0.5, 0, 0.75]])
+
+
+def test_sets_hold_what_fits_and_adaptive_ones_are_never_empty():
+    probs = np.array([[0.5, 0.2, 0.3], [0.4, 0.3, 0.3]])
+    lac = PredictionSets(method="lac", coverage=0.9, limit=0.55, images=99)
+    assert prediction_sets(probs, lac).tolist() == [[True, False, False], [False, False, False]]
+    aps = PredictionSets(method="aps", coverage=0.9, limit=0.0, images=99)
+    assert prediction_sets(probs, aps).tolist() == [[True, False, False], [True, False, False]]

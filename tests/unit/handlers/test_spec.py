@@ -33,6 +33,15 @@ def test_a_spec_survives_its_own_json(tmp_path: Path) -> None:
     assert spec.positive_index == (0, 2)
 
 
+def test_what_an_archive_does_not_use_is_not_in_it_so_that_older_servers_read_it() -> None:
+    written = json.loads(Spec.parse(json.dumps(VALID), "here").model_dump_json())
+    assert not {"scaling", "prediction_sets"} & written.keys()
+    assert "fnr_bound" not in written["decision"]
+    bound = {"level": 0.05, "threshold": 0.3, "positives": 40}
+    spec = Spec.parse(changed(decision=VALID["decision"] | {"fnr_bound": bound}), "here")
+    assert json.loads(spec.model_dump_json())["decision"]["fnr_bound"] == bound
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -47,6 +56,8 @@ def test_a_spec_survives_its_own_json(tmp_path: Path) -> None:
         ({"decision": VALID["decision"] | {"positive": ["damaged", "intact", "unsure"]}}, "every label"),
         ({"decision": VALID["decision"] | {"cost": [[0, 1], [1, 0]]}}, "3 rows of 3"),
         ({"decision": VALID["decision"] | {"threshold": 1.5}}, "threshold"),
+        ({"decision": VALID["decision"] | {"fnr_bound": {"level": 0.1, "threshold": 0.2, "positives": 9}}}, "breaks fnr_bound"),
+        ({"scaling": {"weight": [1, 1], "bias": [0, 0, 0]}}, "3 weights and biases"),
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop"}}, "resize >= 48"),
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop", "resize": 40}}, "got 40"),
         ({"preprocessing": VALID["preprocessing"] | {"resize": 64}}, "belongs to fit crop"),

@@ -75,6 +75,14 @@ def test_an_archive_holds_what_it_should_and_nothing_else(run: Path, tmp_path: P
     assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("tiny", "1")
 
 
+def test_a_runs_model_card_travels_along(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    for name in ("model-card.md", "model-card.html"):
+        (run / name).write_text(f"the card: {name}")
+    with zipfile.ZipFile(archive.build(run, tmp_path / "store", LINEAGE, keys[0])) as mar:
+        assert mar.read("model-card.md").decode() == "the card: model-card.md"
+        assert "model-card.html" in mar.namelist()
+
+
 def test_what_is_read_is_what_was_packed(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
     path = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
     contents = archive.read_verified(path, keys[1])

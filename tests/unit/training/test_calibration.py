@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from handlers.decision import probabilities
-from training.calibration import HIGHEST, LOWEST, ece, fit_temperature, nll, reliability
+from training.calibration import HIGHEST, LOWEST, ece, fit_temperature, fit_vector, nll, reliability
 
 
 def sample_logits(n: int, k: int, overconfidence: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +117,39 @@ def test_scaling_lowers_ece_and_nll_of_an_overconfident_network():
     assert ece(probabilities(logits, t), truth) < 0.3 * ece(probabilities(logits, 1.0), truth)
     assert nll(logits, truth, t) < nll(logits, truth)
     assert nll(logits, truth, t) == pytest.approx(naive_nll(logits, truth, t))
+
+
+@pytest.mark.parametrize(("n", "k", "seed"), [(300, 2, 0), (400, 5, 1), (2000, 10, 2)])
+def test_vector_scaling_is_torchs_minimum(n, k, seed):
+    logits, truth = sample_logits(n, k, 1.7, seed)
+    logits = logits * np.linspace(0.5, 1.5, k) + np.linspace(-1, 1, k)  # what a temperature alone cannot undo
+    fitted = fit_vector(logits, truth)
+    weight, bias = torch.ones(k, dtype=torch.float64, requires_grad=True), torch.zeros(k, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        value = torch.nn.functional.cross_entropy(torch.from_numpy(logits) * weight + bias, torch.from_numpy(truth))
+        value.backward()
+        return value
+
+    solver.step(loss)
+    assert fitted.status == "converged"
+    np.testing.assert_allclose(fitted.weight, weight.detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(fitted.bias, (bias - bias.mean()).detach().numpy(), atol=1e-6)
+    assert nll(fitted.apply(logits), truth) < nll(logits, truth, fit_temperature(logits, truth).value)
+
+
+def test_vector_scaling_of_what_is_all_right_is_smoothed_and_keeps_it_right():
+    logits, truth = np.array([[3.0, 0, -1], [0, 4, 1], [1, 0, 3], [2, 1, 0]]), np.array([0, 1, 2, 0])
+    fitted = fit_vector(logits, truth)
+    assert fitted.status == "smoothed"
+    assert np.isfinite(fitted.weight).all()
+    assert (fitted.apply(logits).argmax(axis=1) == truth).all()
+
+
+def test_vector_scaling_of_a_head_that_says_nothing_says_the_shares():
+    probs = probabilities(fit_vector(np.zeros((10, 2)), np.array([0] * 7 + [1] * 3)).apply(np.zeros((1, 2))), 1.0)
+    np.testing.assert_allclose(probs, [[0.7, 0.3]], atol=1e-6)

@@ -26,7 +26,7 @@ def path(tmp_path):
 
 
 def test_the_examples_are_these():
-    assert [path.stem for path in CONFIGS] == ["digits", "imagefolder", "roofs"]
+    assert [path.stem for path in CONFIGS] == ["digits", "imagefolder", "roofs-pretrain", "roofs"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -36,7 +36,7 @@ def test_an_example_is_short_valid_and_says_what_to_expect_what_it_costs_and_how
     comment = re.match(r"(?:# .*\n)+", text).group()
     assert all(word in comment for word in ("Expect:", "ost", f"visor train training/configs/{path.name}"))
     config = load(path)
-    assert config.data.source == path.stem
+    assert config.data.source == path.stem.split("-")[0]
     tree = yaml.safe_load(text)
     assert Config.model_validate(tree) == config
 
@@ -71,6 +71,9 @@ def test_overrides_are_yaml_and_make_what_is_not_there(path):
         ("model.network=vgg", "model.network: .*got 'vgg'"),
         ("fit.phases=[]", "fit.phases: "),
         ("model.dropout=1", "model.dropout: "),
+        ("fit.phases=[{epochs: 2, learning_rate: 0.1, warmup_epochs: 2}]", "less than the phase's 2 epochs, got 2"),
+        ("fit.ema_decay=1", "fit.ema_decay: "),
+        ("augment.rand_augment_magnitude=31", "augment.rand_augment_magnitude: "),
     ],
 )
 def test_a_wrong_key_or_value_is_named(path, override, message):
@@ -83,6 +86,12 @@ def test_a_file_that_is_no_mapping_is_named(path, content, message):
     path.write_text(content)
     with pytest.raises(ConfigError, match=f"{path} {message}"):
         load(path)
+
+
+def test_a_vision_transformer_wants_whole_patches(path):
+    assert load(path, ["model.network=vit_tiny_patch16"]).preprocessing.width == 32
+    with pytest.raises(ConfigError, match=r"in multiples of 16, got \(40, 32\)"):
+        load(path, ["model.network=vit_tiny_patch16", "preprocessing.height=40"])
 
 
 def test_a_missing_file_is_named(tmp_path):

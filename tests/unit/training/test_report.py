@@ -129,6 +129,41 @@ def test_the_rule_in_words():
     assert selective[0] == "Pass an image when the network is at least 90.0% sure of its label; otherwise ask a person."
 
 
+def test_a_budget_and_a_bound_are_part_of_the_rule():
+    bound = {"level": 0.05, "threshold": 0.25, "positives": 40}
+    text = " ".join(describe_rule(make_spec(review_below=0.15, review_budget=0.1, fnr_bound=bound)))
+    assert "a person sees 10.0% of the images of the calibration split at most" in text
+    assert "At most 5.0% of the images labelled damaged are expected to be missed" in text
+    assert "with 40 of them caps the threshold at the largest that keeps this promise, which is this one." in text
+    lower = describe_rule(make_spec(threshold=0.2, fnr_bound=bound))
+    assert "25.0%, and this one lies below" in lower[1]
+    selective = describe_rule(make_spec(positive=(), review_cost=0.1, review_budget=0.1))
+    assert "has a person see 10.0% of the images" in selective[1]
+
+
+def test_costs_sets_groups_and_heat_maps_have_their_tables():
+    cost = {"cost": 100.0, "reviews": 50.0, "difference": -3.25, "difference_low": -5.0, "difference_high": -1.5}
+    group = {"images": 9, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8], "positives": 0, "fnr": None, "fnr_interval": None}
+    group |= {"ece": 0.1, "review_share": 0.25, "breaks_bound": "no", "threshold": None}
+    sets = {"method": "lac", "coverage": 0.9, "images": 99, "test_coverage": 0.91, "mean_size": 1.5, "sizes": {"1": 10, "2": 10}}
+    area = {"deletion_auc": 0.25, "insertion_auc": 0.75}
+    maps = {"images": 7, "served": area, "shuffled": area, "rank_correlation_head": None, "rank_correlation_all": 0.125}
+    text = page(
+        make_spec(fnr_bound={"level": 0.05, "threshold": 0.25, "positives": 40}),
+        make_metrics(
+            impact={"the rule": cost, "flag <all>": cost},
+            selective={"aurc": 0.0125, "excess_aurc": 0.0025},
+            prediction_sets=sets,
+            subgroups={"site & season": {"north": group}},
+            explanations=maps,
+        ),
+    )
+    assert Structure(text).open == []
+    for words in ("-5.0 to -1.5", "flag &lt;all&gt;", "0.0125", "1.50 labels", "50.0% (20.0% to 80.0%)", "By site &amp; season"):
+        assert words in text
+    assert "on the mask, on average" not in text
+
+
 @pytest.mark.parametrize(("positive", "present"), [(("damaged",), "Recall"), ((), "Coverage")])
 def test_the_summary_names_what_the_task_needs(positive, present):
     rows = {name: value for name, value, _ in figures(make_spec(positive=positive, review_cost=0.1), make_metrics())}

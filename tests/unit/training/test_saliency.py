@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.saliency import OUTLINE, PointingGame, enlarge, outline, overlay, points_inside
+from training.saliency import OUTLINE, PointingGame, chance_inside, energy_inside, enlarge, outline, overlay, points_inside
 
 
 def heat_at(row: int, column: int, size: int = 4) -> np.ndarray:
@@ -75,3 +75,17 @@ def test_outline_is_one_pixel_around_the_mask():
     mask[1, 1] = mask[4, 4] = True
     drawn = (outline(image, mask) == OUTLINE).all(axis=2)
     assert {(int(y), int(x)) for y, x in np.argwhere(drawn)} == {(0, 1), (1, 0), (1, 2), (2, 1), (3, 4), (4, 3)}
+
+
+def test_the_energy_inside_is_the_share_of_the_sum():
+    heatmap = np.array([[1.0, 0.5], [0.0, 0.5]], dtype=np.float32)
+    mask = np.array([[True, False], [True, False]])
+    assert energy_inside(heatmap, mask) == pytest.approx(0.5)
+    assert energy_inside(np.zeros((2, 2), np.float32), mask) == 0.0
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.2])
+def test_chance_is_the_share_of_the_dilated_mask(tolerance):
+    mask = np.zeros((16, 16), dtype=bool)
+    mask[3:9, 4:14] = True
+    assert chance_inside(mask, tolerance, probes=16) == naive_dilation(mask, tolerance * 16).mean()

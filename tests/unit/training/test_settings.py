@@ -57,3 +57,13 @@ def test_the_rank_is_torchruns_or_zero(monkeypatch):
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(ConfigError, match="'first'"):
         settings.rank()
+
+
+def test_the_number_of_processes_is_torchruns_or_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert settings.world_size() == 1
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert settings.world_size() == 4
+    monkeypatch.setenv("WORLD_SIZE", "0")
+    with pytest.raises(ConfigError, match="WORLD_SIZE must be a whole number from 1, as torchrun sets it, got '0'"):
+        settings.world_size()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from handlers.decision import decide, scores
-from handlers.spec import Decision
+from handlers.spec import Decision, FnrBound
 from tests.unit.specs import make_spec
 from training.config import DecisionConfig
 from training.errors import ConfigError
@@ -145,6 +145,20 @@ def test_selective_without_errors_accepts_everything_it_can():
     assert rule.threshold == pytest.approx(0.9)  # all accepted at any threshold up to 0.95; Chow's is nearest to himself
 
 
+def test_a_bound_caps_what_the_costs_would_choose():
+    # a miss costs a tenth of an alarm: without a bound, 0.85 passes the bad images at 0.3 and 0.5 to spare alarms
+    probs, truth = binary([0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3, 0.1], [0, 1, 1, 1, 0, 1, 1, 0, 1])
+    config = DecisionConfig(positive=("bad",), false_negative=0.1)
+    assert fit_decision(probs, truth, ("bad", "good"), config).threshold == pytest.approx(0.85)
+    for cap in (0.5, 0.3):
+        bound = FnrBound(level=0.5, threshold=cap, positives=3)
+        rule = fit_decision(probs, truth, ("bad", "good"), config, bound)
+        assert (rule.threshold, rule.fnr_bound) == (cap, bound)
+    # where a lower threshold than the cap is cheaper, it is taken
+    cautious, bound = config.model_copy(update={"false_negative": 20.0}), FnrBound(level=0.5, threshold=0.5, positives=3)
+    assert fit_decision(probs, truth, ("bad", "good"), cautious, bound).threshold == pytest.approx(0.2)
+
+
 def test_cost_matrix_from_two_prices():
     cost = cost_matrix(("bad", "fair", "good"), DecisionConfig(positive=("bad", "fair"), false_negative=5, false_positive=2))
     assert cost.tolist() == [[0, 0, 5], [0, 0, 5], [2, 2, 0]]
@@ -162,6 +176,7 @@ def test_bayes_threshold_by_hand():
     [
         (DecisionConfig(positive=("hole", "rust")), "rust"),
         (DecisionConfig(positive=("a", "b")), "every label"),
+        (DecisionConfig(max_fnr=0.05), r"name them in decision\.positive"),
         (DecisionConfig(false_negative=5), r"need decision\.positive"),
         (DecisionConfig(cost=((0, 1),)), "2 rows of 2"),
         (DecisionConfig(cost=((0, 1), (1, 1))), "diagonal"),

@@ -6,7 +6,23 @@ import pytest
 
 from visor import cli
 
-COMMANDS = ["data", "train", "evaluate", "keys", "archive", "inspect", "register", "pipeline", "serve", "predict", "demo"]
+COMMANDS = [
+    "data",
+    "train",
+    "evaluate",
+    "keys",
+    "archive",
+    "inspect",
+    "register",
+    "pipeline",
+    "serve",
+    "predict",
+    "demo",
+    "score",
+    "search",
+    "compare",
+    "promote",
+]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

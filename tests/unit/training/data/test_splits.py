@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.config import SplitConfig
-from training.data.splits import assign, find_groups
+from training.data.splits import assign, find_groups, stratified
 from training.data.tree import Found, Split, Tree
 from training.errors import DataError
 
@@ -135,3 +135,26 @@ def test_the_first_group_of_the_pattern_counts() -> None:
     images = tree({"oak": 1})
     assert find_groups(images, r"(?:oak)/(\d)(\d+)") == {"oak/0000.png": "0"}
     assert find_groups(images, None) == {"oak/0000.png": None}
+
+
+def labelled(fraction: float, seed: int = 0, images: dict[str, int] | None = None) -> Counter[str]:
+    found = [(image.path, image.label) for image in tree(images or {"oak": 100, "ash": 40})]
+    chosen = stratified(found, fraction, seed)
+    assert len(set(chosen)) == len(chosen)
+    assert set(chosen) <= {path for path, _ in found}
+    return Counter(path.split("/")[0] for path in chosen)
+
+
+def test_a_share_is_taken_of_every_label() -> None:
+    assert labelled(0.05) == {"oak": 5, "ash": 2}
+    assert labelled(0.33) == {"oak": 33, "ash": 13}
+    assert labelled(1.0) == {"oak": 100, "ash": 40}
+    assert labelled(0.001) == {"oak": 1, "ash": 1}
+
+
+def test_the_seed_draws_the_share_and_a_larger_one_holds_the_smaller() -> None:
+    images = [(image.path, image.label) for image in tree({"oak": 100, "ash": 40})]
+    small, large, other = (set(stratified(images, *key)) for key in ((0.1, 0), (0.3, 0), (0.1, 1)))
+    assert small < large
+    assert small != other
+    assert set(stratified(images[::-1], 0.1, 0)) == small

@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    for name in ("MLFLOW_TRACKING_URI", "RANK"):
+    for name in ("MLFLOW_TRACKING_URI", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     key, _ = signing.make_keys(tmp_path / "keys")
     return Places(tmp_path / "home", tmp_path / "store", key, str(tmp_path / "images"))
@@ -41,13 +41,12 @@ def replaced(places: Places, **changes: object) -> Places:
     return Places(**{**vars(places), **changes})  # type: ignore[arg-type]
 
 
-def test_other_processes_of_torchrun_do_nothing(
-    config: Path, places: Places, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_process_that_torchrun_did_not_start_is_none_of_its(
+    config: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level("INFO")
     monkeypatch.setenv("RANK", "1")
-    assert pipeline(config, [], places) is None
-    assert "process 1 of torchrun has nothing to do" in caplog.text
+    with pytest.raises(ConfigError, match="RANK 1 needs a larger WORLD_SIZE, as torchrun sets both, got 1"):
+        pipeline(config, [], places)
     assert not places.home.exists()
 
 

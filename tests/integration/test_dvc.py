@@ -1,0 +1,129 @@
+"""docs/examples/dvc as it stands: `dvc repro` goes from images to a signed archive, and then only as far as something changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+from loadtests.peers.environment import make
+from tests.integration.running import OWN, ROOT, Workspace
+from training import archive
+from training.data.manifest import Manifest
+
+EXAMPLE = ROOT / "docs/examples/dvc"
+LOCK = ROOT / "tests/integration/dvc/requirements.txt"
+TIMEOUT_S = 280
+STAGES = ["prepare", "report", "train", "archive", "verify"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that DVC keeps; `said`: by its first `dvc repro`."""
+
+    workspace: Workspace
+    dvc: Path
+    said: str
+
+    @property
+    def path(self) -> Path:
+        return self.workspace.path
+
+
+def run_dvc(dvc: Path, folder: Path, *arguments: str) -> str:
+    """DVC with visor's command on the PATH; its standard output."""
+    environment = {key: value for key, value in os.environ.items() if key not in OWN}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site")}
+    environment |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), str(folder / "settings"))
+    done = subprocess.run(
+        [dvc, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, f"dvc {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    from PIL import Image
+
+    dvc = make("dvc", LOCK).parent / "dvc"
+    workspace = Workspace(tmp_path_factory.mktemp("dvc"))
+    folder = workspace.path
+    for name in ("dvc.yaml", "train.yaml"):
+        shutil.copy(EXAMPLE / name, folder)
+    stages = (folder / "dvc.yaml").read_text()
+    # What serves is not what this is about, and OpenVINO's exports take as long as all the rest.
+    (folder / "dvc.yaml").write_text(stages.replace("visor archive run", "visor archive run --backend torch"))
+    config = yaml.safe_load((folder / "train.yaml").read_text())
+    config["preprocessing"] |= {"height": 32, "width": 32}
+    config["fit"]["phases"][0]["epochs"] = 1
+    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    images, labels = load_digits(n_class=3, return_X_y=True)
+    for index, (image, label) in enumerate(zip(images[:120], labels[:120], strict=True)):
+        place = folder / "images" / str(label) / f"{index:03}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image.reshape(8, 8) * 15).astype("uint8")).save(place)
+    (folder / "settings").mkdir()
+    (folder / "settings/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    run_dvc(dvc, folder, "init", "--no-scm")
+    run_dvc(dvc, folder, "add", "images")
+    workspace.ok("keys")
+    return Project(workspace, dvc, run_dvc(dvc, folder, "repro"))
+
+
+def test_every_stage_runs_in_order(project: Project) -> None:
+    places = [project.said.index(f"Running stage '{stage}'") for stage in STAGES]
+    assert places == sorted(places)
+    assert len(Manifest.read(project.path / "manifest.json").samples) == 120
+    assert (project.path / "data.html").read_text().startswith("<!doctype html>")
+    told = json.loads((project.path / "archive.json").read_text())
+    assert told["signature"]["holds"]
+    contents = archive.read(project.path / "model-store/images/1/images.mar")
+    assert told["archive_digest"] == contents.digest
+    assert contents.lineage.dataset_digest == Manifest.read(project.path / "manifest.json").digest
+
+
+def test_metrics_are_those_of_the_run(project: Project) -> None:
+    shown = run_dvc(project.dvc, project.path, "metrics", "show", "--json")
+    accuracy = json.loads((project.path / "run/metrics.json").read_text())["accuracy"]
+    assert json.loads(shown)[""]["data"]["run/metrics.json"]["data"]["accuracy"] == accuracy
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("seed", 3, {"train"}),
+        ("data", {"source": "imagefolder", "path": "images", "seed": 1}, {"prepare", "report", "train"}),
+    ],
+)
+def test_a_changed_key_concerns_the_stages_that_read_it_and_no_other(
+    project: Project, key: str, value: object, stages: set[str]
+) -> None:
+    config = project.path / "train.yaml"
+    before = config.read_text()
+    config.write_text(yaml.safe_dump({**yaml.safe_load(before), key: value}))
+    try:
+        assert set(json.loads(run_dvc(project.dvc, project.path, "status", "--json"))) == stages
+    finally:
+        config.write_text(before)
+
+
+def test_images_that_were_not_pulled_are_asked_for(project: Project) -> None:
+    shutil.rmtree(project.path / "images")
+    done = project.workspace.visor("data", "manifest", "train.yaml")
+    assert done.returncode == 1
+    assert "visor: data.unpulled" in done.stderr
+    assert f"`dvc pull {project.path / 'images.dvc'}`" in done.stderr
+    run_dvc(project.dvc, project.path, "checkout", "images.dvc")
+    (project.path / "images/1/001.png").rename(project.path / "kept.png")
+    assert "holds 119 files of the 120" in project.workspace.visor("data", "manifest", "train.yaml").stderr
+    (project.path / "kept.png").rename(project.path / "images/1/001.png")
+    done = project.workspace.visor("data", "diff", "manifest.json", "images")
+    assert (done.returncode, done.stdout) == (0, "120 images before, 120 after: no difference\n")

@@ -1,0 +1,214 @@
+"""The same picture saved again is found in another split, other pictures are not, and the config decides what that means."""
+
+import io
+import logging
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image, ImageEnhance
+
+from handlers.decode import from_pixels
+from handlers.spec import Limits
+from tests.unit.training.data.test_published import write_idx
+from training.config import Config, DataConfig
+from training.data import duplicates
+from training.data.duplicates import check_leaks, default_policy, find_near, hash_images, near_pairs
+from training.data.manifest import Manifest, Sample, build
+from training.errors import DataLeak, DataUnreadable
+
+Plant = Callable[..., Path]
+RNG = np.random.default_rng(0)
+SPLITS = ("train", "val", "calibration", "test")
+
+
+def config(root: Path | None, **data: object) -> Config:
+    return Config.model_validate(
+        {
+            "name": "x",
+            "data": {"source": "imagefolder", "path": root, **data} if root else data,
+            "preprocessing": {"height": 32, "width": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
+            "model": {"network": "small_cnn"},
+            "fit": {"phases": [{"epochs": 1, "learning_rate": 0.1}]},
+        }
+    )
+
+
+def prepare(config: Config, home: Path) -> Manifest:
+    assert config.data.path
+    manifest = build(config.data.path, config.data)
+    check_leaks(config.data.path, manifest, config, home)
+    return manifest
+
+
+@pytest.fixture
+def root(plant: Plant) -> Path:
+    """Twenty pictures with given splits."""
+    return plant(*(f"{split}/{label}/{n}.png" for split in SPLITS for label in ("ash", "oak") for n in range(3)))
+
+
+@pytest.mark.parametrize("bits", [0, 16, 64])
+def test_pairs_are_those_of_a_naive_loop(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = RNG.integers(0, 2**64, (60, 4), np.uint64)
+    for row in range(1, 60, 2):  # neighbours of earlier rows, up to 80 bits away
+        flips = RNG.choice(256, RNG.integers(0, 80), replace=False)
+        bitmap = np.unpackbits(hashes[row - 1].view(np.uint8))
+        bitmap[flips] ^= 1
+        hashes[row] = np.packbits(bitmap).view(np.uint64)
+    numbers = [int.from_bytes(row.tobytes(), "big") for row in hashes]
+    naive = [
+        [i, j, (numbers[i] ^ numbers[j]).bit_count()]
+        for i, j in combinations(range(60), 2)
+        if (numbers[i] ^ numbers[j]).bit_count() <= bits
+    ]
+    assert near_pairs(hashes, bits).tolist() == naive
+    monkeypatch.setattr(duplicates, "BLOCK", 7 * 60)
+    assert near_pairs(hashes, bits).tolist() == naive
+    assert naive or not bits
+
+
+def test_hashes_are_the_librarys(root: Path) -> None:
+    samples = build(root, config(root).data).samples
+    hashes = hash_images(root, samples, Limits())
+    for sample, row in zip(samples, hashes, strict=True):
+        picture = Image.open(root / sample.path).resize((64, 64), Image.Resampling.BILINEAR)
+        assert str(imagehash.phash(picture, 16)) == row.tobytes().hex()
+
+
+def sample(path: str, split: str) -> Sample:
+    return Sample(path, 1, "a" * 64, "x", split)  # type: ignore[arg-type]
+
+
+def test_twins_are_paired_across_splits_and_not_all_with_all() -> None:
+    zero, one = np.zeros(4, np.uint64), np.array([1, 0, 0, 0], np.uint64)
+    far = np.full(4, 2**64 - 1, np.uint64)
+    images = [("a", "train", zero), ("b", "train", zero), ("c", "test", one), ("d", "val", far), ("e", "val", far)]
+    samples, hashes = [sample(name, split) for name, split, _ in images], np.array([row for *_, row in images])
+    found = [(near.one.path, near.other.path, near.bits) for near in find_near(samples, hashes, 16)]
+    assert found == [("a", "b", 0), ("d", "e", 0), ("a", "c", 1)]
+    assert find_near(samples[2:4], hashes[2:4], 16) == []
+    blank = [sample(f"{n:04}", "train") for n in range(1000)]
+    assert len(find_near(blank, np.zeros((1000, 4), np.uint64), 16)) == 999
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """A real one, of 640 x 427 pixels, which comes with scikit-learn."""
+    return (Path(sklearn.datasets.__file__).parent / "images/china.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["jpeg", "half", "double", "brighter", "contrast", "noise", "grey", "turned by EXIF"])
+def test_a_picture_that_was_saved_again_leaks(root: Path, photo: bytes, tmp_path: Path, change: str) -> None:
+    picture = Image.open(io.BytesIO(photo))
+    exif = Image.Exif()
+    options: dict[str, object] = {"quality": 95}
+    if change == "turned by EXIF":
+        exif[0x0112] = 6
+        options["exif"] = exif
+    again = {
+        "jpeg": lambda: picture,
+        "half": lambda: picture.resize((320, 213)),
+        "double": lambda: picture.resize((1280, 854)),
+        "brighter": lambda: ImageEnhance.Brightness(picture).enhance(1.2),
+        "contrast": lambda: ImageEnhance.Contrast(picture).enhance(0.8),
+        "noise": lambda: Image.fromarray(np.clip(np.asarray(picture) + RNG.normal(0, 5, (427, 640, 3)), 0, 255).astype(np.uint8)),
+        "grey": lambda: picture.convert("L"),
+        "turned by EXIF": lambda: picture.transpose(Image.Transpose.ROTATE_90),
+    }[change]()
+    (root / "train/ash/photo.jpg").write_bytes(photo)
+    again.save(root / "test/ash/again.jpg", **(options | ({"quality": 40} if change == "jpeg" else {})))
+    with pytest.raises(DataLeak) as caught:
+        prepare(config(root), tmp_path)
+    said = str(caught.value)
+    assert said.startswith(
+        "data.leak: 1 pairs of near-duplicates lie in two splits: test/ash/again.jpg (test) and train/ash/photo"
+    )
+    assert "data.group_pattern" in said
+
+
+def test_training_looks_for_leaks(root: Path, tmp_path: Path) -> None:
+    from training.jobs import train
+
+    (root / "train/ash/again.png").write_bytes((root / "test/ash/0.png").read_bytes())
+    with pytest.raises(DataLeak, match="0 bits apart"):
+        train.prepare(config(root), tmp_path)
+
+
+def test_within_one_split_nothing_leaks(root: Path, photo: bytes, tmp_path: Path) -> None:
+    (root / "train/ash/photo.jpg").write_bytes(photo)
+    (root / "train/oak/photo.jpg").write_bytes(photo)
+    assert len(prepare(config(root), tmp_path).samples) == 26
+
+
+def test_the_config_decides(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split in SPLITS:
+        (root / split / "ash/again.png").write_bytes((root / "train/oak/0.png").read_bytes())
+    caplog.set_level(logging.WARNING)
+    with pytest.raises(DataLeak, match=r"4 pairs .*; and 1 more\. What a test shares"):
+        prepare(config(root), tmp_path)
+    caplog.clear()
+    prepare(config(root, leaks="warn"), tmp_path)
+    assert "4 pairs of near-duplicates lie in two splits" in caplog.text
+    caplog.clear()
+    prepare(config(root, leaks="allow"), tmp_path / "new")
+    assert "near-duplicates" not in caplog.text
+    assert not (tmp_path / "new").exists()  # nothing was hashed
+
+
+def test_the_bound_is_the_configs(root: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(Image.open(root / "train/oak/0.png")).copy()
+    pixels[:1, :2] = 255 - pixels[:1, :2]
+    Image.fromarray(pixels).save(root / "test/oak/near.png")
+    near, other = build(root, config(root).data), root
+    hashes = hash_images(other, near.samples, Limits())
+    [found] = find_near(near.samples, hashes, 64)
+    assert 0 < found.bits <= 64
+    prepare(config(root, near_duplicate_bits=found.bits - 1), tmp_path)
+    with pytest.raises(DataLeak):
+        prepare(config(root, near_duplicate_bits=found.bits), tmp_path)
+
+
+def test_an_error_is_for_those_who_chose_the_splits(tmp_path: Path) -> None:
+    assert default_policy(config(tmp_path).data) == "error"
+    assert [default_policy(config(tmp_path, source=source).data) for source in ("caltech101", "plantvillage")] == ["error"] * 2
+    assert [default_policy(config(tmp_path, source=source).data) for source in ("cifar10", "fashion-mnist")] == ["warn"] * 2
+    assert [default_policy(config(None, source=source).data) for source in ("digits", "roofs")] == ["warn"] * 2
+    write_idx(tmp_path, packed=False)
+    assert default_policy(config(tmp_path).data) == "warn"
+
+
+def test_a_hash_is_made_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = build(root, config(root).data)
+    first = hash_images(root, manifest.samples, Limits(), tmp_path / "cache")
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(imagehash, "phash", fail)
+    again = hash_images(root, manifest.samples[::-1], Limits(), tmp_path / "cache")
+    assert np.array_equal(again, first[::-1])
+    [cache] = (tmp_path / "cache").iterdir()
+    cache.write_bytes(b"damaged")
+    with pytest.raises(AssertionError):
+        hash_images(root, manifest.samples, Limits(), tmp_path / "cache")
+
+
+def test_bad_files_are_all_named(root: Path, tmp_path: Path) -> None:
+    for name in ("train/oak/1.png", "test/ash/2.png"):
+        (root / name).write_bytes(b"none")
+    manifest: Manifest = build(root, config(root).data)
+    with pytest.raises(DataUnreadable, match=r"2 files that cannot be trained on.*:\ntest/ash/2\.png: .*\ntrain/oak/1\.png: "):
+        check_leaks(root, manifest, config(root), tmp_path)
+
+
+def test_digits_are_far_apart() -> None:
+    """What the default bound was chosen by: docs/data.md."""
+    images = np.rint(sklearn.datasets.load_digits().images * (255 / 16)).astype(np.uint8)
+    views = [from_pixels(np.repeat(image[:, :, None], 3, axis=2), duplicates.VIEW, Limits()) for image in images]
+    hashes = np.array([np.packbits(imagehash.phash(Image.fromarray(view), 16).hash).view(np.uint64) for view in views])
+    assert near_pairs(hashes, 24)[:, 2].min() == 22
+    assert DataConfig(source="digits").near_duplicate_bits < 22

@@ -1,0 +1,58 @@
+"""The command's table on a run written here, and what it says when the run is none."""
+
+import numpy as np
+import pytest
+
+from handlers.spec import VectorScaling
+from tests.unit.specs import make_spec
+from training import runs
+from training.config import Config
+from training.errors import ConfigError, DataError, RunError
+from training.jobs.bound import bound
+
+
+def write_run(folder, positive=("bad",), max_fnr=0.1, **spec):
+    config = {
+        "name": "tiny",
+        "data": {"source": "digits"},
+        "preprocessing": {"height": 16, "width": 16, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+        "model": {"network": "small_cnn"},
+        "fit": {"phases": [{"epochs": 1, "learning_rate": 0.1}]},
+        "decision": {"positive": positive, "max_fnr": max_fnr},
+    }
+    folder.mkdir()
+    runs.write_config(folder, Config.model_validate(config))
+    made = make_spec(("bad", "good"), positive=positive).model_copy(update=spec)
+    (folder / runs.SPEC).write_text(made.model_dump_json())
+    rng = np.random.default_rng(0)
+    logits = {f"{split}_logits": rng.normal(0, 2, (n, 2)) for split, n in (("calibration", 80), ("test", 60))}
+    truth = {"calibration_truth": np.arange(80) % 2, "test_truth": np.arange(60) % 2}
+    np.savez(folder / runs.PREDICTIONS, **logits, **truth)
+    return folder
+
+
+def test_the_table_and_the_plot_are_of_all_positive_images(tmp_path):
+    run = write_run(tmp_path / "run")
+    table = bound(run, None, 500, 0, tmp_path / "out")
+    assert (tmp_path / "out/bound.md").read_text() == table
+    assert (tmp_path / "out/bound.png").read_bytes().startswith(b"\x89PNG")
+    cells = dict(line.strip("| ").split(" | ") for line in table.splitlines()[2:])
+    assert cells["positive images that find the threshold, n (and 30 that test it)"] == "40"
+    assert cells["its expectation without equal scores, floor(0.1 (n + 1)) / (n + 1)"] == f"{4 / 41:.4f}"
+    assert float(cells["mean test FNR"]) == pytest.approx(4 / 41, abs=4 * float(cells["its standard error"]))
+    assert cells["the bound, 0.1, and 0.1 - 2 / (n + 1)"] == f"0.1000, {0.1 - 2 / 41:.4f}"
+
+
+def test_scores_that_a_scaling_was_fitted_on_are_left_out(tmp_path):
+    run = write_run(tmp_path / "run", scaling=VectorScaling(weight=(1, 2), bias=(0, 0)))
+    assert "n (and 15 that test it) | 15 |" in bound(run, 0.2, 10, 0, tmp_path)
+
+
+def test_what_cannot_be_tried_is_said(tmp_path):
+    with pytest.raises(DataError, match="at least 99"):
+        bound(write_run(tmp_path / "few"), 0.01, 10, 0, tmp_path)
+    with pytest.raises(ConfigError, match="flags no label"):
+        bound(write_run(tmp_path / "none", positive=(), max_fnr=None), None, 10, 0, tmp_path)
+    (tmp_path / "few" / runs.PREDICTIONS).unlink()
+    with pytest.raises(RunError, match="visor evaluate"):
+        bound(tmp_path / "few", None, 10, 0, tmp_path)

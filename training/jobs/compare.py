@@ -1,0 +1,116 @@
+"""Runs beside each other and beside the registry's champion; and the champion's alias, which moves by the rule alone."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training import comparison
+from training.candidates import from_folder, from_mlflow, with_archives
+from training.comparison import Candidate, Comparison, Row, Rule, Versus
+from training.errors import CompareError, RunError
+from training.jobs.train import CANDIDATE
+from training.progress import track
+from training.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Places:
+    """`home`: of the embedded MLflow store; `store`, `public_key`: of archives; None where archives are not looked at."""
+
+    home: Path
+    store: Path | None
+    public_key: Path
+
+
+def compare(
+    runs: Sequence[str], experiment: str | None, places: Places, rule: Rule, seed: int, resamples: int = comparison.RESAMPLES
+) -> Comparison:
+    """Compare runs, by folder or MLflow id, all of an experiment, and the champion of their name in the registry.
+
+    Raises RunError (no such run, or none with predictions), CompareError (they cannot be compared), ArchiveRefused.
+    """
+    with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
+        tracker = Tracker.open(places.home)
+        wanted = [*runs, *(tracker.runs_of(experiment) if experiment else [])]
+        found: dict[str, Candidate] = {}
+        for what in wanted:
+            one = from_folder(Path(what)) if Path(what).is_dir() else from_mlflow(tracker, what, Path(scratch))
+            found.setdefault(one.run_id, one)
+        if not found:
+            raise CompareError("nothing to compare: name runs by folder or MLflow id, or an --experiment")
+        champion = _champion(tracker, next(iter(found.values())).spec.name, found, Path(scratch))
+    candidates = list(found.values())
+    comparison.check_comparable(candidates)
+    if places.store is not None:
+        candidates = with_archives(candidates, places.store, places.public_key)
+    drawn = comparison.resamples(len(candidates[0].truth), resamples, seed)
+    reference = next((one for one in candidates if one.run_id == champion), None)
+    rows = [
+        Row(
+            one,
+            comparison.intervals(one, drawn),
+            None if reference is None or one is reference else comparison.versus(one, reference, drawn),
+            rule.objections(one),
+        )
+        for one in track(candidates, len(candidates), "resampling")
+    ]
+    chosen = rule.choose(candidates)
+    return Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
+
+
+def _champion(tracker: Tracker, name: str, found: dict[str, Candidate], scratch: Path) -> str | None:
+    """The run of the registry's champion, which is added where it is not there; None where there is none to compare with."""
+    aliased = tracker.aliased(name, CHAMPION)
+    if aliased is None:
+        return None
+    if aliased[1] not in found:
+        try:
+            found[aliased[1]] = from_mlflow(tracker, aliased[1], scratch)
+        except RunError as err:
+            logger.warning("%s@%s is left out: %s", name, CHAMPION, err)
+            return None
+    return aliased[1]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What the rule says of a version. `promoted`: whether it may take the champion's place; `reason`: in words."""
+
+    version: str
+    champion: str | None
+    promoted: bool
+    reason: str
+    versus: Versus | None
+
+
+def promote(name: str, version: str | None, places: Places, rule: Rule, seed: int, dry_run: bool = False) -> Promotion:
+    """Move the alias `champion` of a registered model to a version, by default the candidate's, if the rule says so.
+
+    Raises RunError (no such version, runs without predictions), CompareError (they cannot be compared), ArchiveRefused.
+    """
+    tracker = Tracker.open(places.home)
+    challenger = (version, tracker.run_of(name, version)) if version else tracker.aliased(name, CANDIDATE)
+    if challenger is None:
+        raise RunError(f"{tracker.public_uri} has no {name}@{CANDIDATE}; train one, or name a version")
+    champion = tracker.aliased(name, CHAMPION)
+    if champion and champion[0] == challenger[0]:
+        return Promotion(challenger[0], champion[0], False, f"version {champion[0]} is the champion already", None)
+    with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
+        loaded = [from_mlflow(tracker, one[1], Path(scratch)) for one in (challenger, champion) if one]
+    if places.store is not None:
+        loaded = with_archives(loaded, places.store, places.public_key)
+    it, holder = loaded[0], loaded[1] if champion else None
+    beside = comparison.versus(it, holder, comparison.resamples(len(it.truth), seed=seed)) if holder else None
+    better, reason = rule.judge(it, holder, beside)
+    if better and not dry_run:
+        tags = {"promoted": reason}
+        if it.archive:
+            tags |= {"archive_digest": it.archive.digest, "archive_version": it.archive.version}
+        tracker.promote(name, challenger[0], tags, CHAMPION)
+    return Promotion(challenger[0], champion[0] if champion else None, better, reason, beside)
