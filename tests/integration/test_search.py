@@ -35,6 +35,8 @@ fit: {phases: [{epochs: 3, learning_rate: 0.003, unfreeze: all}], threads: 1}
 LABELS, IMAGES = 3, 60
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
+SHARED = 20  # trials: enough that the first process has not made all of them before the second one is up
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
@@ -109,17 +111,17 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
 
 
 def test_two_processes_search_one_study(place: Workspace) -> None:
-    processes = [start(place, "shared", 5) for _ in range(2)]
+    processes = [start(place, "shared", SHARED) for _ in range(2)]
     for process in processes:
         _, said = process.communicate(timeout=280)
         assert process.returncode == 0, said
     trials = trials_of(place, "shared")
-    assert sorted(by_slot(trials)) == list(range(5))
+    assert sorted(by_slot(trials)) == list(range(SHARED))
     assert {trial.state for trial in by_slot(trials).values()} <= set(DONE)
-    assert len({tuple(sorted(trial.params.items())) for trial in by_slot(trials).values()}) == 5
+    assert len({tuple(sorted(trial.params.items())) for trial in by_slot(trials).values()}) == SHARED
     assert len({tuple(trial.user_attrs["process"]) for trial in trials}) == 2
 
-    done = place.visor(*arguments("shared", 5), "--set", "seed=1")
+    done = place.visor(*arguments("shared", SHARED), "--set", "seed=1")
     assert (done.returncode, "study.invalid" in done.stderr, "another config" in done.stderr) == (1, True, True)
-    done = place.visor(*arguments("shared", 5), "--storage", "nothing://x:secret@y")
+    done = place.visor(*arguments("shared", SHARED), "--storage", "nothing://x:secret@y")
     assert (done.returncode, "study.invalid" in done.stderr, "secret" in done.stderr) == (1, True, False)
