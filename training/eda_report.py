@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
@@ -21,7 +21,7 @@ from training.data.manifest import Sample
 from training.data.tree import SPLITS
 from training.eda import OUTLIER, Findings, Look, Outlier
 from training.errors import FolderError
-from training.report import Picture, number, share
+from training.report import Picture, environment
 from training.runs import replacing
 
 THUMBNAIL = 160
@@ -40,18 +40,11 @@ class Shown:
 
 def render(findings: Findings) -> str:
     """The report as HTML. Raises DataError where an image is gone since it was measured."""
-    environment = Environment(
-        loader=PackageLoader("training"),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": share, "number": number}
+    templates = environment()
     counts = findings.counts()
-    return environment.get_template("eda.html.j2").render(
+    return templates.get_template("eda.html.j2").render(
         findings=findings,
-        style=_style(environment),
+        style=_style(templates),
         notes=notes(findings),
         figures=figures(findings),
         splits=SPLITS if findings.split else (),

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -87,15 +88,8 @@ def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: floa
                 point = (flagged[truth].mean(), truth[flagged].mean())
                 says = f"threshold {threshold:.3f}: recall {point[0]:.3f}, precision {point[1]:.3f}"
                 axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
-    if len(drawn) > MOST_LINES:
-        axes.plot([], [], " ", label=f"and {len(drawn) - MOST_LINES} more")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    if len(drawn) > 3:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    elif drawn:
-        axes.legend(loc="lower left", frameon=False)
-    else:
-        _say(axes, "the test split has no two sides to tell apart")
+    _name_curves(axes, len(drawn), "lower left")
     return _png(figure)
 
 
@@ -113,16 +107,21 @@ def roc(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> 
             says = f"threshold {threshold:.3f}: {point[1]:.3f} found, {point[0]:.3f} false alarms"
             axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="chance")
-    if len(drawn) > MOST_LINES:
-        axes.plot([], [], " ", label=f"and {len(drawn) - MOST_LINES} more")
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    if len(drawn) > 3:
+    _name_curves(axes, len(drawn), "lower right")
+    return _png(figure)
+
+
+def _name_curves(axes: Axes, count: int, corner: Literal["lower left", "lower right"]) -> None:
+    """The legend of so many curves, in a corner where nothing is drawn or, of many, beside the plot."""
+    if count > MOST_LINES:
+        axes.plot([], [], " ", label=f"and {count - MOST_LINES} more")
+    if count > 3:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    elif drawn:
-        axes.legend(loc="lower right", frameon=False)
+    elif count:
+        axes.legend(loc=corner, frameon=False)
     else:
         _say(axes, "the test split has no two sides to tell apart")
-    return _png(figure)
 
 
 def risk_coverage(curve: RiskCoverage, best: RiskCoverage, answered: float, risk: float | None) -> bytes:

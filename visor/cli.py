@@ -8,16 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
 
 from handlers.errors import VisorError
-from training.settings import home as default_home
 from training.settings import rank
 from visor.commands import bound, compare, pretrain, score, search
 from visor.commands import data as data_commands
+from visor.commands.arguments import KEYS, Commands, add_home, add_public_key, add_set, add_store, positive
 
-STORE = Path("model-store")
-KEYS = Path("keys")
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -67,24 +64,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
 def _add_data(commands: Commands) -> None:
     data = commands.add_parser("data", help="make, list and verify data sets")
     verbs = data.add_subparsers(required=True, metavar="VERB")
 
     make = verbs.add_parser("make", help="write a built-in data set to disk and print its folder")
     make.add_argument("config", type=Path, help="a training config, such as training/configs/roofs.yaml")
-    _add_set(make)
-    _add_home(make)
+    add_set(make)
+    add_home(make)
     make.set_defaults(run=_data_make)
 
     manifest = verbs.add_parser("manifest", help="list every image with its digest, label and split")
     manifest.add_argument("config", type=Path)
     manifest.add_argument("--out", type=Path, default=Path("manifest.json"))
-    _add_set(manifest)
-    _add_home(manifest)
+    add_set(manifest)
+    add_home(manifest)
     manifest.set_defaults(run=_data_manifest)
 
     verify = verbs.add_parser("verify", help="name every file that changed, is missing or was added since the manifest")
@@ -132,8 +126,8 @@ def _add_train(commands: Commands) -> None:
     train.add_argument("config", type=Path, help="such as training/configs/roofs.yaml")
     train.add_argument("--out", type=Path, help="the run's folder (default: HOME/NAME)")
     train.add_argument("--fresh", action="store_true", help="start over, even where a checkpoint could be resumed")
-    _add_set(train)
-    _add_home(train)
+    add_set(train)
+    add_home(train)
     train.set_defaults(run=_train)
 
 
@@ -184,8 +178,8 @@ def _add_archive(commands: Commands) -> None:
     archive.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key (default: %(default)s)")
     archive.add_argument("--onnx", action="store_true", help="write NAME.onnx beside the archive, and into its MLflow run")
     _add_backend(archive)
-    _add_store(archive)
-    _add_home(archive)
+    add_store(archive)
+    add_home(archive)
     archive.set_defaults(run=_archive)
 
 
@@ -204,8 +198,8 @@ def _archive(args: argparse.Namespace) -> int:
 def _add_inspect(commands: Commands) -> None:
     inspect = commands.add_parser("inspect", help="print an archive's spec and lineage, and whether its signature holds")
     inspect.add_argument("archive", metavar="NAME|FILE")
-    _add_public_key(inspect)
-    _add_store(inspect)
+    add_public_key(inspect)
+    add_store(inspect)
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(run=_inspect)
 
@@ -221,8 +215,8 @@ def _add_register(commands: Commands) -> None:
     register = commands.add_parser("register", help="record an archive in MLflow's registry and move an alias to it")
     register.add_argument("archive", metavar="NAME|FILE")
     register.add_argument("--alias", default="champion")
-    _add_store(register)
-    _add_home(register)
+    add_store(register)
+    add_home(register)
     register.set_defaults(run=_register)
 
 
@@ -244,9 +238,9 @@ def _add_pipeline(commands: Commands) -> None:
     pipeline.add_argument("--alias", default="champion", help="in MLflow's registry; none for none (default: %(default)s)")
     pipeline.add_argument("--mlflow-wait-s", type=float, default=0.0, help="how long an MLflow server may take to start")
     _add_backend(pipeline)
-    _add_set(pipeline)
-    _add_store(pipeline)
-    _add_home(pipeline)
+    add_set(pipeline)
+    add_store(pipeline)
+    add_home(pipeline)
     pipeline.set_defaults(run=_pipeline)
 
 
@@ -266,9 +260,9 @@ def _add_serve(commands: Commands) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=8080, help="REST; 0 takes free ports, for gRPC too, and prints them")
     serve.add_argument("--grpc-port", type=_port, help="gRPC (default: 8081, or a free one with --port 0)")
-    serve.add_argument("--workers", type=_positive, help="worker processes (default: one per CPU of the limit)")
+    serve.add_argument("--workers", type=positive, help="worker processes (default: one per CPU of the limit)")
     serve.add_argument(
-        "--max-queue", type=_positive, help="images that may wait; more are refused (default: 32 a worker, and not below 64)"
+        "--max-queue", type=positive, help="images that may wait; more are refused (default: 32 a worker, and not below 64)"
     )
     serve.add_argument(
         "--cache-images", type=int, default=0, help="answers kept for images that come again; 0 for none (default: %(default)s)"
@@ -279,8 +273,8 @@ def _add_serve(commands: Commands) -> None:
         default="all",
         help="which requests get a line of JSON on standard error (default: %(default)s)",
     )
-    _add_public_key(serve)
-    _add_store(serve)
+    add_public_key(serve)
+    add_store(serve)
     serve.set_defaults(run=_serve)
 
 
@@ -324,8 +318,8 @@ def _add_predict(commands: Commands) -> None:
         metavar="'NAME: VALUE'",
         help="send along, over gRPC as metadata; repeatable. 'Host: NAME' picks one of a gateway's servers",
     )
-    _add_public_key(predict)
-    _add_store(predict)
+    add_public_key(predict)
+    add_store(predict)
     predict.set_defaults(run=_predict)
 
 
@@ -355,10 +349,10 @@ def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser("demo", help="the whole way on this machine: data, training, archive, serving, answers")
     demo.add_argument("--data", default="roofs", help="roofs, digits or a folder of labelled images (default: %(default)s)")
     demo.add_argument("--key", type=Path, default=KEYS / "visor.key", help="private key; made when missing")
-    _add_set(demo)
-    _add_public_key(demo)
-    _add_store(demo)
-    _add_home(demo)
+    add_set(demo)
+    add_public_key(demo)
+    add_store(demo)
+    add_home(demo)
     demo.set_defaults(run=_demo)
 
 
@@ -369,18 +363,6 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value; repeatable")
-
-
-def _add_home(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--home", type=Path, default=default_home(), help="where runs are kept (default: %(default)s)")
-
-
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", type=Path, default=STORE, help="the model store (default: %(default)s)")
-
-
 def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
@@ -388,10 +370,6 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what serves it; auto: the first of the others that answers the test split as torch does (default: %(default)s)",
     )
-
-
-def _add_public_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--public-key", type=Path, default=KEYS / "visor.pub", help="who must have signed (default: %(default)s)")
 
 
 def _port(text: str) -> int:
@@ -406,13 +384,6 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
     return name.strip().lower(), value.strip()
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ same folder may be filled by any number of processes and shards.
 
 import math
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from handlers.spec import Frozen
+from training.runs import replacing
 from visor.errors import ScoreError
 
 DESCRIPTION = "_scoring.json"
@@ -105,7 +104,7 @@ def claim(folder: Path, scoring: Scoring) -> None:
         if not file.exists():
             if others:
                 raise ScoreError(f"{folder} holds other files, such as {others[0]}; choose another --out, or empty it")
-            with _appearing(file) as temporary:
+            with replacing(file) as temporary:
                 temporary.write_text(scoring.model_dump_json(indent=2) + "\n")
         found = Scoring.model_validate_json(file.read_bytes())
         for left in folder.glob(".*.tmp"):  # of killed writers
@@ -135,7 +134,7 @@ def write(folder: Path, scoring: Scoring, number: int, rows: Sequence[Mapping[st
     """Write a part, in one step."""
     metadata = {SCORING: scoring.model_dump_json(), NUMBER: str(number)}
     table = pa.Table.from_pylist(list(rows), schema=COLUMNS.with_metadata(metadata))
-    with _appearing(path_of(folder, number)) as temporary:
+    with replacing(path_of(folder, number)) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
     return Counts().add(table)
 
@@ -165,7 +164,7 @@ def parse(path: Path, metadata: Mapping[bytes, bytes]) -> Scoring:
 def merge(folder: Path, scoring: Scoring, target: Path) -> None:
     """One file of all parts, in order, in one step. Raises ScoreError where a part is missing."""
     schema = COLUMNS.with_metadata({SCORING: scoring.model_dump_json()})
-    with _appearing(target) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
+    with replacing(target) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
         waiting: list[pa.Table] = []
         for number in range(scoring.parts):
             table = read(folder, scoring, number)
@@ -175,14 +174,3 @@ def merge(folder: Path, scoring: Scoring, target: Path) -> None:
             if sum(one.num_rows for one in waiting) >= ROWS_A_GROUP or number == scoring.parts - 1:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting = []
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well. Its name is nobody else's, on other machines neither."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

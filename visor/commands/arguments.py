@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 from training.settings import home
 
+KEYS = Path("keys")
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -26,8 +28,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 def add_public_key(parser: argparse.ArgumentParser) -> None:
     """`--public-key FILE`."""
-    default = Path("keys/visor.pub")
-    parser.add_argument("--public-key", type=Path, default=default, help="who must have signed (default: %(default)s)")
+    parser.add_argument("--public-key", type=Path, default=KEYS / "visor.pub", help="who must have signed (default: %(default)s)")
 
 
 def positive(text: str) -> int:
