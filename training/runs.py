@@ -1,9 +1,10 @@
 """A run's folder: the names of its files, and how they are read and written."""
 
+import fcntl
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,6 +58,19 @@ class Record(Frozen):
     weights_digest: str | None = None
     model_version: str | None = None
     pretrained: Pretrained | None = None
+
+
+@contextmanager
+def alone(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """One process of this machine at a time; `on_wait` is called where another one is there. Makes the file and its folder."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

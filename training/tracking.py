@@ -10,13 +10,13 @@ import socket
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from training import settings
+from training import runs, settings
 from training.errors import RunError, TrackingUnreachable
 
 if TYPE_CHECKING:
@@ -45,14 +45,17 @@ class Tracker:
         settings.prepare_mlflow()
         uri = settings.tracking_uri(home)
         embedded = uri == settings.embedded_uri(home)
-        if embedded:
-            home.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # MLflow's own, of SQLAlchemy
             from mlflow import MlflowClient
 
             for name in ("alembic", "mlflow"):  # which log every table that they make; MLflow's import sets its own level
                 logging.getLogger(name).setLevel(logging.WARNING)
-            client = MlflowClient(uri, uri)
+            # Two processes that make the embedded store's tables at the same time would both fail.
+            with runs.alone(home / ".mlflow.lock") if embedded else nullcontext():
+                client = MlflowClient(uri, uri)
+                if embedded:
+                    client.search_experiments(max_results=1)
+                    client.search_registered_models(max_results=1)
         return cls(client, uri, (home / "mlartifacts").resolve() if embedded else None)
 
     @property

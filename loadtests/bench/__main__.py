@@ -9,10 +9,8 @@ import argparse
 import asyncio
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,15 +19,13 @@ import uvloop
 from handlers.errors import VisorError
 from loadtests.bench import machine, report
 from loadtests.bench.figures import Round, in_turns
-from loadtests.bench.model import Model, make_archive, opened
+from loadtests.bench.model import Model, add_model_flags, chosen
 from loadtests.bench.pictures import HEIGHT, WIDTH, photo
 from loadtests.bench.rounds import Bench, Outcome, Plan
 from loadtests.bench.servers import SERVERS, prepare
 from loadtests.errors import FlagsWrong, LoadTestError, ServerFailed
 from visor.torchserve import cpu_limit
 
-NETWORKS = ("resnet18", "efficientnet_lite0", "resnet50")
-BACKENDS = ("openvino", "openvino-int8")
 PACKAGES = ("torchserve", "openvino", "torch", "pillow", "uvicorn", "grpcio", "numpy")
 FULL, QUICK = (6.0, 6.0, 8.0, 1.5), (0.7, 0.7, 0.7, 0.2)
 """Seconds: one at a time, saturated, open loop, warm-up."""
@@ -47,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves through the same blocks as Ctrl-C
     try:
         args = parse_args(argv)
-        with _model(args) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with chosen(args) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(measure(model, args))
     except (LoadTestError, VisorError) as err:
         print(f"loadtests.bench: {err}", file=sys.stderr)
@@ -73,10 +69,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=cpu_limit(), help="of each server (default: one for each CPU, %(default)s)"
     )
-    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="with random weights (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="that --network runs on (default: %(default)s)")
-    parser.add_argument("--archive", type=Path, help="a signed .mar instead of --network")
-    parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="of --archive (default: %(default)s)")
+    add_model_flags(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the results (default: %(default)s)")
     args = parser.parse_args(argv)
     args.servers = [name for name in dict.fromkeys(args.servers.split(",")) if name not in ("", "bare")]
@@ -135,14 +128,6 @@ def _settings(model: Model, plan: Plan, rounds: int, rate: float) -> dict[str, s
         "rounds": f"{rounds}, the best of each figure",
         "day": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-
-
-@contextmanager
-def _model(args: argparse.Namespace) -> Iterator[Model]:
-    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
-        archive, key = (args.archive, args.public_key) if args.archive else make_archive(args.network, args.backend, Path(folder))
-        with opened(archive, key) as model:
-            yield model
 
 
 if __name__ == "__main__":

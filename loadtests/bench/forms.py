@@ -37,11 +37,12 @@ def v2_json(images: Sequence[bytes], model: str) -> Request:
     return Request(f"/v2/models/{model}/infer", {"Content-Type": "application/json"}, json.dumps(body).encode())
 
 
-def v2_binary(images: Sequence[bytes], model: str) -> Request:
+def v2_binary(images: Sequence[bytes], model: str, *, explain: bool = False) -> Request:
     """The binary tensor data extension, there and back: a JSON header, then each image behind its length."""
     blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
     tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images)], "parameters": {"binary_data_size": len(blob)}}
-    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    parameters = {"binary_data_output": True, **({"explain": True} if explain else {})}
+    header = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(header))}
     return Request(f"/v2/models/{model}/infer", headers, header + blob)
 

@@ -4,6 +4,8 @@ Speed does not depend on what a network has learned. Where no archive is given, 
 from a fixed seed, exported to OpenVINO as `visor archive` does it.
 """
 
+import argparse
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from training import archive as archives
 from training import runs, signing
 from training.data.manifest import Sample
 
+NETWORKS = ("resnet18", "efficientnet_lite0", "resnet50")
+BACKENDS = ("openvino", "openvino-int8")
 SEED, SIDE, CLASSES = 0, 224, 10
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -28,6 +32,23 @@ class Model:
     public_key: Path
     unpacked: Path
     spec: Spec
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """`--network` and `--backend`, or `--archive` and `--public-key`: what `chosen` reads."""
+    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="with random weights (default: %(default)s)")
+    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="that --network runs on (default: %(default)s)")
+    parser.add_argument("--archive", type=Path, help="a signed .mar instead of --network")
+    parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="of --archive (default: %(default)s)")
+
+
+@contextmanager
+def chosen(args: argparse.Namespace) -> Iterator[Model]:
+    """The model that the flags name, until the block's end. Raises ArchiveRefused, ArchiveBroken."""
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
+        archive, key = (args.archive, args.public_key) if args.archive else make_archive(args.network, args.backend, Path(folder))
+        with opened(archive, key) as model:
+            yield model
 
 
 @contextmanager

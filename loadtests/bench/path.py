@@ -8,10 +8,12 @@ import argparse
 import asyncio
 import json
 import re
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +22,41 @@ import uvloop
 from handlers.backends import load_backend
 from handlers.predictor import Item, predict
 from loadtests.bench.client import connected
-from loadtests.bench.forms import BINARY, GRPC, JSON, V2_FORMS, Request
-from loadtests.bench.model import Model, opened
+from loadtests.bench.forms import BINARY, GRPC, JSON, V2_FORMS, Request, v2_binary
+from loadtests.bench.model import Model, add_model_flags, chosen
 from loadtests.bench.pictures import photos
-from loadtests.bench.processes import tree
+from loadtests.bench.processes import stop, tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
 from transformer.loopback import Reply
 from transformer.workers import Workers
-from visor.torchserve import SOCKETS
+from visor.torchserve import SOCKETS, free_ports
 
-WARM_UP = 200
+WARM_UP, START_TIMEOUT_S = 200, 30.0
 BARE, HANDLER, WORKER, TORCHSERVE = "bare", "the handler's stages", "a worker asked directly", "TorchServe alone"
-STAGES: Sequence[tuple[str, str, str]] = (
-    ("the network's process: worker instead of a loop", HANDLER, BARE),
-    ("the worker's socket", WORKER, HANDLER),
-    ("TorchServe's Java instead of the worker's socket", TORCHSERVE, WORKER),
-    ("the edge, V2 binary", BINARY, WORKER),
-    ("JSON and base64 instead of binary", JSON, BINARY),
-    ("gRPC instead of REST", GRPC, BINARY),
-    ("all of V2 binary over the bare loop", BINARY, BARE),
+STARLETTE, EXPLAINED = "Starlette alone", "V2 binary, explained"
+STAGES: Sequence[tuple[str, str, tuple[str, ...]]] = (
+    ("the network's process: worker instead of a loop", HANDLER, (BARE,)),
+    ("the worker's socket", WORKER, (HANDLER,)),
+    ("TorchServe's Java instead of the worker's socket", TORCHSERVE, (WORKER,)),
+    ("the edge, V2 binary", BINARY, (WORKER,)),
+    ("the edge without what Starlette alone costs", BINARY, (WORKER, STARLETTE)),
+    ("JSON and base64 instead of binary", JSON, (BINARY,)),
+    ("gRPC instead of REST", GRPC, (BINARY,)),
+    ("explain: true", EXPLAINED, (BINARY,)),
+    ("all of V2 binary over the bare loop", BINARY, (BARE,)),
 )
-"""Of each stage: its name, and the two ways whose difference it is."""
+"""Of each stage: its name, the way that has it, and the ways that are subtracted from it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print two tables in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.path", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("archive", type=Path, help="a signed .mar")
-    parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="its signer's (default: %(default)s)")
+    add_model_flags(parser)
     parser.add_argument("--count", type=int, default=1000, help="requests on each way (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
-        with opened(args.archive, args.public_key) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with chosen(args) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             times = runner.run(measure(model, args.count))
     except LoadTestError as err:
         sys.stderr.write(f"loadtests.bench.path: {err}\n")
@@ -74,12 +78,13 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
         times.setdefault(way, []).append((time.perf_counter() - start) * 1e3)
         return answer
 
-    with serving(model.archive, model.public_key) as server, ExitStack() as stack:
+    with serving(model.archive, model.public_key) as server, starlette() as nothing, ExitStack() as stack:
         config = torchserve_config(server.pid)
         worker = stack.enter_context(closing(Workers(config.parent / SOCKETS)))
         octets = {"Content-Type": "application/octet-stream"}
         async with (
             connected(torchserve_address(config), is_grpc=False) as alone,
+            connected(nothing, is_grpc=False) as floor,
             connected(server.rest, is_grpc=False) as rest,
             connected(server.grpc, is_grpc=True) as grpc,
         ):
@@ -98,10 +103,32 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
                 if not isinstance(reply, Reply):
                     raise ServerFailed("no worker can be asked directly")
                 times.setdefault(HANDLER, []).append(sum(json.loads(reply.body)["seconds"].values()) * 1e3)
+                await timed(STARLETTE, lambda picture=picture: floor.ask(Request("/", octets, picture)))  # type: ignore[misc]
+                explained = v2_binary([picture], model.spec.name, explain=True)
+                await timed(EXPLAINED, lambda explained=explained: rest.ask(explained))  # type: ignore[misc]
                 for form in (BINARY, JSON, GRPC):
                     client, question = (grpc if form == GRPC else rest), V2_FORMS[form].make([picture], model.spec.name)
                     await timed(form, lambda client=client, question=question: client.ask(question))  # type: ignore[misc]
     return times
+
+
+@contextmanager
+def starlette() -> Iterator[str]:
+    """The address of `loadtests.bench.nothing` in a process of its own, which is the least that an edge can cost."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "uvicorn", "loadtests.bench.nothing:app", "--port", str(port), "--log-level", "error"]
+    process = subprocess.Popen([*command, "--no-access-log"], start_new_session=True)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed("a bare Starlette does not start")
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        stop(process)
 
 
 def torchserve_config(pid: int) -> Path:
@@ -127,9 +154,11 @@ def to_markdown(times: dict[str, list[float]]) -> str:
         low, middle, high = np.percentile(values, [0, 50, 95])
         lines.append(f"| {way} | {low:.2f} | {middle:.2f} | {high:.2f} |")
     lines += ["", "| stage | p50 of the differences, ms | difference of the minima, ms |", "| --- | --- | --- |"]
-    for name, way, base in STAGES:
-        middle = float(np.median(np.subtract(times[way], times[base])))
-        lines.append(f"| {name} | {middle:.2f} | {min(times[way]) - min(times[base]):.2f} |")
+    for name, way, bases in STAGES:
+        middle = float(np.median(times[way] - np.sum([times[base] for base in bases], axis=0)))
+        lines.append(f"| {name} | {middle:.2f} | {min(times[way]) - sum(min(times[base]) for base in bases):.2f} |")
+    ratio = np.median(times[EXPLAINED]) / np.median(times[BINARY])
+    lines += ["", f"`explain: true` costs {ratio - 1:+.1%} at p50."]
     return "\n".join(lines) + "\n"
 
 

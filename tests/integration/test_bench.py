@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadtests.bench import path
 from loadtests.bench.__main__ import main
 from tests.integration.running import Workspace
 
@@ -26,3 +27,25 @@ def test_visor_is_measured_beside_the_bare_loop(
         assert min(best["throughput_per_s"], best["cpu_s_per_request"], best["memory_mb"], best["start_s"]) > 0
     assert "| visor, V2 gRPC |" in capsys.readouterr().out
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_the_path_of_one_request_is_taken_apart(
+    workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    assert path.main(["--archive", str(archive), "--public-key", str(workspace.public_key), "--count", "20"]) == 0
+    printed = capsys.readouterr().out
+    ways, stages = (
+        {row[0]: [float(cell) for cell in row[1:]] for row in table_of(part)} for part in printed.split("\n\n")[:2]
+    )
+    assert {path.BARE, path.WORKER, path.TORCHSERVE, path.STARLETTE, path.EXPLAINED, "V2 binary", "V2 gRPC"} <= ways.keys()
+    assert all(0 < low <= middle <= high for low, middle, high in ways.values())
+    assert stages.keys() == {name for name, _, _ in path.STAGES}
+    low, binary = stages["all of V2 binary over the bare loop"][1], ways["V2 binary"][0]
+    assert low == pytest.approx(binary - ways[path.BARE][0], abs=0.011)  # each was rounded to 0.01
+    assert "costs" in printed.splitlines()[-1]
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def table_of(markdown: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()[2:]]

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +230,9 @@ def test_registering_tags_the_runs_version_and_moves_the_alias(run, home, tracke
 def test_registering_in_a_store_that_does_not_know_the_run_is_refused(run, tmp_path):
     with pytest.raises(RunError, match=r"has no version of 'leaves' made from MLflow run .*--home"):
         register(contents(run), "champion", tmp_path)
+
+
+def test_several_processes_may_begin_to_track_in_a_new_home_at_the_same_time(tmp_path):
+    code = f"from pathlib import Path; from training.tracking import Tracker; Tracker.open(Path({str(tmp_path / 'home')!r})).reach()"
+    several = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [(process.communicate()[1], process.returncode) for process in several] == [("", 0)] * 4

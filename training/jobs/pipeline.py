@@ -4,12 +4,11 @@ A pod that was evicted is started anew with the same command and goes on from th
 run that was delivered already finds nothing to do. What was delivered stands in the run's `delivery.json`.
 """
 
-import fcntl
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def pipeline(
         train(config, places.home, places.home)  # which fits along; the folder of the run is the first process's to know
         return None
     _check(places, wait_s)
-    with _alone(places.home, config.name):
+    with _turn(places.home, config.name):
         if places.data and remote.is_remote(places.data):
             remote.mirror(places.data, _data_folder(places.home, places.data))
         data = prepare(config, places.home)
@@ -132,16 +131,9 @@ def _check(places: Places, wait_s: float) -> None:
     Tracker.open(places.home).reach(wait_s)
 
 
-@contextmanager
-def _alone(home: Path, name: str) -> Iterator[None]:
+def _turn(home: Path, name: str) -> AbstractContextManager[None]:
     """Wait for other pipelines of this name, such as a CronJob's beside a Job's: they share a run's folder and versions."""
-    with (home / f".{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("waiting for another pipeline of %s in %s", name, home)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return runs.alone(home / f".{name}.lock", lambda: logger.info("waiting for another pipeline of %s in %s", name, home))
 
 
 def _archive(run: Path, name: str, places: Places, backend: Choice) -> Delivery:

@@ -1,7 +1,6 @@
 """A study: trials of a config's values, one after the other here and at the same time elsewhere, the best of them as YAML."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -74,7 +73,7 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
     data = prepare(config, home)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _reported(), warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        with _alone(home):  # who comes second finds tables and experiment made
+        with runs.alone(home / ".studies.lock"):  # who comes second finds tables and experiment made
             tracker = Tracker.open(home)
             tracker.experiment(f"{config.name}-search")
             study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space)
@@ -115,15 +114,6 @@ def _claim(study: optuna.Study, made_of: dict[str, str]) -> None:
                 f"the study {study.study_name!r} was begun with another {what} (digest {found[:12]}, now {digest[:12]}), and "
                 f"its trials cannot be compared with new ones; choose another --study"
             )
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One process of this machine at a time."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".studies.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
