@@ -18,6 +18,7 @@ from transformer.compression import IDENTITY, WORTH_BYTES, choose_encoding, comp
 from transformer.docs import docs_routes
 from transformer.envelope import RECORD, Envelope
 from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
+from transformer.http_protocol import CLIENT, Client
 from transformer.request_log import ID_HEADER, Record
 from transformer.rest import BINARY, HEADER_LENGTH, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
 from transformer.service import Job, Service
@@ -77,7 +78,7 @@ class _Api:
         else:
             job, form = self._read(request, body)
         record.name(job.request.id)
-        async with unless_gone(request.receive):
+        with unless_gone(request.scope.get(CLIENT) or Client()):
             answer = await self._service.answer(job, record)
         content, header_length = render_answer(answer, form)
         headers = {} if header_length is None else {HEADER_LENGTH: str(header_length)}

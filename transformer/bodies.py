@@ -1,14 +1,14 @@
 """A request's body as it comes in: bounded, decompressed, and given up when its client goes."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.requests import Request
 
 from transformer.compression import IDENTITY, check_encoding, decompress
 from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
+from transformer.http_protocol import Client, nothing
 from transformer.rest import HEADER_LENGTH
 
 # What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
@@ -28,42 +28,36 @@ async def read_body(request: Request, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise RequestTooLarge(f"the body has {announced} bytes, more than the limit of {limit}; send fewer or smaller images")
     chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise RequestTooLarge(f"the body has more bytes than the limit of {limit}; send fewer or smaller images")
-    except ClientDisconnect as err:
-        raise ClientGone(f"the client left after {size} bytes of its request") from err
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone(f"the client left after {size} bytes of its request")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        more = message.get("more_body", False)
+        if size > limit:
+            raise RequestTooLarge(f"the body has more bytes than the limit of {limit}; send fewer or smaller images")
     body = b"".join(chunks)
     # In a thread, as a few KB can become many MB.
     return body if encoding == IDENTITY else await asyncio.to_thread(decompress, body, encoding, limit)
 
 
-@asynccontextmanager
-async def unless_gone(receive: Receive) -> AsyncIterator[None]:
+@contextmanager
+def unless_gone(client: Client) -> Iterator[None]:
     """Cancel what runs inside when the client disconnects. Raises ClientGone in its place."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("there is no task to cancel")
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        # The body was read, so the only message to come is the disconnect.
-        await receive()
-        gone = True
-        task.cancel()
-
-    watcher = asyncio.create_task(watch())
+    if client.gone:
+        raise ClientGone("the client left before its answer")
+    client.on_gone = task.cancel
     try:
         yield
     except asyncio.CancelledError as err:
-        if not gone:
+        if not client.gone:
             raise
         task.uncancel()
         raise ClientGone("the client left before its answer") from err
     finally:
-        watcher.cancel()
+        client.on_gone = nothing

@@ -59,7 +59,7 @@ class Dispatcher:
         self._bounds = bounds
         self._cache = cache
         self._queue = AdmissionQueue(*bounds.room(workers=1))
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
         metrics.watch_queue(self._queue)
         upstream.direct.on_change = self._fit
 
@@ -103,9 +103,7 @@ class Dispatcher:
                 asked = [self._ask_one(question, turn, record) for (_, question), turn in zip(left, turns, strict=True)]
                 for (n, _), answer in zip(left, await _together(asked), strict=True):
                     answers[n] = answer
-        results = [answer for answer in answers if answer is not None]
-        for result in results:
-            self._count(result, record)
+        record.results = results = [answer for answer in answers if answer is not None]
         return results
 
     def _answer_here(self, question: Question | VisorError, record: Record) -> Result | None:
@@ -122,11 +120,10 @@ class Dispatcher:
         came = time.perf_counter()
         await turn
         called = time.perf_counter()
-        record.queue_s = max(record.queue_s, called - came)
         answer: Result
         try:
             answer = Verdict.parse(await self._call(question, turn), self._spec)
-            self._metrics.measure(answer, called - came, time.perf_counter() - called)
+            record.calls.append((answer, called - came, time.perf_counter() - called))
         except (ImageError, OptionError) as err:
             answer = err
         if question.key is not None and not isinstance(answer, OptionError):
@@ -139,12 +136,10 @@ class Dispatcher:
         Without that, clients in a hurry would fill TorchServe's own line with images that nobody wants.
         """
         end_turn = self._queue.keep(turn)
-        call = asyncio.create_task(
-            self._upstream.predict(question.picture, explain=question.explain, threshold=question.threshold)
-        )
+        call = self._upstream.begin(question.picture, explain=question.explain, threshold=question.threshold)
         self._calls.add(call)
 
-        def end(call: "asyncio.Task[Any]") -> None:
+        def end(call: "asyncio.Future[Any]") -> None:
             self._calls.discard(call)
             end_turn()
             if not call.cancelled():
@@ -152,17 +147,10 @@ class Dispatcher:
 
         call.add_done_callback(end)
         try:
-            return await asyncio.shield(call)
+            return await self._upstream.answer(call)
         except asyncio.CancelledError:
             asyncio.get_running_loop().call_later(self._bounds.timeout_s, call.cancel)  # but not for ever
             raise
-
-    def _count(self, result: Result, record: Record) -> None:
-        if isinstance(result, VisorError):
-            self._metrics.reject(result)
-        else:
-            self._metrics.accept(result)
-            record.decisions[result.decision] += 1
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:

@@ -143,7 +143,7 @@ def _answering(name: str, request_class: Any, method: Method, service: Service) 
             record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
             raise
         finally:
-            service.end(record)
+            asyncio.get_running_loop().call_soon(service.end, record)  # after the answer is on its way
         if record.error is None:
             context.set_trailing_metadata(((ID_HEADER, record.id),))
             return answered

@@ -5,6 +5,8 @@ does not end its head would keep its connection for ever, as uvicorn's own time 
 """
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,6 +14,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from transformer.errors import HeadTooLarge
 
 MAX_HEAD_BYTES = 64 << 10
+CLIENT = "visor.client"  # where a scope has it
+
+
+def nothing() -> None:
+    """What happens when a client leaves whom nobody waits with."""
+
+
+class Client:
+    """Who sent a request: `gone` once the connection is, and `on_gone` is called then."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.on_gone: Callable[[], object] = nothing
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -27,12 +42,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
+        self._client = Client()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         super().connection_lost(exc)
         self._unwatch()
+        self._client.gone = True
+        self._client.on_gone()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to a head that is not whole yet."""
@@ -55,6 +73,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         self._head_bytes = None
+        cast(dict[str, Any], self.scope)[CLIENT] = self._client
         super().on_headers_complete()
 
     def _watch(self) -> None:

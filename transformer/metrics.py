@@ -7,7 +7,6 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from handlers.errors import VisorError
 from handlers.spec import Spec
 from transformer.request_log import Record
 from transformer.verdicts import Verdict
@@ -80,18 +79,21 @@ class Metrics:
         self._queue.labels(*self._model).set_function(lambda: len(queue))
 
     def end(self, record: Record) -> None:
-        """Count an inference request that has ended."""
+        """Count an inference request that has ended, and its images."""
         self.last_inference_ms = time.time_ns() // 1_000_000
         self._request_seconds.labels(*self._model, record.protocol, record.code).observe(record.seconds)
         if record.error:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()
+        for verdict, queue_s, call_s in record.calls:
+            self._measure(verdict, queue_s, call_s)
+        for result in record.results:
+            if isinstance(result, Verdict):  # wherever it is from
+                self._decisions.labels(*self._model, result.label, result.decision).inc()
+                self._confidence.labels(*self._model).observe(result.confidence)
+            else:
+                self._rejected.labels(*self._model, result.code).inc()
 
-    def accept(self, verdict: Verdict) -> None:
-        """Count one image's answer, wherever it is from."""
-        self._decisions.labels(*self._model, verdict.label, verdict.decision).inc()
-        self._confidence.labels(*self._model).observe(verdict.confidence)
-
-    def measure(self, verdict: Verdict, queue_s: float, call_s: float) -> None:
+    def _measure(self, verdict: Verdict, queue_s: float, call_s: float) -> None:
         """Time one image's way: in line, at TorchServe and back, and there in the handler's own stages."""
         transport_s = max(0.0, call_s - sum(verdict.seconds.values()))
         for stage, spent in {**verdict.seconds, QUEUE: queue_s, TRANSPORT: transport_s}.items():
@@ -100,10 +102,6 @@ class Metrics:
     def look_up(self, *, hit: bool) -> None:
         """Count one image that was looked for in the cache."""
         self._cached.labels(*self._model, "hit" if hit else "miss").inc()
-
-    def reject(self, error: VisorError) -> None:
-        """Count one image that is answered by an error."""
-        self._rejected.labels(*self._model, error.code).inc()
 
     def render(self) -> bytes:
         """The registry in Prometheus' text format."""

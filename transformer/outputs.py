@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -130,8 +131,7 @@ def choose_outputs(requested: Sequence[RequestedOutput], options: Options) -> tu
     that is no number of classes.
     """
     if not requested:
-        given = {None: True, "explain": options.explain, "top_k": options.top_k is not None}
-        return tuple(RequestedOutput(name) for name, output in OUTPUTS.items() if given[output.needs])
+        return _unasked(explain=options.explain, top_k=options.top_k is not None)
     seen: set[str] = set()
     for name, count in ((one.name, one.classification) for one in requested):
         if name not in OUTPUTS:
@@ -142,6 +142,11 @@ def choose_outputs(requested: Sequence[RequestedOutput], options: Options) -> tu
         if count is not None:
             _check_classification(name, count)
     return tuple(requested)
+
+
+@cache
+def _unasked(**given: bool) -> tuple[RequestedOutput, ...]:
+    return tuple(RequestedOutput(name) for name, output in OUTPUTS.items() if output.needs is None or given[output.needs])
 
 
 def _check_classification(name: str, count: object) -> None:

@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, cast, get_args
 
@@ -22,6 +22,7 @@ from structlog.typing import Processor
 from handlers.errors import VisorError
 from transformer.errors import ClientGone, grpc_code, is_trouble
 from transformer.line_writer import LineWriter
+from transformer.verdicts import Result, Verdict
 
 Level = Literal["none", "errors", "all"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -38,8 +39,8 @@ _TIME = structlog.processors.TimeStamper(fmt="iso", key="time")
 class Record:
     """What is found out about a request on its way.
 
-    `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `error`: what it was answered
-    with, None for a success.
+    `status`: of an HTTP answer. `results`: of its images. `calls`: of those that TorchServe was asked about, the seconds in line
+    and the seconds there and back. `error`: what it was answered with, None for a success.
     """
 
     protocol: Literal["rest", "grpc"]
@@ -50,9 +51,9 @@ class Record:
     status: int | None = None
     bytes_in: int = 0
     images: int = 0
-    queue_s: float = 0.0
     cache_hits: int = 0
-    decisions: Counter[str] = field(default_factory=Counter)
+    results: Sequence[Result] = ()
+    calls: list[tuple[Verdict, float, float]] = field(default_factory=list)
     error: VisorError | None = None
     start: float = field(default_factory=time.perf_counter)
 
@@ -67,6 +68,11 @@ class Record:
             self.error = err
         else:
             self.error = ClientGone() if isinstance(err, asyncio.CancelledError) else VisorError(type(err).__name__)
+
+    @property
+    def queue_s(self) -> float:
+        """The longest that one of its images waited in line."""
+        return max((queue_s for _, queue_s, _ in self.calls), default=0.0)
 
     @property
     def code(self) -> int:
@@ -111,7 +117,7 @@ class RequestLog:
         }
         if record.inference:
             fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
-            fields |= {"decisions": dict(record.decisions)}
+            fields |= {"decisions": Counter(result.decision for result in record.results if isinstance(result, Verdict))}
         self._log.info("request", **fields)
 
 

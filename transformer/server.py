@@ -160,5 +160,6 @@ def _http_config(service: Service, keep_alive_s: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks for a client's address
         timeout_keep_alive=keep_alive_s,
     )

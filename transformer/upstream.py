@@ -47,11 +47,8 @@ class TorchServe:
         self._management.close()
         self.direct.close()
 
-    async def predict(self, picture: Picture, *, explain: bool, threshold: float | None) -> Any:
-        """The handler's JSON for one image.
-
-        Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
-        """
+    def begin(self, picture: Picture, *, explain: bool, threshold: float | None) -> "asyncio.Future[Reply]":
+        """Ask about one image; `answer` says what came back. Cancelled, it closes its connection."""
         headers: dict[str, str] = {}
         if picture.size is not None:
             headers["x-visor-shape"] = f"{picture.size[0]},{picture.size[1]}"
@@ -59,11 +56,20 @@ class TorchServe:
             headers["x-visor-explain"] = "true"
         if threshold is not None:
             headers["x-visor-threshold"] = repr(threshold)
+        reply = self.direct.begin(headers, picture.body)
+        if reply is None:
+            headers["Content-Type"] = "application/octet-stream"
+            path = f"/predictions/{self._name}"
+            reply = asyncio.create_task(self._inference.request("POST", path, headers, picture.body))
+        return reply
+
+    async def answer(self, call: "asyncio.Future[Reply]") -> Any:
+        """The handler's JSON for the image of a call that was begun, which goes on when nobody waits for it any more.
+
+        Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
+        """
         try:
-            reply = await self.direct.ask(headers, picture.body)
-            if reply is None:
-                headers["Content-Type"] = "application/octet-stream"
-                reply = await self._inference.request("POST", f"/predictions/{self._name}", headers, picture.body)
+            reply = await asyncio.shield(call)
         except OSError as err:
             raise self._not_ready(f"the connection to TorchServe failed ({err})") from err
         answer = _parse(reply.body)

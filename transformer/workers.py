@@ -37,6 +37,7 @@ class Workers:
         self._connections: dict[str, _Connection] = {}
         self._idle: list[_Connection] = []
         self._look_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -46,22 +47,25 @@ class Workers:
         for connection in list(self._connections.values()):
             connection.close()
 
-    async def ask(self, headers: Mapping[str, str], body: Buffer) -> Reply | None:
-        """The reply of a worker that has nothing else to do, None where there is none.
+    def begin(self, headers: Mapping[str, str], body: Buffer) -> "asyncio.Future[Reply] | None":
+        """Ask a worker that has nothing else to do, None where there is none.
 
-        Raises ConnectionError when the worker dies meanwhile. Cancelled, it closes its connection.
+        The reply to come fails with ConnectionError when the worker dies meanwhile. Cancelled, it closes its connection.
         """
-        await self.look()
+        if self._look_due():
+            self._looking = asyncio.create_task(self.look())  # for the calls to come
         if not self._idle:
             return None
         connection = self._idle.pop()
-        try:
-            reply = await connection.exchange(orjson.dumps(headers), body)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.open:
-            self._idle.append(connection)
+        reply = connection.exchange(orjson.dumps(headers), body)
+
+        def end(reply: "asyncio.Future[Reply]") -> None:
+            if reply.cancelled():
+                connection.close()
+            elif connection.open:
+                self._idle.append(connection)
+
+        reply.add_done_callback(end)
         return reply
 
     async def look(self) -> None:
@@ -71,6 +75,9 @@ class Workers:
         self._look_at = time.monotonic() + LOOK_S
         for name in _names(self._folder) - self._connections.keys():
             await self._connect(name)
+
+    def _look_due(self) -> bool:
+        return self._folder is not None and time.monotonic() >= self._look_at
 
     async def _connect(self, name: str) -> None:
         loop = asyncio.get_running_loop()
@@ -114,11 +121,11 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
-    async def exchange(self, head: bytes, body: Buffer) -> Reply:
+    def exchange(self, head: bytes, body: Buffer) -> "asyncio.Future[Reply]":
         self._received.clear()
         self._reply = asyncio.get_running_loop().create_future()
         self._transport.writelines((LENGTHS.pack(len(head), len(body)), head, body))
-        return await self._reply
+        return self._reply
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
@@ -28,7 +29,6 @@ from loadtests.bench.pictures import photos
 from loadtests.bench.processes import stop, tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
-from transformer.loopback import Reply
 from transformer.workers import Workers
 from visor.torchserve import SOCKETS, free_ports
 
@@ -71,7 +71,7 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
     pictures = photos()
     times: dict[str, list[float]] = {}
 
-    async def timed(way: str, call: Callable[[], Awaitable[object]]) -> object:
+    async def timed(way: str, call: Callable[[], Awaitable[Any]]) -> Any:
         await call()  # so that every way finds its processes and their caches warm, as under a steady load
         start = time.perf_counter()
         answer = await call()
@@ -99,10 +99,9 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
                 await timed(BARE, bare)
                 request = Request(f"/predictions/{model.spec.name}", octets, picture)
                 await timed(TORCHSERVE, lambda request=request: alone.ask(request))  # type: ignore[misc]
-                reply = await timed(WORKER, lambda picture=picture: worker.ask({}, picture))  # type: ignore[misc]
-                if not isinstance(reply, Reply):
-                    raise ServerFailed("no worker can be asked directly")
-                times.setdefault(HANDLER, []).append(sum(json.loads(reply.body)["seconds"].values()) * 1e3)
+                await worker.look()
+                reply = await timed(WORKER, lambda picture=picture: directly(worker, picture))  # type: ignore[misc]
+                times.setdefault(HANDLER, []).append(sum(json.loads(reply)["seconds"].values()) * 1e3)
                 await timed(STARLETTE, lambda picture=picture: floor.ask(Request("/", octets, picture)))  # type: ignore[misc]
                 explained = v2_binary([picture], model.spec.name, explain=True)
                 await timed(EXPLAINED, lambda explained=explained: rest.ask(explained))  # type: ignore[misc]
@@ -110,6 +109,14 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
                     client, question = (grpc if form == GRPC else rest), V2_FORMS[form].make([picture], model.spec.name)
                     await timed(form, lambda client=client, question=question: client.ask(question))  # type: ignore[misc]
     return times
+
+
+async def directly(worker: Workers, picture: bytes) -> bytes:
+    """A worker's answer. Raises ServerFailed."""
+    reply = worker.begin({}, picture)
+    if reply is None:
+        raise ServerFailed("no worker can be asked directly")
+    return (await reply).body
 
 
 @contextmanager

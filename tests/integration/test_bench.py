@@ -29,15 +29,11 @@ def test_visor_is_measured_beside_the_bare_loop(
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
 
 
-def test_the_path_of_one_request_is_taken_apart(
-    workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_path_of_one_request_is_taken_apart(workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     assert path.main(["--archive", str(archive), "--public-key", str(workspace.public_key), "--count", "20"]) == 0
     printed = capsys.readouterr().out
-    ways, stages = (
-        {row[0]: [float(cell) for cell in row[1:]] for row in table_of(part)} for part in printed.split("\n\n")[:2]
-    )
+    ways, stages = ({row[0]: [float(cell) for cell in row[1:]] for row in table_of(part)} for part in printed.split("\n\n")[:2])
     assert {path.BARE, path.WORKER, path.TORCHSERVE, path.STARLETTE, path.EXPLAINED, "V2 binary", "V2 gRPC"} <= ways.keys()
     assert all(0 < low <= middle <= high for low, middle, high in ways.values())
     assert stages.keys() == {name for name, _, _ in path.STAGES}

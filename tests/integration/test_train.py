@@ -233,6 +233,8 @@ def test_registering_in_a_store_that_does_not_know_the_run_is_refused(run, tmp_p
 
 
 def test_several_processes_may_begin_to_track_in_a_new_home_at_the_same_time(tmp_path):
-    code = f"from pathlib import Path; from training.tracking import Tracker; Tracker.open(Path({str(tmp_path / 'home')!r})).reach()"
+    code = (
+        f"from pathlib import Path; from training.tracking import Tracker; Tracker.open(Path({str(tmp_path / 'home')!r})).reach()"
+    )
     several = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in several] == [("", 0)] * 4

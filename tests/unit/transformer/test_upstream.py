@@ -34,6 +34,10 @@ def replying(status, **fields):
     return reply
 
 
+def ask(upstream, body, size=None, **options):
+    return upstream.answer(upstream.begin(Picture(body, size), **{"explain": False, "threshold": None, **options}))
+
+
 def of_torchserve(status, kind):
     return replying(status, code=status, type=kind, message="...")
 
@@ -76,13 +80,13 @@ async def test_an_answer_that_is_no_json(client, torchserve, images):
 async def test_the_handlers_own_refusal_is_the_images(torchserve, upstream):
     torchserve.reply = replying(400, error={"code": "image.undecodable", "message": "image.undecodable: 3 bytes are not"})
     with pytest.raises(ImageUndecodable, match=r"^image\.undecodable: 3 bytes are not$"):
-        await upstream.predict(Picture(b"abc"), explain=False, threshold=None)
+        await ask(upstream, b"abc")
 
 
 async def test_headers_say_what_is_asked(torchserve, upstream):
     torchserve.reply = replying(200)
-    await upstream.predict(Picture(memoryview(b"abc")), explain=False, threshold=None)
-    await upstream.predict(Picture(b"abcdef", (1, 2)), explain=True, threshold=0.3)
+    await ask(upstream, memoryview(b"abc"))
+    await ask(upstream, b"abcdef", (1, 2), explain=True, threshold=0.3)
     plain, full = torchserve.calls
     assert not [key for key in plain if key.startswith("x-visor")]
     assert plain["content-type"] == full["content-type"] == "application/octet-stream"
@@ -99,7 +103,7 @@ async def test_a_large_image_goes_in_pieces(torchserve, upstream):
 
     torchserve.reply = reply
     body = bytes(range(256)) * 10_000
-    assert await upstream.predict(Picture(memoryview(body)), explain=False, threshold=None) == ANSWER
+    assert await ask(upstream, memoryview(body)) == ANSWER
     assert received == [body]
 
 
@@ -107,7 +111,7 @@ async def test_nobody_listens(free_port):
     url = f"http://127.0.0.1:{free_port}"
     with contextlib.closing(TorchServe(url, "roofs", url)) as upstream:
         with pytest.raises(ModelNotReady, match="failed"):
-            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+            await ask(upstream, b"x")
         assert await upstream.ready() is False
 
 
@@ -126,13 +130,13 @@ def dropping(times):
 async def test_a_connection_that_was_closed_while_idle_is_replaced(torchserve, upstream):
     torchserve.reply = dropping(1)
     with pytest.raises(ModelNotReady, match="closed before the answer was whole"):
-        await upstream.predict(Picture(b"x"), explain=False, threshold=None)  # a new one: that was no accident
-    assert await upstream.predict(Picture(b"x"), explain=False, threshold=None) == ANSWER
+        await ask(upstream, b"x")  # a new one: that was no accident
+    assert await ask(upstream, b"x") == ANSWER
     torchserve.reply = dropping(1)
-    assert await upstream.predict(Picture(b"x"), explain=False, threshold=None) == ANSWER
+    assert await ask(upstream, b"x") == ANSWER
     torchserve.reply = dropping(2)
     with pytest.raises(ModelNotReady, match="closed before the answer was whole"):
-        await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+        await ask(upstream, b"x")
 
 
 async def test_a_failure_makes_readiness_ask_again(torchserve):
@@ -141,7 +145,7 @@ async def test_a_failure_makes_readiness_ask_again(torchserve):
         torchserve.workers, torchserve.reply = [], of_torchserve(507, "InternalServerException")
         assert await upstream.ready()  # remembered
         with pytest.raises(ModelNotReady):
-            await upstream.predict(Picture(b"x"), explain=False, threshold=None)
+            await ask(upstream, b"x")
         assert not await upstream.ready()
 
 

@@ -57,8 +57,9 @@ async def upstream(torchserve, folder):
         yield upstream
 
 
-def ask(upstream, body, **options):
-    return upstream.predict(Picture(body), **{"explain": False, "threshold": None, **options})
+async def ask(upstream, body, size=None, **options):
+    await upstream.direct.look()
+    return await upstream.answer(upstream.begin(Picture(body, size), **{"explain": False, "threshold": None, **options}))
 
 
 async def test_a_worker_answers_as_through_torchserve(torchserve, upstream, folder, handler, images, ask_handler):
@@ -73,7 +74,7 @@ async def test_a_worker_answers_as_through_torchserve(torchserve, upstream, fold
         with pytest.raises(ImageUndecodable):
             await ask(upstream, b"no picture")
         pixels = bytes(40 * 48 * 3)
-        answer = await upstream.predict(Picture(memoryview(pixels), (40, 48)), explain=False, threshold=None)
+        answer = await ask(upstream, memoryview(pixels), (40, 48))
         assert answer["label"] == ask_handler(pixels, shape="40,48")["label"]
     assert torchserve.calls == []
 
