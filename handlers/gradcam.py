@@ -15,8 +15,9 @@ def gradcam(maps: npt.NDArray[np.floating], weight: npt.NDArray[np.floating], ta
     maps: (N, C, h, w), the input of the pooling; weight: (K, C), the linear layer's; targets: (N,), a class per item.
     Returns (N, h, w) float32 in [0, 1], the maximum 1 where any evidence is positive, else all 0.
     """
-    raw = np.einsum("nc,nchw->nhw", weight[targets].astype(np.float32), maps.astype(np.float32, copy=False))
-    return scale(raw)
+    n, c, h, w = maps.shape
+    weights = weight[targets].astype(np.float32, copy=False)[:, None, :]  # (N, 1, C)
+    return scale(np.matmul(weights, maps.astype(np.float32, copy=False).reshape(n, c, h * w)).reshape(n, h, w))
 
 
 def scale(raw: npt.NDArray[np.floating]) -> Float32:

@@ -88,9 +88,8 @@ def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend
     targets = decision.explained_class(probs, outcomes, spec)
     with stages.measure("explain"):
         wanted = [n for n, item in enumerate(items) if item.explain]
-        if wanted:
-            for n, heatmap in zip(wanted, gradcam.gradcam(maps[wanted], backend.head, targets[wanted]), strict=True):
-                heatmaps[n] = heatmap
+        for n in wanted:  # one by one, as a choice of several rows would copy their maps
+            [heatmaps[n]] = gradcam.gradcam(maps[n : n + 1], backend.head, targets[n : n + 1])
     best = probs.argmax(axis=1)
     return [
         Answer(
