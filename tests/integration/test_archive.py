@@ -1,4 +1,4 @@
-"""An archive is there whole or not at all."""
+"""An archive is there whole or not at all, and decides as what was trained."""
 
 import signal
 import subprocess
@@ -6,7 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
+from handlers.backends import load_backend
+from handlers.predictor import Answer, Item, predict
+from handlers.spec import Spec
 from tests.integration.running import Workspace
+from training import archive as archives
+from training import runs
 
 
 def test_a_killed_archive_leaves_no_version_and_the_next_one_is_whole(workspace: Workspace, tmp_path: Path) -> None:
@@ -31,3 +38,24 @@ def test_an_unfinished_run_is_not_archived(workspace: Workspace, tmp_path: Path)
     assert done.returncode == 1
     assert "run.invalid" in done.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_the_archive_decides_as_the_trained_network_on_the_whole_test_split(workspace: Workspace, tmp_path: Path) -> None:
+    run = workspace.home / "digits"
+    workspace.ok("archive", str(run), "--backend", "torch", "--store", str(tmp_path))
+    root, trained = workspace.path / runs.read_record(run).dataset_root, np.load(run / runs.PREDICTIONS)
+    with archives.unpacked(tmp_path / "digits/1/digits.mar") as folder:
+        spec = Spec.read(folder / runs.SPEC)
+        assert spec.backend == "torch"
+        backend = load_backend(folder, spec)
+        served = [predict([Item((root / path).read_bytes())], spec, backend)[0] for path in trained["test_paths"]]
+
+    logits = trained["test_logits"].astype(np.float64) / spec.temperature
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answers = [answer for answer in served if isinstance(answer, Answer)]
+    assert len(answers) == len(expected) > 200
+    assert [answer.label for answer in answers] == [spec.labels[best] for best in logits.argmax(axis=1)]
+    assert np.abs([answer.probabilities for answer in answers] - expected).max() < 1e-5
+    sure = expected.max(axis=1) >= spec.decision.threshold  # no label of the digits is the bad one: what is unsure is reviewed
+    assert [answer.decision for answer in answers] == ["pass" if one else "review" for one in sure]
+    assert 0 < sure.sum() < len(sure)
