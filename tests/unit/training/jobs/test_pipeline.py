@@ -98,20 +98,20 @@ def test_s3_is_asked_before_images_are_looked_at(config: Path, places: Places, m
 
 def test_two_pipelines_of_one_name_take_turns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    lines = "import sys; from pathlib import Path; from training.jobs.pipeline import _alone\n"
-    lines += "with _alone(Path(sys.argv[1]), 'tiny'): print('mine', flush=True); sys.stdin.readline()"
+    lines = "import sys; from pathlib import Path; from training.jobs.pipeline import _turn\n"
+    lines += "with _turn(Path(sys.argv[1]), 'tiny'): print('mine', flush=True); sys.stdin.readline()"
     with subprocess.Popen(
         [sys.executable, "-c", lines, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdin
         assert other.stdout
         assert other.stdout.readline() == "mine\n"
-        with job._alone(tmp_path, "another"):
+        with job._turn(tmp_path, "another"):
             pass  # which nobody holds
         order: list[str] = []
 
         def wait() -> None:
-            with job._alone(tmp_path, "tiny"):
+            with job._turn(tmp_path, "tiny"):
                 order.append("entered")
 
         thread = threading.Thread(target=wait)
