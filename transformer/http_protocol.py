@@ -76,6 +76,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         cast(dict[str, Any], self.scope)[CLIENT] = self._client
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """A request is whole: read on, as nobody asks for more of it and a client that leaves is only noticed so."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
     def _watch(self) -> None:
         if self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)

@@ -191,6 +191,26 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body(edge):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("size", [100, 90_000])
+async def test_a_client_that_leaves_before_its_answer(edge, torchserve, size):
+    async def reply(_request, _body):
+        await asyncio.sleep(30)
+        return web.Response()
+
+    torchserve.reply = reply
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.bound.http_port)
+    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nInference-Header-Content-Length: 0\r\n\r\n"
+    writer.write(head.encode())
+    await asyncio.sleep(0.05)  # the body is waited for, and then comes at once
+    writer.write(bytes(size))
+    async with httpx.AsyncClient(base_url=f"http://{edge.http}") as client, asyncio.timeout(5):
+        while not torchserve.calls:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while b'code="499"' not in (await client.get("/metrics")).content:
+            await asyncio.sleep(0.01)
+
+
 async def test_cancelled_by_its_own_server_is_not_the_client(service, images, torchserve):
     async def reply(_request, _body):
         await asyncio.sleep(30)
