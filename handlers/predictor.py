@@ -87,9 +87,9 @@ def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend
     heatmaps: list[Float32 | None] = [None] * len(items)
     targets = decision.explained_class(probs, outcomes, spec)
     with stages.measure("explain"):
-        wanted = [n for n, item in enumerate(items) if item.explain]
-        for n in wanted:  # one by one, as a choice of several rows would copy their maps
-            [heatmaps[n]] = gradcam.gradcam(maps[n : n + 1], backend.head, targets[n : n + 1])
+        for n, item in enumerate(items):
+            if item.explain:  # one by one, as a choice of rows would copy their maps
+                [heatmaps[n]] = gradcam.gradcam(maps[n : n + 1], backend.head, targets[n : n + 1])
     best = probs.argmax(axis=1)
     return [
         Answer(

@@ -120,6 +120,7 @@ class Dispatcher:
         came = time.perf_counter()
         await turn
         called = time.perf_counter()
+        record.queue_s = max(record.queue_s, called - came)
         answer: Result
         try:
             answer = Verdict.parse(await self._call(question, turn), self._spec)

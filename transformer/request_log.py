@@ -39,8 +39,9 @@ _TIME = structlog.processors.TimeStamper(fmt="iso", key="time")
 class Record:
     """What is found out about a request on its way.
 
-    `status`: of an HTTP answer. `results`: of its images. `calls`: of those that TorchServe was asked about, the seconds in line
-    and the seconds there and back. `error`: what it was answered with, None for a success.
+    `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `results`: of its images.
+    `calls`: of those that TorchServe answered, the seconds in line and the seconds there and back. `error`: what it was
+    answered with, None for a success.
     """
 
     protocol: Literal["rest", "grpc"]
@@ -51,6 +52,7 @@ class Record:
     status: int | None = None
     bytes_in: int = 0
     images: int = 0
+    queue_s: float = 0.0
     cache_hits: int = 0
     results: Sequence[Result] = ()
     calls: list[tuple[Verdict, float, float]] = field(default_factory=list)
@@ -68,11 +70,6 @@ class Record:
             self.error = err
         else:
             self.error = ClientGone() if isinstance(err, asyncio.CancelledError) else VisorError(type(err).__name__)
-
-    @property
-    def queue_s(self) -> float:
-        """The longest that one of its images waited in line."""
-        return max((queue_s for _, queue_s, _ in self.calls), default=0.0)
 
     @property
     def code(self) -> int:

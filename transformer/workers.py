@@ -52,7 +52,7 @@ class Workers:
 
         The reply to come fails with ConnectionError when the worker dies meanwhile. Cancelled, it closes its connection.
         """
-        if self._look_due():
+        if self._folder is not None and self._look_due():
             self._looking = asyncio.create_task(self.look())  # for the calls to come
         if not self._idle:
             return None
@@ -70,14 +70,14 @@ class Workers:
 
     async def look(self) -> None:
         """Connect to workers that are new, once in a while."""
-        if self._folder is None or time.monotonic() < self._look_at:
+        if self._folder is None or not self._look_due():
             return
         self._look_at = time.monotonic() + LOOK_S
         for name in _names(self._folder) - self._connections.keys():
             await self._connect(name)
 
     def _look_due(self) -> bool:
-        return self._folder is not None and time.monotonic() >= self._look_at
+        return time.monotonic() >= self._look_at
 
     async def _connect(self, name: str) -> None:
         loop = asyncio.get_running_loop()

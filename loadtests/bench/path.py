@@ -21,6 +21,7 @@ import numpy as np
 import uvloop
 
 from handlers.backends import load_backend
+from handlers.errors import VisorError
 from handlers.predictor import Item, predict
 from loadtests.bench.client import connected
 from loadtests.bench.forms import BINARY, GRPC, JSON, V2_FORMS, Request, v2_binary
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with chosen(args) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             times = runner.run(measure(model, args.count))
-    except LoadTestError as err:
+    except (LoadTestError, VisorError) as err:
         sys.stderr.write(f"loadtests.bench.path: {err}\n")
         return 2
     sys.stdout.write(to_markdown(times))
