@@ -10,10 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.bodies import read_body, unless_gone
+from transformer.bodies import headers_of, read_body, unless_gone
 from transformer.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.docs import docs_routes
 from transformer.envelope import RECORD, Envelope
@@ -27,18 +28,19 @@ logger = logging.getLogger(__name__)
 
 # From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
 THREAD_BYTES = 1 << 20
+_HEADER_LENGTH = HEADER_LENGTH.lower()
 
 
 def create_app(service: Service) -> Starlette:
     """The HTTP side of a service; opens and closes nothing."""
-    api = _Api(service)
+    api, infer = _Api(service), _Infer(service)
     model = "/v2/models/{name}"
     versioned = model + "/versions/{version}"
     repository = "/v2/repository"
     app = Starlette(
         routes=[
-            Route(f"{model}/infer", api.infer, methods=["POST"]),
-            Route(f"{versioned}/infer", api.infer, methods=["POST"]),
+            Route(f"{model}/infer", infer, methods=["POST"]),
+            Route(f"{versioned}/infer", infer, methods=["POST"]),
             Route("/v2/health/live", api.live),
             Route("/v2/health/ready", api.ready),
             Route("/v2", api.server),
@@ -59,40 +61,61 @@ def create_app(service: Service) -> Starlette:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    app.add_middleware(Envelope, service=service)
+    app.add_middleware(Envelope, service=service, infer=infer)
     return app
+
+
+class _Infer:
+    """An ASGI app of its own: what an inference needs of Starlette's requests and responses is little."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record: Record = scope[RECORD]
+        record.inference = True
+        try:
+            content, headers = await self._answer(scope, receive, record)
+        except VisorError as err:
+            await _error(record, err)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Scope, receive: Receive, record: Record) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Raises VisorError."""
+        self._service.check_room()
+        asked = headers_of(scope)
+        body = await read_body(asked, receive, self._service.bounds.max_body_bytes)
+        record.bytes_in = len(body)
+        question = (body, asked.get(_HEADER_LENGTH), *_model_of(scope))
+        if len(body) > THREAD_BYTES:
+            job, form = await asyncio.to_thread(self._read, record, *question)
+        else:
+            job, form = self._read(record, *question)
+        record.name(job.request.id)
+        with unless_gone(scope.get(CLIENT) or Client()):
+            answer = await self._service.answer(job, record)
+        content, header_length = render_answer(answer, form)
+        headers = [(b"content-type", (JSON if header_length is None else BINARY).encode())]
+        if header_length is not None:
+            headers.append((_HEADER_LENGTH.encode(), b"%d" % header_length))
+        if len(content) >= WORTH_BYTES:
+            encoding = choose_encoding(asked.get("accept-encoding", IDENTITY))
+            if encoding != IDENTITY:
+                content = compress(content, encoding)
+                headers.append((b"content-encoding", encoding.encode()))
+        headers.append((b"content-length", b"%d" % len(content)))
+        return content, headers
+
+    def _read(self, record: Record, body: bytes, header_length: str | None, name: str, version: str) -> tuple[Job, Form]:
+        inference, form = parse_request(body, header_length, name, version)
+        return self._service.read(inference, record), form
 
 
 class _Api:
     def __init__(self, service: Service) -> None:
         self._service = service
-
-    async def infer(self, request: Request) -> Response:
-        record = _record(request)
-        record.inference = True
-        self._service.check_room()
-        body = await self._read_body(request)
-        record.bytes_in = len(body)
-        if len(body) > THREAD_BYTES:
-            job, form = await asyncio.to_thread(self._read, request, body)
-        else:
-            job, form = self._read(request, body)
-        record.name(job.request.id)
-        with unless_gone(request.scope.get(CLIENT) or Client()):
-            answer = await self._service.answer(job, record)
-        content, header_length = render_answer(answer, form)
-        headers = {} if header_length is None else {HEADER_LENGTH: str(header_length)}
-        if len(content) >= WORTH_BYTES:
-            encoding = choose_encoding(request.headers.get("accept-encoding", IDENTITY))
-            if encoding != IDENTITY:
-                content = compress(content, encoding)
-                headers["Content-Encoding"] = encoding
-        return Response(content, headers=headers, media_type=JSON if header_length is None else BINARY)
-
-    def _read(self, request: Request, body: bytes) -> tuple[Job, Form]:
-        name, version = _model_of(request)
-        inference, form = parse_request(body, request.headers.get(HEADER_LENGTH), name, version)
-        return self._service.read(inference, _record(request)), form
 
     async def live(self, _: Request) -> Response:
         return _json({"live": True})
@@ -100,25 +123,26 @@ class _Api:
     async def ready(self, request: Request) -> Response:
         if await self._service.ready():
             return _json({"ready": True})
-        return _error(request, self._service.not_ready(), ready=False)
+        return _error(_record(request), self._service.not_ready(), ready=False)
 
     async def server(self, _: Request) -> Response:
         return _json(metadata.server_metadata())
 
     async def model(self, request: Request) -> Response:
-        self._service.check_model(*_model_of(request))
+        self._service.check_model(*_model_of(request.scope))
         facts = metadata.model_facts(self._service.spec, self._service.archive_digest)
         return _json({**metadata.model_metadata(self._service.spec), "parameters": facts})
 
     async def model_ready(self, request: Request) -> Response:
-        self._service.check_model(*_model_of(request))
+        self._service.check_model(*_model_of(request.scope))
         if not await self._service.ready():
             raise self._service.not_ready()
         return _json({"name": self._service.spec.name, "ready": True})
 
     async def stats(self, request: Request) -> Response:
         if request.path_params:
-            self._service.check_model(*_model_of(request))
+            self._service.check_model(*_model_of(request.scope))
+        self._service.settle()
         return _json(stats.statistics(self._service.spec, self._service.metrics))
 
     async def index(self, request: Request) -> Response:
@@ -135,13 +159,11 @@ class _Api:
         return _json({})
 
     async def metrics(self, _: Request) -> Response:
+        self._service.settle()
         return Response(self._service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
-    async def _read_body(self, request: Request) -> bytes:
-        return await read_body(request, self._service.bounds.max_body_bytes)
-
     async def _read_object(self, request: Request) -> dict[str, Any]:
-        body = await self._read_body(request)
+        body = await read_body(headers_of(request.scope), request.receive, self._service.bounds.max_body_bytes)
         return parse_object(body) if body else {}
 
 
@@ -150,17 +172,17 @@ def _record(request: Request) -> Record:
     return record
 
 
-def _model_of(request: Request) -> tuple[str, str]:
-    return request.path_params["name"], request.path_params.get("version", "")
+def _model_of(scope: Scope) -> tuple[str, str]:
+    return scope["path_params"]["name"], scope["path_params"].get("version", "")
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
 
-def _error(request: Request, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:
+def _error(record: Record, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:
     """The answer to a request that failed with one of our errors, which its record gets too."""
-    _record(request).fail(err)
+    record.fail(err)
     if is_trouble(err):
         logger.warning("%s", err)
     after = {"Retry-After": str(err.retry_after_s)} if isinstance(err, Unavailable) else {}
@@ -170,15 +192,15 @@ def _error(request: Request, err: VisorError, headers: dict[str, str] | None = N
 async def _answer_error(request: Request, err: Exception) -> Response:
     if not isinstance(err, VisorError):
         raise err
-    return _error(request, err)
+    return _error(_record(request), err)
 
 
 async def _answer_route_error(request: Request, err: Exception) -> Response:
     if isinstance(err, HTTPException) and err.status_code == MethodWrong.status:
         allowed = (err.headers or {}).get("Allow", "")
         sentence = f"{request.method} is not answered at {show(request.url.path)}; {allowed} is"
-        return _error(request, MethodWrong(sentence), {"Allow": allowed})
-    return _error(request, PathUnknown(f"nothing is served at {show(request.url.path)}; see /v2 and /v2/models/NAME"))
+        return _error(_record(request), MethodWrong(sentence), {"Allow": allowed})
+    return _error(_record(request), PathUnknown(f"nothing is served at {show(request.url.path)}; see /v2 and /v2/models/NAME"))
 
 
 async def _answer_bug(request: Request, err: Exception) -> Response:

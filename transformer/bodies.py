@@ -1,10 +1,10 @@
 """A request's body as it comes in: bounded, decompressed, and given up when its client goes."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 
-from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from transformer.compression import IDENTITY, check_encoding, decompress
 from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
@@ -13,24 +13,32 @@ from transformer.rest import HEADER_LENGTH
 
 # What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
 NEVER_JSON = ("image/", "multipart/", "video/", "audio/", "application/pdf", "application/zip")
+_HEADER_LENGTH = HEADER_LENGTH.lower()
+
+Headers = Mapping[str, str]
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+def headers_of(scope: Scope) -> Headers:
+    """A request's headers by their names in lower case; of those that came twice the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge as soon as it is known, ContentUnsupported, EncodingBroken, ClientGone."""
-    encoding = request.headers.get("content-encoding", IDENTITY).lower()
+    encoding = headers.get("content-encoding", IDENTITY).lower()
     check_encoding(encoding)
-    kind = request.headers.get("content-type", "").lower()
-    if kind.startswith(NEVER_JSON) and HEADER_LENGTH not in request.headers:
+    kind = headers.get("content-type", "").lower()
+    if kind.startswith(NEVER_JSON) and _HEADER_LENGTH not in headers:
         raise ContentUnsupported(
             f"Content-Type {show(kind)} is not read; send JSON, or the image alone with the header {HEADER_LENGTH}: 0"
         )
-    announced = request.headers.get("content-length", "0")
+    announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
         raise RequestTooLarge(f"the body has {announced} bytes, more than the limit of {limit}; send fewer or smaller images")
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone(f"the client left after {size} bytes of its request")
         chunks.append(message.get("body", b""))
@@ -43,21 +51,23 @@ async def read_body(request: Request, limit: int) -> bytes:
     return body if encoding == IDENTITY else await asyncio.to_thread(decompress, body, encoding, limit)
 
 
-@contextmanager
-def unless_gone(client: Client) -> Iterator[None]:
+class unless_gone:  # noqa: N801 - a context manager, called as the function that it could be
     """Cancel what runs inside when the client disconnects. Raises ClientGone in its place."""
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("there is no task to cancel")
-    if client.gone:
-        raise ClientGone("the client left before its answer")
-    client.on_gone = task.cancel
-    try:
-        yield
-    except asyncio.CancelledError as err:
-        if not client.gone:
-            raise
-        task.uncancel()
-        raise ClientGone("the client left before its answer") from err
-    finally:
-        client.on_gone = nothing
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("there is no task to cancel")
+        if self._client.gone:
+            raise ClientGone("the client left before its answer")
+        self._task = task
+        self._client.on_gone = task.cancel
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, _: TracebackType | None) -> None:
+        self._client.on_gone = nothing
+        if self._client.gone and isinstance(err, asyncio.CancelledError):
+            self._task.uncancel()
+            raise ClientGone("the client left before its answer") from err

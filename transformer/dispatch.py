@@ -11,6 +11,7 @@ from handlers.spec import Spec
 from transformer.admission import CALLS_PER_WORKER, WAITING_PER_WORKER, AdmissionQueue, Turn
 from transformer.answer_cache import AnswerCache, Key, key_of
 from transformer.images import Picture
+from transformer.loopback import Reply
 from transformer.metrics import Metrics
 from transformer.request_log import Record
 from transformer.upstream import TorchServe
@@ -101,7 +102,7 @@ class Dispatcher:
         if left:
             with self._queue.admit(len(left)) as turns:
                 asked = [self._ask_one(question, turn, record) for (_, question), turn in zip(left, turns, strict=True)]
-                for (n, _), answer in zip(left, await _together(asked), strict=True):
+                for (n, _), answer in zip(left, [await asked[0]] if len(asked) == 1 else await _together(asked), strict=True):
                     answers[n] = answer
         record.results = results = [answer for answer in answers if answer is not None]
         return results
@@ -123,7 +124,12 @@ class Dispatcher:
         record.queue_s = max(record.queue_s, called - came)
         answer: Result
         try:
-            answer = Verdict.parse(await self._call(question, turn), self._spec)
+            call = self._begin(question, turn)
+            try:
+                answer = Verdict.parse(await self._upstream.answer(call), self._spec)
+            except asyncio.CancelledError:
+                asyncio.get_running_loop().call_later(self._bounds.timeout_s, call.cancel)  # but not for ever
+                raise
             record.calls.append((answer, called - came, time.perf_counter() - called))
         except (ImageError, OptionError) as err:
             answer = err
@@ -131,7 +137,7 @@ class Dispatcher:
             self._cache.put(question.key, answer)
         return answer
 
-    async def _call(self, question: Question, turn: Turn) -> Any:
+    def _begin(self, question: Question, turn: Turn) -> "asyncio.Future[Reply]":
         """Ask TorchServe. It takes no call back, so one that nobody waits for any more keeps its turn until it is answered.
 
         Without that, clients in a hurry would fill TorchServe's own line with images that nobody wants.
@@ -147,17 +153,11 @@ class Dispatcher:
                 call.exception()  # seen, whether or not anybody waits for it
 
         call.add_done_callback(end)
-        try:
-            return await self._upstream.answer(call)
-        except asyncio.CancelledError:
-            asyncio.get_running_loop().call_later(self._bounds.timeout_s, call.cancel)  # but not for ever
-            raise
+        return call
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """The results of all, or the first error; then the others are cancelled."""
-    if len(coroutines) == 1:
-        return [await coroutines[0]]
     tasks = [asyncio.create_task(one) for one in coroutines]
     try:
         return await asyncio.gather(*tasks)

@@ -101,6 +101,7 @@ class _Api:
     async def model_statistics(self, request: Any, _: Call) -> Any:
         if request.name:
             self._service.check_model(request.name, request.version)
+        self._service.settle()
         return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
 
     async def model_infer(self, request: Any, call: Call) -> Any:
@@ -143,7 +144,7 @@ def _answering(name: str, request_class: Any, method: Method, service: Service) 
             record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
             raise
         finally:
-            asyncio.get_running_loop().call_soon(service.end, record)  # after the answer is on its way
+            service.end(record)
         if record.error is None:
             context.set_trailing_metadata(((ID_HEADER, record.id),))
             return answered

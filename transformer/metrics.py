@@ -1,6 +1,5 @@
 """The edge's metrics, declared once; each app has a registry of its own."""
 
-import time
 from collections.abc import Mapping, Sized
 from functools import cache
 
@@ -80,7 +79,7 @@ class Metrics:
 
     def end(self, record: Record) -> None:
         """Count an inference request that has ended, and its images."""
-        self.last_inference_ms = time.time_ns() // 1_000_000
+        self.last_inference_ms = int(record.ended * 1e3)
         self._request_seconds.labels(*self._model, record.protocol, record.code).observe(record.seconds)
         if record.error:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()

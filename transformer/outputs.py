@@ -161,9 +161,8 @@ def make_outputs(
     requested: Sequence[RequestedOutput], results: Sequence[Result], options: Options, spec: Spec
 ) -> tuple[OutputTensor, ...]:
     """One tensor for each output that is asked for, a row for each result."""
-    blank = Verdict.blank(spec)
     rows = Rows(
-        verdicts=[blank if isinstance(result, VisorError) else result for result in results],
+        verdicts=[Verdict.blank(spec) if isinstance(result, VisorError) else result for result in results],
         errors=[result.code if isinstance(result, VisorError) else "" for result in results],
         labels=spec.labels,
         top_k=options.top_k or len(spec.labels),  # asked for by its name alone: all of them

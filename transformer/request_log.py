@@ -5,13 +5,14 @@ While a request is under way its id is in structlog's context variables, from wh
 
 import asyncio
 import logging
+import os
 import re
-import secrets
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal, cast, get_args
 
 import orjson
@@ -41,7 +42,8 @@ class Record:
 
     `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `results`: of its images.
     `calls`: of those that TorchServe answered, the seconds in line and the seconds there and back. `error`: what it was
-    answered with, None for a success.
+    answered with, None for a success. `seconds`: from the request's first byte to its answer; `ended`: when that was, in seconds
+    since the epoch.
     """
 
     protocol: Literal["rest", "grpc"]
@@ -58,11 +60,26 @@ class Record:
     calls: list[tuple[Verdict, float, float]] = field(default_factory=list)
     error: VisorError | None = None
     start: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    ended: float = 0.0
 
-    def name(self, *candidates: str) -> None:
-        """Take the first usable of these ids, or make one up; from here on log lines carry it."""
-        self.id = next((one for one in candidates if _USABLE_ID.fullmatch(one)), "") or self.id or secrets.token_hex(8)
+    def name(self, wanted: str) -> None:
+        """Take this id if it is usable, else keep the one before or make one up; from here on log lines carry it."""
+        if _USABLE_ID.fullmatch(wanted):
+            self.id = wanted
+        elif self.id:
+            return
+        else:
+            self.id = os.urandom(8).hex()
         bind_contextvars(request_id=self.id)
+
+    def end(self) -> None:
+        """Note how long it took, and when that was."""
+        self.seconds, self.ended = self.elapsed(), time.time()
+
+    def elapsed(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self.start
 
     def fail(self, err: BaseException) -> None:
         """Note what ended the request; an error that is not of ours is a bug's."""
@@ -76,11 +93,6 @@ class Record:
         """The HTTP status, for gRPC the one that its error has over REST."""
         return self.error.status if self.error else self.status or 200
 
-    @property
-    def seconds(self) -> float:
-        """Since the request came."""
-        return time.perf_counter() - self.start
-
 
 class RequestLog:
     """Writes records as lines. `level`: of which requests; `about`: what is the same in every line."""
@@ -92,7 +104,7 @@ class RequestLog:
         # Bound here, once: the logger that wrap_logger returns would be made anew for each line.
         self._log = structlog.wrap_logger(
             structlog.BytesLogger(cast(BinaryIO, file) if file else sys.stderr.buffer),
-            processors=[merge_contextvars, _TIME, structlog.processors.JSONRenderer(serializer=_dump)],
+            processors=[structlog.processors.JSONRenderer(serializer=_dump)],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         ).bind(**(about or {}))
 
@@ -103,6 +115,8 @@ class RequestLog:
             return
         grpc_name = (grpc_code(error).name if error else "OK") if record.protocol == "grpc" else None
         fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.ended, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "request_id": record.id,
             "level": "info" if error is None else "error" if is_trouble(error) else "warning",
             "protocol": record.protocol,
             "method": record.method,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +40,7 @@ class Verdict:
                 confidence=float(answer["confidence"]),
                 probabilities=np.array(answer["probabilities"], dtype=np.float32),
                 decision=_text(answer["decision"]),
-                heatmap=_no_heatmap(spec) if heatmap is None else np.array(heatmap, dtype=np.float32),
+                heatmap=_no_heatmap(spec.feature_map[1:]) if heatmap is None else np.array(heatmap, dtype=np.float32),
                 heatmap_label=_text(answer["heatmap_label"] or ""),
                 seconds={stage: float(seconds) for stage, seconds in answer["seconds"].items()},
             )
@@ -55,14 +56,17 @@ class Verdict:
     @classmethod
     def blank(cls, spec: Spec) -> Self:
         """What stands in the row of an image that has an error."""
-        return cls("", 0.0, np.zeros(len(spec.labels), np.float32), "", _no_heatmap(spec), "", {})
+        return cls("", 0.0, np.zeros(len(spec.labels), np.float32), "", _no_heatmap(spec.feature_map[1:]), "", {})
 
 
 Result = Verdict | VisorError
 
 
-def _no_heatmap(spec: Spec) -> Float32:
-    return np.zeros(spec.feature_map[1:], np.float32)
+@cache
+def _no_heatmap(shape: tuple[int, ...]) -> Float32:
+    zeros = np.zeros(shape, np.float32)
+    zeros.flags.writeable = False  # there is one for all
+    return zeros
 
 
 def _text(value: object) -> str:

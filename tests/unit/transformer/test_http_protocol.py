@@ -95,3 +95,19 @@ async def test_a_long_answer_is_waited_for(connect, torchserve, images):
     writer.write(head % len(images[0]) + images[0])
     status, _ = await read_answer(reader)
     assert status == 502
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"Connection: close\r\n\r\n"], ids=["kept", "closed"])
+async def test_a_head_and_its_body_go_out_together(connect, end):
+    reader, writer = await connect()
+    for _ in range(1 if b"close" in end else 5):
+        writer.write(LIVE + end)
+        packet = await reader.read(CHUNK)  # what one read finds, and so what one write has sent
+        assert packet.startswith(b"HTTP/1.1 200")
+        assert packet.endswith(b'\r\n\r\n{"live":true}')
+
+
+async def test_requests_that_come_together_are_answered_in_order(connect):
+    reader, writer = await connect()
+    writer.write((LIVE + b"\r\n") * 2 + b"GET /nothing HTTP/1.1\r\nHost: edge\r\n\r\n")
+    assert [(await read_answer(reader))[0] for _ in range(3)] == [200, 200, 404]

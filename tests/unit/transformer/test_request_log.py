@@ -19,7 +19,7 @@ from transformer.grpc_messages import SERVICE, message
 from transformer.grpc_server import create_server
 from transformer.metrics import Metrics
 from transformer.request_log import Record, RequestLog, json_handler
-from transformer.service import Service
+from transformer.service import SETTLE_S, SETTLED_AT_ONCE, Service
 
 URL = "/v2/models/roofs/infer"
 ONE = {"Inference-Header-Content-Length": "0"}
@@ -27,9 +27,13 @@ MADE = re.compile("[0-9a-f]{16}")
 
 
 class Lines(io.BytesIO):
-    """What was logged, read back."""
+    """What was logged, read back. `settle`: has what was not logged yet logged first."""
+
+    def settle(self):
+        raise NotImplementedError
 
     def read_back(self):
+        self.settle()
         return [json.loads(line) for line in self.getvalue().splitlines()]
 
 
@@ -47,7 +51,9 @@ def lines():
 def service(upstream, spec, level, lines):
     log = RequestLog(level, {"model": "roofs", "version": "3", "track": "canary"}, lines)
     bounds = Bounds(max_images=6, max_body_bytes=400_000)
-    return Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), bounds=bounds, log=log)
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), bounds=bounds, log=log)
+    lines.settle = service.settle
+    return service
 
 
 @pytest.fixture
@@ -93,6 +99,18 @@ async def test_a_line_says_what_became_of_a_request(client, lines, images, ask_h
         "cache_hits": 0,
         "decisions": {ask_handler(images[0])["decision"]: 1},
     }
+
+
+async def test_a_line_is_written_without_anybody_asking(client, service, lines, images):
+    await client.post(URL, content=images[0], headers=ONE)
+    async with asyncio.timeout(10 * SETTLE_S):
+        while not lines.getvalue():
+            await asyncio.sleep(SETTLE_S / 10)
+    lines.truncate(lines.seek(0))
+    for _ in range(SETTLED_AT_ONCE):
+        assert not lines.getvalue()
+        service.end(Record("rest", URL))
+    assert len(lines.getvalue().splitlines()) == SETTLED_AT_ONCE
 
 
 async def test_an_error_has_its_code_and_the_images_none_of_their_content(client, lines):
@@ -176,6 +194,7 @@ async def test_other_log_lines_of_a_request_have_its_id(service, torchserve, ima
 def test_what_ends_a_request_without_an_answer():
     structlog.contextvars.clear_contextvars()
     lines = Lines()
+    lines.settle = lambda: None
     for err in (asyncio.CancelledError(), ZeroDivisionError(), ModelNotReady("...")):
         record = Record("rest", URL)
         record.fail(err)
