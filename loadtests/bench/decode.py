@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from handlers.backends import Backend, TorchBackend
-from handlers.decode import INTERPOLATION, decode, to_batch
+from handlers.decode import decode, to_batch
 from handlers.spec import Spec
 from loadtests.bench.machine import describe
 from loadtests.bench.pictures import photo
@@ -43,7 +43,7 @@ BASELINE, OURS = "plain Pillow", "visor"
 def decoders(spec: Spec) -> dict[str, Decoder]:
     """Those of this environment, the baseline first. All scale the whole picture to the network's size."""
     size = (spec.preprocessing.width, spec.preprocessing.height)
-    resample = INTERPOLATION[spec.preprocessing.interpolation]
+    resample = Image.Resampling[spec.preprocessing.interpolation.upper()]
 
     def plain(data: bytes) -> UInt8:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize(size, resample))

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.bench import path
+from loadtests.bench import backends, path
 from loadtests.bench.__main__ import main
 from tests.integration.running import Workspace
 
@@ -41,6 +41,22 @@ def test_the_path_of_one_request_is_taken_apart(workspace: Workspace, archive: P
     assert low == pytest.approx(binary - ways[path.BARE][0], abs=0.011)  # each was rounded to 0.01
     assert "costs" in printed.splitlines()[-1]
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_backends_are_measured_beside_eager_torch(
+    workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert backends.main(["--archive", str(archive), "--public-key", str(workspace.public_key), "--rounds", "2"]) == 0
+    head, table, machine = capsys.readouterr().out.split("\n\n")
+    assert head.startswith("digits, JPEGs of ")
+    rows = {row[0]: [float(cell) for cell in row[1:]] for row in table_of(table)}
+    assert {backends.EAGER, backends.AS_BUILT, "torch", "openvino"} <= rows.keys()
+    eager = rows[backends.EAGER][0]
+    for milliseconds, times in rows.values():
+        assert times == pytest.approx(eager / milliseconds, rel=0.02 / milliseconds)  # of figures rounded to 0.01
+    assert "openvino" in machine
+    assert backends.main(["--archive", str(archive), "--public-key", str(archive)]) == 2
+    assert "backends: " in capsys.readouterr().err
 
 
 def table_of(markdown: str) -> list[list[str]]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from cykooz_resizer import CpuExtensions, ResizeAlg, ResizeOptions, Resizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.decode import MAX_SCANS, decode, from_pixels, to_batch
+from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, to_batch
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
 
@@ -266,6 +267,39 @@ def test_a_large_jpeg_is_scaled_like_a_small_one(values: dict[str, Any], orienta
     lossless = encode(Image.fromarray(smooth), "PNG", exif=exif)
     fast, exact = (decode(data, preprocessing(32, 32, **values), LIMITS).astype(int) for data in (jpeg, lossless))
     assert np.abs(fast - exact).max() <= 5
+
+
+SIDES = st.integers(1, 700)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIDES, SIDES, st.sampled_from([32, 37, 224]), st.sampled_from([0, 5, 40]), st.sampled_from(["bilinear", "bicubic"]))
+def test_a_picture_is_resized_as_pillow_does_it(width: int, height: int, side: int, more: int, interpolation: str) -> None:
+    """Whole (`more` 0), or its middle with the short side at `side` + `more`; every digit but the last is Pillow's."""
+    y, x = np.mgrid[0:height, 0:width] / 40
+    picture = Image.fromarray((127 + 120 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1)).astype(np.uint8))
+    how, box = {}, None
+    if more:
+        how = {"fit": "crop", "resize": side + more}
+        kept = (side / max(side, round(length * (side + more) / min(width, height))) for length in (width, height))
+        across, down = (length * share for length, share in zip((width, height), kept, strict=True))
+        box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
+    found = from_pixels(np.asarray(picture), preprocessing(side, side, interpolation=interpolation, **how), LIMITS)
+    expected = np.asarray(picture.resize((side, side), Image.Resampling[interpolation.upper()], box=box))
+    assert np.abs(found.astype(int) - expected).max() <= 4
+    assert np.abs(found.astype(int) - expected).mean() < 0.5
+
+
+def test_a_picture_is_resized_alike_on_every_cpu() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8))
+    for kind in INTERPOLATION.values():
+        results = []
+        for instructions in CpuExtensions:
+            resizer, resized = Resizer(), Image.new("RGB", (32, 45))
+            resizer.cpu_extensions = instructions  # those that this CPU does not have are not taken
+            resizer.resize_pil(noise, resized, ResizeOptions(ResizeAlg.convolution(kind)))
+            results.append(resized.tobytes())
+        assert len(set(results)) == 1
 
 
 def test_pixels_are_fitted_as_pictures_are() -> None:
