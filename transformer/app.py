@@ -20,7 +20,7 @@ from transformer.docs import docs_routes
 from transformer.envelope import RECORD, Envelope
 from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
 from transformer.http_protocol import CLIENT, Client
-from transformer.request_log import ID_HEADER, Record
+from transformer.request_log import Record
 from transformer.rest import BINARY, HEADER_LENGTH, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
 from transformer.service import Job, Service
 
@@ -31,7 +31,7 @@ THREAD_BYTES = 1 << 20
 _HEADER_LENGTH = HEADER_LENGTH.lower()
 
 
-def create_app(service: Service) -> Starlette:
+def create_app(service: Service) -> Envelope:
     """The HTTP side of a service; opens and closes nothing."""
     api, infer = _Api(service), _Infer(service)
     model = "/v2/models/{name}"
@@ -61,8 +61,7 @@ def create_app(service: Service) -> Starlette:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    app.add_middleware(Envelope, service=service, infer=infer)
-    return app
+    return Envelope(app, service, infer)
 
 
 class _Infer:
@@ -79,6 +78,9 @@ class _Infer:
         except VisorError as err:
             await _error(record, err)(scope, receive, send)
             return
+        except Exception as err:
+            await _bug(err)(scope, receive, send)
+            raise
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -203,7 +205,10 @@ async def _answer_route_error(request: Request, err: Exception) -> Response:
     return _error(_record(request), PathUnknown(f"nothing is served at {show(request.url.path)}; see /v2 and /v2/models/NAME"))
 
 
-async def _answer_bug(request: Request, err: Exception) -> Response:
-    # Starlette raises it again after this answer, and uvicorn logs the traceback. The envelope is not around it any more.
-    named = {ID_HEADER: _record(request).id}
-    return _json({"error": f"internal: {type(err).__name__}", "code": VisorError.code}, VisorError.status, named)
+async def _answer_bug(_: Request, err: Exception) -> Response:
+    return _bug(err)
+
+
+def _bug(err: Exception) -> Response:
+    """The answer to what is nobody's error but ours. It is raised again after it, and uvicorn logs the traceback."""
+    return _json({"error": f"internal: {type(err).__name__}", "code": VisorError.code}, VisorError.status)

@@ -51,12 +51,12 @@ def read_images(inputs: tuple[InputTensor, ...], limits: Limits, max_images: int
 
 
 def _only(inputs: tuple[InputTensor, ...]) -> InputTensor:
+    if len(inputs) == 1 and inputs[0].name in INPUTS:
+        return inputs[0]
     names = [tensor.name for tensor in inputs]
     if unknown := [name for name in names if name not in INPUTS]:
         raise InputInvalid(f"the model has no input {show(unknown[0])}; it has {' and '.join(INPUTS)}")
-    if len(inputs) != 1:
-        raise InputInvalid(f"a request brings one input, {' or '.join(INPUTS)}; got {show(names)}")
-    return inputs[0]
+    raise InputInvalid(f"a request brings one input, {' or '.join(INPUTS)}; got {show(names)}")
 
 
 def _check_rank(tensor: InputTensor) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -56,11 +57,13 @@ class Output:
     has_classes: bool = False
 
 
-def _text(read: Callable[[Verdict], str]) -> Callable[[Rows], Column]:
+def _text(field: str) -> Callable[[Rows], Column]:
+    read: Callable[[Verdict], str] = attrgetter(field)
     return lambda rows: [read(verdict).encode() for verdict in rows.verdicts]
 
 
-def _numbers(read: Callable[[Verdict], Any]) -> Callable[[Rows], Column]:
+def _numbers(field: str) -> Callable[[Rows], Column]:
+    read: Callable[[Verdict], Any] = attrgetter(field)
     return lambda rows: np.array([read(verdict) for verdict in rows.verdicts], dtype=np.float32)
 
 
@@ -85,14 +88,12 @@ def _classified(rows: Rows, count: int) -> Column:
 
 
 OUTPUTS: dict[str, Output] = {
-    "label": Output(BYTES, _text(lambda verdict: verdict.label)),
-    "confidence": Output("FP32", _numbers(lambda verdict: verdict.confidence)),
-    "probabilities": Output(
-        "FP32", _numbers(lambda verdict: verdict.probabilities), lambda spec: (len(spec.labels),), has_classes=True
-    ),
-    "decision": Output(BYTES, _text(lambda verdict: verdict.decision)),
-    "heatmap": Output("FP32", _numbers(lambda verdict: verdict.heatmap), lambda spec: spec.feature_map[1:], "explain"),
-    "heatmap_label": Output(BYTES, _text(lambda verdict: verdict.heatmap_label), needs="explain"),
+    "label": Output(BYTES, _text("label")),
+    "confidence": Output("FP32", _numbers("confidence")),
+    "probabilities": Output("FP32", _numbers("probabilities"), lambda spec: (len(spec.labels),), has_classes=True),
+    "decision": Output(BYTES, _text("decision")),
+    "heatmap": Output("FP32", _numbers("heatmap"), lambda spec: spec.feature_map[1:], "explain"),
+    "heatmap_label": Output(BYTES, _text("heatmap_label"), needs="explain"),
     "top_labels": Output(BYTES, _top_labels, lambda _: (-1,), "top_k"),
     "top_probabilities": Output("FP32", _top_probabilities, lambda _: (-1,), "top_k"),
     "error": Output(BYTES, lambda rows: [error.encode() for error in rows.errors]),
@@ -167,7 +168,7 @@ def make_outputs(
         labels=spec.labels,
         top_k=options.top_k or len(spec.labels),  # asked for by its name alone: all of them
     )
-    return tuple(_make_output(one, rows, spec) for one in requested)
+    return tuple([_make_output(one, rows, spec) for one in requested])
 
 
 def _make_output(requested: RequestedOutput, rows: Rows, spec: Spec) -> OutputTensor:

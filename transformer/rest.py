@@ -50,7 +50,7 @@ def parse_request(body: bytes, header_length: str | None, model: str, version: s
         version=version,
         id=_id(fields.get("id")),
         inputs=_inputs(_list(fields.get("inputs"), "inputs"), blobs),
-        outputs=tuple(requested for requested, _ in outputs),
+        outputs=tuple([requested for requested, _ in outputs]),
         parameters=parameters,
     )
     named = {requested.name: binary for requested, binary in outputs if binary is not None}

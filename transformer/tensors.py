@@ -92,7 +92,7 @@ class OutputTensor:
 
 def check_shape(name: str, shape: object) -> tuple[int, ...]:
     """A request's shape as a tuple. Raises ShapeInvalid unless it is a list of integers of at least 0."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
+    if not isinstance(shape, list | Sequence) or isinstance(shape, str):  # a list is one too, and found so sooner
         raise ShapeInvalid(f"the shape of input {show(name)} must be a list of integers, got {show(shape)}")
     if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in shape):
         raise ShapeInvalid(f"the shape of input {show(name)} must hold integers of at least 0, got {show(list(shape))}")
@@ -101,7 +101,7 @@ def check_shape(name: str, shape: object) -> tuple[int, ...]:
 
 def encode_bytes(elements: Iterable[Buffer]) -> bytes:
     """Elements of BYTES → raw, each behind its length as four bytes, little-endian."""
-    return b"".join(chain.from_iterable((LENGTH.pack(len(element)), element) for element in elements))
+    return b"".join([LENGTH.pack(len(element)) + element for element in elements])
 
 
 def decode_bytes(name: str, data: Buffer, count: int) -> list[memoryview]:

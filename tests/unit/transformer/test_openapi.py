@@ -63,7 +63,7 @@ def test_is_an_openapi_document(made):
 
 
 def test_has_the_addresses_of_the_app_and_no_other(made, service):
-    routes = [route for route in create_app(service).routes if isinstance(route, Route) and route.include_in_schema]
+    routes = [route for route in create_app(service).app.routes if isinstance(route, Route) and route.include_in_schema]
     served = {(route.path, method) for route in routes for method in route.methods - {"HEAD"}}  # HEAD comes with every GET
     assert {(path, method.upper()) for path, method, _ in operations(made)} == served
 
