@@ -14,7 +14,7 @@ from handlers.errors import ArchiveBroken
 from handlers.spec import BackendName, Frozen
 from training import runs, settings
 
-PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow")
+PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow", "cykooz-resizer")
 UNKNOWN = "unknown"
 
 

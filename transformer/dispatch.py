@@ -10,6 +10,7 @@ from handlers.errors import ImageError, OptionError, VisorError
 from handlers.spec import Spec
 from transformer.admission import CALLS_PER_WORKER, WAITING_PER_WORKER, AdmissionQueue, Turn
 from transformer.answer_cache import AnswerCache, Key, key_of
+from transformer.errors import bare
 from transformer.images import Picture
 from transformer.loopback import Reply
 from transformer.metrics import Metrics
@@ -132,7 +133,7 @@ class Dispatcher:
                 raise
             record.calls.append((answer, called - came, time.perf_counter() - called))
         except (ImageError, OptionError) as err:
-            answer = err
+            answer = bare(err)
         if question.key is not None and not isinstance(answer, OptionError):
             self._cache.put(question.key, answer)
         return answer

@@ -34,13 +34,14 @@ VisorError
 from collections.abc import Iterator
 from functools import cache
 from reprlib import Repr
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import grpc
 
 from handlers.errors import ImageError, OptionError, VisorError
 
 SHOWN_CHARACTERS = 80
+Kept = TypeVar("Kept", bound=VisorError)
 
 
 class RequestError(VisorError):
@@ -240,6 +241,12 @@ def grpc_code(error: VisorError) -> grpc.StatusCode:
 def is_trouble(error: VisorError) -> bool:
     """Whether somebody should look at this server for it; load and impatient clients are no reason to."""
     return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
+
+
+def bare(err: Kept) -> Kept:
+    """The error without its traceback and causes, for whoever keeps it: their frames hold the request, its body too."""
+    err.__traceback__ = err.__cause__ = err.__context__ = None
+    return err
 
 
 def item_error(code: str, message: str) -> VisorError:

@@ -21,7 +21,7 @@ from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import Processor
 
 from handlers.errors import VisorError
-from transformer.errors import ClientGone, grpc_code, is_trouble
+from transformer.errors import ClientGone, bare, grpc_code, is_trouble
 from transformer.line_writer import LineWriter
 from transformer.verdicts import Result, Verdict
 
@@ -84,7 +84,7 @@ class Record:
     def fail(self, err: BaseException) -> None:
         """Note what ended the request; an error that is not of ours is a bug's."""
         if isinstance(err, VisorError):
-            self.error = err
+            self.error = bare(err)
         else:
             self.error = ClientGone() if isinstance(err, asyncio.CancelledError) else VisorError(type(err).__name__)
 

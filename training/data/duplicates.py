@@ -14,13 +14,12 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image
 
 from handlers.spec import Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
 from training.data.manifest import Manifest, Sample
-from training.data.pixels import decode_good
+from training.data.pixels import DECODER, decode_good
 from training.data.published import is_published
 from training.errors import DataLeak
 from training.progress import track
@@ -89,7 +88,7 @@ def hash_images(root: Path, samples: Sequence[Sample], limits: Limits, cache: Pa
 
     Raises DataUnreadable naming all bad images, DataChanged for one unlike its sample.
     """
-    path = cache / f"phash-{BITS}-pillow-{PIL.__version__}.npz" if cache else None
+    path = cache / f"phash-{BITS}-{DECODER}.npz" if cache else None
     known = _read(path)
     new = [sample for sample in samples if sample.sha256 not in known]
     for pixels, sample in zip(decode_good(root, new, VIEW, limits, "looking for near-duplicates"), new, strict=True):

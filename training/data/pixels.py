@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from training.progress import track
 
 UInt8 = npt.NDArray[np.uint8]
 
+DECODER = f"pillow-{PIL.__version__}-resizer-{version('cykooz-resizer')}"
+"""What pixels depend on beside `handlers.decode`: a part of the names of what is kept."""
 # Pillow decodes outside of Python's lock.
 THREADS = 2
 WINDOW = 256
@@ -56,7 +59,7 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
 
 
 def _key(manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> str:
-    parts = [manifest.digest, preprocessing.model_dump(mode="json"), limits.model_dump(mode="json"), PIL.__version__]
+    parts = [manifest.digest, preprocessing.model_dump(mode="json"), limits.model_dump(mode="json"), DECODER]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
