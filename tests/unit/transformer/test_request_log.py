@@ -1,10 +1,12 @@
 """One line a request: what it says, what it keeps to itself, and whose id is whose."""
 
 import asyncio
+import gc
 import io
 import json
 import logging
 import re
+import weakref
 
 import grpc
 import httpx
@@ -111,6 +113,26 @@ async def test_a_line_is_written_without_anybody_asking(client, service, lines, 
         assert not lines.getvalue()
         service.end(Record("rest", URL))
     assert len(lines.getvalue().splitlines()) == SETTLED_AT_ONCE
+
+
+async def test_a_request_is_forgotten_without_the_garbage_collector(client, service, images, monkeypatch):
+    """It is kept for a while; what needs a collector then stays for long, and of one that was refused that is its body, too."""
+    ended, end = [], service.end
+
+    def watch(record):
+        ended.append(weakref.ref(record))
+        end(record)
+
+    monkeypatch.setattr(service, "end", watch)
+    gc.disable()
+    try:
+        for body in (images[0], images[0][:60], b"junk", bytes(400_001)):
+            await client.post(URL, content=body, headers=ONE)
+        await client.post(URL, content=b"{")
+        service.settle()
+        assert [record() for record in ended] == 5 * [None]
+    finally:
+        gc.enable()
 
 
 async def test_an_error_has_its_code_and_the_images_none_of_their_content(client, lines):
