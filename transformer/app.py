@@ -14,21 +14,20 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.bodies import headers_of, read_body, unless_gone
+from transformer.bodies import LENGTH_KEY, headers_of, read_body, unless_gone
 from transformer.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.docs import docs_routes
 from transformer.envelope import RECORD, Envelope
 from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
 from transformer.http_protocol import CLIENT, Client
 from transformer.request_log import Record
-from transformer.rest import BINARY, HEADER_LENGTH, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
+from transformer.rest import BINARY, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
 from transformer.service import Job, Service
 
 logger = logging.getLogger(__name__)
 
 # From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
 THREAD_BYTES = 1 << 20
-_HEADER_LENGTH = HEADER_LENGTH.lower()
 
 
 def create_app(service: Service) -> Envelope:
@@ -90,7 +89,7 @@ class _Infer:
         asked = headers_of(scope)
         body = await read_body(asked, receive, self._service.bounds.max_body_bytes)
         record.bytes_in = len(body)
-        question = (body, asked.get(_HEADER_LENGTH), *_model_of(scope))
+        question = (body, asked.get(LENGTH_KEY), *_model_of(scope))
         if len(body) > THREAD_BYTES:
             job, form = await asyncio.to_thread(self._read, record, *question)
         else:
@@ -101,7 +100,7 @@ class _Infer:
         content, header_length = render_answer(answer, form)
         headers = [(b"content-type", (JSON if header_length is None else BINARY).encode())]
         if header_length is not None:
-            headers.append((_HEADER_LENGTH.encode(), b"%d" % header_length))
+            headers.append((LENGTH_KEY.encode(), b"%d" % header_length))
         if len(content) >= WORTH_BYTES:
             encoding = choose_encoding(asked.get("accept-encoding", IDENTITY))
             if encoding != IDENTITY:

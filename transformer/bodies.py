@@ -13,7 +13,7 @@ from transformer.rest import HEADER_LENGTH
 
 # What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
 NEVER_JSON = ("image/", "multipart/", "video/", "audio/", "application/pdf", "application/zip")
-_HEADER_LENGTH = HEADER_LENGTH.lower()
+LENGTH_KEY = HEADER_LENGTH.lower()  # as `headers_of` has it
 
 Headers = Mapping[str, str]
 
@@ -28,7 +28,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     encoding = headers.get("content-encoding", IDENTITY).lower()
     check_encoding(encoding)
     kind = headers.get("content-type", "").lower()
-    if kind.startswith(NEVER_JSON) and _HEADER_LENGTH not in headers:
+    if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers:
         raise ContentUnsupported(
             f"Content-Type {show(kind)} is not read; send JSON, or the image alone with the header {HEADER_LENGTH}: 0"
         )
