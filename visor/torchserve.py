@@ -278,7 +278,7 @@ def _environment(home: Path) -> dict[str, str]:
     places = {"TMPDIR": str(home), "LOG_LOCATION": str(home), "METRICS_LOCATION": str(home)}
     places[SOCKETS_VARIABLE] = str(home / SOCKETS)
     # Large pages for what is allocated, where the kernel leaves it to us (madvise): a CPU finds them sooner, most of all in a
-    # virtual machine [EfficientNet-Lite0 in 8 bits: 3 to 4 % of a worker's time, for 5 MB]. Only glibc reads it.
+    # virtual machine [EfficientNet-Lite0 in 8 bits: 2 to 4 % of a worker's time, for 5 MB]. Only glibc reads it.
     pages = {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
     return {**os.environ, "MALLOC_ARENA_MAX": "2", **pages, **threads, **places}
 
