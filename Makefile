@@ -3,15 +3,24 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# What is so on this machine alone, git-ignored: any variable below, and `export KUBECONFIG` or PATH.
+-include local.mk
+
 VENV ?= .venv
+# Not empty: `make setup` moves VENV here where it runs the code of another checkout.
+TAKE_OVER ?=
 PYTHON ?= python3.11
 DATA ?= roofs
 # Where torch and torchvision come from when not from PyPI: its Linux wheels bring several GB of CUDA libraries that
 # nothing here needs; docs/install.md says how to get the CPU wheels.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# How many tests run at a time, in processes of their own; a file's tests stay together, as they share what they were given.
+WORKERS ?= 2
 # Which images `make images` builds, as $(REGISTRY)/visor-IMAGE:$(TAG).
 IMAGES ?= serving transformer training
+# A folder with the scripts `up`, `build-image` and `load-image`, for a machine where no Docker engine answers; local.mk's to set.
+STAND_IN ?=
 REGISTRY ?= localhost
 TAG ?= dev
 # What `make deploy` serves: a release of charts/visor, by default of the archive that `make demo` made.
@@ -29,39 +38,45 @@ SHAPE = steady
 RATE =
 LOADTEST_ARGS =
 BENCH_ARGS ?=
-# Scripts that make a cluster where there is no Docker engine for kind, and where such a cluster keeps its kubectl, helm and
-# kubeconfig, which are then used unless KUBECONFIG says otherwise.
-STAND_IN ?= ../shared/cluster
-STAND_IN_HOME := $(or $(CLUSTER_HOME),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/local-cluster)
-ifneq ($(wildcard $(STAND_IN_HOME)/kubeconfig),)
-export KUBECONFIG ?= $(STAND_IN_HOME)/kubeconfig
-export PATH := $(STAND_IN_HOME)/bin/kubernetes:$(STAND_IN_HOME)/bin/addons:$(PATH)
-endif
 
 BIN := $(VENV)/bin
+TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
+# What `make verify` makes once more.
+GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := handlers rollout training transformer visor loadtests tests docs/examples tools
+SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
   docker/build docker/install docker/trim
 
 .PHONY: help
 help: ## Print this help.
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Make the environment in VENV (default .venv), and install Java 17 where apt and root allow it.
-	@VENV="$(VENV)" PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" requirements/setup.sh
+	@VENV="$(VENV)" PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" TAKE_OVER="$(TAKE_OVER)" requirements/setup.sh
 
 .PHONY: demo
 demo: setup ## The main job on real parts: DATA=roofs (default), digits or a FOLDER of labelled images.
 	@$(BIN)/visor demo --data "$(DATA)"
 
-.PHONY: test
-test: setup ## All tests but those on a cluster, with coverage of our packages (at least 90 %).
+.PHONY: test-unit
+test-unit: setup ## The tests without processes, MLflow or exports: a few minutes.
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(TESTS) tests/unit $(PYTEST_ARGS)
+
+# `make --assume-old test-unit test` goes on after `make test-unit`, whose coverage counts. The charts' tools are compiled before
+# the tests want them, which have no minutes for that, and there are two at a time.
+.PHONY: test
+test: test-unit ## All tests but those on a cluster, with coverage of our packages (at least 90 %).
+	@tools/build >/dev/null
+	@$(TESTS) tests/integration tests/charts $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+.PHONY: soak
+soak: export SOAK := 1
+soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests, every network, 1,000 examples a property.
 
 .PHONY: e2e
 e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
@@ -95,18 +110,15 @@ deploy: ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as R
 undeploy: ## Remove RELEASE from NAMESPACE; its archives stay.
 	@helm uninstall "$(RELEASE)" --namespace "$(NAMESPACE)" --ignore-not-found --wait
 
-.PHONY: test-unit
-test-unit: setup ## The tests that take seconds.
-	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
-
 .PHONY: bench
 bench: setup ## visor beside the bare network and other servers on this machine, 20 min; flags in BENCH_ARGS.
 	@$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
 
 .PHONY: lint
-lint: setup lint-charts ## ruff, mypy --strict, shellcheck, helm lint and kubeconform; warnings are errors.
+lint: setup lint-charts ## ruff, import contracts, mypy --strict, shellcheck, helm lint and kubeconform; warnings are errors.
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
+	@said=$$($(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; exit 1; } # pyproject.toml's contracts
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck $(SCRIPTS)
 
@@ -122,8 +134,13 @@ lint-charts: ## helm lint, and each object that a chart's ci/*-values.yaml rende
 
 .PHONY: verify
 verify: setup ## Make what is generated once more, and fail where it differs from what is committed.
-	@$(MAKE) --no-print-directory proto chart-docs chart-schemas
-	@git diff --exit-code -- transformer/open_inference.binpb charts tools/schemas
+	@$(MAKE) --no-print-directory pages proto chart-docs chart-schemas
+	@git diff --exit-code -- $(GENERATED) || { \
+	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
+
+.PHONY: pages
+pages: setup ## docs/config.md and docs/edge.md, from the config's models and the edge's flags.
+	@$(BIN)/python -m tools.pages
 
 .PHONY: chart-docs
 chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml. Needs Go.
@@ -135,8 +152,8 @@ chart-schemas: setup ## tools/schemas/, from the CRDs of the pinned KServe, Gate
 	@$(BIN)/python tools/schemas.py
 
 .PHONY: proto
-proto: setup ## Compile the V2 interface, transformer/open_inference.proto.
-	@$(BIN)/python -m grpc_tools.protoc -I transformer --descriptor_set_out transformer/open_inference.binpb open_inference.proto
+proto: setup ## Compile the V2 interface, transformer/grpc/open_inference.proto.
+	@$(BIN)/python -m grpc_tools.protoc -I transformer/grpc --descriptor_set_out transformer/grpc/open_inference.binpb open_inference.proto
 
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements/*.txt; ARGS=--upgrade takes newer versions.

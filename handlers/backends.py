@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from handlers.arrays import Float32
 from handlers.errors import ArchiveBroken
 from handlers.spec import BackendName, Spec
 
 if TYPE_CHECKING:
     from handlers.networks import Classifier
 
-Float32 = npt.NDArray[np.float32]
 WEIGHTS = "model.safetensors"
 OPENVINO_SETTINGS = {
     # Elsewhere than on x86-64 the default is half precision; parity was measured in single. What is quantised stays so.
@@ -36,7 +35,7 @@ class Backend(Protocol):
     head: Float32
 
     def infer(self, batch: Float32) -> tuple[Float32, Float32]:
-        """batch: (N, 3, H, W) float32, normalised → logits (N, K) and maps (N, C, h, w), float32."""
+        """Run the network. batch: (N, 3, H, W) float32, normalised → logits (N, K) and maps (N, C, h, w), float32."""
         ...
 
 
@@ -60,7 +59,7 @@ class TorchBackend:
 
 
 def load_network(directory: Path, spec: Spec) -> "Classifier":
-    """The network in torch, with the weights of a run or an unpacked archive, to be asked. Raises ArchiveBroken."""
+    """Load the network in torch, with the weights of a run or an unpacked archive. Raises ArchiveBroken."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -113,7 +112,7 @@ class OpenVINOBackend:
 
 
 class OpenVINOInt8Backend(OpenVINOBackend):
-    """The same with a graph that computes in 8 bits where it can, and has its weights, quantised, in a file of its own.
+    """OpenVINO on the CPU with a graph that computes in 8 bits where it can, its quantised weights in a file of their own.
 
     What goes in and comes out is float32 all the same, and `head` is the one of `model.safetensors`, which is not quantised.
     """

@@ -4,43 +4,42 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from handlers.arrays import Bools, Float32, Float64, Floats, Int64
 from handlers.errors import OptionError
 from handlers.spec import PredictionSets, Spec
 
 Outcome = Literal["pass", "flag", "review"]
-Float32 = npt.NDArray[np.float32]
 
 
-def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Float32:
-    """softmax(logits / temperature), Guo et al. 2017, section 4.2. logits: (N, K) → (N, K) float32, rows sum to 1."""
+def probabilities(logits: Floats, temperature: float) -> Float32:
+    """Compute softmax(logits / temperature), Guo et al. 2017, section 4.2. logits: (N, K) → (N, K) float32, rows sum to 1."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exp = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def calibrated(logits: npt.NDArray[np.floating], spec: Spec) -> Float32:
-    """Probabilities as the spec scales them. logits: (N, K) → (N, K) float32, rows sum to 1."""
+def calibrated(logits: Floats, spec: Spec) -> Float32:
+    """Compute probabilities as the spec scales them. logits: (N, K) → (N, K) float32, rows sum to 1."""
     if spec.scaling:
         logits = np.asarray(logits, dtype=np.float64) * spec.scaling.weight + spec.scaling.bias
     return probabilities(logits, spec.temperature)
 
 
-def scores(probs: npt.NDArray[np.floating], spec: Spec) -> npt.NDArray[np.float64]:
-    """What the threshold is compared with. probs: (N, K) → (N,) float64 in [0, 1]."""
+def scores(probs: Floats, spec: Spec) -> Float64:
+    """Compute the scores that the threshold is compared with. probs: (N, K) → (N,) float64 in [0, 1]."""
     return scores_of(probs, spec.positive_index)
 
 
-def scores_of(probs: npt.NDArray[np.floating], positive: Sequence[int]) -> npt.NDArray[np.float64]:
-    """`scores` before there is a spec. With positive classes: their summed probability. Without: the confidence, max over K."""
+def scores_of(probs: Floats, positive: Sequence[int]) -> Float64:
+    """Compute `scores` without a spec: the positive classes' summed probability or, without any, the confidence, max over K."""
     if not positive:
         return np.asarray(probs.max(axis=1), dtype=np.float64)
     return np.asarray(probs[:, list(positive)].sum(axis=1, dtype=np.float64)).clip(0.0, 1.0)
 
 
 def check_threshold(threshold: float | None, spec: Spec) -> float:
-    """The archive's threshold, or the request's in its place. Raises OptionError outside [0, 1]."""
+    """Return the request's threshold, or the archive's without one. Raises OptionError outside [0, 1]."""
     if threshold is None:
         return spec.decision.threshold
     if not 0.0 <= threshold <= 1.0:  # NaN fails this too
@@ -48,7 +47,7 @@ def check_threshold(threshold: float | None, spec: Spec) -> float:
     return threshold
 
 
-def decide(score: npt.NDArray[np.floating], threshold: float, spec: Spec) -> list[Outcome]:
+def decide(score: Floats, threshold: float, spec: Spec) -> list[Outcome]:
     """Decide each item. score: (N,) from `scores`.
 
     With positive labels: `review` inside [threshold - review_below, threshold + review_above), else `flag` at or above
@@ -62,8 +61,8 @@ def decide(score: npt.NDArray[np.floating], threshold: float, spec: Spec) -> lis
     return ["review" if low <= s < high else "flag" if s >= threshold else "pass" for s in score]
 
 
-def explained_class(probs: npt.NDArray[np.floating], outcomes: list[Outcome], spec: Spec) -> npt.NDArray[np.int64]:
-    """The class whose evidence the heat map shows, (N,): what drove the decision.
+def explained_class(probs: Floats, outcomes: list[Outcome], spec: Spec) -> Int64:
+    """Return the class whose evidence the heat map shows, (N,): what drove the decision.
 
     The most probable positive label where the outcome is flag or review, else the predicted label.
     """
@@ -74,8 +73,8 @@ def explained_class(probs: npt.NDArray[np.floating], outcomes: list[Outcome], sp
     return target
 
 
-def nonconformity(probs: npt.NDArray[np.floating], method: Literal["lac", "aps"]) -> npt.NDArray[np.float64]:
-    """How little each label fits each image, what a prediction set's limit is compared with. (N, K) → (N, K) float64 in [0, 1].
+def nonconformity(probs: Floats, method: Literal["lac", "aps"]) -> Float64:
+    """Compute how little each label fits each image, which a prediction set's limit bounds. (N, K) → (N, K) float64 in [0, 1].
 
     "lac", least ambiguous sets: 1 - p (Sadinle, Lei, Wasserman 2019). "aps", adaptive sets: the summed probability of the
     labels that are more probable, of equal ones those that come first; that is Romano, Sesia, Candès 2020, eq. 5, with u = 1
@@ -91,6 +90,6 @@ def nonconformity(probs: npt.NDArray[np.floating], method: Literal["lac", "aps"]
     return above.clip(0.0, 1.0)
 
 
-def prediction_sets(probs: npt.NDArray[np.floating], rule: PredictionSets) -> npt.NDArray[np.bool_]:
-    """Which labels are in each image's set, (N, K). probs: (N, K), calibrated."""
+def prediction_sets(probs: Floats, rule: PredictionSets) -> Bools:
+    """Tell which labels are in each image's prediction set, (N, K). probs: (N, K), calibrated."""
     return nonconformity(probs, rule.method) <= rule.limit

@@ -10,7 +10,8 @@ The wire between the V2 edge and this handler, one image a request:
     200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "seconds"}
     4xx  {"error": {"code", "message"}}
 
-It comes by HTTP through TorchServe, to `handle`, or from the edge straight to the worker (`visor/worker.py`), to `answer`.
+It comes by HTTP through TorchServe, to `handle`, or straight from the edge to the worker
+(`visor/serving/worker.py`), to `answer`.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from handlers.arrays import UInt8
 from handlers.backends import Backend, load_backend
 from handlers.errors import OptionError, VisorError
 from handlers.predictor import Answer, Item, Stages, predict
@@ -66,7 +68,9 @@ class VisorHandler:
     def _answer(self, items: list[Item | VisorError], stages: Stages) -> list[Answer | VisorError]:
         if self._spec is None or self._backend is None:
             raise RuntimeError("the handler was called before initialize")
-        answers = iter(predict([item for item in items if isinstance(item, Item)], self._spec, self._backend, stages))
+        # A worker does one thing at a time: its other threads are the network's, which waits for the picture.
+        sound = [item for item in items if isinstance(item, Item)]
+        answers = iter(predict(sound, self._spec, self._backend, stages, alone=True))
         return [next(answers) if isinstance(item, Item) else item for item in items]
 
 
@@ -91,7 +95,7 @@ def _item(body: object, headers: dict[str, str]) -> Item | VisorError:
         return err
 
 
-def _pixels(body: bytes, shape: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _pixels(body: bytes, shape: str) -> UInt8:
     height, width = (int(side) for side in shape.split(","))
     if height < 0 or width < 0 or len(body) != height * width * 3:
         raise OptionError(f"x-visor-shape {shape} does not fit a body of {len(body)} bytes")

@@ -39,13 +39,13 @@ class ImageEmpty(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More bytes or more pixels than the archive's limits; refused from the header, before anything is decoded."""
+    """More bytes, pixels or memory than the archive's limits; mostly refused from the header, before anything is decoded."""
 
     code = "image.too_large"
 
 
 class ImageUnsupported(ImageError):
-    """An image of a kind that is not read: another format, several frames, floating-point pixels."""
+    """An image of a kind that is not read: another format, several frames, floating-point pixels, too many tags or parts."""
 
     code = "image.unsupported"
 

@@ -1,13 +1,12 @@
 """Grad-CAM (Selvaraju et al. 2017) for networks that end in global average pooling and a linear layer."""
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from handlers.arrays import Float32, Floats, Ints
 
 
-def gradcam(maps: npt.NDArray[np.floating], weight: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]) -> Float32:
-    """Heat maps in closed form, without a backward pass.
+def gradcam(maps: Floats, weight: Floats, targets: Ints) -> Float32:
+    """Compute heat maps in closed form, without a backward pass.
 
     For y_c = w_c · GAP(A) + b the gradient dy_c/dA_k is w_ck / (h w) everywhere, so Grad-CAM's weights alpha_k (eq. 1)
     are w_ck / (h w) and its map (eq. 2) is ReLU(sum_k w_ck A_k) up to that constant, which the scaling to [0, 1] removes.
@@ -20,8 +19,8 @@ def gradcam(maps: npt.NDArray[np.floating], weight: npt.NDArray[np.floating], ta
     return scale(np.matmul(weights, maps.astype(np.float32, copy=False).reshape(n, c, h * w)).reshape(n, h, w))
 
 
-def scale(raw: npt.NDArray[np.floating]) -> Float32:
-    """ReLU, then each map divided by its own maximum. raw: (N, h, w) → (N, h, w) float32 in [0, 1]."""
+def scale(raw: Floats) -> Float32:
+    """Apply ReLU, then divide each map by its own maximum. raw: (N, h, w) → (N, h, w) float32 in [0, 1]."""
     positive = np.maximum(raw, 0.0)
     peak = positive.max(axis=(1, 2), keepdims=True)
     return np.asarray(np.divide(positive, peak, out=np.zeros_like(positive), where=peak > 0), dtype=np.float32)

@@ -31,19 +31,19 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) float32, normalised → (N, C, h, w) float32, the maps that Grad-CAM weighs."""
+        """Compute the maps that Grad-CAM weighs. images: (N, 3, H, W) float32, normalised → (N, C, h, w) float32."""
         maps = images
         for stage in self.stages:
             maps = stage(maps)
         return maps
 
     def classify(self, maps: Tensor) -> Tensor:
-        """maps: (N, C, h, w) → logits (N, K)."""
+        """Classify by the feature maps. maps: (N, C, h, w) → logits (N, K)."""
         logits: Tensor = self.head(self.dropout(maps.mean(dim=(2, 3))))
         return logits
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images: (N, 3, H, W) → logits (N, K) and maps (N, C, h, w), both from the one pass."""
+        """Compute logits (N, K) and maps (N, C, h, w) in one pass. images: (N, 3, H, W)."""
         maps = self.features(images)
         return self.classify(maps), maps
 
@@ -179,13 +179,13 @@ NETWORKS: dict[Network, Callable[[], tuple[list[nn.Module], int]]] = {
 
 
 def build(network: Network, classes: int, dropout: float = 0.0) -> Classifier:
-    """The network with random features and a zero head; weights come from `training.pretrained` or the archive."""
+    """Build the network with random features and a zero head; weights come from `training.fitting.pretrained` or the archive."""
     stages, channels = NETWORKS[network]()
     return Classifier(stages, channels, classes, dropout)
 
 
 def map_size(model: Classifier, height: int, width: int) -> tuple[int, int, int]:
-    """(C, h, w) of the feature maps for an input of (3, height, width), found by running it once."""
+    """Return (C, h, w) of the feature maps for an input of (3, height, width), found by running it once."""
     training = model.training
     with torch.no_grad():
         maps = model.eval().features(torch.zeros(1, 3, height, width))

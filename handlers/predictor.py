@@ -5,23 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from handlers import decision, gradcam
+from handlers.arrays import Float32, UInt8
 from handlers.backends import Backend
 from handlers.decision import Outcome
 from handlers.decode import decode, from_pixels, to_batch
 from handlers.errors import VisorError
 from handlers.spec import Spec
 
-Float32 = npt.NDArray[np.float32]
-UInt8 = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Item:
-    """One image and what its request asks of it. `image`: encoded bytes, or (h, w, 3) uint8 RGB pixels."""
+    """One image and the options of its request. `image`: encoded bytes, or (h, w, 3) uint8 RGB pixels."""
 
     image: bytes | UInt8
     explain: bool = False
@@ -43,7 +38,7 @@ class Answer:
 
 @dataclass
 class Stages:
-    """Seconds that a batch spent in each stage."""
+    """The seconds that a batch spent in each stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -54,8 +49,10 @@ class Stages:
         self.seconds[stage] = time.perf_counter() - start
 
 
-def predict(items: Sequence[Item], spec: Spec, backend: Backend, stages: Stages | None = None) -> list[Answer | VisorError]:
-    """Answer each item, in order, by an Answer or by its own error."""
+def predict(
+    items: Sequence[Item], spec: Spec, backend: Backend, stages: Stages | None = None, alone: bool = False
+) -> list[Answer | VisorError]:
+    """Answer each item, in order, by an Answer or by its own error. `alone`: as `handlers.decode.decode` has it."""
     stages = stages or Stages()
     results: list[Answer | VisorError | None] = [None] * len(items)
     images: list[UInt8] = []
@@ -63,7 +60,7 @@ def predict(items: Sequence[Item], spec: Spec, backend: Backend, stages: Stages 
     with stages.measure("decode"):
         for row, item in enumerate(items):
             try:
-                images.append(_prepare(item, spec))
+                images.append(_prepare(item, spec, alone))
                 rows.append(row)
             except VisorError as err:
                 results[row] = err
@@ -105,8 +102,8 @@ def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend
     ]
 
 
-def _prepare(item: Item, spec: Spec) -> UInt8:
+def _prepare(item: Item, spec: Spec, alone: bool) -> UInt8:
     decision.check_threshold(item.threshold, spec)
     if isinstance(item.image, bytes | bytearray):
-        return decode(bytes(item.image), spec.preprocessing, spec.limits)
+        return decode(bytes(item.image), spec.preprocessing, spec.limits, alone)
     return from_pixels(item.image, spec.preprocessing, spec.limits)

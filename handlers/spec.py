@@ -29,25 +29,33 @@ MIB = 1 << 20
 
 
 class Frozen(BaseModel):
-    """Strict and immutable: an unknown key is an error that names it."""
+    """A strict and immutable model: an unknown key is an error that names it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Preprocessing(Frozen):
-    """From encoded bytes to the network's input; the same in training, evaluation and serving.
+    """From encoded bytes to the network's input; the same in training, evaluation and serving."""
 
-    `fit`: "stretch" scales the whole picture to (height, width), so that nothing of it goes unseen; "crop" scales its
-    short side to `resize` and cuts (height, width) out of the middle. `mean` and `std` are of RGB in 0..1.
-    """
-
-    height: int = Field(ge=8, le=1024)
-    width: int = Field(ge=8, le=1024)
-    fit: Literal["stretch", "crop"] = "stretch"
-    resize: int | None = Field(default=None, ge=8, le=2048)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    height: int = Field(ge=8, le=1024, description="Height of the network's input in pixels.")
+    width: int = Field(ge=8, le=1024, description="Width of the network's input in pixels.")
+    fit: Literal["stretch", "crop"] = Field(
+        default="stretch",
+        description='How a picture is made to fit: "stretch" scales all of it to height and width, so that nothing goes unseen; '
+        '"crop" scales its short side to `resize` and cuts height and width out of the middle.',
+    )
+    resize: int | None = Field(
+        default=None, ge=8, le=2048, description='Length in pixels of the short side before the cut; for fit "crop" alone.'
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        default="bilinear", description="Filter that scales the picture. Bilinear is the faster one."
+    )
+    mean: tuple[float, float, float] = Field(
+        description="Mean of red, green and blue, in 0..1, that is subtracted from each pixel."
+    )
+    std: tuple[float, float, float] = Field(
+        description="Standard deviation of red, green and blue, in 0..1, that each pixel is divided by after that."
+    )
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -63,21 +71,23 @@ class Preprocessing(Frozen):
 
 
 class Limits(Frozen):
-    """What one image may cost; `max_pixels` is checked on the header, before anything is decoded."""
+    """How large one image may be. Pixels, and the memory that follows from them, are checked on the header, before decoding."""
 
-    max_bytes: int = Field(default=20 * MIB, ge=1)
-    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_bytes: int = Field(default=20 * MIB, ge=1, description="Largest encoded image in bytes. The default is 20 MiB.")
+    max_pixels: int = Field(
+        default=50_000_000, ge=1, description="Largest image in pixels, height times width. The default is 50 megapixels."
+    )
 
 
 def _optional(description: str) -> Any:
-    """A field of archives that use it. Others leave it out, and so are read by servers that are older than the field."""
+    """Make a field that only archives with a value write, so that servers older than the field read the others."""
     return Field(default=None, description=description, exclude_if=lambda value: value is None)
 
 
 class FnrBound(Frozen):
-    """What `training.conformal` promises of the images to come: of the positive ones, `level` at most are expected to be missed.
+    """The promise of `training.decisions.conformal` for images to come: at most `level` of the positive ones are missed.
 
-    `threshold`: the largest that keeps the promise; `positives`: n, the positive calibration images that it was found with.
+    `threshold` is the largest that keeps the promise; `positives` is the number of positive calibration images behind it.
     """
 
     level: Annotated[float, Field(gt=0, lt=1)]
@@ -162,7 +172,7 @@ class Spec(Frozen):
 
     @property
     def positive_index(self) -> tuple[int, ...]:
-        """Indices of the positive labels, ascending."""
+        """The indices of the positive labels, ascending."""
         return tuple(i for i, label in enumerate(self.labels) if label in self.decision.positive)
 
     @classmethod

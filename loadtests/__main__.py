@@ -1,4 +1,4 @@
-"""`python -m loadtests`: one load test; 0 when the SLO is met, 1 when it is violated, 2 when there was no test."""
+"""`python -m loadtests` runs one load test; it exits with 0 when the SLO is met, 1 when not, 2 when there was no test."""
 
 import sys
 import tempfile
@@ -60,7 +60,7 @@ def run_test(options: Options, slo: Slo, target: Target, model: str) -> report.R
 
 
 def _capacity(options: Options, load: Load) -> float:
-    """Right answers a second in a closed loop. Raises TargetUnready when there is none."""
+    """Measure the right answers a second in a closed loop. Raises TargetUnready when there is none."""
     samples = run_closed(load, options.protocols, load_shape("steady"), options.users, _capacity_s(options))
     figures = summarise(samples)
     if figures.throughput_per_s == 0:
@@ -73,7 +73,7 @@ def _capacity_s(options: Options) -> float:
 
 
 def _open(options: Options, load: Load, rate: float) -> list[Sample]:
-    """An open loop of `rate`, divided evenly among the protocols. Raises FlagsWrong above the bound on requests."""
+    """Run an open loop of `rate`, divided evenly among the protocols. Raises FlagsWrong above the bound on requests."""
     expected = rate * options.shape.mean * options.duration_s
     if expected > MOST_REQUESTS:
         raise FlagsWrong(f"{expected:.0f} requests are more than {MOST_REQUESTS}; lower --rate or --duration")
@@ -87,7 +87,7 @@ def _open(options: Options, load: Load, rate: float) -> list[Sample]:
 
 @contextmanager
 def _target(options: Options) -> Iterator[tuple[Target, str]]:
-    """Where to send and to which model: what the options name, else a server started for the block. Raises LoadTestError."""
+    """Yield target and model: those of the options, otherwise a server that runs for the block. Raises LoadTestError."""
     if options.rest or options.grpc:
         target = Target(options.rest, options.grpc, options.host, options.timeout_s)
         yield target, options.model or only_model(target)
@@ -103,7 +103,7 @@ def _target(options: Options) -> Iterator[tuple[Target, str]]:
 
 
 def _settings(options: Options, target: Target, model: str, sent: Sequence[bytes]) -> dict[str, str]:
-    """For the report."""
+    """Describe the run in words, for the report."""
     places = [f"REST {target.rest}" if target.rest else "", f"gRPC {target.grpc}" if target.grpc else "", target.host]
     arrivals = "evenly spaced" if options.even else f"Poisson arrivals of seed {options.seed}"
     if options.shape.of == "capacity":

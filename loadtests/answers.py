@@ -1,4 +1,4 @@
-"""Looks at every answer as a client that relies on it would: a wrong one is a failed request, whatever its status."""
+"""Check every answer as a client that relies on it would: a wrong answer is a failed request, whatever its status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Question:
-    """One request: a picture, whether a heat map is asked for, and the id that the answer must carry."""
+    """Holds one request: a picture, whether a heat map is asked for, and the id that the answer must carry."""
 
     id: str
     model: str
@@ -25,7 +25,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, of whichever protocol. `outputs`: name → array; texts are object arrays of bytes."""
+    """Holds what came back, by whichever protocol. `outputs`: name → array; texts are object arrays of bytes."""
 
     id: str
     model: str
@@ -33,7 +33,7 @@ class Answer:
 
 
 class AnswerWrong(Exception):
-    """An answer that no client should act on: one of payload.id, .model, .output, .error, .decision, .probability, .heatmap."""
+    """An answer is wrong; the code is one of payload.id, .model, .output, .error, .decision, .probability, .heatmap."""
 
     prefix: ClassVar[str] = "payload"
 
@@ -43,7 +43,7 @@ class AnswerWrong(Exception):
 
 
 def check(answer: Answer, question: Question) -> None:
-    """Raises AnswerWrong for the first thing that is not as the question wants it."""
+    """Check an answer against its question. Raises AnswerWrong for the first thing that is wrong."""
     if answer.id != question.id:
         raise AnswerWrong("id", f"{answer.id!r} came back for {question.id!r}")
     if answer.model != question.model:

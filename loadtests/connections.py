@@ -1,4 +1,4 @@
-"""Connected clients, kept for the next request as long as their servers keep them."""
+"""Keep connected clients for the next request, as long as their servers keep the connections."""
 
 import time
 from collections.abc import Callable
@@ -9,10 +9,10 @@ IDLE_S = 2.0
 
 
 class Closable(Protocol):
-    """What can be connected anew."""
+    """Has a connection that can be closed, and made anew."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         ...
 
 
@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Closable)
 
 
 class Connections(Generic[C]):
-    """As many clients as were ever needed at once; the one used last is used next, so that a light load needs few."""
+    """Holds as many clients as were ever needed at once; the last used is used next, so that a light load needs few."""
 
     def __init__(self, connect: Callable[[], C], clock: Callable[[], float] = time.monotonic) -> None:
         self._connect = connect
@@ -28,17 +28,17 @@ class Connections(Generic[C]):
         self._idle: list[tuple[float, C]] = []
 
     def take(self) -> C:
-        """A client for one request, to be given back or closed."""
+        """Take a client for one request, which the caller gives back or closes."""
         if self._idle and self._clock() - self._idle[-1][0] <= IDLE_S:
             return self._idle.pop()[1]
         self.close()  # all others are idle for longer still
         return self._connect()
 
     def give_back(self, client: C) -> None:
-        """For the next request."""
+        """Give a client back for the next request."""
         self._idle.append((self._clock(), client))
 
     def close(self) -> None:
-        """Close all that are idle."""
+        """Close all idle clients."""
         while self._idle:
             self._idle.pop()[1].close()

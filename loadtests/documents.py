@@ -1,4 +1,4 @@
-"""Short YAML files as strict, frozen values; every key that is wrong is named."""
+"""Read short YAML files into strict, frozen values; an error names every wrong key."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from loadtests.errors import DocumentInvalid
 
 
 class Document(BaseModel):
-    """The base of what such files hold: no unknown keys, no conversion of types, no infinities."""
+    """Is the base of every YAML file's content: no unknown keys, no conversion of types, no infinities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=Document)
 
 
 def load(path: Path, kind: type[Kind], error: type[DocumentInvalid]) -> Kind:
-    """Read one file. Raises `error` with all that is wrong in it."""
+    """Read one file. Raises `error`, which names all that is wrong in the file."""
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:

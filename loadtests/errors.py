@@ -16,7 +16,7 @@ from typing import ClassVar
 
 
 class LoadTestError(Exception):
-    """What went wrong, the value seen and what to do next; `code` is stable, the sentence is not."""
+    """Says what went wrong, the value seen and what to do next; `code` is stable, the sentence is not."""
 
     code: ClassVar[str] = "loadtest"
 
@@ -37,13 +37,13 @@ class DocumentInvalid(LoadTestError):
 
 
 class SloInvalid(DocumentInvalid):
-    """The SLO's file."""
+    """The SLO's file is missing or invalid."""
 
     code = "loadtest.slo"
 
 
 class ShapeInvalid(DocumentInvalid):
-    """A traffic shape's file."""
+    """A traffic shape's file is missing or invalid."""
 
     code = "loadtest.shape"
 
@@ -55,12 +55,12 @@ class PicturesMissing(LoadTestError):
 
 
 class TargetUnready(LoadTestError):
-    """Nobody to send to."""
+    """There is no ready server to send to."""
 
     code = "loadtest.target"
 
 
 class ServerFailed(LoadTestError):
-    """visor's own command failed, with the end of what it said."""
+    """A visor command failed; the message ends with its last output."""
 
     code = "loadtest.server"

@@ -1,4 +1,4 @@
-"""visor's own commands, as commands: a server of the newest archive when no address is given."""
+"""Start `visor serve` of the newest archive when no address is given, by visor's own command line."""
 
 import re
 import signal
@@ -22,7 +22,7 @@ ANNOUNCED = re.compile(r"REST +http://(?P<rest>[^/\s]+)/v2/models/(?P<model>\S+)
 
 @dataclass(frozen=True)
 class LocalServer:
-    """Where it answers, HOST:PORT each, what it serves, and its process id."""
+    """Describes a running server: its addresses, HOST:PORT each, its model, and its process id."""
 
     rest: str
     grpc: str
@@ -31,7 +31,7 @@ class LocalServer:
 
 
 def visor(*arguments: str, folder: Path | None = None) -> str:
-    """A visor command's standard output. Raises ServerFailed with the end of what it said."""
+    """Run a visor command and return its standard output. Raises ServerFailed with the end of its error output."""
     done = subprocess.run(
         [sys.executable, "-m", "visor.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -41,12 +41,12 @@ def visor(*arguments: str, folder: Path | None = None) -> str:
 
 
 def newest_archive(store: Path = STORE) -> Path | None:
-    """The archive that was written last, of any name and version."""
+    """Find the archive that was written last, of any name and version."""
     return max(store.glob("*/*/*.mar"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def quick_archive(folder: Path) -> tuple[Path, Path]:
-    """A small network trained on scikit-learn's digits for two epochs (half a minute): its archive and its public key."""
+    """Train a small network on scikit-learn's digits for two epochs (half a minute); return its archive and its public key."""
     visor("train", str(CONFIG), "--set", QUICK, "--home", str(folder / "runs"))
     visor("keys", folder=folder)
     visor("archive", str(folder / "runs/digits"), folder=folder)
@@ -58,7 +58,7 @@ def quick_archive(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def serving(archive: Path, public_key: Path) -> Iterator[LocalServer]:
-    """`visor serve` on free ports of loopback, until the block's end. Raises ServerFailed."""
+    """Run `visor serve` on free ports of loopback until the block's end. Raises ServerFailed."""
     command = [sys.executable, "-m", "visor.cli", "serve", str(archive), "--public-key", str(public_key), "--port", "0"]
     with tempfile.NamedTemporaryFile("w+", prefix="visor-serve-", suffix=".log") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -78,7 +78,7 @@ def _wait_ready(process: "subprocess.Popen[bytes]", log: Path) -> LocalServer:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End it as a user would, and make sure of it."""
+    """End the server as a user would, and kill it where that does not work."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_TIMEOUT_S)

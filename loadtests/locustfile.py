@@ -1,4 +1,4 @@
-"""For locust's own command and web page: the same users in a closed loop, every answer looked at.
+"""Give locust's own command and web page the users of the load tests: a closed loop in which every answer is checked.
 
     locust -f loadtests/locustfile.py --host http://127.0.0.1:8080 --grpc 127.0.0.1:8081
 
@@ -21,16 +21,22 @@ from loadtests.users import ClosedUser, Load, V2User
 
 
 def add_options(parser: LocustArgumentParser) -> None:
-    """Ours beside locust's."""
-    parser.add_argument("--grpc", default="", help="gRPC, HOST:PORT (REST is locust's own --host)")
-    parser.add_argument("--host-header", default="", help="which of a gateway's servers")
-    parser.add_argument("--model", default="", help="its name (default: the only one)")
-    parser.add_argument("--pictures", default="", help="a folder (default: generated roofs)")
-    parser.add_argument("--explain", type=float, default=0.25, help="share that asks for a heat map")
+    """Add the flags of the load tests to locust's own."""
+    parser.add_argument(
+        "--grpc", default="", help="address HOST:PORT of the gRPC API; REST has locust's own --host (default: none)"
+    )
+    parser.add_argument(
+        "--host-header", default="", help="host name that selects one of the servers behind a gateway (default: the address's)"
+    )
+    parser.add_argument("--model", default="", help="name of the model on the server (default: its only model)")
+    parser.add_argument("--pictures", default="", help="folder of pictures to send (default: generated roofs)")
+    parser.add_argument(
+        "--explain", type=float, default=0.25, help="share of the requests, from 0 to 1, that ask for a heat map (default: 0.25)"
+    )
 
 
 def prepare(environment: Environment, **_: Any) -> None:
-    """One load for all users; protocols without an address are left out."""
+    """Make the load that all users share, and leave out the protocols that have no address."""
     options = environment.parsed_options or Namespace()
     try:
         target = Target(address(environment.host) if environment.host else "", options.grpc, options.host_header)
@@ -43,19 +49,19 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 
 class RestJsonUser(ClosedUser):
-    """V2 over REST, JSON with base64."""
+    """Sends V2 over REST as JSON with base64."""
 
     protocol = "rest-json"
 
 
 class RestBinaryUser(ClosedUser):
-    """V2 over REST, binary extension."""
+    """Sends V2 over REST with the binary tensor extension."""
 
     protocol = "rest-binary"
 
 
 class GrpcUser(ClosedUser):
-    """V2 over gRPC."""
+    """Sends V2 over gRPC."""
 
     protocol = "grpc"
 

@@ -20,10 +20,10 @@ SECONDS, OVERLOAD_SECONDS = 30.0, 75.0
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. `rest` and `grpc`: HOST:PORT or empty, both empty for a server of our own.
+    """Says what to send, where to and when. `rest`, `grpc`: HOST:PORT or empty; both are empty where the test starts a server.
 
-    `rate`: requests a second of an open loop, all protocols together; None for a closed one, and where it is measured first.
-    `users`: of the closed loop, which an overload's capacity is measured in, too.
+    `rate`: requests a second in an open loop, all protocols together; None in a closed loop, and where it is measured first.
+    `users`: users in a closed loop, which also measures the capacity before an overload.
     """
 
     rest: str
@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
-    """Raises FlagsWrong, ShapeInvalid."""
+    """Parse and check the whole command line. Raises FlagsWrong, ShapeInvalid."""
     args = _parser().parse_args(argv)
     shape = load_shape(args.shape)
     overload = shape.of == "capacity"
@@ -89,33 +89,124 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m loadtests", description="Load a V2 server, look at every answer, and judge by the SLO.")
+    parser = _Parser(
+        prog="python -m loadtests",
+        description="Send pictures to a V2 inference server, check every answer, and judge the run by an SLO. Prints the figures "
+        "and the verdict, and writes report.html, report.json and samples.csv into --out.",
+        epilog="Exit codes: 0 the SLO is met; 1 it is violated; 2 no test was made, for the reason printed; 130 interrupted.",
+    )
     where = parser.add_argument_group("where to send")
     where.add_argument(
-        "--url", default="", help="REST, http://HOST:PORT; without it and --grpc, visor serve of the newest archive"
+        "--url",
+        default="",
+        metavar="http://HOST:PORT",
+        help="address of the server's REST API (default: none; without --grpc, too, `visor serve` serves the newest archive of "
+        "./model-store for the test, verified by keys/visor.pub; where there is none, a small network is trained first, in "
+        "half a minute)",
     )
-    where.add_argument("--grpc", default="", metavar="HOST:PORT", help="gRPC")
-    where.add_argument("--host-header", default="", metavar="NAME", help="which of a gateway's servers: Host, gRPC's authority")
-    where.add_argument("--model", default="", help="its name (default: the only one)")
+    where.add_argument("--grpc", default="", metavar="HOST:PORT", help="address of the server's gRPC API (default: none)")
+    where.add_argument(
+        "--host-header",
+        default="",
+        metavar="NAME",
+        help="host name, sent as HTTP's Host and gRPC's authority, that selects one of the servers behind a gateway "
+        "(default: the address's own)",
+    )
+    where.add_argument(
+        "--model", default="", metavar="NAME", help="name of the model on the server (default: the only model that it has)"
+    )
     what = parser.add_argument_group("what to send")
     names = ", ".join((*REST_PROTOCOLS, *GRPC_PROTOCOLS))
-    what.add_argument("--protocol", default="all", help=f"comma-separated: {names}; or all (default: all that have an address)")
-    what.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures to send (default: generated roofs)")
-    what.add_argument("--explain", type=_number(0, 1), default=0.25, help="share that asks for a heat map (default: %(default)s)")
-    when = parser.add_argument_group("when")
-    when.add_argument("--loop", choices=("open", "closed"), default="open", help="default: %(default)s")
-    when.add_argument("--shape", default="steady", help="steady, ramp, spike, overload or a .yaml file (default: %(default)s)")
-    when.add_argument("--rate", type=_number(0.1, MOST_PER_SECOND), help=f"open loop: requests a second (default: {RATE:g})")
-    when.add_argument("--users", type=_whole(1, MOST_USERS), help=f"closed loop: users (default: {USERS})")
-    when.add_argument(
-        "--duration", type=_number(1, MOST_SECONDS), help=f"seconds (default: {SECONDS:g}, overload {OVERLOAD_SECONDS:g})"
+    what.add_argument(
+        "--protocol",
+        default="all",
+        metavar="NAME,...",
+        help=f"protocols to use, separated by commas: {names}; or all, which takes those that have an address, or "
+        "all three where neither --url nor --grpc is given (default: all)",
     )
-    when.add_argument("--arrivals", choices=("poisson", "even"), default="poisson", help="open loop (default: %(default)s)")
-    when.add_argument("--seed", type=int, default=0, help="of the arrivals (default: %(default)s)")
-    when.add_argument("--timeout", type=_number(0.1, 60), default=10.0, help="seconds for one request (default: %(default)s)")
+    what.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of pictures to send, searched at any depth; the first 500 are taken, and more than 256 MiB of them "
+        "are an error (default: roofs in three sizes, generated at the first run in about 20 s)",
+    )
+    what.add_argument(
+        "--explain",
+        type=_number(0, 1),
+        default=0.25,
+        metavar="SHARE",
+        help="share of the requests, from 0 to 1, that ask for a heat map (default: %(default)s)",
+    )
+    when = parser.add_argument_group("when to send")
+    when.add_argument(
+        "--loop",
+        choices=("open", "closed"),
+        default="open",
+        help="open: requests are sent at the times that --rate and --shape give, whether or not earlier ones are answered; "
+        "closed: each user sends the next request once the last is answered (default: %(default)s)",
+    )
+    when.add_argument(
+        "--shape",
+        default="steady",
+        metavar="NAME|FILE",
+        help="how the load changes over the run, in multiples of --rate or --users: steady (1), ramp (0.1 up to 1), spike (0.5, "
+        "for a moment 3); or of the capacity, which is measured first: overload (3, then 0.5); or a .yaml file like those in "
+        "loadtests/shapes (default: %(default)s)",
+    )
+    when.add_argument(
+        "--rate",
+        type=_number(0.1, MOST_PER_SECOND),
+        metavar="NUMBER",
+        help=f"requests a second in an open loop, all protocols together, 0.1 to {MOST_PER_SECOND:g}, which --shape multiplies; "
+        f"an error with --loop closed and with --shape overload (default: {RATE:g})",
+    )
+    when.add_argument(
+        "--users",
+        type=_whole(1, MOST_USERS),
+        metavar="NUMBER",
+        help=f"number of users in a closed loop, 1 to {MOST_USERS}, which --shape multiplies, and of which each protocol gets "
+        f"one at least; an error with --loop open, but for overload (default: {USERS}; {CAPACITY_USERS} for the capacity that "
+        f"overload measures)",
+    )
+    when.add_argument(
+        "--duration",
+        type=_number(1, MOST_SECONDS),
+        metavar="SECONDS",
+        help=f"length of the run in seconds, 1 to {MOST_SECONDS:g}, without the up to 10 s in which overload measures the "
+        f"capacity before (default: {SECONDS:g}; {OVERLOAD_SECONDS:g} for overload)",
+    )
+    when.add_argument(
+        "--arrivals",
+        choices=("poisson", "even"),
+        default="poisson",
+        help="spacing of an open loop's requests: at random, as from many independent clients, or even (default: %(default)s)",
+    )
+    when.add_argument(
+        "--seed", type=int, default=0, help="seed of the poisson arrivals, and of nothing else (default: %(default)s)"
+    )
+    when.add_argument(
+        "--timeout",
+        type=_number(0.1, 60),
+        default=10.0,
+        metavar="SECONDS",
+        help="seconds after which a request without an answer has failed (default: %(default)g)",
+    )
     result = parser.add_argument_group("result")
-    result.add_argument("--slo", type=Path, default=DEFAULT, help="the bounds (default: loadtests/slo.yaml)")
-    result.add_argument("--out", type=Path, default=Path("runs/loadtest"), help="the report's folder (default: %(default)s)")
+    result.add_argument(
+        "--slo",
+        type=Path,
+        default=DEFAULT,
+        metavar="FILE",
+        help="YAML file of the limits to judge by (default: loadtests/slo.yaml)",
+    )
+    result.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/loadtest"),
+        metavar="FOLDER",
+        help="folder of the report; the report of an earlier run in it is overwritten (default: %(default)s)",
+    )
     return parser
 
 
@@ -134,7 +225,7 @@ def _protocols(text: str, rest: str, grpc: str) -> tuple[str, ...]:
 
 
 def address(url: str) -> str:
-    """HOST:PORT of an http:// address. Raises FlagsWrong for anything else."""
+    """Take HOST:PORT from an http:// address. Raises FlagsWrong for anything else."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.netloc or parts.path.strip("/") or parts.query:
         raise FlagsWrong(f"--url {url!r} is not http://HOST:PORT")

@@ -1,4 +1,4 @@
-"""The verdict on an overload: how much was still answered, how fast the rest was refused, how soon all was well again."""
+"""Judge an overload: how much was still answered, how fast the rest was refused, how soon the server recovered."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ WHERE = "overload"
 
 @dataclass(frozen=True)
 class OverloadFigures:
-    """`capacity_per_s`: right answers a second in the closed loop just before. `goodput_per_s`: the same during the overload.
+    """Holds an overload's figures.
 
+    `capacity_per_s`: right answers a second in the closed loop just before; `goodput_per_s`: those during the overload.
     `refused`: how many were; `refused_p99_ms`: how long 99 of 100 of them took, counted from when they left, since the
     generator's own lateness is no fault of the server (0 where none was refused). `failed`: requests of the overload that
     were neither answered right nor refused. `recovery_s`: infinite where the run ended first.
@@ -31,12 +32,12 @@ class OverloadFigures:
 
     @property
     def goodput(self) -> float:
-        """Right answers as a fraction of the capacity."""
+        """Return the right answers as a fraction of the capacity."""
         return self.goodput_per_s / self.capacity_per_s
 
 
 def measure(samples: Sequence[Sample], capacity_per_s: float, overload_s: float, slo: Slo) -> OverloadFigures:
-    """Figures of a run that was overloaded until `overload_s` and lightly loaded from then on."""
+    """Measure a run that was overloaded until `overload_s` and lightly loaded from then on."""
     offered = [sample for sample in samples if sample.due_s < overload_s]
     refusals = [1e3 * (sample.ended_s - sample.sent_s) for sample in offered if sample.refused]
     answered = sum(not sample.failure and sample.ended_s <= overload_s for sample in samples)
@@ -52,7 +53,7 @@ def measure(samples: Sequence[Sample], capacity_per_s: float, overload_s: float,
 
 
 def judge_overload(figures: OverloadFigures, slo: Slo) -> list[Violation]:
-    """Every violation."""
+    """Name every violation of the SLO's overload limits."""
     bounds = slo.overload
     found = []
     if figures.goodput < bounds.goodput:
@@ -67,7 +68,7 @@ def judge_overload(figures: OverloadFigures, slo: Slo) -> list[Violation]:
 
 
 def _recovery(samples: Sequence[Sample], overload_s: float, p95_ms: float) -> float:
-    """Seconds from the overload's end to the end of the first second whose requests were all answered right, and in time.
+    """Measure the seconds from the overload's end to the end of the first second with all requests answered right and in time.
 
     In time: their 95th percentile, from when they were due, is at most `p95_ms`. A second without requests says nothing.
     """

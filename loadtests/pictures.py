@@ -1,4 +1,4 @@
-"""What is sent: a folder of pictures, by default generated photos of roofs in several sizes."""
+"""Provide the pictures that are sent: a folder's, by default generated photos of roofs in several sizes."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ CONFIG = Path(__file__).parents[1] / "training/configs/roofs.yaml"
 
 
 def generate() -> list[Path]:
-    """The folders of generated roofs, one for each side; drawn once (about 20 s), found again later. Raises ServerFailed."""
+    """Return the folders of generated roofs, one for each size; they are drawn once (about 20 s). Raises ServerFailed."""
     overrides = [[f"--set=data.size={side}", "--set=data.count=40"] for side in SIDES]
     roots = [Path(visor("data", "make", str(CONFIG), *each).splitlines()[-1]) for each in overrides]
     return [root / label for root in roots for label in ("damaged", "intact")]
 
 
 def read(folders: Sequence[Path]) -> list[bytes]:
-    """All pictures below the folders, in turn one from each, at most MOST_PICTURES. Raises PicturesMissing."""
+    """Read all pictures below the folders, in turn one from each, at most MOST_PICTURES. Raises PicturesMissing."""
     found = [sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) for folder in folders]
     in_turn = [path for row in itertools.zip_longest(*found) for path in row if path is not None][:MOST_PICTURES]
     if not in_turn:

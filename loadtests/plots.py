@@ -1,4 +1,4 @@
-"""A run's pictures as PNG bytes."""
+"""Draw a run's figures as PNG bytes."""
 
 import io
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SIZE, DPI = (7.2, 4.0), 110  # inches
 
 
 def latency_over_time(samples: Sequence[Sample], slo: Slo) -> bytes:
-    """Each request's latency at the time that it was due, on a logarithmic axis; failures are crosses."""
+    """Plot each request's latency at the time that it was due, on a logarithmic axis; failures are crosses."""
     figure, axes = _figure("Latency over the run", "seconds since the start", "ms")
     for colour, (name, own) in zip(COLOURS, by_protocol(samples).items(), strict=False):
         right = [s for s in own if not s.failure]
@@ -33,7 +33,7 @@ def latency_over_time(samples: Sequence[Sample], slo: Slo) -> bytes:
 
 
 def latency_distribution(samples: Sequence[Sample], slo: Slo) -> bytes:
-    """The share of requests answered right within each latency; a curve that ends below 1 had failures. Crosses: the bounds."""
+    """Plot the share of requests answered right within each latency; failures end it below 1. Crosses: the SLO's limits."""
     figure, axes = _figure("Requests answered right within a latency", "ms", "share of all requests")
     for colour, (name, own) in zip(COLOURS, by_protocol(samples).items(), strict=False):
         latencies = np.sort([1e3 * s.latency_s for s in own if not s.failure])
@@ -47,7 +47,7 @@ def latency_distribution(samples: Sequence[Sample], slo: Slo) -> bytes:
 
 
 def rates(samples: Sequence[Sample]) -> bytes:
-    """Requests due, answered right, refused and failed in each second."""
+    """Plot the requests due, answered right, refused and failed in each second."""
     figure, axes = _figure("Load and answers", "seconds since the start", "per second")
     last = max((s.ended_s for s in samples), default=0.0)
     edges = np.arange(0, last + 2)

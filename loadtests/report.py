@@ -1,4 +1,4 @@
-"""A run's result for a terminal, for programs, and for a browser: one HTML file that needs nothing beside it."""
+"""Write a run's result for a terminal, for programs, and for a browser: one HTML file that needs nothing beside it."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ LATE_MS = 20.0
 
 @dataclass(frozen=True)
 class Run:
-    """`settings`: what was asked for, as a person would say it. `overload`: only of a run above the capacity."""
+    """Holds a run and its verdict. `settings`: what was asked for, in words; `overload`: only for a run above the capacity."""
 
     settings: Mapping[str, str]
     samples: Sequence[Sample]
@@ -32,14 +32,14 @@ class Run:
 
     @property
     def figures(self) -> dict[str, Figures]:
-        """Of each protocol and, where there are several, of all."""
+        """Summarise each protocol and, where there are several, all together."""
         own = by_protocol(self.samples)
         groups = {**own, ALL: self.samples} if len(own) > 1 else own
         return {name: summarise(samples) for name, samples in groups.items()}
 
     @property
     def notes(self) -> list[str]:
-        """What the reader must know first."""
+        """List the warnings that a reader must know first."""
         late = max((figures.late_p99_ms for figures in self.figures.values()), default=0.0)
         if late <= LATE_MS:
             return []
@@ -49,7 +49,7 @@ class Run:
 
 
 def save(run: Run, folder: Path) -> Path:
-    """Write report.html, report.json and samples.csv into the folder; the path of the first."""
+    """Write report.html, report.json and samples.csv into the folder; return the first's path."""
     folder.mkdir(parents=True, exist_ok=True)
     write(run.samples, folder / "samples.csv")
     (folder / "report.json").write_text(json.dumps(to_json(run), indent=2, allow_nan=False) + "\n")
@@ -59,7 +59,7 @@ def save(run: Run, folder: Path) -> Path:
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    """Plain values; null stands for a latency that was never reached."""
+    """Convert the run to plain values for JSON; null stands for a latency that was never reached."""
     tree = {
         "met": not run.violations,
         "violations": [asdict(violation) for violation in run.violations],
@@ -72,7 +72,7 @@ def to_json(run: Run) -> dict[str, Any]:
 
 
 def to_html(run: Run) -> str:
-    """The report with its plots inside."""
+    """Render the report with its plots inside."""
     environment = Environment(
         loader=PackageLoader("loadtests"),
         autoescape=select_autoescape(["html.j2"]),
@@ -98,13 +98,13 @@ COLUMNS = ("requests", "failed", "p50 ms", "p95 ms", "p99 ms", "answers/s")
 
 
 def cells(figures: Figures) -> list[str]:
-    """One row of the table, under COLUMNS."""
+    """Format one row of the table, under COLUMNS."""
     latencies = [show(round(value, 2)) for value in figures.latency_ms.values()]
     return [str(figures.requests), str(figures.failed), *latencies, f"{figures.throughput_per_s:.1f}"]
 
 
 def overload_rows(figures: OverloadFigures) -> list[tuple[str, str]]:
-    """(name, value) of each figure of an overload."""
+    """List (name, value) of each figure of an overload."""
     return [
         ("capacity", f"{figures.capacity_per_s:.1f} answers/s in a closed loop"),
         ("offered", f"{figures.offered} requests"),
@@ -116,7 +116,7 @@ def overload_rows(figures: OverloadFigures) -> list[tuple[str, str]]:
 
 
 def to_text(run: Run) -> str:
-    """The result for a terminal."""
+    """Format the result for a terminal."""
     width = max(len(name) for name in (*run.figures, ALL))
     lines = ["".join([" " * width, *(f"{name:>11}" for name in COLUMNS)])]
     lines += ["".join([f"{name:{width}}", *(f"{cell:>11}" for cell in cells(f))]) for name, f in run.figures.items()]

@@ -1,4 +1,4 @@
-"""What became of each request, as raw as it was measured."""
+"""Record what became of each request, as raw as it was measured."""
 
 import csv
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """One request. Times are seconds since the run began.
+    """Records one request. Times are seconds since the run began.
 
     `due_s`: when it should have left: by the schedule in an open loop, which is earlier than `sent_s` when the generator or
     the server was behind; in a closed loop the two are the same. `failure`: empty for a right answer, else a code: the
@@ -25,17 +25,17 @@ class Sample:
 
     @property
     def latency_s(self) -> float:
-        """Seconds from when it was due: a queue before a slow server counts (no coordinated omission)."""
+        """Return the seconds from when the request was due: a queue before a slow server counts (no coordinated omission)."""
         return self.ended_s - self.due_s
 
     @property
     def late_s(self) -> float:
-        """Seconds that it left too late."""
+        """Return how many seconds the request left too late."""
         return self.sent_s - self.due_s
 
 
 def write(samples: Iterable[Sample], path: Path) -> None:
-    """All samples as CSV, one row a request, in the order of their ends."""
+    """Write all samples as CSV, one row a request, in the order of their ends."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(field.name for field in fields(Sample))

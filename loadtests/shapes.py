@@ -1,4 +1,4 @@
-"""Traffic as data: how the load changes over a run, and the times at which requests are due."""
+"""Describe traffic as data: how the load changes over a run, and the times at which requests are due."""
 
 import itertools
 import math
@@ -17,14 +17,14 @@ FOLDER = Path(__file__).with_name("shapes")
 
 
 class Point(Document):
-    """`at`: where in the run, 0 to 1. `level`: the load there, in units of the shape's `of`."""
+    """Is a corner of a shape. `at`: where in the run, 0 to 1. `level`: the load there, in units of the shape's `of`."""
 
     at: float = Field(ge=0, le=1)
     level: float = Field(ge=0, le=10)
 
 
 class Shape(Document):
-    """A load that goes in straight lines from point to point; two points at one place are a step.
+    """Describes a load that goes in straight lines from point to point; two points at one place are a step.
 
     A level of 1 is the run's own rate (or number of users); with `of: capacity`, the capacity measured just before.
     """
@@ -44,16 +44,16 @@ class Shape(Document):
 
     @property
     def lines(self) -> Iterator[tuple[Point, Point]]:
-        """The ends of each line, steps left out."""
+        """Yield the ends of each line, steps left out."""
         return ((a, b) for a, b in itertools.pairwise(self.points) if b.at > a.at)
 
     @property
     def mean(self) -> float:
-        """The mean level over the run."""
+        """Return the mean level over the run."""
         return sum((b.at - a.at) * (a.level + b.level) / 2 for a, b in self.lines)
 
     def level(self, at: float) -> float:
-        """The level at a place in the run, `at` in [0, 1]; at a step, the level after it."""
+        """Return the level at a place in the run, `at` in [0, 1]; at a step, the level after it."""
         for a, b in self.lines:
             if a.at <= at < b.at:
                 return a.level + (b.level - a.level) * (at - a.at) / (b.at - a.at)
@@ -61,12 +61,12 @@ class Shape(Document):
 
     @property
     def last_above_one(self) -> float:
-        """Where in the run the load is above its unit for the last time; 0 where it never is."""
+        """Return where in the run the load is above its unit for the last time; 0 where it never is."""
         return max((b.at for a, b in self.lines if max(a.level, b.level) > 1), default=0.0)
 
 
 def load_shape(name: str) -> Shape:
-    """A shape of `loadtests/shapes/` by its name, or any by its file's path. Raises ShapeInvalid."""
+    """Load a shape of `loadtests/shapes/` by its name, or any shape by its file's path. Raises ShapeInvalid."""
     known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     path = FOLDER / f"{name}.yaml" if name in known else Path(name)
     if path.suffix != ".yaml":
@@ -75,18 +75,18 @@ def load_shape(name: str) -> Shape:
 
 
 def evenly() -> Iterator[float]:
-    """Arrivals as regular as the load allows: one each time that another is expected."""
+    """Space arrivals as regularly as the load allows: one each time that another is expected."""
     return map(float, itertools.count())
 
 
 def poisson(seed: int) -> Iterator[float]:
-    """Arrivals of clients that know nothing of each other: gaps between them are exponential with mean 1."""
+    """Space arrivals like those of independent clients: the gaps between them are exponential with mean 1."""
     draw = random.Random(seed)
     return itertools.accumulate(draw.expovariate(1.0) for _ in itertools.count())
 
 
 def arrival_times(shape: Shape, rate: float, duration_s: float, counts: Iterable[float]) -> Iterator[float]:
-    """When requests are due, in seconds since the start, ascending, before `duration_s`.
+    """Return when requests are due, in seconds since the start, ascending, before `duration_s`.
 
     `counts` ascends without end; a request is due each time that the expected number of arrivals, the integral of the
     load, reaches one of them (inversion of the cumulative rate: Çinlar, Introduction to Stochastic Processes, 1975). Pure,

@@ -1,4 +1,4 @@
-"""What a served classifier promises: `slo.yaml`, read by the verdict here, and plain enough for charts and gates to read."""
+"""Read `slo.yaml`, which says what a served classifier promises, to this verdict and to charts and canary gates alike."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -14,7 +14,7 @@ Milliseconds = Annotated[float, Field(gt=0)]
 
 
 class LatencyBounds(Document):
-    """Milliseconds that this share of all requests must be answered within, right and whole."""
+    """Bounds, in milliseconds, by which 50, 95 and 99 % of all requests must have a right and whole answer."""
 
     p50: Milliseconds
     p95: Milliseconds
@@ -28,7 +28,7 @@ class LatencyBounds(Document):
 
 
 class OverloadBounds(Document):
-    """What must hold at a multiple of the capacity.
+    """Bounds what must hold at a multiple of the capacity.
 
     `goodput`: right answers a second, as a fraction of the capacity. `refused_p99_ms`: 99 of 100 refusals come within
     it. `recovery_s`: seconds after the overload until a whole second of traffic is answered within `latency_ms.p95`.
@@ -40,7 +40,7 @@ class OverloadBounds(Document):
 
 
 class Slo(Document):
-    """`error_rate`: at most this fraction of requests has no right answer. `throughput_per_s`: at least as many right answers."""
+    """Holds the promise. `error_rate`: largest fraction without a right answer; `throughput_per_s`: fewest right answers."""
 
     latency_ms: LatencyBounds
     error_rate: float = Field(ge=0, lt=1)
@@ -49,5 +49,5 @@ class Slo(Document):
 
 
 def load_slo(path: Path = DEFAULT) -> Slo:
-    """Raises SloInvalid, naming each wrong key."""
+    """Load an SLO. Raises SloInvalid, which names each wrong key."""
     return documents.load(path, Slo, SloInvalid)

@@ -1,4 +1,4 @@
-"""Runs of locust inside this process, bounded in time and number of requests; each returns the raw samples."""
+"""Run locust inside this process, bounded in time and number of requests; each run returns the raw samples."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ logging.getLogger("locust").setLevel(logging.WARNING)
 
 
 def run_closed(load: Load, protocols: Sequence[str], shape: Shape, users: int, duration_s: float) -> list[Sample]:
-    """`users` in all, more or fewer as the shape says (at least one of each protocol), each asking again once it is answered."""
+    """Run a closed loop of `users` in all, times the shape's level (at least one a protocol); each asks again once answered."""
     environment, samples = _environment(load, ClosedUser, {name: {} for name in protocols})
     runner = environment.create_local_runner()
     load.begin()
@@ -35,7 +35,7 @@ def run_closed(load: Load, protocols: Sequence[str], shape: Shape, users: int, d
 
 
 def run_open(load: Load, due: Mapping[str, Iterable[float]]) -> list[Sample]:
-    """Requests of each protocol at the times that they are due."""
+    """Run an open loop: send the requests of each protocol at the times that they are due."""
     begun, done = Event(), [Event() for _ in due]
     own = {name: {"due": due[name], "begun": begun, "done": end} for name, end in zip(due, done, strict=True)}
     environment, samples = _environment(load, OpenUser, own)
@@ -50,7 +50,7 @@ def run_open(load: Load, due: Mapping[str, Iterable[float]]) -> list[Sample]:
 
 
 def _environment(load: Load, base: type[V2User], own: Mapping[str, Mapping[str, Any]]) -> tuple[Environment, list[Sample]]:
-    """An environment with one class of users for each protocol, and the list that their samples are appended to."""
+    """Make an environment with one class of users for each protocol, and the list that their samples are appended to."""
     classes = [
         type(f"{base.__name__}:{name}", (base,), {"abstract": False, "protocol": name, "load": load, **more})
         for name, more in own.items()

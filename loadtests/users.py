@@ -1,4 +1,4 @@
-"""locust's users: what they send, how each request is recorded, and the two ways to decide when the next one leaves.
+"""Define locust's users: what they send, how each request is recorded, and the two ways to decide when the next one leaves.
 
 A `ClosedUser` waits for its answer before it asks again, as a person does: a slow server slows its own load down. An
 `OpenUser` stands for clients that know nothing of each other: requests leave when they are due, whether or not those before
@@ -23,14 +23,14 @@ from loadtests.connections import Connections
 from loadtests.samples import Sample
 
 MOST_REQUESTS = 200_000
-"""Bound on the requests of one run, whatever its options say."""
+"""Bounds the number of requests of one run, whatever its options say."""
 
 
 class Load:
-    """What the users of one run share: whom and what they ask, and the run's clock, which starts with it."""
+    """Holds what the users of one run share: server, questions, and the run's clock, which starts with the run."""
 
     def __init__(self, target: Target, model: str, pictures: Sequence[bytes], explain: float) -> None:
-        """`pictures`: sent in turn, at least one. `explain`: the share of requests that ask for a heat map, 0 to 1."""
+        """Take what to send. `pictures`: at least one, sent in turn. `explain`: share of requests with a heat map, 0 to 1."""
         self.timeout_s = target.timeout_s
         self._model = model
         self._pictures = pictures
@@ -44,16 +44,16 @@ class Load:
         self._start = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return time.perf_counter() - self._start
 
     @property
     def exhausted(self) -> bool:
-        """Whether the run has sent all that it may."""
+        """Say whether the run has sent all that it may."""
         return self._sent >= MOST_REQUESTS
 
     def send(self, protocol: str, due_s: float | None = None) -> Sample:
-        """Ask one question and look at its answer; its sample, whatever happens. `due_s`: None for now."""
+        """Ask one question, check the answer and return a sample, whatever happens. `due_s`: None for now."""
         question = self._next_question()
         connections = self._connections[protocol]
         sent_s = self.now()
@@ -92,11 +92,11 @@ class V2User(User):
     load: ClassVar[Load]
 
     def send(self, due_s: float | None = None) -> None:
-        """One request."""
+        """Send one request."""
         self.report(self.load.send(self.protocol, due_s))
 
     def report(self, sample: Sample) -> None:
-        """Tell locust."""
+        """Report the request to locust."""
         self.environment.events.request.fire(
             request_type=sample.protocol,
             name="infer",
@@ -115,7 +115,7 @@ class ClosedUser(V2User):
 
     @task
     def ask(self) -> None:
-        """One request."""
+        """Send one request."""
         if self.load.exhausted:
             raise StopUser
         self.send()
@@ -134,7 +134,7 @@ class OpenUser(V2User):
 
     @task
     def send_all(self) -> None:
-        """The whole schedule. What could not even be sent until a timeout after the last was due has failed, too."""
+        """Send the whole schedule. What could not even be sent until a timeout after the last was due has failed, too."""
         due = list(itertools.islice(self.due, MOST_REQUESTS))
         end_s = (due[-1] if due else 0.0) + self.load.timeout_s
         flights = Pool(MOST_IN_FLIGHT)

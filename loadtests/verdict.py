@@ -1,4 +1,4 @@
-"""The verdict: a pure function of raw latencies and the SLO that names every violation.
+"""Judge a run: a pure function of raw latencies and the SLO names every violation.
 
 locust's own percentiles are not used: they come from latencies rounded to two digits, where 254 ms counts as 250.
 """
@@ -16,7 +16,7 @@ ALL = "all protocols"
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed.
+    """Compute the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed.
 
     It is always a value that was measured, and never one between two of them: index ceil(percent / 100 · n) of the sorted
     values, counted from 1. `values` holds at least one; `percent` is 1 to 100. Among the nine definitions of Hyndman & Fan
@@ -28,7 +28,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 @dataclass(frozen=True)
 class Violation:
-    """One bound that was not met. `where`: a protocol or all; `bound` and `seen` in the unit that `measure` ends with."""
+    """Describes one limit that was not met. `where`: a protocol or all; `bound`, `seen`: in the unit that `measure` ends with."""
 
     where: str
     measure: str
@@ -42,7 +42,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the samples of one protocol, or of all, add up to.
+    """Sums up the samples of one protocol, or of all.
 
     `latency_ms`: percent → milliseconds, infinite where that share was never answered right: a request that failed was
     not answered, however fast it failed. `throughput_per_s`: right answers, from the first due request to the last end.
@@ -58,17 +58,17 @@ class Figures:
 
     @property
     def failed(self) -> int:
-        """Requests without a right answer."""
+        """Return how many requests have no right answer."""
         return sum(self.failures.values())
 
     @property
     def error_rate(self) -> float:
-        """Their fraction."""
+        """Return the fraction of requests without a right answer."""
         return self.failed / self.requests
 
 
 def summarise(samples: Sequence[Sample]) -> Figures:
-    """Figures of at least one sample."""
+    """Sum up at least one sample."""
     latencies = [math.inf if sample.failure else 1e3 * sample.latency_s for sample in samples]
     failures = Counter(sample.failure for sample in samples if sample.failure)
     seconds = max(sample.ended_s for sample in samples) - min(sample.due_s for sample in samples)
@@ -83,12 +83,12 @@ def summarise(samples: Sequence[Sample]) -> Figures:
 
 
 def by_protocol(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """The samples of each protocol."""
+    """Group the samples by protocol."""
     return {name: [s for s in samples if s.protocol == name] for name in sorted({s.protocol for s in samples})}
 
 
 def judge(samples: Sequence[Sample], slo: Slo) -> list[Violation]:
-    """Every violation: latency and errors of each protocol on its own, throughput of all together."""
+    """Name every violation: latency and errors of each protocol on its own, throughput of all together."""
     if not samples:
         return [Violation(ALL, "requests", 1, 0)]
     found = []
@@ -109,5 +109,5 @@ def judge(samples: Sequence[Sample], slo: Slo) -> list[Violation]:
 
 
 def show(value: float) -> str:
-    """A number for people, to six digits; an infinite latency is an answer that never came."""
+    """Format a number for people, to six digits; an infinite latency is an answer that never came."""
     return "never" if math.isinf(value) else f"{value:.6g}"

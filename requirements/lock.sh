@@ -11,7 +11,7 @@ accelerator='^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)=='
 whole=$(mktemp)
 trap 'rm -f "$whole"' EXIT
 cat requirements/torch.txt requirements/visor.txt >"$whole" # what is locked stays, unless the arguments say --upgrade
-compile=(uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet
+compile=(uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 --quiet
   --generate-hashes --no-emit-index-url --no-annotate --no-header)
 "${compile[@]}" "$@" --output-file "$whole" >/dev/null
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Makes the environment that `make` uses; does nothing when it is already as the lock files say. Reads VENV, PYTHON, TORCH_INDEX.
+# Makes the environment that `make` uses; does nothing when it is already as the lock files say. An environment runs the code of
+# one checkout, so another checkout is refused it while the first exists. Reads VENV, PYTHON, TORCH_INDEX, and TAKE_OVER: not
+# empty, the environment is moved to this checkout.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv} python=${PYTHON:-python3.11} torch_index=${TORCH_INDEX:-}
@@ -22,7 +24,20 @@ if ! java_is_17; then
   fi
 fi
 
-want=$(cat requirements/torch.txt requirements/visor.txt pyproject.toml <(echo "$torch_index") | sha256sum | cut -d' ' -f1)
+here=$(pwd -P)
+owner=$(cat "$venv/.visor-checkout" 2>/dev/null) || owner=$here
+if [ "$owner" != "$here" ]; then
+  if [ ! -e "$owner/requirements/setup.sh" ]; then
+    echo "make setup: $venv ran the code of $owner, which is gone; it runs the code of $here now"
+  elif [ -n "${TAKE_OVER:-}" ]; then
+    echo "make setup: $venv ran the code of $owner; it runs the code of $here now"
+  else
+    fail "$venv runs the code of another checkout, $owner; make this one an environment of its own (VENV=FOLDER)," \
+      "or move that one here (make setup VENV=$venv TAKE_OVER=1)"
+  fi
+fi
+
+want=$(cat requirements/torch.txt requirements/visor.txt <(echo "$torch_index") | sha256sum | cut -d' ' -f1)
 stamp=$venv/.visor-lock
 if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
   command -v "$python" >/dev/null || python=python3
@@ -43,9 +58,11 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
   "${pip[@]}" --require-hashes -r requirements/visor.txt
   echo "$want" >"$stamp"
 fi
-# The code itself, editable: quick, and each time, because one environment may serve several checkouts one after the other.
-here=$(pwd -P)
-if [ "$(cat "$venv/.visor-checkout" 2>/dev/null)" != "$here" ] || [ ! -x "$venv/bin/visor" ]; then
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# The code itself, editable, which is quick: again where the environment was another checkout's, or the project's metadata changed.
+project=$(sha256sum <pyproject.toml | cut -d' ' -f1)
+if [ "$(cat "$venv/.visor-checkout" "$venv/.visor-project" 2>/dev/null)" != "$here"$'\n'"$project" ] || [ ! -x "$venv/bin/visor" ]; then
+  rm -f "$venv/.visor-project"
   echo "$here" >"$venv/.visor-checkout"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+  echo "$project" >"$venv/.visor-project"
 fi

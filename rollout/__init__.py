@@ -1,1 +1,1 @@
-"""Moves a release's traffic through the Kubernetes API: the weights of the routes before a stable version and its canary."""
+"""This package moves a release's traffic through the Kubernetes API, by the weights of the routes before its two versions."""

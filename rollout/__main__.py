@@ -1,4 +1,4 @@
-"""`python -m rollout`: moves traffic between a release's stable version and its canary."""
+"""Command `python -m rollout`: move traffic between a release's stable version and its canary."""
 
 import argparse
 import contextlib
@@ -22,23 +22,68 @@ logger = logging.getLogger("rollout")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; a mistyped flag ends the process with a usage line."""
-    parser = argparse.ArgumentParser(prog="rollout", description=__doc__)
+    """Parse the command line; a mistyped flag ends the process with a usage line."""
+    parser = argparse.ArgumentParser(
+        prog="rollout", description="Move traffic between a release's stable version and its canary on Kubernetes."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("shift", help="wait until the canary serves, then give it its share of the requests")
-    command.add_argument("--namespace", required=True, help="of everything else")
-    command.add_argument("--inferenceservice", required=True, metavar="NAME", help="the canary's")
-    command.add_argument("--httproute", action="append", default=[], metavar="NAME", help="REST's route; repeatable")
-    command.add_argument("--grpcroute", action="append", default=[], metavar="NAME", help="gRPC's route; repeatable")
-    command.add_argument("--canary-percent", type=_percent, required=True, metavar="N", help="its share; 0 waits for nothing")
-    command.add_argument("--archive", metavar="URI", help="the storageUri that it must serve (whichever it names)")
-    command.add_argument("--timeout-s", type=float, default=240.0, help="for it to get ready (%(default)s)")
-    command.add_argument("--field-manager", default="helm", metavar="NAME", help="who owns the routes (%(default)s)")
+    command = commands.add_parser(
+        "shift",
+        help="wait until the canary serves its archive, then give it its share of the requests",
+        description="Wait until the canary serves its archive, then set the weights of the routes, of which one at least must "
+        "be named with --httproute or --grpcroute. Logs what it waits for and each weight to standard error.",
+        epilog="Exit codes: 0 all weights are set; 1 an error, logged to standard error: the canary failed, was not ready in "
+        "time or a route is not as expected; 2 a mistyped command line, or no route; 143 ended by SIGTERM.",
+    )
+    command.add_argument(
+        "--namespace", required=True, metavar="NAME", help="namespace of the InferenceService and the routes (required)"
+    )
+    command.add_argument("--inferenceservice", required=True, metavar="NAME", help="InferenceService of the canary (required)")
+    command.add_argument(
+        "--httproute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="HTTPRoute whose weights are set, for REST; may be given several times "
+        "(default: none, then --grpcroute is required)",
+    )
+    command.add_argument(
+        "--grpcroute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="GRPCRoute whose weights are set, for gRPC; may be given several times "
+        "(default: none, then --httproute is required)",
+    )
+    command.add_argument(
+        "--canary-percent",
+        type=_percent,
+        required=True,
+        metavar="N",
+        help="percentage of the requests that the canary gets, 0 to 100; 0 does not wait until the canary serves (required)",
+    )
+    command.add_argument(
+        "--archive", metavar="URI", help="storageUri that the canary must serve (default: whichever its InferenceService names)"
+    )
+    command.add_argument(
+        "--timeout-s",
+        type=float,
+        default=240.0,
+        metavar="S",
+        help="seconds within which the canary must serve (default: %(default)s)",
+    )
+    command.add_argument(
+        "--field-manager",
+        default="helm",
+        metavar="NAME",
+        help="field manager that owns the routes in server-side apply (default: %(default)s)",
+    )
     command.add_argument(
         "--termination-log",
         type=Path,
         default=Path("/dev/termination-log"),
-        help="where Kubernetes looks for a container's last words; written if it is there (%(default)s)",
+        metavar="FILE",
+        help="file in which Kubernetes looks for a container's last error; written only if it exists (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if not (args.httproute or args.grpcroute):

@@ -1,4 +1,4 @@
-"""Whether a canary serves the archive that it should: one look at its InferenceService and its pods. Pure functions.
+"""Whether a canary serves its archive is read off its InferenceService and its pods. Pure functions.
 
 The InferenceService's own status does not tell. KServe 0.20 leaves Ready at True and the model `UpToDate` while the pods of
 an earlier archive still serve, `observedGeneration` there is the Deployment's, and `lastFailureInfo` is never taken back. The
@@ -15,8 +15,8 @@ ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen. `waiting`: why it is not ready yet, `failure`: why it will not get ready; "" where neither is so."""
+class CanaryState:
+    """The state of a canary. `waiting`: why it is not ready yet; `failure`: why it will not get ready; "" where neither is so."""
 
     waiting: str = ""
     failure: str = ""
@@ -27,27 +27,30 @@ class Look:
         return not (self.waiting or self.failure)
 
 
-def look(service: Object | None, pods: Sequence[Object], archive: str | None) -> Look:
-    """Judge an InferenceService and its pods, as the API gives them. `archive`: the URI it must serve, None for its own."""
+def read_state(service: Object | None, pods: Sequence[Object], archive: str | None) -> CanaryState:
+    """Read the canary's state off its InferenceService and its pods, as the API gives them.
+
+    `archive`: the URI that it must serve, None for its own.
+    """
     if service is None:
-        return Look("it does not exist")
+        return CanaryState("it does not exist")
     uri = service["spec"]["predictor"].get("model", {}).get("storageUri")
     if archive is not None and uri != archive:
-        return Look(f"its storageUri is {uri} and not {archive}")
+        return CanaryState(f"its storageUri is {uri} and not {archive}")
     status = service.get("status", {})
     if status.get("modelStatus", {}).get("transitionStatus") == "InvalidSpec":
-        return Look(failure=f"KServe refuses its specification: {_last_failure(status)}")
+        return CanaryState(failure=f"KServe refuses its specification: {_last_failure(status)}")
     live = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     own = [pod for pod in live if pod["metadata"].get("annotations", {}).get(ARCHIVE) == uri]
     for pod in own:
         for crash in _crashes(pod):
-            return Look(failure=crash)
+            return CanaryState(failure=crash)
     not_ready = _why_not_ready(status)
     if not any(_is_ready(pod) for pod in own):
-        return Look("; ".join(filter(None, [*map(_describe, own), *([] if own else ["it has no pod"]), not_ready])))
+        return CanaryState("; ".join(filter(None, [*map(_describe, own), *([] if own else ["it has no pod"]), not_ready])))
     if len(own) < len(live):
-        return Look(f"{len(live) - len(own)} of its pods still serve another archive")
-    return Look(not_ready)
+        return CanaryState(f"{len(live) - len(own)} of its pods still serve another archive")
+    return CanaryState(not_ready)
 
 
 def _last_failure(status: Object) -> str:
@@ -77,7 +80,7 @@ def _crashes(pod: Object) -> Iterator[str]:
 
 
 def _describe(pod: Object) -> str:
-    """What a pod that is not ready waits for."""
+    """Say what a pod that is not ready waits for."""
     for container in _containers(pod):
         state = container.get("state", {})
         if waiting := state.get("waiting"):

@@ -1,4 +1,4 @@
-"""The few objects of the Kubernetes API that moving traffic needs; the only module that knows the client."""
+"""The client of the few Kubernetes objects that moving traffic needs; no other module knows the kubernetes package."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ NOT_FOUND, CONFLICT, TOO_MANY, SERVER_ERROR = 404, 409, 429, 500
 
 
 class Cluster:
-    """One namespace, by the service account of the pod that this runs in, else by KUBECONFIG.
+    """Access to one namespace, by the service account of the pod that this runs in, else by KUBECONFIG.
 
     Its methods raise ClusterError, of the kind ClusterUnreachable where another try may help.
     """
@@ -42,15 +42,15 @@ class Cluster:
         self._custom = client.CustomObjectsApi(self._api)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._api.close()
 
     def service(self, name: str) -> Object | None:
-        """An InferenceService, None where there is none."""
+        """Read an InferenceService; None where there is none."""
         return self._get(KSERVE, "inferenceservices", name)
 
     def pods(self, service: str) -> list[Object]:
-        """The pods of an InferenceService."""
+        """List the pods of an InferenceService."""
         selector = f"serving.kserve.io/inferenceservice={service}"
         with _errors():
             # Not parsed into the client's classes: everything else comes as the API spells it, and so do these.
@@ -61,11 +61,11 @@ class Cluster:
         return pods
 
     def route(self, kind: str, name: str) -> Object | None:
-        """An HTTPRoute or GRPCRoute, None where there is none."""
+        """Read an HTTPRoute or GRPCRoute; None where there is none."""
         return self._get(GATEWAY, PLURALS[kind], name)
 
     def apply(self, route: Object, manager: str) -> None:
-        """Apply a route on the server as `manager`, which then owns all of it, whoever did before.
+        """Apply a route on the server as `manager`, which then owns the whole route, whatever manager did before.
 
         Raises ClusterConflict where it has another resource version by now.
         """
@@ -111,7 +111,7 @@ def _errors() -> Iterator[None]:
 
 
 def _message(err: client.ApiException) -> str:
-    """The sentence of the API's Status object, which says whom it refused what."""
+    """The sentence of the API's Status object, which says who was refused what."""
     try:
         return str(json.loads(err.body or "")["message"])
     except (ValueError, TypeError, KeyError):

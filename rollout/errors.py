@@ -1,4 +1,4 @@
-"""The errors of moving traffic, each with a stable code; `handlers.errors` draws the root. All leave the weights as they are.
+"""Moving traffic raises these errors, each of a stable code; `handlers.errors` draws the root. All leave the weights unchanged.
 
 VisorError
 ├── CanaryFailed              rollout.failed: the canary cannot start, and says why

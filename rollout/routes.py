@@ -1,4 +1,4 @@
-"""The weights in an HTTPRoute or a GRPCRoute, which have them at the same places. Pure functions."""
+"""Pure functions that set the weights in an HTTPRoute or a GRPCRoute, which have them at the same places."""
 
 import copy
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ Object = dict[str, Any]
 
 
 def set_canary_percent(route: Mapping[str, Any], canary: str, percent: int) -> Object:
-    """The route with `percent` of its requests for the backend `canary`, and the rest for the other backend.
+    """Give the backend `canary` `percent` of a route's requests, and the other backend the rest; returns a changed copy.
 
     Every rule with the canary and one other backend is changed; one with the canary alone (a header forces it) is not.
     Raises RouteUnexpected where no rule shares.
@@ -29,7 +29,7 @@ def set_canary_percent(route: Mapping[str, Any], canary: str, percent: int) -> O
 
 
 def to_apply(route: Mapping[str, Any]) -> Object:
-    """What a server-side apply sends of a route that was read: all that its owner says, nothing that the server adds.
+    """Reduce a route that was read to what a server-side apply sends: all that its owner says, nothing that the server adds.
 
     The resource version stays: with it, the server refuses when somebody else has written meanwhile.
     """

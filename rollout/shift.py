@@ -1,10 +1,10 @@
-"""Give a canary its share of the requests, once it serves what it should."""
+"""The shift of traffic: give a canary its share of the requests, once it serves its archive."""
 
 import logging
 import time
 from dataclasses import dataclass
 
-from rollout.canary import Look, look
+from rollout.canary import CanaryState, read_state
 from rollout.cluster import Cluster
 from rollout.errors import CanaryFailed, CanaryNotReady, ClusterConflict, ClusterUnreachable, RouteUnexpected
 from rollout.routes import Object, set_canary_percent, to_apply
@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0
 # A failure is believed once it lasts: pods of the release before may be seen for a moment. Less than the 10 s that
 # Kubernetes waits before it starts a container again for the first time, so that this is seen as one failure.
-SETTLE_S = 5.0
+FAILURE_LASTS_S = 5.0
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What is to be done. `routes`: kind and name of each; `archive`: the canary's URI, None for whichever it names.
+    """An order to shift traffic. `routes`: kind and name of each; `archive`: the canary's URI, None for whichever it names.
 
     `manager`: the field manager that owns the routes.
     """
@@ -36,7 +36,7 @@ def shift(cluster: Cluster, order: Shift) -> None:
     """Wait until the canary serves its archive, then set the weights of all routes; 0 percent waits for nothing.
 
     Raises CanaryFailed, CanaryNotReady, RouteUnexpected or ClusterError, before the first weight is changed or, where a route
-    changes under our hands, between two.
+    is changed meanwhile, between two.
     """
     deadline = time.monotonic() + order.timeout_s
     for kind, name in order.routes:
@@ -51,11 +51,11 @@ def shift(cluster: Cluster, order: Shift) -> None:
 def _wait(cluster: Cluster, order: Shift, deadline: float) -> None:
     failing_since = None
     told = ""
-    while not (seen := _look(cluster, order)).ready:
+    while not (seen := _read_state(cluster, order)).ready:
         now = time.monotonic()
         if seen.failure:
             failing_since = failing_since or now
-            if now - failing_since >= SETTLE_S or now >= deadline:
+            if now - failing_since >= FAILURE_LASTS_S or now >= deadline:
                 raise CanaryFailed(f"{order.service} cannot start, the weights stay as they are: {seen.failure}")
         else:
             failing_since = None
@@ -69,11 +69,11 @@ def _wait(cluster: Cluster, order: Shift, deadline: float) -> None:
     logger.info("%s is ready", order.service)
 
 
-def _look(cluster: Cluster, order: Shift) -> Look:
+def _read_state(cluster: Cluster, order: Shift) -> CanaryState:
     try:
-        return look(cluster.service(order.service), cluster.pods(order.service), order.archive)
+        return read_state(cluster.service(order.service), cluster.pods(order.service), order.archive)
     except ClusterUnreachable as err:
-        return Look(waiting=str(err))
+        return CanaryState(waiting=str(err))
 
 
 def _set(cluster: Cluster, kind: str, name: str, order: Shift, deadline: float) -> None:
@@ -97,7 +97,7 @@ def _set(cluster: Cluster, kind: str, name: str, order: Shift, deadline: float) 
 
 
 def _weighted(cluster: Cluster, kind: str, name: str, order: Shift) -> tuple[Object, Object]:
-    """A route as it is, and as it should be."""
+    """Read a route: as it is, and as it should be."""
     route = cluster.route(kind, name)
     if route is None:
         raise RouteUnexpected(f"there is no {kind} {name}; name a route of the release")

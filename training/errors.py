@@ -12,18 +12,15 @@ VisorError
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
 ├── CompareError          compare.invalid: runs that did not answer the same question on the same images
 ├── StudyError            study.invalid: a search's study that is another's, or a storage that does not answer
-├── KeyFileError          key.invalid: a signing key that is missing or not one
-├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 ├── ParityFailed          archive.parity: a backend that was asked for and does not answer as the reference does
 ├── FolderError           folder.unwritable: a folder that has to be written to and cannot be
 ├── TrackingUnreachable   tracking.unreachable: an MLflow server that does not answer
-├── RemoteError           remote.failed: S3 says no for a reason of its own
-│   ├── RemoteInvalid     remote.invalid: an address or a key that cannot be used
-│   ├── RemoteMissing     remote.missing: no such bucket, or nothing in it
-│   ├── RemoteDenied      remote.denied: credentials that are missing, wrong or not enough
-│   ├── RemoteUnreachable remote.unreachable: no connection to the server
-│   └── RemoteConflict    remote.conflict: another file has the name already
-└── StoreError            store.missing: a name or version that the model store does not hold
+└── RemoteError           remote.failed: S3 says no for a reason of its own
+    ├── RemoteInvalid     remote.invalid: an address or a key that cannot be used
+    ├── RemoteMissing     remote.missing: no such bucket, or nothing in it
+    ├── RemoteDenied      remote.denied: credentials that are missing, wrong or not enough
+    ├── RemoteUnreachable remote.unreachable: no connection to the server
+    └── RemoteConflict    remote.conflict: another file has the name already
 """
 
 from handlers.errors import VisorError
@@ -95,18 +92,6 @@ class StudyError(VisorError):
     code = "study.invalid"
 
 
-class KeyFileError(VisorError):
-    """A signing key that is missing or not one."""
-
-    code = "key.invalid"
-
-
-class ArchiveRefused(VisorError):
-    """An archive whose signature does not hold."""
-
-    code = "archive.refused"
-
-
 class ParityFailed(VisorError):
     """A backend that was asked for and does not answer as the reference does."""
 
@@ -159,9 +144,3 @@ class RemoteConflict(RemoteError):
     """Another file has the name already."""
 
     code = "remote.conflict"
-
-
-class StoreError(VisorError):
-    """A name or version that the model store does not hold."""
-
-    code = "store.missing"

@@ -15,8 +15,8 @@ LINE_EVERY_S = 5.0
 """A log shows that the loop lives, and a loop that ends sooner than this needs no line at all."""
 
 
-def track(iterable: Iterable[Item], total: int, description: str, every_s: float = LINE_EVERY_S) -> Iterator[Item]:
-    """Yield the items and say how far along they are; a log file gets a line every `every_s` and not redrawn bars."""
+def show_progress(iterable: Iterable[Item], total: int, description: str, every_s: float = LINE_EVERY_S) -> Iterator[Item]:
+    """Yield the items and show how far along they are: by a bar on a terminal, else by a log line every `every_s` seconds."""
     if sys.stderr.isatty():
         yield from tqdm(iterable, total=total, desc=description, mininterval=0.5, leave=False)
         return

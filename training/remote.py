@@ -20,6 +20,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as aws
 from botocore.config import Config
 
+from archives import files
 from training import runs
 from training.errors import (
     RemoteConflict,
@@ -29,7 +30,7 @@ from training.errors import (
     RemoteMissing,
     RemoteUnreachable,
 )
-from training.progress import track
+from training.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -73,28 +74,28 @@ class Place:
 
     @property
     def root(self) -> str:
-        """What the keys below it begin with: PREFIX/, so that `roofs` is not taken for the beginning of `roofs-old`."""
+        """The prefix of all keys below the place: PREFIX/, so that `roofs` is not taken for the beginning of `roofs-old`."""
         return f"{self.prefix}/" if self.prefix else ""
 
     def below(self, path: str) -> "Place":
-        """A place below this one."""
+        """Return a place below this one."""
         return Place(self.bucket, self.root + path)
 
 
 def is_remote(place: str) -> bool:
-    """Whether this is an address of S3 and not a path."""
+    """Tell whether a text is an address of S3 and not a path."""
     return place.startswith(SCHEME)
 
 
 def check(uri: str) -> None:
-    """Ask for one key, so that a wrong address or credential is said before anything long begins. Raises RemoteError."""
+    """Ask for one key, so that a wrong address or credential is reported before anything long begins. Raises RemoteError."""
     place = Place.parse(uri)
     with _client(place) as client:
         client.list_objects_v2(Bucket=place.bucket, Prefix=place.root, MaxKeys=1)
 
 
 def versions(uri: str, name: str) -> list[str]:
-    """The versions of a name below a store's address, those without an archive too, oldest first. Raises RemoteError."""
+    """List the versions of a name below a store's address, those without an archive too, oldest first. Raises RemoteError."""
     place = Place.parse(uri).below(name)
     found = []
     with _client(place) as client:
@@ -130,7 +131,7 @@ def mirror(uri: str, folder: Path) -> None:
 
 
 def upload(files: Iterable[Path], uri: str) -> None:
-    """Copy files below the address, in this order; one that is there already stays.
+    """Copy files below the address, in this order; a file that is there already stays.
 
     Raises RemoteConflict where its bytes are others, and RemoteError.
     """
@@ -141,7 +142,7 @@ def upload(files: Iterable[Path], uri: str) -> None:
 
 
 def _put(client: Any, place: Place, path: Path) -> None:
-    digest = runs.sha256(path)
+    digest = files.sha256(path)
     at = {"Bucket": place.bucket, "Key": place.prefix}
     logger.info("%s: copying %.1f MB", place, path.stat().st_size / 1e6)
     try:
@@ -185,7 +186,7 @@ def _fetch(client: Any, place: Place, paths: Sequence[str], folder: Path) -> Ite
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             started = [pool.submit(fetch, path) for path in paths]
-            yield from track((done.result() for done in as_completed(started)), len(paths), "fetching")
+            yield from show_progress((done.result() for done in as_completed(started)), len(paths), "fetching")
         finally:
             pool.shutdown(cancel_futures=True)
 

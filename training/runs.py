@@ -1,17 +1,18 @@
-"""A run's folder: the names of its files, and how they are read and written."""
+"""A run's folder: the names of its files, how they are read and written, and the lock on what several runs share."""
 
-import fcntl
-import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from archives.contents import SPEC
+from archives.files import replacing, sha256
+from archives.lineage import Pretrained
 from handlers.spec import Frozen
 from training.config import Config
 from training.config import load as load_config
@@ -22,31 +23,22 @@ if TYPE_CHECKING:
 
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
-SPEC, REFERENCE, METRICS, PLOTS, REPORT = "spec.json", "reference.npz", "metrics.json", "plots", "report.html"
+REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
 CARD, CARD_PAGE = "model-card.md", "model-card.html"
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
-Job = Literal["train", "pretrain"]
-
-
-class Pretrained(Frozen):
-    """The weights that a fit started from: their file's SHA-256, and what `visor pretrain` wrote into it, if that made it."""
-
-    weights_digest: str
-    method: str | None = None
-    config_digest: str | None = None
-    dataset_digest: str | None = None
+JobName = Literal["train", "pretrain"]
 
 
 class Record(Frozen):
-    """`run.json`: what the run was made from and by, and under which names MLflow knows it.
+    """The content of `run.json`: what the run was made from and by, and under which names MLflow knows it.
 
     `git_commit` and `versions` are of the code that fitted. `weights_digest` is set when the fit is done, `model_version`
     (of the registry) when everything is. `pretrained`: null where all weights were random.
     """
 
-    job: Job = "train"
+    job: JobName = "train"
     mlflow_run_id: str
     tracking_uri: str
     dataset_root: Path
@@ -60,33 +52,6 @@ class Record(Frozen):
     pretrained: Pretrained | None = None
 
 
-@contextmanager
-def alone(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """One process of this machine at a time; `on_wait` is called where another one is there. Makes the file and its folder."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well: readers see the old file or the new one.
-
-    Its name is nobody else's, on other machines that share the folder neither.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_config(run: Path, config: Config) -> None:
     """Write the config with every value, defaults included."""
     with replacing(run / CONFIG) as temporary:
@@ -94,7 +59,7 @@ def write_config(run: Path, config: Config) -> None:
 
 
 def read_config(run: Path) -> Config:
-    """The config that the run was started with. Raises RunError where there is no run."""
+    """Read the config that the run was started with. Raises RunError where there is no run."""
     if not (run / CONFIG).is_file():
         raise RunError(f"{run} holds no run ({CONFIG} is missing); make one with `visor train CONFIG --out {run}`")
     return load_config(run / CONFIG)
@@ -123,7 +88,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether everything that a training makes is there, and the weights are the ones that were fitted."""
+    """Tell whether everything that a training makes is there, and the weights are the ones that were fitted."""
     if not (run / RECORD).is_file():
         return False
     record = read_record(run)
@@ -132,7 +97,7 @@ def is_finished(run: Path) -> bool:
 
 
 def read_finished(run: Path) -> tuple[Record, dict[str, Any]]:
-    """The record and metrics.json of a finished run. Raises RunError."""
+    """Read the record and metrics.json of a finished run. Raises RunError."""
     record = read_record(run)
     if not is_finished(run):
         raise RunError(f"{run} is not finished, or its weights were changed since; give the same `visor train` command again")
@@ -148,7 +113,7 @@ def write_history(run: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
-    """The metrics of all epochs, none where none were written."""
+    """Read the metrics of all epochs, none where none were written."""
     return list(json.loads((run / HISTORY).read_bytes())) if (run / HISTORY).is_file() else []
 
 
@@ -161,10 +126,23 @@ def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
     return sha256(run / WEIGHTS)
 
 
-def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file, so that one process at a time runs the block; `on_wait` is called once where another one holds it.
+
+    The file and its folder are made where they are missing, and stay.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def clear(run: Path) -> None:

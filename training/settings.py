@@ -19,22 +19,22 @@ NNCF_DEFAULTS = {"NNCF_CI": "1"}
 
 
 def home() -> Path:
-    """Where runs, data sets and the embedded MLflow store are kept: VISOR_HOME, else `runs`."""
+    """Return where runs, data sets and the embedded MLflow store are kept: VISOR_HOME, else `runs`."""
     return Path(os.environ.get("VISOR_HOME") or "runs")
 
 
 def tracking_uri(home: Path) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else the embedded SQLite store under `home`."""
+    """Return MLFLOW_TRACKING_URI where it is set, else the embedded SQLite store under `home`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(home)
 
 
 def embedded_uri(home: Path) -> str:
-    """The SQLite store that needs no server."""
+    """Return the address of the SQLite store, which needs no server."""
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
 def now() -> datetime:
-    """This second in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set. Raises ConfigError."""
+    """Return this second in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set. Raises ConfigError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return datetime.now(UTC).replace(microsecond=0)
@@ -45,17 +45,17 @@ def now() -> datetime:
 
 
 def rank() -> int:
-    """Which of torchrun's processes this is, counted over all nodes; 0 without torchrun. Raises ConfigError."""
+    """Return which of torchrun's processes this is, counted over all nodes; 0 without torchrun. Raises ConfigError."""
     return _whole("RANK", 0)
 
 
 def local_rank() -> int:
-    """Which of the processes on this node this is; 0 without torchrun. Raises ConfigError."""
+    """Return which of the processes on this node this is; 0 without torchrun. Raises ConfigError."""
     return _whole("LOCAL_RANK", 0)
 
 
 def world_size() -> int:
-    """How many processes torchrun has started, over all nodes; 1 without torchrun. Raises ConfigError."""
+    """Return how many processes torchrun has started, over all nodes; 1 without torchrun. Raises ConfigError."""
     return _whole("WORLD_SIZE", 1)
 
 
@@ -67,7 +67,10 @@ def _whole(name: str, default: int) -> int:
 
 
 def prepare_cuda() -> None:
-    """Have cuBLAS keep to results that come again; to be called before a GPU is used. PyTorch refuses to without."""
+    """Make cuBLAS's results reproducible; to be called before a GPU is used.
+
+    PyTorch's deterministic mode refuses to run without it.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 

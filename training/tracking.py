@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from training import runs, settings
+from training import settings
 from training.errors import RunError, TrackingUnreachable
+from training.runs import exclusive
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 """The folder of the run's artifacts that a model version points to."""
+CANDIDATE, CHAMPION = "candidate", "champion"
+"""The aliases of a model's newest trained version, and of the one that `visor promote` or `visor register` chose."""
 PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH = 100, 1000, 6000
 """MLflow's own limits (mlflow.utils.validation)."""
 KNOCK_TIMEOUT_S, KNOCK_EVERY_S = 5.0, 2.0
@@ -41,7 +44,7 @@ class Tracker:
 
     @classmethod
     def open(cls, home: Path) -> "Tracker":
-        """The server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, made at first use."""
+        """Open the server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, which is made at first use."""
         settings.prepare_mlflow()
         uri = settings.tracking_uri(home)
         embedded = uri == settings.embedded_uri(home)
@@ -51,7 +54,7 @@ class Tracker:
             for name in ("alembic", "mlflow"):  # which log every table that they make; MLflow's import sets its own level
                 logging.getLogger(name).setLevel(logging.WARNING)
             # Two processes that make the embedded store's tables at the same time would both fail.
-            with runs.alone(home / ".mlflow.lock") if embedded else nullcontext():
+            with exclusive(home / ".mlflow.lock") if embedded else nullcontext():
                 client = MlflowClient(uri, uri)
                 if embedded:
                     client.search_experiments(max_results=1)
@@ -78,7 +81,7 @@ class Tracker:
 
     @contextmanager
     def running(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
-        """Go on with a run, or start one where there is none; its id. It ends as FINISHED, FAILED or KILLED."""
+        """Resume a run, or start one where there is none, and yield its id. The run ends as FINISHED, FAILED or KILLED."""
         started = self._start(experiment, run_id)
         try:
             yield started
@@ -145,13 +148,13 @@ class Tracker:
             self.client.set_registered_model_alias(name, alias, version)
 
     def version_of(self, name: str, run_id: str) -> str | None:
-        """The version of a registered model that was made from a run."""
+        """Return the version of a registered model that was made from a run; None without one."""
         with _reported(self):
             found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
             return str(found[0].version) if found else None
 
     def aliased(self, name: str, alias: str) -> tuple[str, str] | None:
-        """(version, run id) that an alias of a registered model points to; None without such a model or alias."""
+        """Return (version, run id) that an alias of a registered model points to; None without such a model or alias."""
         with _reported(self):
             found = self.client.search_registered_models(f"name = '{name}'")
             version = dict(found[0].aliases).get(alias) if found else None
@@ -160,12 +163,12 @@ class Tracker:
             return str(version), str(self.client.get_model_version(name, str(version)).run_id)
 
     def run_of(self, name: str, version: str) -> str:
-        """The run that a version of a registered model was made from. Raises RunError."""
+        """Return the run that a version of a registered model was made from. Raises RunError."""
         with _reported(self):
             return str(self.client.get_model_version(name, version).run_id)
 
     def runs_of(self, experiment: str) -> list[str]:
-        """The ids of an experiment's finished runs, oldest first. Raises RunError without such an experiment."""
+        """Return the ids of an experiment's finished runs, oldest first. Raises RunError without such an experiment."""
         with _reported(self):
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -176,19 +179,19 @@ class Tracker:
             return [str(run.info.run_id) for run in pages]
 
     def describe(self, run_id: str) -> tuple[str, dict[str, str]]:
-        """A run's name and its parameters."""
+        """Return a run's name and its parameters."""
         with _reported(self):
             run = self.client.get_run(run_id)
             return str(run.info.run_name or run_id), dict(run.data.params)
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
-        """One of a run's files, copied below `folder`."""
+        """Copy one of a run's files below `folder`, and return its path."""
         with _reported(self):
             (folder / run_id).mkdir(parents=True, exist_ok=True)
             return Path(self.client.download_artifacts(run_id, name, str(folder / run_id)))
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, which is made where there is none; processes that make it at once get in each other's way."""
+        """Return the id of an experiment, which is made where there is none. Two processes must not make it at the same time."""
         with _reported(self):
             found = self.client.get_experiment_by_name(name)
             place = self.artifacts.as_uri() if self.artifacts else None
@@ -240,7 +243,7 @@ def _knock(uri: str, wait_s: float) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings as (`a.b.c`, value), in order. A list is a leaf, except one of mappings, which is numbered."""
+    """Yield the leaves of nested mappings as (`a.b.c`, value), in order. A list is a leaf; a list of mappings is numbered."""
     for key, value in tree.items():
         if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
             value = {str(number): item for number, item in enumerate(value, start=1)}

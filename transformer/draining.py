@@ -1,9 +1,10 @@
-"""How clients leave the edge before it stops, so that no request is lost that one of them has sent.
+"""Draining: clients leave the edge before it stops, so that no request that a client has sent is lost.
 
-To stop at once would lose some. A listening socket that is closed resets the connections in its backlog, an idle connection
+To stop at once would lose requests. A listening socket that is closed resets the connections in its backlog, an idle connection
 that is closed may have a request on its way, and gRPC cancels calls that arrive after its stop began [1 to 10 of 16 busy
-clients lost a call; after draining none]. So nobody new comes in, everything is still answered, and clients go by
-themselves: REST answers say `connection: close`, and a gRPC connection is told to end once it has its age.
+clients lost a call; after draining none]. So no new connection is accepted, every request is still answered, and clients
+close their connections on their own: REST answers say `connection: close`, and a gRPC connection is told to end once it has
+its age.
 """
 
 import os
@@ -13,19 +14,19 @@ from pathlib import Path
 
 
 def take_backlog(listening: socket.socket) -> list[socket.socket]:
-    """Stop listening, and return the connections that were made and that nobody had accepted yet."""
-    taken = []
+    """Stop listening, and return the connections that were made and not accepted yet."""
+    backlog = []
     while True:
         try:
-            taken.append(listening.accept()[0])
+            backlog.append(listening.accept()[0])
         except BlockingIOError:
             # At once, not when its owner closes it: a connection that comes in between is reset.
             listening.shutdown(socket.SHUT_RDWR)
-            return taken
+            return backlog
 
 
 def stop_listening(port: int) -> None:
-    """Stop listening at a port of this process, though the socket is a library's own.
+    """Stop listening at a port of this process, although the socket belongs to a library.
 
     For gRPC, which has no call for it; it logs `Closing acceptor`, once. Its clients have sent no call yet over a connection
     in the backlog, which is reset: they wait for the server's first words.
@@ -53,7 +54,7 @@ def _is_connection(own: socket.socket) -> bool:
 
 
 def _sockets(ports: Collection[int]) -> Iterator[socket.socket]:
-    """Copies of this process's TCP sockets at these local ports, each closed again after its turn."""
+    """Yield copies of this process's TCP sockets at these local ports; each is closed again after its turn."""
     for entry in Path("/proc/self/fd").iterdir():
         try:
             copy = os.dup(int(entry.name))

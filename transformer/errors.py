@@ -1,4 +1,4 @@
-"""The errors that the edge answers with, each with a stable code; `handlers.errors` draws the root and the images' branch.
+"""The edge answers with these errors, each of a stable code; `handlers.errors` draws the root and the images' branch.
 
 VisorError
 ├── RequestError               400, request: what the client sent
@@ -27,7 +27,6 @@ VisorError
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
-├── ArchiveAmbiguous           archive.ambiguous: more than one archive lies where the one to serve was to appear
 └── SelftestFailed             selftest.failed: a served model did not answer as a client expects
 """
 
@@ -41,7 +40,7 @@ import grpc
 from handlers.errors import ImageError, OptionError, VisorError
 
 SHOWN_CHARACTERS = 80
-Kept = TypeVar("Kept", bound=VisorError)
+Error = TypeVar("Error", bound=VisorError)
 
 
 class RequestError(VisorError):
@@ -201,15 +200,9 @@ class UpstreamTimeout(UpstreamFailed):
 
 
 class PortTaken(VisorError):
-    """The edge cannot listen where it should."""
+    """The edge cannot listen at the address that it was given."""
 
     code = "serve.port"
-
-
-class ArchiveAmbiguous(VisorError):
-    """More than one archive lies where the one to serve was to appear."""
-
-    code = "archive.ambiguous"
 
 
 class SelftestFailed(VisorError):
@@ -239,18 +232,18 @@ def grpc_code(error: VisorError) -> grpc.StatusCode:
 
 
 def is_trouble(error: VisorError) -> bool:
-    """Whether somebody should look at this server for it; load and impatient clients are no reason to."""
+    """Whether this error is a reason to look at the server; load and impatient clients are none."""
     return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
 
 
-def bare(err: Kept) -> Kept:
-    """The error without its traceback and causes, for whoever keeps it: their frames hold the request, its body too."""
+def without_traceback(err: Error) -> Error:
+    """Take traceback and causes off an error that is to be kept: their frames hold the request, its body too."""
     err.__traceback__ = err.__cause__ = err.__context__ = None
     return err
 
 
 def item_error(code: str, message: str) -> VisorError:
-    """The error that the handler answered one image with, by its code. Raises UpstreamFailed for a code it cannot have."""
+    """Make the error that the handler answered one image with, by its code. Raises UpstreamFailed for an unknown code."""
     known = {kind.code: kind for kind in _tree(ImageError, OptionError)}
     if code not in known:
         raise UpstreamFailed(f"the handler refused an image with the unknown code {show(code)}: {show(message)}")
@@ -258,9 +251,9 @@ def item_error(code: str, message: str) -> VisorError:
 
 
 def show(value: object) -> str:
-    """A client's value for an error's sentence, cut, and without writing out the whole of it first.
+    """Show a client's value in an error's sentence, shortened, without writing out the whole value first.
 
-    The sentence goes into headers and logs, and both have limits.
+    The sentence goes into headers and logs, which both have limits.
     """
     return _short().repr(value)
 

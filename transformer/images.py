@@ -1,4 +1,4 @@
-"""From a request's input tensors to its single images; one input of the two, as metadata declares them."""
+"""A request's input tensors become single images; a request brings one of the two inputs that metadata declares."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Input:
-    """What metadata says of an input; -1 is any side."""
+    """An input as metadata declares it; -1 is any side."""
 
     name: str
     datatype: str
@@ -33,9 +33,9 @@ INPUTS = {IMAGE.name: IMAGE, PIXELS.name: PIXELS}
 
 
 def read_images(inputs: tuple[InputTensor, ...], limits: Limits, max_images: int) -> list[Picture | VisorError]:
-    """The images of a request, in order; one that cannot be sent on is an error of its own.
+    """Read the images of a request, in order; an image that cannot be sent on is replaced by its error.
 
-    Raises InputInvalid, DatatypeInvalid, ShapeInvalid, BinaryInvalid, RequestTooLarge: the request cannot be read.
+    Raises InputInvalid, DatatypeInvalid, ShapeInvalid, BinaryInvalid, RequestTooLarge where the request cannot be read.
     """
     tensor = _only(inputs)
     declared = INPUTS[tensor.name]

@@ -1,19 +1,19 @@
-"""Lines to a file descriptor from a thread of its own: whoever reads them slowly, or not at all, holds up nobody else.
+"""A writer of lines with a thread of its own, so that a slow reader, or none, does not hold up the event loop.
 
-A pipe that nobody reads takes 64 KiB, and then a write to it blocks, which in an event loop would be the end of all answers.
+A pipe without a reader takes 64 KiB, and then a write to it blocks, which in an event loop would be the end of all answers.
 """
 
 import os
 import threading
 from collections import deque
 
-PAUSE_S = 0.1  # between two looks for lines: one write for all that came meanwhile
+PAUSE_S = 0.1  # between two writes, each of all lines that came meanwhile
 MAX_LINES = 10_000  # about 4 MB
 CLOSE_S = 1.0
 
 
 class LineWriter:
-    """What a logger takes for a file. Lines that find it full are lost, and their number is told once there is room again."""
+    """A file to a logger. Lines that come while it is full are lost, and it logs their number once there is room again."""
 
     def __init__(self, descriptor: int, max_lines: int = MAX_LINES) -> None:
         self._descriptor = descriptor
@@ -26,7 +26,7 @@ class LineWriter:
         self._thread.start()
 
     def write(self, line: bytes) -> int:
-        """Take a line, to be written soon."""
+        """Take a line, which the thread writes soon."""
         if len(self._lines) < self._max_lines:
             self._lines.append(line)
         else:
@@ -34,10 +34,10 @@ class LineWriter:
         return len(line)
 
     def flush(self) -> None:
-        """Nothing: the thread does."""
+        """Do nothing: the thread writes all lines soon."""
 
     def close(self) -> None:
-        """Write what is left, unless nobody takes it."""
+        """Write the lines that are left, unless the reader does not take them."""
         self._closing.set()
         self._thread.join(CLOSE_S)
 

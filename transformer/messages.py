@@ -1,4 +1,4 @@
-"""A V2 inference as REST and gRPC both mean it: what is asked and what is answered, without a wire."""
+"""The request and the answer of a V2 inference, as REST and gRPC both mean them, whatever their form on the wire."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from transformer.tensors import InputTensor, OutputTensor
 
 @dataclass(frozen=True)
 class RequestedOutput:
-    """An output by its name. `classification`: how many classes to name instead of the tensor, as the client sent it."""
+    """An output that a request names. `classification`: how many classes to name instead of the tensor, as the client sent it."""
 
     name: str
     classification: Any = None
@@ -17,7 +17,7 @@ class RequestedOutput:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """`version` and `id` are "" and `outputs` is () where the client left them to us."""
+    """An inference request. `version` and `id` are "" and `outputs` is () where the client left them out."""
 
     model: str
     version: str = ""
@@ -29,7 +29,7 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class InferAnswer:
-    """The outputs in the order in which they were asked for."""
+    """The answer to an inference, its outputs in the order in which they were asked for."""
 
     model: str
     version: str

@@ -1,4 +1,4 @@
-"""What the server and the model say of themselves, as REST answers it; gRPC takes the same fields."""
+"""The metadata of the server and of the model, as REST answers them; gRPC takes the same fields."""
 
 from importlib.metadata import version
 from typing import Any
@@ -7,20 +7,21 @@ from handlers.spec import Spec
 from transformer.images import INPUTS
 from transformer.outputs import OUTPUTS
 
-# Names as Triton's protocol extensions have them.
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "parameters", "statistics")
+"""The protocol's extensions that the edge speaks, by Triton's names."""
+
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 
 
 def server_metadata() -> dict[str, Any]:
-    """Name, version and protocol extensions of the server."""
+    """Make the server's metadata: name, version and protocol extensions."""
     return {"name": "visor", "version": version("visor"), "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(spec: Spec) -> dict[str, Any]:
-    """Name, versions, platform, inputs and outputs of the model; -1 is any side.
+    """Make the model's metadata: name, versions, platform, inputs and outputs; -1 is any side.
 
-    The outputs are those that come unasked, as clients expect of this list; `model_facts` has the others.
+    The outputs are those that come without being asked for, as clients expect of this list; `model_facts` has the others.
     """
     return {
         "name": spec.name,
@@ -40,7 +41,7 @@ def _outputs(spec: Spec, *, on_request: bool) -> list[dict[str, Any]]:
 
 
 def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
-    """What the protocol's metadata has no field for; REST adds it as `parameters`."""
+    """Make the facts for which the protocol's metadata has no field; REST adds them as `parameters`."""
     return {
         "archive_digest": archive_digest,
         "labels": list(spec.labels),
@@ -51,7 +52,7 @@ def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
 
 
 def repository_index(spec: Spec, ready: bool, only_ready: bool | None) -> list[dict[str, str]]:
-    """The one model and its state; nothing where only what is ready is asked for and it is not."""
+    """List the one model and its state; the list is empty where only ready models are asked for and it is not ready."""
     if only_ready and not ready:
         return []
     state, reason = (READY, "") if ready else (UNAVAILABLE, "no worker is ready")

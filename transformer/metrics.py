@@ -1,4 +1,4 @@
-"""The edge's metrics, declared once; each app has a registry of its own."""
+"""The edge's metrics are declared here, once; each edge has a registry of its own."""
 
 from collections.abc import Mapping, Sized
 from functools import cache
@@ -8,18 +8,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from handlers.spec import Spec
 from transformer.request_log import Record
-from transformer.verdicts import Verdict
+from transformer.upstream.image_answers import ImageAnswer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 QUEUE = "queue"  # waiting at the edge
-TRANSPORT = "transport"  # what a call to TorchServe takes beside the handler's own stages: the way there and back
+TRANSPORT = "transport"  # a call to TorchServe without the handler's own stages: the way there and back
 
 
 class Metrics:
-    """What one edge counts. Of visor_request_seconds, `code` is a status (`Record.code`); elsewhere it is an error's own."""
+    """The metrics of one edge. The label `code` of visor_request_seconds is a status (`Record.code`), else an error's code."""
 
     def __init__(self, spec: Spec, archive_digest: str, track: str = "") -> None:
         self._registry = CollectorRegistry()
@@ -74,7 +74,7 @@ class Metrics:
         )
 
     def watch_queue(self, queue: Sized) -> None:
-        """Tell this line's length whenever metrics are read."""
+        """Report this queue's length whenever metrics are read."""
         self._queue.labels(*self._model).set_function(lambda: len(queue))
 
     def end(self, record: Record) -> None:
@@ -83,31 +83,31 @@ class Metrics:
         self._request_seconds.labels(*self._model, record.protocol, record.code).observe(record.seconds)
         if record.error:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()
-        for verdict, queue_s, call_s in record.calls:
-            self._measure(verdict, queue_s, call_s)
+        for answer, queue_s, call_s in record.calls:
+            self._measure(answer, queue_s, call_s)
         for result in record.results:
-            if isinstance(result, Verdict):  # wherever it is from
+            if isinstance(result, ImageAnswer):  # wherever it is from
                 self._decisions.labels(*self._model, result.label, result.decision).inc()
                 self._confidence.labels(*self._model).observe(result.confidence)
             else:
                 self._rejected.labels(*self._model, result.code).inc()
 
-    def _measure(self, verdict: Verdict, queue_s: float, call_s: float) -> None:
-        """Time one image's way: in line, at TorchServe and back, and there in the handler's own stages."""
-        transport_s = max(0.0, call_s - sum(verdict.seconds.values()))
-        for stage, spent in {**verdict.seconds, QUEUE: queue_s, TRANSPORT: transport_s}.items():
+    def _measure(self, answer: ImageAnswer, queue_s: float, call_s: float) -> None:
+        """Observe the stages of one image: waiting, the way to TorchServe and back, and the handler's own."""
+        transport_s = max(0.0, call_s - sum(answer.seconds.values()))
+        for stage, spent in {**answer.seconds, QUEUE: queue_s, TRANSPORT: transport_s}.items():
             self._stage(stage).observe(spent)
 
-    def look_up(self, *, hit: bool) -> None:
-        """Count one image that was looked for in the cache."""
+    def count_lookup(self, *, hit: bool) -> None:
+        """Count one image that was looked up in the cache."""
         self._cached.labels(*self._model, "hit" if hit else "miss").inc()
 
     def render(self) -> bytes:
-        """The registry in Prometheus' text format."""
+        """Write all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def totals(self, name: str, label: str) -> Mapping[str, tuple[int, float]]:
-        """Of a histogram or a counter, by one of its labels: how often and how much, such as seconds; 0 of a counter."""
+        """The count and the sum, such as of seconds, of a histogram or a counter by one of its labels; a counter's sum is 0."""
         totals: dict[str, tuple[int, float]] = {}
         for family in self._registry.collect():
             for sample in family.samples:

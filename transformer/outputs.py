@@ -1,4 +1,4 @@
-"""The outputs: declared once, for metadata, for what a request may ask and for how each is made of the handler's answers."""
+"""The outputs are declared here once: for metadata, for what a request may ask, and for how each is made of image answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from handlers.spec import Spec
 from transformer.errors import OutputInvalid, show
 from transformer.messages import RequestedOutput
 from transformer.tensors import BYTES, OutputTensor
-from transformer.verdicts import Result, Verdict
+from transformer.upstream.image_answers import ImageAnswer, Result
 
 Column = npt.NDArray[Any] | list[bytes]
 
@@ -31,21 +31,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Rows:
-    """A request's results, as columns are made of them. `verdicts` has a blank where `errors` has a code."""
+    """A request's results, of which columns are made. `answers` has a blank where `errors` has a code."""
 
-    verdicts: Sequence[Verdict]
+    answers: Sequence[ImageAnswer]
     errors: Sequence[str]
     labels: Sequence[str]
     top_k: int
 
     def best(self, count: int) -> list[npt.NDArray[np.intp]]:
-        """The `count` most probable classes of each row, best first; equal ones in the labels' order."""
-        return [np.argsort(-verdict.probabilities, kind="stable")[:count] for verdict in self.verdicts]
+        """Rank the `count` most probable classes of each row, best first; equal ones in the labels' order."""
+        return [np.argsort(-answer.probabilities, kind="stable")[:count] for answer in self.answers]
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output. `sides`: its shape after the images' own; -1 is any. `needs`: the parameter that brings it unasked.
+    """One output. `sides`: its shape after the number of images; -1 is any. `needs`: the parameter that adds it to an answer.
 
     `has_classes`: its values are one for each label, so that a classification can be asked for.
     """
@@ -58,13 +58,13 @@ class Output:
 
 
 def _text(field: str) -> Callable[[Rows], Column]:
-    read: Callable[[Verdict], str] = attrgetter(field)
-    return lambda rows: [read(verdict).encode() for verdict in rows.verdicts]
+    read: Callable[[ImageAnswer], str] = attrgetter(field)
+    return lambda rows: [read(answer).encode() for answer in rows.answers]
 
 
 def _numbers(field: str) -> Callable[[Rows], Column]:
-    read: Callable[[Verdict], Any] = attrgetter(field)
-    return lambda rows: np.array([read(verdict) for verdict in rows.verdicts], dtype=np.float32)
+    read: Callable[[ImageAnswer], Any] = attrgetter(field)
+    return lambda rows: np.array([read(answer) for answer in rows.answers], dtype=np.float32)
 
 
 def _top_labels(rows: Rows) -> Column:
@@ -73,16 +73,16 @@ def _top_labels(rows: Rows) -> Column:
 
 
 def _top_probabilities(rows: Rows) -> Column:
-    ranked = zip(rows.verdicts, rows.best(rows.top_k), strict=True)
-    return np.array([verdict.probabilities[best] for verdict, best in ranked])
+    ranked = zip(rows.answers, rows.best(rows.top_k), strict=True)
+    return np.array([answer.probabilities[best] for answer, best in ranked])
 
 
 def _classified(rows: Rows, count: int) -> Column:
-    """VALUE:INDEX:LABEL, the value with six digits, as Triton's classification extension has it."""
-    ranked = zip(rows.verdicts, rows.best(count), rows.errors, strict=True)
+    """Write classes as VALUE:INDEX:LABEL, the value with six digits, as Triton's classification extension does."""
+    ranked = zip(rows.answers, rows.best(count), rows.errors, strict=True)
     return [
-        b"" if error else f"{verdict.probabilities[k]:f}:{k}:{rows.labels[k]}".encode()
-        for verdict, best, error in ranked
+        b"" if error else f"{answer.probabilities[k]:f}:{k}:{rows.labels[k]}".encode()
+        for answer, best, error in ranked
         for k in best
     ]
 
@@ -101,7 +101,7 @@ OUTPUTS: dict[str, Output] = {
 
 
 def read_options(parameters: Mapping[str, Any], spec: Spec) -> Options:
-    """Check the parameters that mean something here and let the rest be: clients send `priority` and others of their own.
+    """Read the parameters that visor knows and ignore all others: clients send `priority` and parameters of their own.
 
     `timeout` is of Triton's schedule policy: microseconds that the request may take, 0 for no limit of the client's.
 
@@ -126,7 +126,7 @@ def read_options(parameters: Mapping[str, Any], spec: Spec) -> Options:
 
 
 def choose_outputs(requested: Sequence[RequestedOutput], options: Options) -> tuple[RequestedOutput, ...]:
-    """The outputs of an answer, in order: those that were asked for, or all that the parameters bring.
+    """Choose the outputs of an answer, in order: those that were asked for, or all that the parameters bring.
 
     Raises OutputInvalid for one that is unknown, repeated or without classes to name; OptionError for a classification
     that is no number of classes.
@@ -161,9 +161,9 @@ def _check_classification(name: str, count: object) -> None:
 def make_outputs(
     requested: Sequence[RequestedOutput], results: Sequence[Result], options: Options, spec: Spec
 ) -> tuple[OutputTensor, ...]:
-    """One tensor for each output that is asked for, a row for each result."""
+    """Make one tensor for each output that is asked for, with a row for each result."""
     rows = Rows(
-        verdicts=[Verdict.blank(spec) if isinstance(result, VisorError) else result for result in results],
+        answers=[ImageAnswer.blank(spec) if isinstance(result, VisorError) else result for result in results],
         errors=[result.code if isinstance(result, VisorError) else "" for result in results],
         labels=spec.labels,
         top_k=options.top_k or len(spec.labels),  # asked for by its name alone: all of them
@@ -172,7 +172,7 @@ def make_outputs(
 
 
 def _make_output(requested: RequestedOutput, rows: Rows, spec: Spec) -> OutputTensor:
-    name, output, images = requested.name, OUTPUTS[requested.name], len(rows.verdicts)
+    name, output, images = requested.name, OUTPUTS[requested.name], len(rows.answers)
     if requested.classification:
         count = min(requested.classification, len(spec.labels))  # as Triton does, where more classes are asked for than there are
         return OutputTensor(name, (images, count), _classified(rows, count))

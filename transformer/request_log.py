@@ -1,4 +1,4 @@
-"""One JSON line for each request, at its end: what it was and what became of it; nothing of its pictures or headers.
+"""The request log writes one JSON line for each request, at its end, with nothing of the request's pictures or headers.
 
 While a request is under way its id is in structlog's context variables, from where other log lines take it too.
 """
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Literal, cast, get_args
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 import structlog
@@ -21,12 +21,11 @@ from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import Processor
 
 from handlers.errors import VisorError
-from transformer.errors import ClientGone, bare, grpc_code, is_trouble
+from transformer.errors import ClientGone, grpc_code, is_trouble, without_traceback
 from transformer.line_writer import LineWriter
-from transformer.verdicts import Result, Verdict
+from transformer.settings import Level
+from transformer.upstream.image_answers import ImageAnswer, Result
 
-Level = Literal["none", "errors", "all"]
-LEVELS: tuple[Level, ...] = get_args(Level)
 ID_HEADER = "x-request-id"
 PATH_CHARACTERS = 200
 # What a client may call its request: it comes back in a header, where other characters could end the header or start another.
@@ -38,7 +37,7 @@ _TIME = structlog.processors.TimeStamper(fmt="iso", key="time")
 
 @dataclass
 class Record:
-    """What is found out about a request on its way.
+    """A record collects what becomes of one request on its way.
 
     `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `results`: of its images.
     `calls`: of those that TorchServe answered, the seconds in line and the seconds there and back. `error`: what it was
@@ -57,14 +56,14 @@ class Record:
     queue_s: float = 0.0
     cache_hits: int = 0
     results: Sequence[Result] = ()
-    calls: list[tuple[Verdict, float, float]] = field(default_factory=list)
+    calls: list[tuple[ImageAnswer, float, float]] = field(default_factory=list)
     error: VisorError | None = None
     start: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     ended: float = 0.0
 
     def name(self, wanted: str) -> None:
-        """Take this id if it is usable, else keep the one before or make one up; from here on log lines carry it."""
+        """Take this id if it is usable, otherwise keep the one before or make one up; from here on log lines carry it."""
         if _USABLE_ID.fullmatch(wanted):
             self.id = wanted
         elif self.id:
@@ -82,20 +81,20 @@ class Record:
         return time.perf_counter() - self.start
 
     def fail(self, err: BaseException) -> None:
-        """Note what ended the request; an error that is not of ours is a bug's."""
+        """Note the error that ended the request; one that is no VisorError is a bug."""
         if isinstance(err, VisorError):
-            self.error = bare(err)
+            self.error = without_traceback(err)
         else:
             self.error = ClientGone() if isinstance(err, asyncio.CancelledError) else VisorError(type(err).__name__)
 
     @property
     def code(self) -> int:
-        """The HTTP status, for gRPC the one that its error has over REST."""
+        """The HTTP status; for gRPC, the status that its error has over REST."""
         return self.error.status if self.error else self.status or 200
 
 
 class RequestLog:
-    """Writes records as lines. `level`: of which requests; `about`: what is the same in every line."""
+    """A request log writes records as lines. `level`: which requests get one; `about`: the fields that every line has."""
 
     def __init__(
         self, level: Level = "none", about: Mapping[str, str] | None = None, file: BinaryIO | LineWriter | None = None
@@ -109,7 +108,7 @@ class RequestLog:
         ).bind(**(about or {}))
 
     def write(self, record: Record) -> None:
-        """The line of a request that has ended, if the level wants it."""
+        """Write the line of a request that has ended, if the level wants it."""
         error = record.error
         if self._level == "none" or (error is None and (self._level == "errors" or _ROUTINE.fullmatch(record.path))):
             return
@@ -128,12 +127,12 @@ class RequestLog:
         }
         if record.inference:
             fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
-            fields |= {"decisions": Counter(result.decision for result in record.results if isinstance(result, Verdict))}
+            fields |= {"decisions": Counter(result.decision for result in record.results if isinstance(result, ImageAnswer))}
         self._log.info("request", **fields)
 
 
 def json_handler() -> logging.Handler:
-    """A handler that writes other log records in the same form, each with the id of the request that it belongs to."""
+    """Make a handler that writes other log records in the same form, each with the id of the request that it belongs to."""
     common: list[Processor] = [merge_contextvars, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _TIME]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -1,14 +1,14 @@
-"""`python -m transformer.selftest`: ask a served model about one picture, over REST and gRPC; what `helm test` runs.
+"""Command `python -m transformer.selftest`: ask a served model about one picture, over REST and gRPC; `helm test` runs it.
 
-It is a client and nothing else: it knows the wire, and neither the archive nor the edge's inside.
+It is a client and nothing else: it knows the protocol, and neither the archive nor the edge's inside.
 """
 
 import argparse
+import base64
 import json
 import struct
 import sys
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +19,20 @@ import grpc
 
 from handlers.errors import VisorError
 from transformer.errors import SelftestFailed, show
-from transformer.grpc_messages import SERVICE, message, service_descriptor
-from transformer.rest import HEADER_LENGTH
+from transformer.grpc.messages import SERVICE, message, service_descriptor
+from transformer.rest.body import HEADER_LENGTH
+from transformer.rest.schemas import EXAMPLE_PNG
 
-PAUSE_S = 0.5  # between two looks at whether the server is ready
-SIDE = 64
-WORDS_BYTES = 1000  # of a server's own explanation
+PICTURE = base64.b64decode(EXAMPLE_PNG)
+"""The picture that is asked about."""
+
+PAUSE_S = 0.5  # between two questions whether the server is ready
+WORDS_BYTES = 1000  # shown of a server's own explanation
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a model said about the picture."""
+class SelftestResult:
+    """What a model answered about the picture."""
 
     model: str
     version: str
@@ -48,11 +51,29 @@ class Told:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; a mistyped flag, or no server at all, ends the process with a usage line."""
-    parser = argparse.ArgumentParser(prog="transformer.selftest", description=__doc__)
-    parser.add_argument("--rest", metavar="URL", help="such as http://roofs-predictor.default")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="such as roofs-predictor.default:8081")
-    parser.add_argument("--timeout-s", type=float, default=60.0, help="for each protocol, until it has answered (%(default)s)")
+    """Parse the command line; a mistyped flag, or no server at all, ends the process with a usage line."""
+    parser = argparse.ArgumentParser(
+        prog="transformer.selftest",
+        description="Ask a served model about one picture over REST, gRPC or both, and print a line for each of what it "
+        "answered. --rest, --grpc or both are required.",
+        epilog="Exit codes: 0 each named server answered in time and as V2 does; 1 one did not, for the reason printed to "
+        "standard error; 2 a mistyped command line, or no server named.",
+    )
+    parser.add_argument(
+        "--rest", metavar="URL", help="URL of the REST server to test, such as http://roofs-predictor.default (default: none)"
+    )
+    parser.add_argument(
+        "--grpc",
+        metavar="HOST:PORT",
+        help="address of the gRPC server to test, such as roofs-predictor.default:8081 (default: none)",
+    )
+    parser.add_argument(
+        "--timeout-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds within which each protocol must be ready and have answered (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     if not (args.rest or args.grpc):
         parser.error("name a server: --rest, --grpc or both")
@@ -60,9 +81,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when every named server has answered in time and as the protocol says, else 1."""
+    """Ask every named server; 0 when each has answered in time and as the protocol says, else 1."""
     args = parse_args(argv)
-    asks: list[tuple[str, str | None, Callable[[str, float], Told]]] = [
+    asks: list[tuple[str, str | None, Callable[[str, float], SelftestResult]]] = [
         ("REST", args.rest, ask_rest),
         ("gRPC", args.grpc, ask_grpc),
     ]
@@ -76,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def ask_rest(url: str, timeout_s: float) -> Told:
-    """Readiness, the model's name, and one picture with the binary extension and a heat map. Raises SelftestFailed."""
+def ask_rest(url: str, timeout_s: float) -> SelftestResult:
+    """Ask over REST for readiness, the model's name, and one picture's answer with a heat map. Raises SelftestFailed."""
     base, deadline = url.rstrip("/"), time.monotonic() + timeout_s
 
     def call(path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
@@ -96,7 +117,7 @@ def ask_rest(url: str, timeout_s: float) -> Told:
 
     _until(deadline, base, lambda: call("/v2/health/ready"))
     model = _only([entry["name"] for entry in call("/v2/repository/index", b"{}")], base)
-    image = _element(png(SIDE))
+    image = _element(PICTURE)
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(image)}}
     text = json.dumps({"inputs": [tensor], "parameters": {"explain": True}}).encode()
     answer = call(
@@ -105,7 +126,7 @@ def ask_rest(url: str, timeout_s: float) -> Told:
         {HEADER_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"},
     )
     outputs = {output["name"]: output for output in answer["outputs"]}
-    return _told(
+    return _check_result(
         base,
         model=answer["model_name"],
         version=answer["model_version"],
@@ -115,8 +136,8 @@ def ask_rest(url: str, timeout_s: float) -> Told:
     )
 
 
-def ask_grpc(address: str, timeout_s: float) -> Told:
-    """The same over gRPC, with raw contents. Raises SelftestFailed."""
+def ask_grpc(address: str, timeout_s: float) -> SelftestResult:
+    """Ask the same over gRPC, with raw contents. Raises SelftestFailed."""
     deadline = time.monotonic() + timeout_s
     with grpc.insecure_channel(address) as channel:
 
@@ -144,12 +165,12 @@ def ask_grpc(address: str, timeout_s: float) -> Told:
             model_name=model,
             inputs=[{"name": "image", "datatype": "BYTES", "shape": [1]}],
             parameters={"explain": message("InferParameter")(bool_param=True)},
-            raw_input_contents=[_element(png(SIDE))],
+            raw_input_contents=[_element(PICTURE)],
         )
     raw = {output.name: raw for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)}
     values: dict[str, Any] = {name: raw[name][4:].decode() for name in ("label", "decision", "error")}
     [values["confidence"]] = struct.unpack("<f", raw["confidence"])
-    return _told(
+    return _check_result(
         address,
         model=answer.model_name,
         version=answer.model_version,
@@ -159,18 +180,7 @@ def ask_grpc(address: str, timeout_s: float) -> Told:
     )
 
 
-def png(side: int) -> bytes:
-    """A square RGB picture of two gradients, made without an image library: the edge's image has none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + bytes(part for x in range(side) for part in (x * 4 % 256, y * 4 % 256, 128)) for y in range(side))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def _read(ask: Callable[[str, float], Told], address: str, timeout_s: float) -> Told:
+def _read(ask: Callable[[str, float], SelftestResult], address: str, timeout_s: float) -> SelftestResult:
     try:
         return ask(address, timeout_s)
     except (LookupError, ValueError, struct.error) as err:
@@ -178,7 +188,7 @@ def _read(ask: Callable[[str, float], Told], address: str, timeout_s: float) -> 
 
 
 class _NotYet(SelftestFailed):
-    """Worth another try until the time is up."""
+    """The server is not ready yet; another try is worth it until the time is up."""
 
 
 def _until(deadline: float, address: str, ready: Callable[[], object]) -> None:
@@ -200,16 +210,18 @@ def _only(names: list[str], address: str) -> str:
 
 
 def _element(data: bytes) -> bytes:
-    """A BYTES tensor of one element as it is sent raw: its length, little-endian, before it."""
+    """Encode a BYTES tensor of one element as raw contents: its length, little-endian, and the element."""
     return struct.pack("<I", len(data)) + data
 
 
-def _told(address: str, model: str, version: str, values: dict[str, Any], heatmap: Sequence[int], archive_digest: str) -> Told:
+def _check_result(
+    address: str, model: str, version: str, values: dict[str, Any], heatmap: Sequence[int], archive_digest: str
+) -> SelftestResult:
     if values["error"]:
         raise SelftestFailed(f"{address} could not read a plain PNG: {values['error']}")
     if not 0 < values["confidence"] <= 1 or not values["label"] or not values["decision"]:
         raise SelftestFailed(f"{address} gave no decision: {show(values)}")
-    return Told(
+    return SelftestResult(
         model=model,
         version=version,
         label=values["label"],

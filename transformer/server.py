@@ -1,4 +1,4 @@
-"""REST and gRPC in one event loop, from listening to drained; the caller owns the loop, the signals and TorchServe."""
+"""The edge runs REST and gRPC in one event loop, from listening to drained; its caller owns the loop, signals and TorchServe."""
 
 import asyncio
 import contextlib
@@ -11,22 +11,20 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from handlers.spec import Spec
 from transformer.allocation import return_large_buffers
-from transformer.answer_cache import AnswerCache
-from transformer.app import create_app
-from transformer.dispatch import Bounds
 from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
-from transformer.grpc_server import create_server
-from transformer.http_protocol import BoundedHttpProtocol
+from transformer.grpc.server import create_server
 from transformer.line_writer import LineWriter
 from transformer.metrics import Metrics
 from transformer.request_log import RequestLog
+from transformer.rest.app import create_app
+from transformer.rest.http_protocol import BoundedHttpProtocol
 from transformer.service import Service
-from transformer.settings import Bound, EdgeSettings
-from transformer.upstream import TorchServe
-
-__all__ = ["Bound", "EdgeSettings", "serve_edge"]
+from transformer.settings import EdgeSettings, Listening
+from transformer.upstream.answer_cache import AnswerCache
+from transformer.upstream.torchserve import TorchServe
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +33,25 @@ DRAIN_POLL_S = 0.05
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: who started the edge decides when it stops. `listening`: its one socket."""
+    """uvicorn without its signal handlers: the edge's caller decides when it stops. `listener`: its one socket."""
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._listener = listener
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def run_to_end(self) -> None:
-        """Serve until `should_exit`."""
-        await self.serve(sockets=[self._listening])
+        """Serve until `should_exit` is set."""
+        await self.serve(sockets=[self._listener])
 
-    async def take_no_more(self) -> None:
+    async def stop_accepting(self) -> None:
         """Stop listening; all connections that were made until then are served."""
         if not self.started:
             return
-        backlog = take_backlog(self._listening)
+        backlog = take_backlog(self._listener)
         for server in self.servers:
             server.close()
         for connection in backlog:
@@ -64,38 +62,41 @@ class _HttpServer(uvicorn.Server):
         return BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
 
 
-async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then take nobody new, answer what comes and what is under way, and return in `grace_s`.
+async def serve_edge(
+    spec: Spec, archive_digest: str, settings: EdgeSettings, on_listening: Callable[[Listening], None], stop: asyncio.Event
+) -> None:
+    """Serve one archive until `stop` is set; then accept no connection, answer all requests that come, return in `grace_s`.
 
-    `on_bound` is called once the ports take connections; readiness is another matter, which /v2/health/ready tells.
-    Raises PortTaken, before `on_bound`.
+    `archive_digest`: SHA-256 of the .mar, hexadecimal. `on_listening` is called once the ports accept connections; whether a
+    model is ready is another matter, which /v2/health/ready tells. Raises PortTaken, before it calls `on_listening`.
     """
     return_large_buffers()
     upstream = TorchServe(
         settings.inference_url,
-        settings.spec.name,
+        spec.name,
         settings.management_url,
         settings.worker_sockets,
+        settings.torchserve_keys,
         ready_cache_s=settings.ready_cache_s,
     )
     lines = LineWriter(sys.stderr.fileno())
-    service = create_service(settings, upstream, lines)
-    with contextlib.closing(lines), contextlib.closing(upstream), listen(settings.host, settings.http_port) as listening:
+    service = create_service(spec, archive_digest, settings, upstream, lines)
+    with contextlib.closing(lines), contextlib.closing(upstream), listen(settings.host, settings.http_port) as listener:
         grpc_server, grpc_port = None, None
-        if settings.grpc_port is not None:
+        if settings.serves_grpc:
             grpc_server, grpc_port = create_server(service, settings.host, settings.grpc_port, settings.grpc_age_s)
             await grpc_server.start()
-        http_server = _HttpServer(_http_config(service, settings.keep_alive_s), listening)
-        bound = Bound(settings.host, listening.getsockname()[1], grpc_port)
+        http_server = _HttpServer(_http_config(service, settings.keep_alive_s), listener)
+        listening = Listening(settings.host, listener.getsockname()[1], grpc_port)
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
         left_s = settings.grace_s
         try:
-            on_bound(bound)
+            on_listening(listening)
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
                 service.drain()
-                left_s -= await _drain(http_server, bound, min(settings.drain_s, left_s))
+                left_s -= await _drain(http_server, listening, min(settings.drain_s, left_s))
         finally:
             stopped.cancel()
             http_server.config.timeout_graceful_shutdown = math.ceil(left_s)
@@ -105,50 +106,42 @@ async def serve_edge(settings: EdgeSettings, on_bound: Callable[[Bound], None], 
     logger.info("the edge is drained")
 
 
-def create_service(settings: EdgeSettings, upstream: TorchServe, lines: LineWriter) -> Service:
-    """What both protocols share. `lines`: where the request log goes."""
-    spec = settings.spec
-    bounds = Bounds(
-        max_images=settings.max_images,
-        max_body_bytes=settings.max_body_bytes,
-        timeout_s=settings.timeout_s,
-        concurrency=settings.concurrency,
-        max_queue=settings.max_queue,
-    )
+def create_service(spec: Spec, archive_digest: str, settings: EdgeSettings, upstream: TorchServe, lines: LineWriter) -> Service:
+    """Make the service that both protocols share. `lines`: where the request log goes."""
     return Service(
         spec,
-        settings.archive_digest,
+        archive_digest,
         upstream,
-        Metrics(spec, settings.archive_digest, settings.track),
+        Metrics(spec, archive_digest, settings.track),
         track=settings.track,
-        bounds=bounds,
+        limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
         log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
     )
 
 
-async def _drain(http_server: _HttpServer, bound: Bound, limit_s: float) -> float:
-    """Let nobody new in and wait for those who are here to leave; the seconds that it took."""
+async def _drain(http_server: _HttpServer, listening: Listening, limit_s: float) -> float:
+    """Accept no more connections and wait until clients have closed theirs; returns the seconds that it took."""
     start = time.monotonic()
-    if bound.grpc_port is not None:
-        stop_listening(bound.grpc_port)
-    await http_server.take_no_more()
-    while is_connected(bound.ports) and time.monotonic() - start < limit_s:
+    if listening.grpc_port is not None:
+        stop_listening(listening.grpc_port)
+    await http_server.stop_accepting()
+    while is_connected(listening.ports) and time.monotonic() - start < limit_s:
         await asyncio.sleep(DRAIN_POLL_S)
     return time.monotonic() - start
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket whose connections send small packets at once. Raises PortTaken."""
+    """Open a listening TCP socket whose connections send small packets at once. Raises PortTaken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as err:
         raise PortTaken(f"REST cannot listen on {host}:{port}: {err.strerror}; choose another port") from err
     # asyncio sets this only on sockets that it made itself. Without it an answer's body, which uvicorn writes after its
     # headers, waits 40 ms for the client's delayed acknowledgement; the connections take it over from here.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _http_config(service: Service, keep_alive_s: int) -> uvicorn.Config:
@@ -160,6 +153,6 @@ def _http_config(service: Service, keep_alive_s: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nobody asks for a client's address
+        proxy_headers=False,  # nothing here uses a client's address
         timeout_keep_alive=keep_alive_s,
     )

@@ -1,58 +1,294 @@
-"""What the edge is told by whoever starts it; frozen, with the limits' defaults in one place.
+"""The edge's settings and its command-line flags: each flag is a field here, with its type, range, default and help text.
 
-The edge's environment is read in this module alone: VISOR_TRACK.
+`python -m transformer` has all of the flags, `visor serve` some of them. A field without `_flag` is set by code alone.
+This module alone reads the edge's environment (VISOR_TRACK), and it imports nothing heavy: `visor --help` imports it too.
 """
 
+import argparse
+import dataclasses
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, Self, get_args
 
-from handlers.spec import MIB, Spec
-from transformer.request_log import Level
+MIB = 1 << 20
+"""Bytes of a mebibyte; not taken from `handlers.spec`, which would load pydantic for a help text."""
+
+Level = Literal["none", "errors", "all"]
+"""Which requests get a line in the request log."""
+
+Protocol = Literal["both", "rest", "grpc"]
+"""Which protocols the edge listens for; REST is always among them, because probes and metrics need it."""
+
+CALLS_PER_WORKER = 2
+"""Calls to TorchServe that are under way for each of its workers: one in work, and one at hand so that no worker is idle."""
+
+WAITING_PER_WORKER = 32
+"""Images that may wait for each worker: no image waits longer than this many inferences, 0.4 s where one takes 12 ms."""
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers from `least` up, for argparse's `type`."""
+
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
+        return number
+
+    return whole_number
+
+
+def port(text: str) -> int:
+    """Parse a TCP port, 0 for a free one, for argparse's `type`."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse a finite number of seconds, 0 or more, for argparse's `type`."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0 or more")
+    return number
+
+
+def positive_seconds(text: str) -> float:
+    """Parse a finite number of seconds above 0, for argparse's `type`."""
+    number = seconds(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return number
+
+
+def mebibytes(text: str) -> int:
+    """Parse a whole number of MiB, 1 or more, to bytes, for argparse's `type`."""
+    return at_least(1)(text) * MIB
+
+
+def _flag(name: str, what: str, *, shown: str = "%(default)s", **options: Any) -> dict[str, Any]:
+    """The metadata of a dataclass field that is a command-line flag too.
+
+    `what`: the help text, to which the default is added, in the words of `shown`. `options`: of argparse's `add_argument`.
+    """
+    return {"flag": (name, {"help": f"{what} (default: {shown})", **options})}
+
+
+class _Flags:
+    """A frozen dataclass whose fields are flags, and that may contain another one of this kind."""
+
+    @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
+        """Add the flags to a parser. `only`: the names of the wanted ones, such as --max-queue; None for all."""
+        for one, contained in cls._fields():
+            if contained is not None:
+                contained.add_flags(parser, only)
+            elif "flag" in one.metadata and (only is None or one.metadata["flag"][0] in only):
+                name, options = one.metadata["flag"]
+                parser.add_argument(name, dest=one.name, **{"default": one.default, **options})
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> Self:
+        """Make the settings of a command line whose parser has some of the flags; the other fields keep their defaults."""
+        given = vars(args)
+        values = {one.name: given[one.name] for one, _ in cls._fields() if one.name in given}
+        return cls(**values, **{one.name: contained.from_args(args) for one, contained in cls._fields() if contained is not None})
+
+    @classmethod
+    def _fields(cls) -> "Iterator[tuple[dataclasses.Field[Any], type[_Flags] | None]]":
+        """Each field, with the class of the settings that it contains, None for a single value."""
+        for one in dataclasses.fields(cls):  # type: ignore[arg-type]  # each subclass is a dataclass
+            contained = one.default_factory
+            yield one, contained if isinstance(contained, type) and issubclass(contained, _Flags) else None
 
 
 @dataclass(frozen=True)
-class EdgeSettings:
-    """One archive's edge. Port 0 takes a free one; `archive_digest`: SHA-256 of the .mar, hexadecimal.
+class EdgeLimits(_Flags):
+    """What one edge takes on at once: the size of a request, its time, the calls under way and the images that wait."""
 
-    `worker_sockets`: the folder in which TorchServe's workers listen for the edge, None to go through TorchServe.
+    max_body_bytes: int = field(
+        default=64 * MIB,
+        metadata=_flag(
+            "--max-body-mib",
+            "largest body of a request, in MiB; a larger one is answered 413, over gRPC RESOURCE_EXHAUSTED",
+            type=mebibytes,
+            metavar="MIB",
+            default="64",
+        ),
+    )
+    max_images: int = field(
+        default=64,
+        metadata=_flag(
+            "--max-images",
+            "largest number of images in one request; one with more is answered 413, over gRPC INVALID_ARGUMENT",
+            type=at_least(1),
+            metavar="N",
+        ),
+    )
+    concurrency: int | None = field(
+        default=None,
+        metadata=_flag(
+            "--concurrency",
+            "largest number of calls to TorchServe, of one image each, that are under way at once",
+            type=at_least(1),
+            metavar="N",
+            shown=f"1 per worker that the edge asks directly, else {CALLS_PER_WORKER} per worker",
+        ),
+    )
+    max_queue: int | None = field(
+        default=None,
+        metadata=_flag(
+            "--max-queue",
+            "largest number of images that wait for a worker; requests that bring more are answered 503, "
+            "over gRPC RESOURCE_EXHAUSTED",
+            type=at_least(1),
+            metavar="N",
+            shown=f"{WAITING_PER_WORKER} per worker, at least the images that one request may bring",
+        ),
+    )
+    timeout_s: float = field(
+        default=60.0,
+        metadata=_flag(
+            "--timeout-s",
+            "seconds after which a request that has no answer yet gets 504, over gRPC DEADLINE_EXCEEDED",
+            type=positive_seconds,
+            metavar="S",
+        ),
+    )
 
-    `grpc_port`: None for REST alone. `track`: which of a model's releases this is, "stable" or "canary", for answers and
-    metrics; "" for none.
+    def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
+        """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
+        busy = workers if direct >= workers else CALLS_PER_WORKER * workers
+        slots = busy if self.concurrency is None else self.concurrency
+        waiting = max(self.max_images, WAITING_PER_WORKER * workers) if self.max_queue is None else self.max_queue
+        return slots, waiting
 
-    `concurrency`, `max_queue` and `timeout_s` are those of `transformer.dispatch.Bounds`. `cache_images`: how many answers are
-    kept for images that come again, 0 for none.
-    """
 
-    spec: Spec
-    archive_digest: str
-    inference_url: str = "http://127.0.0.1:8085"
-    management_url: str = "http://127.0.0.1:8086"
-    worker_sockets: Path | None = None
-    host: str = "0.0.0.0"
-    http_port: int = 8080
-    grpc_port: int | None = 8081
-    track: str = ""
-    max_body_bytes: int = 64 * MIB
-    max_images: int = 64
-    concurrency: int | None = None
-    max_queue: int | None = None
-    timeout_s: float = 60.0
-    cache_images: int = 0
-    request_log: Level = "all"
+@dataclass(frozen=True)
+class EdgeSettings(_Flags):
+    """How one edge serves, whichever archive it serves. The defaults are those of a pod's container."""
+
+    inference_url: str = field(
+        default="http://127.0.0.1:8085", metadata=_flag("--torchserve", "URL of TorchServe's inference API", metavar="URL")
+    )
+    management_url: str = field(
+        default="http://127.0.0.1:8086",
+        metadata=_flag(
+            "--management",
+            "URL of TorchServe's management API, which says how many workers there are and whether one is ready",
+            metavar="URL",
+        ),
+    )
+    torchserve_keys: Path | None = field(
+        default=Path("/run/visor/torchserve-keys.json"),
+        metadata=_flag(
+            "--torchserve-keys",
+            "file with the keys that TorchServe's APIs ask for; the edge sends none while the file does not exist",
+            type=Path,
+            metavar="FILE",
+        ),
+    )
+    worker_sockets: Path | None = field(
+        default=None,
+        metadata=_flag(
+            "--worker-sockets",
+            "folder in which TorchServe's workers listen on Unix sockets, so that the edge asks them directly",
+            type=Path,
+            metavar="DIR",
+            shown="none, every image goes through TorchServe's HTTP",
+        ),
+    )
+    host: str = field(default="0.0.0.0", metadata=_flag("--host", "address on which REST and gRPC listen"))
+    protocol: Protocol = field(
+        default="both",
+        metadata=_flag(
+            "--protocol",
+            "protocols to serve: rest leaves gRPC out; grpc listens as both does, since probes and metrics need REST, "
+            "which answers requests as well",
+            choices=get_args(Protocol),
+        ),
+    )
+    http_port: int = field(
+        default=8080, metadata=_flag("--http-port", "TCP port of REST; 0 takes a free one", type=port, metavar="PORT")
+    )
+    grpc_port: int = field(
+        default=8081, metadata=_flag("--grpc-port", "TCP port of gRPC; 0 takes a free one", type=port, metavar="PORT")
+    )
+    track: str = field(
+        default="",
+        metadata=_flag(
+            "--track",
+            "name of this release's track, stable or canary, which answers and metrics carry",
+            metavar="TRACK",
+            shown="the environment variable VISOR_TRACK, else none",
+        ),
+    )
+    limits: EdgeLimits = field(default_factory=EdgeLimits)
+    cache_images: int = field(
+        default=0,
+        metadata=_flag(
+            "--cache-images",
+            "number of answers that are kept for images that come again; 0 keeps none",
+            type=at_least(0),
+            metavar="N",
+        ),
+    )
+    request_log: Level = field(
+        default="all",
+        metadata=_flag(
+            "--request-log",
+            "which requests get a line of JSON on standard error: none; errors, those that are answered with an error; or "
+            "all, but for probes and scrapes that succeed",
+            choices=get_args(Level),
+        ),
+    )
+    # gRPC varies it by up to a tenth. No call is lost when a connection ends, and new replicas get their share of the clients.
+    grpc_age_s: float = field(
+        default=10.0,
+        metadata=_flag(
+            "--grpc-age-s",
+            "seconds after which a gRPC connection is told to end and its client connects anew",
+            type=positive_seconds,
+            metavar="S",
+        ),
+    )
+    grace_s: float = field(
+        default=20.0,
+        metadata=_flag(
+            "--grace-s",
+            "largest number of seconds after SIGTERM in which open requests are still answered; the process ends before once all "
+            "are answered and clients have left, see --drain-s",
+            type=seconds,
+            metavar="S",
+        ),
+    )
+    # Longer than a gRPC connection lives, so that none is left which stopping could cut: see `transformer.draining`.
+    drain_s: float = field(
+        default=1.2 * 10.0,
+        metadata=_flag(
+            "--drain-s",
+            "largest number of seconds after SIGTERM, within the grace period, in which clients are waited for to close their "
+            "connections, and requests that come over these are still answered; then idle connections are closed",
+            type=seconds,
+            metavar="S",
+        ),
+    )
     ready_cache_s: float = 1.0
-    # Of stopping as a whole; `drain_s` of it at most for clients to leave by themselves, see `transformer.draining`.
-    grace_s: float = 20.0
-    drain_s: float = 1.0
-    # A gRPC connection is told to end after this long, give or take a tenth: nothing is lost by it, new replicas get their
-    # share, and where `drain_s` is longer no connection is left that stopping could cut.
-    grpc_age_s: float = 10.0
-    # Longer than the 60 s after which common proxies close an idle connection: the proxy, not we, ends it.
+    # Longer than the 60 s after which common proxies close an idle connection: the proxy, not the edge, ends it.
     keep_alive_s: int = 75
 
+    @property
+    def serves_grpc(self) -> bool:
+        """Whether the edge listens for gRPC."""
+        return self.protocol != "rest"
+
 
 @dataclass(frozen=True)
-class Bound:
+class Listening:
     """Where the edge listens, once it does; `grpc_port` is None without gRPC."""
 
     host: str
@@ -61,10 +297,10 @@ class Bound:
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """All of them."""
+        """The ports of all protocols."""
         return (self.http_port,) if self.grpc_port is None else (self.http_port, self.grpc_port)
 
 
 def default_track() -> str:
-    """VISOR_TRACK, or no track."""
+    """The track that VISOR_TRACK names, or "" for none."""
     return os.environ.get("VISOR_TRACK", "")

@@ -1,4 +1,4 @@
-"""Triton's statistics extension: what the metrics have counted, in the extension's words.
+"""Triton's statistics extension tells what the metrics have counted, in the extension's words.
 
 A request's time is its success or fail; the others are of single images. `compute_input` is decoding, `compute_infer` the
 network, `compute_output` the decision and the heat map; every image is a batch of its own.
@@ -12,7 +12,7 @@ from transformer.metrics import Metrics
 
 
 def statistics(spec: Spec, metrics: Metrics) -> dict[str, Any]:
-    """The extension's answer, of the one model: a list of one, for REST and gRPC alike."""
+    """Make the extension's answer about the one model: a list of one, for REST and gRPC alike."""
     requests = metrics.totals("visor_request_seconds", "code")
     stages = metrics.totals("visor_stage_seconds", "stage")
     lookups = metrics.totals("visor_cache_lookups", "result")
@@ -43,6 +43,6 @@ def statistics(spec: Spec, metrics: Metrics) -> dict[str, Any]:
 
 
 def _duration(totals: Mapping[str, tuple[int, float]], *keys: str) -> dict[str, int]:
-    """The extension's count and nanoseconds of some of the totals together."""
+    """Sum some of the totals into the extension's count and nanoseconds."""
     chosen = [totals.get(key, (0, 0.0)) for key in keys]
     return {"count": sum(count for count, _ in chosen), "ns": round(1e9 * sum(seconds for _, seconds in chosen))}

@@ -1,4 +1,4 @@
-"""V2 tensors: the datatypes, and the ways in which a tensor's elements travel."""
+"""V2 tensors: their datatypes, and the three forms in which their elements come in a request."""
 
 import binascii
 import math
@@ -31,28 +31,29 @@ NUMPY: dict[str, np.dtype[Any]] = {
     BYTES: np.dtype(np.object_),
 }
 DATATYPES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in NUMPY.items()}
-LENGTH = struct.Struct("<I")  # before each element of raw BYTES
+LENGTH = struct.Struct("<I")
+"""The length before each element of raw BYTES."""
 
 Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True)
 class JsonContent:
-    """`data` of a JSON request, flat or nested as the shape is; elements of BYTES are base64."""
+    """The `data` of a JSON request, flat or nested as the shape is; elements of BYTES are base64."""
 
     data: Any
 
 
 @dataclass(frozen=True)
 class TypedContent:
-    """`contents` of a gRPC request: flat, elements of BYTES as they are."""
+    """The `contents` of a gRPC request, flat; elements of BYTES are as they are."""
 
     values: Sequence[Any]
 
 
 @dataclass(frozen=True)
 class RawContent:
-    """Row-major little-endian elements; those of BYTES each behind their length."""
+    """Raw contents: row-major little-endian elements; an element of BYTES goes behind its length."""
 
     data: Buffer
 
@@ -68,7 +69,7 @@ class InputTensor:
 
     @property
     def count(self) -> int:
-        """Elements that the shape promises."""
+        """The number of elements that the shape promises."""
         return math.prod(self.shape)
 
 
@@ -86,12 +87,12 @@ class OutputTensor:
         return BYTES if isinstance(self.data, list) else DATATYPES[self.data.dtype]
 
     def to_raw(self) -> bytes:
-        """Row-major little-endian elements."""
+        """Encode the elements, row-major and little-endian."""
         return encode_bytes(self.data) if isinstance(self.data, list) else self.data.tobytes()
 
 
 def check_shape(name: str, shape: object) -> tuple[int, ...]:
-    """A request's shape as a tuple. Raises ShapeInvalid unless it is a list of integers of at least 0."""
+    """Check a request's shape and return it as a tuple. Raises ShapeInvalid unless it is a list of integers of at least 0."""
     if not isinstance(shape, list | Sequence) or isinstance(shape, str):  # a list is one too, and found so sooner
         raise ShapeInvalid(f"the shape of input {show(name)} must be a list of integers, got {show(shape)}")
     if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in shape):
@@ -100,12 +101,12 @@ def check_shape(name: str, shape: object) -> tuple[int, ...]:
 
 
 def encode_bytes(elements: Iterable[Buffer]) -> bytes:
-    """Elements of BYTES → raw, each behind its length as four bytes, little-endian."""
+    """Encode elements of BYTES as raw contents, each behind its length as four bytes, little-endian."""
     return b"".join([LENGTH.pack(len(element)) + element for element in elements])
 
 
 def decode_bytes(name: str, data: Buffer, count: int) -> list[memoryview]:
-    """Raw → the `count` elements of BYTES, without a copy.
+    """Decode raw contents into the `count` elements of BYTES, without a copy.
 
     Raises BinaryInvalid where a length goes past the end, ShapeInvalid where there are more or fewer elements.
     """
@@ -130,7 +131,7 @@ def decode_bytes(name: str, data: Buffer, count: int) -> list[memoryview]:
 
 
 def read_bytes(tensor: InputTensor) -> list[Buffer | VisorError]:
-    """The elements of a BYTES tensor; one that is not base64 is an error of its own.
+    """Read the elements of a BYTES tensor; an element that is not base64 is replaced by its error.
 
     Raises ShapeInvalid, BinaryInvalid, DatatypeInvalid.
     """
@@ -147,7 +148,7 @@ def read_bytes(tensor: InputTensor) -> list[Buffer | VisorError]:
 
 
 def read_uint8(tensor: InputTensor) -> npt.NDArray[np.uint8]:
-    """The elements of a UINT8 tensor, in its shape. Raises ShapeInvalid, DatatypeInvalid."""
+    """Read the elements of a UINT8 tensor, in its shape. Raises ShapeInvalid, DatatypeInvalid."""
     if isinstance(tensor.content, RawContent):
         _check_count(tensor.name, tensor.count, len(tensor.content.data))
         return np.frombuffer(tensor.content.data, dtype=np.uint8).reshape(tensor.shape)

@@ -1,4 +1,4 @@
-"""Ask a V2 server, or an archive directly, about images; what `visor predict` prints."""
+"""Ask a V2 server, or an archive directly, about images, for `visor predict`."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,17 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from archives import signing
+from archives.contents import unpacked
+from handlers.arrays import Float32
 from handlers.backends import load_backend
 from handlers.errors import VisorError
 from handlers.predictor import Item, predict
-from training import archive as archives
-from training.saliency import overlay
+from training.evaluation.saliency import overlay
 from visor.errors import ClientError
-
-Float32 = npt.NDArray[np.float32]
 
 # The edge spreads a request's images over its workers; more of them in one request only make it larger.
 CHUNK = 8
@@ -29,7 +28,7 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer, or its `error` (a stable code); `overlay` is the PNG that was written."""
+    """Holds one image's answer, or its `error` (a stable code); `overlay` is the path of the PNG that was written."""
 
     image: str
     label: str = ""
@@ -42,13 +41,13 @@ class Prediction:
     overlay: str | None = None
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Write the prediction as one line of JSON."""
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every image.
+    """Says what is asked about every image.
 
     `overlays`: the folder that heat maps are drawn into, or None for no heat maps. `headers`: sent along to a server, over
     gRPC as metadata; `host`, in small letters like all of them, names the server to a gateway that serves several.
@@ -78,9 +77,9 @@ def ask_server(url: str, model: str | None, images: Sequence[Path], request: Req
 
 
 def ask_archive(archive: Path, public_key: Path, images: Sequence[Path], request: Request) -> Iterator[Prediction]:
-    """Answer from an archive in this process, by the code that also serves. Raises ArchiveRefused, ArchiveBroken."""
-    contents = archives.read_verified(archive, public_key)
-    with archives.unpacked(archive) as folder:
+    """Answer from an archive in this process, by the code that also serves it. Raises ArchiveRefused, ArchiveBroken."""
+    contents = signing.read_verified(archive, public_key)
+    with unpacked(archive) as folder:
         backend = load_backend(folder, contents.spec)
         for image in images:
             data = _read(image)

@@ -1,4 +1,4 @@
-"""`visor demo`: the main job on real parts, each step one `visor` command with its own log."""
+"""Run the demo: the whole way from data to answers, each step one `visor` command with a log of its own."""
 
 import json
 import re
@@ -28,8 +28,8 @@ STOP_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the demo keeps what it makes."""
+class DemoPaths:
+    """Says where the demo keeps what it makes: runs in `home`, archives in the model store `store`, and the key pair's files."""
 
     home: Path
     store: Path
@@ -39,13 +39,13 @@ class Places:
 
 @dataclass
 class Journal:
-    """What ran, how long it took and what it printed; `logs` holds one file a step."""
+    """Keeps what each step printed and how long it took. `logs`: folder of one file a step; `seconds`: duration by step."""
 
     logs: Path
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, step: str, *arguments: str) -> str:
-        """Run one visor command, its output shown and kept, and return the last line. Raises DemoError with the log."""
+        """Run one visor command, show and keep its output, and return the last line. Raises DemoError with the log."""
         with self.measure(step) as log:
             print(f"\n── {step}: visor {' '.join(arguments)}", flush=True)
             process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -61,7 +61,7 @@ class Journal:
 
     @contextmanager
     def measure(self, step: str) -> Iterator[Path]:
-        """Time a step; yields its log's path."""
+        """Time a step, and yield its log's path."""
         self.logs.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         yield self.logs / f"{step}.log"
@@ -69,31 +69,31 @@ class Journal:
 
 
 def command(*arguments: str) -> list[str]:
-    """A visor command line for this same Python."""
+    """Make a visor command line for the Python that runs this process."""
     return [sys.executable, "-m", "visor.cli", *arguments]
 
 
-def demo(data: str, places: Places, overrides: Sequence[str]) -> None:
-    """Data → training → archive → registry → serving → answers over REST and gRPC. Raises DemoError at the first failure."""
+def demo(data: str, paths: DemoPaths, overrides: Sequence[str]) -> None:
+    """Go from data over training, archive, registry and serving to answers over REST and gRPC. Raises DemoError."""
     path, overrides = _choose(data, overrides)
     settings = config.load(path, overrides)
-    run = places.home / settings.name
+    run = paths.home / settings.name
     journal = Journal(run / "logs")
     sets = [part for override in overrides for part in ("--set", override)]
-    home = ["--home", str(places.home)]
-    store = ["--store", str(places.store)]
+    home = ["--home", str(paths.home)]
+    store = ["--store", str(paths.store)]
 
     journal.run("data", "data", "make", str(path), *sets, *home)
     journal.run("train", "train", str(path), *sets, *home)
-    if not places.private_key.exists():
-        journal.run("keys", "keys", "--out", str(places.private_key.parent))
-    archive = journal.run("archive", "archive", str(run), "--key", str(places.private_key), *store)
+    if not paths.private_key.exists():
+        journal.run("keys", "keys", "--out", str(paths.private_key.parent))
+    archive = journal.run("archive", "archive", str(run), "--key", str(paths.private_key), *store)
     journal.run("register", "register", archive, *store, *home)
-    with _serving(journal, archive, places) as urls:
+    with _serving(journal, archive, paths) as urls:
         images = _pick(run)
         answers = {protocol: _ask(journal, protocol, url, images, run) for protocol, url in urls.items()}
     _compare(answers)
-    _summarise(journal, run, archive, images, answers["rest"], places)
+    _summarise(journal, run, archive, images, answers["rest"], paths)
 
 
 def _choose(data: str, overrides: Sequence[str]) -> tuple[Path, list[str]]:
@@ -107,9 +107,9 @@ def _choose(data: str, overrides: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 @contextmanager
-def _serving(journal: Journal, archive: str, places: Places) -> Iterator[dict[str, str]]:
-    """A `visor serve` on free ports for as long as the block lasts; yields its URLs by protocol."""
-    arguments = ["serve", archive, "--port", "0", "--public-key", str(places.public_key)]
+def _serving(journal: Journal, archive: str, paths: DemoPaths) -> Iterator[dict[str, str]]:
+    """Run `visor serve` on free ports until the block ends, and yield its URLs by protocol."""
+    arguments = ["serve", archive, "--port", "0", "--public-key", str(paths.public_key)]
     with journal.measure("serve") as log:
         print(f"\n── serve: visor {' '.join(arguments)}", flush=True)
         with log.open("w") as file:
@@ -151,10 +151,10 @@ def _wait_ready(server: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
 
 
 def _pick(run: Path) -> dict[Path, str]:
-    """A few test images, of every label in turn, as path → true label."""
+    """Pick a few test images, of every label in turn, as path → true label."""
     root = Path(json.loads((run / "run.json").read_text())["dataset_root"])
     manifest = Manifest.read(run / "manifest.json")
-    tests = {label: [sample for sample in manifest.of("test") if sample.label == label] for label in manifest.labels}
+    tests = {label: [sample for sample in manifest.samples_of("test") if sample.label == label] for label in manifest.labels}
     turns = zip_longest(*(of_label[:IMAGES_PER_LABEL] for of_label in tests.values()))
     chosen = [sample for turn in turns for sample in turn if sample][:MAX_IMAGES]
     return {root / sample.path: sample.label for sample in sorted(chosen, key=lambda sample: (sample.label, sample.path))}
@@ -180,7 +180,7 @@ def _compare(answers: dict[str, list[dict[str, object]]]) -> None:
 
 
 def _summarise(
-    journal: Journal, run: Path, archive: str, images: dict[Path, str], answers: list[dict[str, object]], places: Places
+    journal: Journal, run: Path, archive: str, images: dict[Path, str], answers: list[dict[str, object]], paths: DemoPaths
 ) -> None:
     console = Console(width=110)
     table = Table("image", "truth", "label", "confidence", "decision", title="Answers (the same over REST and gRPC)")
@@ -204,7 +204,7 @@ def _summarise(
         "metrics": run / "metrics.json",
         "heat maps": run / "overlays",
         "archive": archive,
-        "MLflow": f"mlflow ui --backend-store-uri sqlite:///{places.home}/mlflow.db",
+        "MLflow": f"mlflow ui --backend-store-uri sqlite:///{paths.home}/mlflow.db",
         "next": f"visor inspect {archive}; visor serve {archive}",
     }
     for what, place in where.items():

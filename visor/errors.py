@@ -1,28 +1,27 @@
 """The errors of the commands; `handlers.errors` draws the root.
 
 VisorError
-├── ServeError            serve.failed: TorchServe ended or its worker could not load the archive
-│   ├── JavaMissing       serve.java: no Java 17 to run TorchServe with
-│   ├── ArchiveMissing    archive.missing: nothing to serve lies where a pod's storage should have put it
-│   └── ArchiveAmbiguous  archive.ambiguous: more than one archive lies there
-├── ScoreError            score.failed: a scoring that cannot begin or go on
-├── ImageUnreadable       image.unreadable: a file that is listed and cannot be read; a row's error
-├── ImageChanged          image.changed: a file whose bytes are not the manifest's; a row's error
-├── ClientError           client.failed: a server that does not answer, or answers with an error
-└── DemoError             demo.failed: a step of the demo
+├── ServeError            serve.failed: TorchServe ended, or its worker could not load the archive
+│   ├── JavaMissing       serve.java: there is no Java 17 to run TorchServe with
+│   └── ArchiveMissing    archive.missing: nothing to serve lies where a pod's storage should have put it
+├── ScoreError            score.failed: a batch scoring cannot begin or continue
+├── ImageUnreadable       image.unreadable: a listed image file cannot be read; the error of its row
+├── ImageChanged          image.changed: an image file's bytes do not have the manifest's digest; the error of its row
+├── ClientError           client.failed: a server does not answer, or answers with an error
+└── DemoError             demo.failed: a step of the demo failed
 """
 
 from handlers.errors import VisorError
 
 
 class ServeError(VisorError):
-    """TorchServe ended or its worker could not load the archive."""
+    """TorchServe ended, or its worker could not load the archive."""
 
     code = "serve.failed"
 
 
 class JavaMissing(ServeError):
-    """No Java 17 to run TorchServe with."""
+    """There is no Java 17 to run TorchServe with."""
 
     code = "serve.java"
 
@@ -33,37 +32,31 @@ class ArchiveMissing(ServeError):
     code = "archive.missing"
 
 
-class ArchiveAmbiguous(ServeError):
-    """More than one archive lies where a pod's storage puts the one to serve."""
-
-    code = "archive.ambiguous"
-
-
 class ScoreError(VisorError):
-    """A scoring that cannot begin or go on."""
+    """A batch scoring cannot begin or continue."""
 
     code = "score.failed"
 
 
 class ImageUnreadable(VisorError):
-    """A file that is listed and cannot be read."""
+    """An image file that is listed cannot be read."""
 
     code = "image.unreadable"
 
 
 class ImageChanged(VisorError):
-    """A file whose bytes are not those that its manifest names."""
+    """An image file's bytes do not have the digest in the manifest."""
 
     code = "image.changed"
 
 
 class ClientError(VisorError):
-    """A server that does not answer, or answers with an error."""
+    """A server does not answer, or answers with an error."""
 
     code = "client.failed"
 
 
 class DemoError(VisorError):
-    """A step of the demo."""
+    """A step of the demo failed."""
 
     code = "demo.failed"

@@ -1,19 +1,18 @@
-"""`visor inspect`: what an archive is, where it came from and whether its signature holds."""
+"""Show what an archive is, where it came from and whether its signature holds."""
 
 import json
 from pathlib import Path
 
 import yaml
 
+from archives import signing
+from archives.contents import Contents, read
+from archives.errors import ArchiveRefused, KeyFileError
 from handlers.errors import ArchiveBroken, VisorError
-from training import archive as archives
-from training import signing
-from training.archive import Contents
-from training.errors import ArchiveRefused, KeyFileError
 
 
 def show(archive: Path, public_key: Path, as_json: bool) -> int:
-    """Print spec, lineage and the signature's state; 0 when it holds, else 1.
+    """Print spec, lineage and the signature's state; return 0 when the signature holds, otherwise 1.
 
     Raises ArchiveRefused or ArchiveBroken where nothing can be read.
     """
@@ -25,7 +24,7 @@ def show(archive: Path, public_key: Path, as_json: bool) -> int:
         refusal = err
     try:
         # An archive that is refused is still shown where it can be read: what it claims to be helps to find the cause.
-        contents = archives.read(archive)
+        contents = read(archive)
     except ArchiveBroken as err:
         if refusal is None:
             raise
@@ -45,7 +44,7 @@ def show(archive: Path, public_key: Path, as_json: bool) -> int:
 
 
 def _backend(contents: Contents) -> str:
-    """The backend, and how it and the exports that were left out compared with torch."""
+    """Describe the backend, and how it and the exports that were left out compared with torch."""
     backend = contents.spec.backend
     lines: list[str] = [backend]
     for name, parity in contents.lineage.parity.items():

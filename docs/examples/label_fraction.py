@@ -20,10 +20,10 @@ import torch
 from training import config as configs
 from training.data.manifest import Manifest
 from training.data.pixels import cache
-from training.fit import fit, validate
+from training.fitting.fit import fit, validate
+from training.fitting.pretrained import make_model
+from training.jobs.common import images_of, prepare
 from training.jobs.pretrain import pretrain
-from training.jobs.train import images_of, prepare
-from training.pretrained import make_model
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from loadtests.bench.pictures import HEIGHT, WIDTH, photo
 from loadtests.bench.rounds import Bench, Outcome, Plan
 from loadtests.bench.servers import SERVERS, prepare
 from loadtests.errors import FlagsWrong, LoadTestError, ServerFailed
-from visor.torchserve import cpu_limit
+from visor.serving.torchserve import cpu_limit
 
 PACKAGES = ("torchserve", "openvino", "torch", "pillow", "uvicorn", "grpcio", "numpy")
 FULL, QUICK = (6.0, 6.0, 8.0, 1.5), (0.7, 0.7, 0.7, 0.2)
@@ -57,20 +57,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Raises FlagsWrong."""
-    parser = _Parser(prog="python -m loadtests.bench", description=__doc__.splitlines()[0] if __doc__ else None)
+    """Parse and check the command line. Raises FlagsWrong."""
+    parser = _Parser(
+        prog="python -m loadtests.bench",
+        description="Serve the same network by visor and by other servers, in turns on this machine, and compare their speed. "
+        "Prints a table of latency, throughput, CPU time, memory and start-up, and writes it with JSON and plots into --out "
+        "after each round; a server that fails is a row that says why. Makes the Python environments of the other servers first, "
+        "which downloads their packages once.",
+        epilog="Exit codes: 0 the table was made; 2 it could not be made, for the reason printed; 130 interrupted.",
+    )
     names = ", ".join(SERVERS)
     parser.add_argument(
-        "--servers", default=",".join(SERVERS), help=f"comma-separated: {names} (default: all); bare is always in"
+        "--servers",
+        default=",".join(SERVERS),
+        metavar="NAME,...",
+        help=f"servers to measure, separated by commas: {names} (default: all); the baseline bare, the network without a server, "
+        "is always measured",
     )
-    parser.add_argument("--rounds", type=int, default=3, help=f"1 to {MOST_ROUNDS} (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one short round: does everything work, not how fast is it")
-    parser.add_argument("--growth", action="store_true", help="with concurrency, images in a request and JPEG sides, too")
     parser.add_argument(
-        "--workers", type=int, default=cpu_limit(), help="of each server (default: one for each CPU, %(default)s)"
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="NUMBER",
+        help=f"number of rounds, 1 to {MOST_ROUNDS}, of which each figure's best counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="make one short round, which shows that everything works and not how fast it is; --rounds is then without effect "
+        "(default: --rounds full ones)",
+    )
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="also measure how speed changes with concurrency, images in a request and JPEG size (default: leave this out)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cpu_limit(),
+        metavar="NUMBER",
+        help="worker processes of each server, 1 to 64, but visor always takes one for each CPU and mlserver one "
+        "(default: one for each CPU that this process may use, %(default)s)",
     )
     add_model_flags(parser)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="folder of the results (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     args.servers = [name for name in dict.fromkeys(args.servers.split(",")) if name not in ("", "bare")]
     if unknown := [name for name in args.servers if name not in SERVERS]:

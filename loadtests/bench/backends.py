@@ -1,4 +1,4 @@
-"""What one image costs from its bytes to its decision on each backend, beside eager torch as torchvision's documentation has it.
+"""Measure what one image costs from its bytes to its decision on each backend and on eager torch, as torchvision documents it.
 
 `python -m loadtests.bench.backends --archive ARCHIVE --public-key KEY`, or with `--network`: one process, one thread, the ways in
 turns, so that a noisy machine is noisy for all of them; of each the least CPU time counts. No server is involved.
@@ -11,12 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from handlers.arrays import Float32
 from handlers.backends import BACKENDS, Backend, load_backend, load_network
 from handlers.errors import ArchiveBroken, VisorError
 from handlers.predictor import Item, predict
@@ -32,7 +31,6 @@ SMALL = 64
 TURN = 8
 """Images of one way in its turn."""
 
-Float32 = npt.NDArray[np.float32]
 Way = Callable[[bytes], object]
 
 
@@ -79,9 +77,22 @@ def table(least: Mapping[str, float]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and the machine."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.backends", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench.backends",
+        description="Measure the CPU time of one image, from its bytes to its decision, by each inference library that "
+        "the archive can run on (with --network, those are torch and --backend) and by plain torch. Uses one process, one thread "
+        "and no server; prints a table of milliseconds and the machine.",
+        epilog="Exit codes: 0 the table was made; 2 it could not be made, for the reason printed, or a mistyped command line.",
+    )
     add_model_flags(parser)
-    parser.add_argument("--rounds", type=int, default=60, help="in which the ways take turns (default: %(default)s)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=60,
+        metavar="NUMBER",
+        help=f"number of rounds, in each of which every library answers {TURN} times; of all the least time counts "
+        "(default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:

@@ -84,8 +84,16 @@ def _line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Load the network, say so, and run loops until the input ends."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", type=Path, required=True, help="folder of an unpacked archive")
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench.bare",
+        description="Run an archive's decoding and network in a loop, without a server around them. `python -m loadtests.bench` "
+        "starts this process: it prints a line when it is ready, reads one JSON object with seconds, width and height (of the "
+        "JPEGs, in pixels) a line from standard input, and prints a line of latencies in seconds for each; {} asks for a label.",
+        epilog="Exit codes: 0 standard input has ended; 1 an error, with its traceback; 2 a mistyped command line.",
+    )
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="FOLDER", help="folder that a visor archive was unpacked into (required)"
+    )
     serve(parser.parse_args(argv).model)
     return 0
 

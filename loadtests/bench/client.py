@@ -16,7 +16,7 @@ import grpc
 
 from loadtests.bench.figures import Load
 from loadtests.bench.forms import Request
-from transformer.loopback import Connections
+from transformer.upstream.loopback import Connections
 
 REQUEST_TIMEOUT_S = 60.0
 # An open loop that the server does not hold piles up: no more than this many wait, the rest counts as failed.

@@ -1,4 +1,4 @@
-"""What `handlers.decode` costs, and what it changes, beside decoding the whole picture and scaling it afterwards.
+"""Measure what `handlers.decode` costs and changes, beside decoding the whole picture and scaling it afterwards.
 
 `python -m loadtests.bench.decode --run runs/roofs`: a table of milliseconds for JPEGs of growing sides, one thread, against
 the baseline, plain Pillow; then the accuracy on all that the run was not fitted to, its pictures scaled up to large JPEGs.
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from archives.contents import SPEC
+from handlers.arrays import UInt8
 from handlers.backends import Backend, TorchBackend
 from handlers.decode import decode, to_batch
 from handlers.spec import Spec
@@ -26,9 +27,8 @@ from loadtests.bench.machine import describe
 from loadtests.bench.pictures import photo
 from training import runs
 from training.data.manifest import Manifest, Split
-from training.progress import track
+from training.progress import show_progress
 
-UInt8 = npt.NDArray[np.uint8]
 Decoder = Callable[[bytes], UInt8]
 """An encoded JPEG → (H, W, 3) uint8 RGB at the network's size."""
 
@@ -86,10 +86,10 @@ def measure(found: Mapping[str, Decoder], data: bytes, rounds: int) -> dict[str,
 def accuracies(run: Path, spec: Spec, found: Mapping[str, Decoder], width: int, height: int) -> dict[str, float]:
     """Of the run's network on HELD_OUT, each picture scaled up to a JPEG of width x height, by each decoder."""
     root, manifest = runs.read_record(run).dataset_root, Manifest.read(run / runs.MANIFEST)
-    samples = [sample for split in HELD_OUT for sample in manifest.of(split)]
+    samples = [sample for split in HELD_OUT for sample in manifest.samples_of(split)]
     backend = TorchBackend(run, spec)
     right = dict.fromkeys(found, 0)
-    for sample in track(samples, len(samples), "scaling up and decoding"):
+    for sample in show_progress(samples, len(samples), "scaling up and decoding"):
         file = io.BytesIO()
         Image.open(root / sample.path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG")
         for name, decoder in found.items():
@@ -112,18 +112,38 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--run", type=Path, required=True, help="a finished run, such as runs/roofs")
-    parser.add_argument("--rounds", type=int, default=3, help="in which the decoders take turns (default: %(default)s)")
-    parser.add_argument("--accuracy-size", type=int, nargs=2, default=(2048, 1536), metavar=("WIDTH", "HEIGHT"))
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench.decode",
+        description="Measure how long visor and other decoders take to decode and scale JPEGs, and how accurate answers are. "
+        "Reads a finished run and its images; prints a table of milliseconds by JPEG size, then each decoder's accuracy.",
+        epilog="Exit codes: 0 the figures were measured; 1 an error, with its traceback; 2 a mistyped command line.",
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="folder of the finished run, such as runs/roofs (required)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="NUMBER",
+        help="number of rounds, in each of which every decoder takes its turn; the least time counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--accuracy-size",
+        type=int,
+        nargs=2,
+        default=(2048, 1536),
+        metavar=("WIDTH", "HEIGHT"),
+        help="pixels of the JPEGs that the images are scaled up to before the accuracy is measured (default: 2048 1536)",
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print both tables and the machine."""
     args = parse_args(argv)
-    spec = Spec.read(args.run / runs.SPEC)
+    spec = Spec.read(args.run / SPEC)
     found = decoders(spec)
     rows = {}
     for width, height in SIZES:

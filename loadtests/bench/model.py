@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from archives import signing
+from archives.contents import SPEC, unpacked
+from archives.files import sha256
 from handlers.spec import BackendName, Decision, Network, Preprocessing, Spec
 from loadtests.bench.pictures import photos
-from training import archive as archives
-from training import runs, signing
+from training import runs
 from training.data.manifest import Sample
+from training.packing import archive as packing
 
 NETWORKS = ("resnet18", "efficientnet_lite0", "resnet50")
 BACKENDS = ("openvino", "openvino-int8")
@@ -35,11 +38,31 @@ class Model:
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """`--network` and `--backend`, or `--archive` and `--public-key`: what `chosen` reads."""
-    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="with random weights (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="that --network runs on (default: %(default)s)")
-    parser.add_argument("--archive", type=Path, help="a signed .mar instead of --network")
-    parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="of --archive (default: %(default)s)")
+    """Add the flags that `chosen` reads: `--network` and `--backend`, or `--archive` and `--public-key`."""
+    add_network_flag(parser)
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default=BACKENDS[0], help="inference library that runs --network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--archive", type=Path, metavar="FILE.mar", help="signed archive to measure instead of --network (default: none)"
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        default=Path("keys/visor.pub"),
+        metavar="FILE",
+        help="public key that the signature of --archive must match (default: %(default)s)",
+    )
+
+
+def add_network_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--network`."""
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default=NETWORKS[0],
+        help="network to measure, with random weights, on which speed does not depend (default: %(default)s)",
+    )
 
 
 @contextmanager
@@ -54,8 +77,8 @@ def chosen(args: argparse.Namespace) -> Iterator[Model]:
 @contextmanager
 def opened(archive: Path, public_key: Path) -> Iterator[Model]:
     """A signed archive as a Model until the block's end. Raises ArchiveRefused, ArchiveBroken."""
-    contents = archives.read_verified(archive, public_key)
-    with archives.unpacked(archive) as folder:
+    contents = signing.read_verified(archive, public_key)
+    with unpacked(archive) as folder:
         yield Model(archive.resolve(), public_key.resolve(), folder, contents.spec)
 
 
@@ -68,9 +91,9 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
     import torch
     from safetensors.torch import save_file
 
+    from archives.lineage import Lineage
     from handlers.networks import build, map_size
-    from training.export import convert, convert_int8
-    from training.lineage import Lineage
+    from training.packing.export import convert, convert_int8
 
     torch.manual_seed(SEED)
     net = build(network, CLASSES)
@@ -89,7 +112,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
     run.mkdir()
     save_file(net.state_dict(), run / runs.WEIGHTS)
     np.savez(run / runs.REFERENCE, probabilities=np.full((1, CLASSES), 1 / CLASSES, np.float32))
-    (run / runs.SPEC).write_text(spec.model_dump_json())
+    (run / SPEC).write_text(spec.model_dump_json())
     unknown = "none: random weights"
     lineage = Lineage(
         created=datetime.now(UTC),
@@ -99,7 +122,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
         archive_git_dirty=None,
         dataset_digest=unknown,
         config_digest=unknown,
-        weights_digest=runs.sha256(run / runs.WEIGHTS),
+        weights_digest=sha256(run / runs.WEIGHTS),
         mlflow_run_id=unknown,
         tracking_uri=unknown,
         versions={},
@@ -107,7 +130,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
     )
     private, public = signing.make_keys(folder / "keys")
     graph = convert(run, spec) if backend == "openvino" else convert_int8(run, spec, _samples(folder), folder)
-    return archives.build(run, folder / "model-store", lineage, private, {backend: graph}), public
+    return packing.build(run, folder / "model-store", lineage, private, {backend: graph}), public
 
 
 def _samples(folder: Path) -> list[Sample]:
@@ -116,5 +139,5 @@ def _samples(folder: Path) -> list[Sample]:
     for number, picture in enumerate(photos()):
         path = folder / f"{number}.jpg"
         path.write_bytes(picture)
-        samples.append(Sample(path.name, len(picture), runs.sha256(path), "class-0", "calibration"))
+        samples.append(Sample(path.name, len(picture), sha256(path), "class-0", "calibration"))
     return samples

@@ -1,4 +1,4 @@
-"""`python -m loadtests.bench.path`: where one request's milliseconds go, from the client through edge and TorchServe and back.
+"""`python -m loadtests.bench.path` measures where one request's milliseconds go, through client, edge and TorchServe.
 
 One request at a time, the ways in turns, so that each difference is of calls that follow each other: a noisy machine is
 noisy for both. A stage's time is the median of those differences.
@@ -30,8 +30,8 @@ from loadtests.bench.pictures import photos
 from loadtests.bench.processes import stop, tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
-from transformer.workers import Workers
-from visor.torchserve import SOCKETS, free_ports
+from transformer.upstream.workers import Workers
+from visor.serving.torchserve import KEYS, SOCKETS, free_ports
 
 WARM_UP, START_TIMEOUT_S = 200, 30.0
 BARE, HANDLER, WORKER, TORCHSERVE = "bare", "the handler's stages", "a worker asked directly", "TorchServe alone"
@@ -52,9 +52,21 @@ STAGES: Sequence[tuple[str, str, tuple[str, ...]]] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print two tables in Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.path", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench.path",
+        description="Measure where the milliseconds of one request go, through client, visor's server and TorchServe. "
+        "Starts `visor serve`, asks it and each part behind it one request at a time, and prints two tables.",
+        epilog="Exit codes: 0 the tables were made; 2 they could not be, for the reason printed, or a mistyped command line.",
+    )
     add_model_flags(parser)
-    parser.add_argument("--count", type=int, default=1000, help="requests on each way (default: %(default)s)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=1000,
+        metavar="NUMBER",
+        help="number of requests to each part that are measured; as many again, and 400 at first, only warm it "
+        "(default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     try:
         with chosen(args) as model, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -82,7 +94,9 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
     with serving(model.archive, model.public_key) as server, starlette() as nothing, ExitStack() as stack:
         config = torchserve_config(server.pid)
         worker = stack.enter_context(closing(Workers(config.parent / SOCKETS)))
-        octets = {"Content-Type": "application/octet-stream"}
+        await worker.connect_new()
+        key = json.loads((config.parent / KEYS).read_text())["inference"]["key"]
+        octets = {"Content-Type": "application/octet-stream", "Authorization": f"Bearer {key}"}
         async with (
             connected(torchserve_address(config), is_grpc=False) as alone,
             connected(nothing, is_grpc=False) as floor,
@@ -100,7 +114,6 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
                 await timed(BARE, bare)
                 request = Request(f"/predictions/{model.spec.name}", octets, picture)
                 await timed(TORCHSERVE, lambda request=request: alone.ask(request))  # type: ignore[misc]
-                await worker.look()
                 reply = await timed(WORKER, lambda picture=picture: directly(worker, picture))  # type: ignore[misc]
                 times.setdefault(HANDLER, []).append(sum(json.loads(reply)["seconds"].values()) * 1e3)
                 await timed(STARLETTE, lambda picture=picture: floor.ask(Request("/", octets, picture)))  # type: ignore[misc]

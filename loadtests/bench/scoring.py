@@ -1,4 +1,4 @@
-"""What batch scoring keeps of the bare network's speed: `visor score` beside `loadtests.bench.bare`, in turns.
+"""Measure what batch scoring keeps of the bare network's speed: `visor score` beside `loadtests.bench.bare`, in turns.
 
 `python -m loadtests.bench.scoring --images 1000`: the same archive, the same pictures, the same number of single-threaded
 processes; of each, the best round counts. `whole` is the command from its beginning to its end, with signature, processes,
@@ -19,12 +19,11 @@ import psutil
 from loadtests.bench import bare
 from loadtests.bench.figures import throughput
 from loadtests.bench.machine import describe
-from loadtests.bench.model import Model, make_archive, opened
+from loadtests.bench.model import Model, add_network_flag, make_archive, opened
 from loadtests.bench.pictures import photos
-from visor.score import Options, score
-from visor.torchserve import cpu_limit
+from visor.scoring.score import Options, score
+from visor.serving.torchserve import cpu_limit
 
-NETWORKS = ("resnet18", "efficientnet_lite0", "resnet50")
 BARE_S = 8.0
 
 
@@ -69,12 +68,32 @@ def best(rounds: Sequence[Rates]) -> Rates:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="with random weights (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=1000, help="to score in each round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=cpu_limit(), help="processes (default: one for each CPU, %(default)s)")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench.scoring",
+        description="Measure how much of the bare network's speed `visor score` keeps. Scores the same pictures by one archive "
+        "both ways in turns, and prints images a second, from the first image on (working) and of the whole command (whole), "
+        "with their shares of the bare rate, and CPU time.",
+        epilog="Exit codes: 0 the rates were measured; 1 an error, with its traceback; 2 a mistyped command line.",
+    )
+    add_network_flag(parser)
+    parser.add_argument(
+        "--images", type=int, default=1000, metavar="NUMBER", help="images that each round scores (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        metavar="NUMBER",
+        help="number of rounds, of which each figure's best counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cpu_limit(),
+        metavar="NUMBER",
+        help="single-threaded processes (default: one for each CPU that this process may use, %(default)s)",
+    )
     return parser.parse_args(argv)
 
 

@@ -47,10 +47,12 @@ def raw_image(element: bytes | str) -> bytes:
 
 
 def parse_args(argv: list[str] | None, description: str | None) -> argparse.Namespace:
-    """The command line that all peers share."""
+    """Parse the command line that all peers share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", type=Path, required=True, help="folder of an unpacked archive")
-    parser.add_argument("--port", type=int, required=True, help="for HTTP, on loopback")
-    parser.add_argument("--grpc-port", type=int, help="for gRPC, where this server speaks it")
-    parser.add_argument("--workers", type=int, default=1, help="processes that answer (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="FOLDER", help="folder that a visor archive was unpacked into (required)"
+    )
+    parser.add_argument("--port", type=int, required=True, help="port for HTTP on 127.0.0.1 (required)")
+    parser.add_argument("--grpc-port", type=int, help="port for gRPC, for servers that speak it (default: no gRPC)")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that answer (default: %(default)s)")
     return parser.parse_args(argv)

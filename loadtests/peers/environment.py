@@ -68,8 +68,14 @@ def _uv(*arguments: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the path of a peer's python."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("name", choices=peer_names())
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.peers.environment",
+        description="Make the Python environment of a server that visor is compared with, and print the path of its python. "
+        "It lies below $XDG_CACHE_HOME/visor/peers (~/.cache without the variable), is made once, which downloads packages, "
+        "and anew when the server's requirements change; a server without requirements of its own runs in this Python.",
+        epilog="Exit codes: 0 the environment is there; 1 it could not be made, with a traceback; 2 a mistyped command line.",
+    )
+    parser.add_argument("name", choices=peer_names(), help="name of the server, which is its folder in loadtests/peers")
     sys.stdout.write(f"{python_of(parser.parse_args(argv).name)}\n")
     return 0
 

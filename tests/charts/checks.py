@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,35 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SCHEMAS = "tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
 Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChartValues:
+    """What the tests of a chart's values have to be told.
+
+    `least`: helm's arguments for what has no default. `open_parts`: paths of the schema's parts that take any key. `refused`: a
+    setting each, and helm's words for it. `bases`: values, by a value's name or by the first part of its name, beside which it
+    matters; `all_on` for every other. `other`: another value for each one whose type does not tell one. `instead`: for what
+    cannot change alone, the values as a whole.
+    """
+
+    chart: Path
+    least: list[str]
+    open_parts: set[str]
+    refused: list[tuple[str, str]]
+    bases: dict[str, Values]
+    all_on: Values
+    other: Values
+    instead: dict[str, Values] = field(default_factory=dict)
+
+    def read(self, name: str) -> Any:
+        """One of the chart's YAML files; its schema is one, too."""
+        return yaml.safe_load((self.chart / name).read_text())
+
+    def leaves(self) -> list[tuple[str, ...]]:
+        """The paths of all values that values.yaml explains."""
+        text = (self.chart / "values.yaml").read_text()
+        return list(values_of(yaml.compose(text), text.splitlines()))
 
 
 def renderer(helm: Any, chart: Path) -> Callable[..., list[Values]]:

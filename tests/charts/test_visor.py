@@ -1,4 +1,4 @@
-"""charts/visor by its own tools: lint, unit tests, schemas of its objects, Pod Security, package and notes."""
+"""charts/visor by its own tools: unit tests, schemas of its objects, Pod Security, package and notes."""
 
 import re
 import subprocess
@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.charts.checks import ROOT, Values, kubeconform, restricted
-from transformer.grpc_messages import SERVICE, service_descriptor
+from tests.charts.visor_values import REQUIRED
+from transformer.grpc.messages import SERVICE, service_descriptor
 
 CHART = ROOT / "charts" / "visor"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
@@ -28,22 +29,15 @@ def read(path: str) -> Any:
     return yaml.safe_load((CHART / path).read_text())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_lint(helm: Any, name: str) -> None:
-    done = helm("lint", "--strict", str(CHART), *case(name))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_helm_unittest(tools: Path) -> None:
     done = subprocess.run([tools / "helm-unittest", "--strict", CHART], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Tests: +\d{3} passed", done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("name", [*CASES, "knative canary"])
-def test_objects_are_what_their_kinds_allow(render: Any, tools: Path, name: str) -> None:
-    canary = [*case("knative"), "--is-upgrade", *CANARY]
-    code, said = kubeconform(tools, render(*(canary if name == "knative canary" else case(name))))
+def test_objects_of_an_upgrade_to_a_canary_are_what_their_kinds_allow(render: Any, tools: Path) -> None:
+    """Those of the chart's own examples: `make lint`, which also lints them."""
+    code, said = kubeconform(tools, render(*case("knative"), "--is-upgrade", *CANARY))
     assert code == 0, said
 
 
@@ -129,3 +123,22 @@ def test_notes_say_what_there_is(helm: Any) -> None:
     knative = notes(helm, *case("knative"))
     assert "port-forward" not in knative
     assert "curl" not in knative
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("mode=Knative,autoscaling.behavior.scaleDown.stabilizationWindowSeconds=60", "which Knative mode does not use"),
+        ("autoscaling.enabled=true,keda.enabled=true,keda.serverAddress=http://prometheus", "two scalers of one Deployment"),
+        ("mode=Knative,canary.enabled=true,canary.archive=pvc://models/roofs/2", "install first, then upgrade"),
+    ],
+)
+def test_settings_that_contradict_each_other_end_with_a_sentence(helm: Any, settings: str, words: str) -> None:
+    done = helm("template", "roofs", str(CHART), *REQUIRED, "--set", settings)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_an_archive_and_a_key_have_no_default(helm: Any) -> None:
+    assert "archive.uri is required" in helm("template", "roofs", str(CHART)).stderr
+    assert "a public key is required" in helm("template", "roofs", str(CHART), "--set", "archive.uri=pvc://a/b").stderr

@@ -1,6 +1,7 @@
 """kubectl and helm as the tests call them, and where the cluster's gateways answer.
 
-The cluster is the one that KUBECONFIG names, else the local stand-in for kind. All of it answers on loopback.
+The cluster is the one that KUBECONFIG names, else the local stand-in for kind if there is one, else kubectl's own choice. All of
+it answers on loopback.
 """
 
 import json
@@ -20,8 +21,8 @@ DOMAIN = "example.com"
 POLL_S = 1.0  # each look is a process of kubectl's, which costs 0.1 s of a core
 ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 ENVIRONMENT = {
+    **({"KUBECONFIG": str(HOME / "kubeconfig")} if (HOME / "kubeconfig").exists() else {}),
     **os.environ,
-    "KUBECONFIG": os.environ.get("KUBECONFIG", str(HOME / "kubeconfig")),
     "PATH": f"{HOME / 'bin/kubernetes'}:{HOME / 'bin/addons'}:{os.environ['PATH']}",
 }
 

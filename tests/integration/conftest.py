@@ -1,18 +1,40 @@
-"""One trained, signed archive and one server, shared by the tests that only ask them something."""
+"""One trained, signed archive and one server, shared by the tests that only ask them something; and exports, each made once."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.running import QUICK, ROOT, Server, Workspace, start_server, stop_server
+from tests.integration.exports import Exports
+from tests.integration.running import QUICK, ROOT, BeginHome, Server, Workspace, start_server, stop_server
+from tests.unit.networks import random_network, write_weights
+from tests.unit.specs import TINY
+from training.tracking import Tracker
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with a trained `digits` run and a key pair."""
+def begin_home(tmp_path_factory: pytest.TempPathFactory) -> BeginHome:
+    """Make a home with an embedded MLflow store that has no runs yet: a copy, as MLflow takes seconds to make its tables."""
+    first = tmp_path_factory.mktemp("first-home")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Tracker.open(first)
+
+    def begin(home: Path) -> Path:
+        home.mkdir(parents=True)
+        shutil.copy(first / "mlflow.db", home)
+        return home
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) -> Workspace:
+    """A workspace with a trained `digits` run and a key pair, for tests that change nothing in its registry (see `own`)."""
     place = Workspace(tmp_path_factory.mktemp("workspace"))
+    begin_home(place.home)
     place.ok("train", str(ROOT / "training/configs/digits.yaml"), *QUICK)
     place.ok("keys")
     return place
@@ -22,6 +44,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def archive(workspace: Workspace) -> Path:
     """The run's signed archive, version 1."""
     return workspace.path / workspace.ok("archive", "runs/digits").strip().splitlines()[-1]
+
+
+@pytest.fixture
+def own(workspace: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    """The workspace for a test that trains or moves an alias: its registry is as it was before, once the test has ended."""
+    kept = shutil.copy(workspace.home / "mlflow.db", tmp_path)
+    yield workspace
+    shutil.copy(kept, workspace.home)
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +69,16 @@ def images(workspace: Workspace) -> dict[Path, str]:
     samples = json.loads((workspace.home / "digits/manifest.json").read_text())["samples"]
     tests = [sample for sample in samples if sample["split"] == "test"][:12]
     return {(workspace.path / root / sample["path"]): sample["label"] for sample in tests}
+
+
+@pytest.fixture(scope="session")
+def exports() -> Exports:
+    """Conversions that are made once."""
+    return Exports()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the weights of a network for `TINY`."""
+    classes, size = len(TINY.labels), TINY.preprocessing
+    return write_weights(tmp_path_factory.mktemp("tiny"), random_network(TINY.network, classes, size.height, size.width))

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 240.0
 # What a developer's own shell may say is not for these tests.
 OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "SOURCE_DATE_EPOCH")
+BeginHome = Callable[[Path], Path]  # the fixture `begin_home`
 # Enough training for answers that differ from image to image; how good they get is not what these tests are about.
 QUICK = ["--set", "fit.phases=[{epochs: 2, learning_rate: 0.003, unfreeze: all}]"]
 
@@ -38,7 +40,7 @@ class Workspace:
         return self.path / "keys" / "visor.pub"
 
     def visor(
-        self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 240
+        self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 480
     ) -> "subprocess.CompletedProcess[str]":
         """Run a visor command in this workspace's folder, whatever its outcome."""
         return subprocess.run(
@@ -82,6 +84,11 @@ class Server:
     def workers(self) -> set[int]:
         """The process ids of TorchServe's workers."""
         return {child.pid for child in self.family() if is_worker(child)}
+
+    def torchserve_config(self) -> Path:
+        """The file that TorchServe was told its configuration in; its folder is the run's own."""
+        (path,) = {Path(part) for child in self.family() for part in child.cmdline() if part.endswith("config.properties")}
+        return path
 
 
 def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:

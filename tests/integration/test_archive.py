@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from archives.contents import unpacked
 from handlers.backends import load_backend
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from tests.integration.running import Workspace
-from training import archive as archives
 from training import runs
 
 
@@ -44,7 +44,7 @@ def test_the_archive_decides_as_the_trained_network_on_the_whole_test_split(work
     run = workspace.home / "digits"
     workspace.ok("archive", str(run), "--backend", "torch", "--store", str(tmp_path))
     root, trained = workspace.path / runs.read_record(run).dataset_root, np.load(run / runs.PREDICTIONS)
-    with archives.unpacked(tmp_path / "digits/1/digits.mar") as folder:
+    with unpacked(tmp_path / "digits/1/digits.mar") as folder:
         spec = Spec.read(folder / runs.SPEC)
         assert spec.backend == "torch"
         backend = load_backend(folder, spec)

@@ -8,14 +8,16 @@ import httpx
 import numpy as np
 import pytest
 
+from archives.contents import read, unpacked
 from handlers.backends import load_backend
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from tests.integration.running import Server, Workspace, start_server, stop_server
-from training import archive as archives
-from training import lineage, runs
+from training import runs
 from training.data.manifest import Manifest
-from training.export import convert, convert_int8
+from training.packing import archive as archives
+from training.packing import lineage
+from training.packing.export import convert, convert_int8
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def int8_archive(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory)
     run = workspace.home / "digits"
     spec, root = Spec.read(run / runs.SPEC), workspace.path / runs.read_record(run).dataset_root
     graphs = {
-        "openvino-int8": convert_int8(run, spec, Manifest.read(run / runs.MANIFEST).of("calibration"), root),
+        "openvino-int8": convert_int8(run, spec, Manifest.read(run / runs.MANIFEST).samples_of("calibration"), root),
         "openvino": convert(run, spec),
     }
     store = tmp_path_factory.mktemp("store")
@@ -53,7 +55,7 @@ def test_eight_bits_are_served_and_answer_as_single_precision(
     reply = httpx.post(f"http://{int8_server.rest}/v2/models/digits/infer", json=body, timeout=60).json()
     served = {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in reply["outputs"]}
 
-    with archives.unpacked(int8_archive) as folder:
+    with unpacked(int8_archive) as folder:
         spec = Spec.read(folder / runs.SPEC).model_copy(update={"backend": "openvino"})
         reference = predict([Item(picture, explain=True) for picture in pictures], spec, load_backend(folder, spec))
     answers = [answer for answer in reference if isinstance(answer, Answer)]
@@ -72,7 +74,7 @@ def test_eight_bits_are_served_and_answer_as_single_precision(
 def test_an_archive_in_single_precision_is_there_for_the_asking_with_onnx_beside_it(workspace: Workspace, tmp_path: Path) -> None:
     shown = workspace.ok("archive", "runs/digits", "--backend", "openvino", "--store", str(tmp_path / "store"), "--onnx")
     archive, onnx = (Path(line) for line in shown.splitlines())
-    contents = archives.read(archive)
+    contents = read(archive)
     assert (contents.spec.backend, list(contents.lineage.parity)) == ("openvino", ["openvino"])
     assert onnx == archive.with_suffix(".onnx")
     assert onnx.with_name("digits.onnx.sig").is_file()

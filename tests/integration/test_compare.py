@@ -8,12 +8,12 @@ import pytest
 from tests.integration.running import Workspace
 
 
-def test_a_run_is_compared_and_promoted(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+def test_a_run_is_compared_and_promoted(own: Workspace, archive: Path, tmp_path: Path) -> None:
     bounds = ["--max-latency-ms", "10000"]
-    said = workspace.ok("compare", "runs/digits", *bounds, "--out", str(tmp_path))
+    said = own.ok("compare", "runs/digits", *bounds, "--out", str(tmp_path))
     assert "That is runs/digits." in said
     [run] = json.loads((tmp_path / "compare.json").read_text())["runs"]
-    measured = json.loads((workspace.home / "digits/metrics.json").read_text())
+    measured = json.loads((own.home / "digits/metrics.json").read_text())
     figures = {name: figure["value"] for name, figure in run["figures"].items()}
     assert figures["fnr"] is None  # no label of digits is the bad one
     assert figures == pytest.approx(
@@ -31,7 +31,7 @@ def test_a_run_is_compared_and_promoted(workspace: Workspace, archive: Path, tmp
     assert {"torch", run["archive"]["backend"]} <= set(latencies)
     assert all(latency > 0 for latency in latencies.values())
 
-    assert workspace.visor("promote", "digits", "--max-latency-ms", "0.0001").returncode == 1
-    assert "is the champion now: there is no champion" in workspace.ok("promote", "digits", *bounds)
-    said = workspace.ok("compare", "runs/digits", "--no-archives")
+    assert own.visor("promote", "digits", "--max-latency-ms", "0.0001").returncode == 1
+    assert "is the champion now: there is no champion" in own.ok("promote", "digits", *bounds)
+    said = own.ok("compare", "runs/digits", "--no-archives")
     assert "runs/digits (champion, chosen)" in said

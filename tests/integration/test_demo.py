@@ -1,6 +1,7 @@
 """The demo on a folder of images: the whole way, and a failing step that stops it with its name and log."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +21,47 @@ QUICK = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Sixty leaves, green or brown."""
+@dataclass(frozen=True)
+class Demo:
+    """A workspace where the demo was called once; `shown`: what it said."""
+
+    place: Workspace
+    folder: Path
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    place = Workspace(tmp_path_factory.mktemp("demo"))
+    folder = write_leaves(place.path)
+    return Demo(place, folder, place.ok("demo", "--data", str(folder), *QUICK))
+
+
+def write_leaves(root: Path) -> Path:
+    """A folder of sixty leaves, green or brown."""
     rng = np.random.default_rng(0)
     for label, colour in {"healthy": (40, 160, 40), "sick": (140, 90, 40)}.items():
-        (tmp_path / "My Leaves" / label).mkdir(parents=True)
+        (root / "My Leaves" / label).mkdir(parents=True)
         for n in range(30):
             pixels = np.clip(np.array(colour) + rng.normal(0, 30, (40, 60, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "My Leaves" / label / f"{n}.jpg")
-    return tmp_path / "My Leaves"
+            Image.fromarray(pixels).save(root / "My Leaves" / label / f"{n}.jpg")
+    return root / "My Leaves"
 
 
-def test_the_whole_way_on_a_folder_of_images(folder: Path, tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    shown = place.ok("demo", "--data", str(folder), *QUICK)
+def test_the_whole_way_on_a_folder_of_images(demo: Demo) -> None:
+    place = demo.place
     run = place.home / "my-leaves"
     assert json.loads((run / "metrics.json").read_text())["accuracy"] >= 0.8
     assert len(list((run / "overlays").glob("*.png"))) == 8
     assert (run / "report.html").is_file()
     assert (place.store / "my-leaves/1/my-leaves.mar").is_file()
     for word in ("Timings", "predict-rest", "predict-grpc", "sick", "report.html", "mlflow ui"):
-        assert word in shown
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+        assert word in demo.shown
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(place.path) in " ".join(p.info["cmdline"] or [])]
 
 
-def test_a_failing_step_stops_it_with_its_name_and_log(folder: Path, tmp_path: Path) -> None:
+def test_a_failing_step_stops_it_with_its_name_and_log(tmp_path: Path) -> None:
+    folder = write_leaves(tmp_path)
     (folder / "sick" / "torn.jpg").write_bytes(b"no image")
     place = Workspace(tmp_path)
     done = place.visor("demo", "--data", str(folder), *QUICK)
@@ -58,9 +74,6 @@ def test_a_failing_step_stops_it_with_its_name_and_log(folder: Path, tmp_path: P
     assert not place.store.exists()
 
 
-def test_the_demo_can_be_called_again(folder: Path, tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    place.ok("demo", "--data", str(folder), *QUICK)
-    shown = place.ok("demo", "--data", str(folder), *QUICK)
-    assert "is finished" in shown
-    assert (place.store / "my-leaves/2/my-leaves.mar").is_file()
+def test_the_demo_can_be_called_again(demo: Demo) -> None:
+    assert "is finished" in demo.place.ok("demo", "--data", str(demo.folder), *QUICK)
+    assert (demo.place.store / "my-leaves/2/my-leaves.mar").is_file()

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
+from archives.contents import read
 from loadtests.peers.environment import make
 from tests.integration.running import OWN, ROOT, Workspace
-from training import archive
 from training.data.manifest import Manifest
 
 EXAMPLE = ROOT / "docs/examples/dvc"
@@ -85,7 +85,7 @@ def test_every_stage_runs_in_order(project: Project) -> None:
     assert (project.path / "data.html").read_text().startswith("<!doctype html>")
     told = json.loads((project.path / "archive.json").read_text())
     assert told["signature"]["holds"]
-    contents = archive.read(project.path / "model-store/images/1/images.mar")
+    contents = read(project.path / "model-store/images/1/images.mar")
     assert told["archive_digest"] == contents.digest
     assert contents.lineage.dataset_digest == Manifest.read(project.path / "manifest.json").digest
 

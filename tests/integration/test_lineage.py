@@ -40,18 +40,18 @@ def test_an_answer_leads_to_commit_images_and_run(
     assert run.data.metrics["accuracy"] == lineage["metrics"]["accuracy"]
 
 
-def test_registering_moves_the_alias_to_the_archive(workspace: Workspace, archive: Path) -> None:
-    assert workspace.ok("register", str(archive)).strip() == "models:/digits@champion"
-    facts = inspect(workspace, str(archive))
+def test_registering_moves_the_alias_to_the_archive(own: Workspace, archive: Path) -> None:
+    assert own.ok("register", str(archive)).strip() == "models:/digits@champion"
+    facts = inspect(own, str(archive))
     client = mlflow.MlflowClient(facts["lineage"]["tracking_uri"], facts["lineage"]["tracking_uri"])
     version = client.get_model_version_by_alias("digits", "champion")
     assert version.tags["archive_digest"] == facts["archive_digest"]
     assert version.run_id == facts["lineage"]["mlflow_run_id"]
 
 
-def test_two_runs_of_one_config_are_the_same(workspace: Workspace, tmp_path: Path) -> None:
-    workspace.ok("train", CONFIG, *QUICK, "--out", str(tmp_path / "again"))
-    first, second = workspace.home / "digits", tmp_path / "again"
+def test_two_runs_of_one_config_are_the_same(own: Workspace, tmp_path: Path) -> None:
+    own.ok("train", CONFIG, *QUICK, "--out", str(tmp_path / "again"))
+    first, second = own.home / "digits", tmp_path / "again"
     for name in ("metrics.json", "spec.json", "history.json", "manifest.json", "model.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -216,36 +219,38 @@ SLOW_S = 2.0
 
 
 class Full(grpc.GenericRpcHandler):
-    """Every second call takes SLOW_S, the others are refused at once."""
+    """Every `slow_every`th call takes SLOW_S, the others are refused at once."""
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
+    def __init__(self, slow_every: float) -> None:
+        self._slow_every = slow_every
+        self._numbers = itertools.count(1)
 
     def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     def _answer(self, _: bytes, context: grpc.ServicerContext) -> None:
-        if next(self._numbers) % 2:
+        if next(self._numbers) % self._slow_every:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "server.overloaded: full")
         time.sleep(SLOW_S)
         context.abort(grpc.StatusCode.UNAVAILABLE, "model.not_ready: none")
 
 
-@pytest.fixture
-def full() -> Iterator[str]:
-    """The gRPC address of such a server."""
-    server = grpc.server(ThreadPoolExecutor(64), [Full()])
+@contextmanager
+def full(slow_every: float, **options: int) -> Iterator[str]:
+    """The gRPC address of such a server; `options`: gRPC's own."""
+    channel_options = [(f"grpc.{name}", value) for name, value in options.items()]
+    server = grpc.server(ThreadPoolExecutor(64), [Full(slow_every)], options=channel_options)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop(None).wait()
 
 
-def test_a_refusal_is_seen_when_it_comes_whatever_else_is_in_flight(full: str, pictures: Path, tmp_path: Path) -> None:
+def test_a_refusal_is_seen_when_it_comes_whatever_else_is_in_flight(pictures: Path, tmp_path: Path) -> None:
     """Forty calls within a second, twenty of them in flight at once: more than gevent's pool has threads by itself."""
-    done = loadtest(
-        tmp_path, pictures, "--grpc", full, "--model", "digits", "--rate", "40", "--duration", "1", "--arrivals", "even"
-    )
+    with full(slow_every=2) as address:
+        places = ["--grpc", address, "--model", "digits"]
+        done = loadtest(tmp_path, pictures, *places, "--rate", "40", "--duration", "1", "--arrivals", "even")
     assert done.returncode == 1, done.stderr
     rows = samples(tmp_path)
     seconds = {
@@ -257,3 +262,12 @@ def test_a_refusal_is_seen_when_it_comes_whatever_else_is_in_flight(full: str, p
     assert min(seconds["model.not_ready"]) >= SLOW_S
     assert {row["refused"] for row in rows if row["failure"] == "server.overloaded"} == {"True"}
     assert {row["refused"] for row in rows if row["failure"] == "model.not_ready"} == {"False"}
+
+
+def test_a_connection_that_the_server_ends_costs_no_call(pictures: Path, tmp_path: Path) -> None:
+    """Each of 16 connections lives for 50 ms, so that many a call leaves just as its connection ends."""
+    with full(slow_every=math.inf, max_connection_age_ms=50) as address:
+        places = ["--grpc", address, "--model", "digits"]
+        done = loadtest(tmp_path, pictures, *places, "--loop", "closed", "--users", "16", "--duration", "4")
+    assert done.returncode == 1, done.stderr
+    assert Counter(row["failure"] for row in samples(tmp_path)).keys() == {"server.overloaded"}

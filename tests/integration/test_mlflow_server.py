@@ -13,7 +13,7 @@ import mlflow
 import pytest
 
 from tests.integration.running import QUICK, ROOT, Workspace
-from visor.torchserve import free_ports
+from visor.serving.torchserve import free_ports
 
 START_TIMEOUT_S = 120.0
 

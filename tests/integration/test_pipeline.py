@@ -13,9 +13,9 @@ from typing import Any
 import mlflow
 import pytest
 
-from tests.integration.running import QUICK, ROOT, Workspace
+from archives import signing
+from tests.integration.running import QUICK, ROOT, BeginHome, Workspace
 from tests.s3 import S3, s3_server
-from training import archive
 
 IMAGES_PER_LABEL = 30
 PICTURES, MODELS = "s3://pictures/digits", "s3://models/store"
@@ -51,8 +51,9 @@ class Delivered:
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
+def delivered(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) -> Iterator[Delivered]:
     workspace = Workspace(tmp_path_factory.mktemp("pipeline"))
+    begin_home(workspace.home)
     workspace.ok("keys")
     made = Path(workspace.ok("data", "make", str(ROOT / "training/configs/digits.yaml"), "--home", "made").strip())
     with s3_server() as s3:
@@ -89,7 +90,7 @@ def test_a_killed_pipeline_goes_on_and_delivers(delivered: Delivered, tmp_path: 
     with delivered.s3.client() as client:
         for name in ("digits.mar", "digits.mar.sig"):
             client.download_file("models", f"store/digits/1/{name}", str(tmp_path / name))
-    contents = archive.read_verified(tmp_path / "digits.mar", delivered.workspace.public_key)
+    contents = signing.read_verified(tmp_path / "digits.mar", delivered.workspace.public_key)
     assert contents.spec.version == "1"
     client = mlflow.MlflowClient(f"sqlite:///{delivered.workspace.home / 'mlflow.db'}")
     assert client.get_model_version_by_alias("digits", "champion").tags["archive_digest"] == contents.digest

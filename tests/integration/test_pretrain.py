@@ -15,22 +15,25 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.integration.running import OWN, Workspace
+from archives import files
+from archives.lineage import Pretrained
+from tests.integration.running import OWN, BeginHome, Workspace
 from training import config as configs
 from training import runs
 from training.errors import RunError
+from training.fitting.pretrained import make_model
 from training.jobs.pretrain import pretrain
 from training.jobs.train import train
-from training.pretrained import make_model
 
 SPLITS = {"train": 12, "val": 4, "calibration": 4, "test": 4}
 EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) -> Workspace:
     """A folder of images in given splits, and a config for them."""
     place = Workspace(tmp_path_factory.mktemp("pretrain"))
+    begin_home(place.home)
     write_images(place.path / "images", seed=0)
     (place.path / "leaves.yaml").write_text(yaml.safe_dump(settings(place.path / "images")))
     return place
@@ -107,7 +110,7 @@ def test_mlflow_has_the_loss_of_each_epoch_and_the_probes(place: Workspace, whol
     known = client.get_run(record.mlflow_run_id)
     assert known.info.status == "FINISHED"
     assert known.data.params["pretrain.temperature"] == "0.5"
-    assert known.data.tags["weights_digest"] == record.weights_digest == runs.sha256(whole / "backbone.safetensors")
+    assert known.data.tags["weights_digest"] == record.weights_digest == files.sha256(whole / "backbone.safetensors")
     assert client.get_experiment(known.info.experiment_id).name == "leaves-pretrain"
     assert [file.path for file in client.list_artifacts(record.mlflow_run_id, "model")] == ["model/backbone.safetensors"]
 
@@ -130,9 +133,8 @@ def test_training_starts_from_it_and_says_so(place: Workspace, whole: Path, tmp_
     start = make_model(config, 2).state_dict()
     assert all((start[name] == value).all() for name, value in load_file(backbone).items())
     run = train(config, tmp_path / "run", place.home)
-    lineage = runs.read_record(run).pretrained
-    assert lineage == runs.Pretrained(
-        weights_digest=runs.sha256(backbone),
+    assert runs.read_record(run).pretrained == Pretrained(
+        weights_digest=files.sha256(backbone),
         method="simclr",
         config_digest=runs.read_config(whole).digest,
         dataset_digest=runs.read_record(whole).dataset_digest,

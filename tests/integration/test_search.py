@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.integration.running import Workspace
+from tests.integration.running import BeginHome, Workspace
+from tests.volume import SOAK
 from training import config
-from training.search import by_slot
+from training.selection.search import by_slot
 
 SPACE = """
 parameters:
@@ -35,13 +36,15 @@ fit: {phases: [{epochs: 3, learning_rate: 0.003, unfreeze: all}], threads: 1}
 LABELS, IMAGES = 3, 60
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
-SHARED = 20  # trials: enough that the first process has not made all of them before the second one is up
+TRIALS = 12 if SOAK else 6  # the pruner's first four, and some after; in `make soak` the sampler's first ten, too
+SHARED = 20 if SOAK else 8  # enough that the first process has not made all of them before the second one is up
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) -> Workspace:
     """A workspace with a space to search."""
     found = Workspace(tmp_path_factory.mktemp("search"))
+    begin_home(found.home)
     (found.path / "space.yaml").write_text(SPACE)
     (found.path / "config.yaml").write_text(CONFIG)
     digits = load_digits()
@@ -77,15 +80,15 @@ def tried(place: Workspace, study: str) -> dict[int, Any]:
 
 @pytest.mark.timeout(600)
 def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(place: Workspace) -> None:
-    said = place.ok(*arguments("calm", 12))
+    said = place.ok(*arguments("calm", TRIALS))
     best = config.load(place.path / said.splitlines()[-1])
     calm = tried(place, "calm")
-    assert list(calm) == list(range(12))
+    assert list(calm) == list(range(TRIALS))
     values = {slot: value for slot, (state, value, _) in calm.items() if state == "COMPLETE"}
     assert best.fit.phases[0].learning_rate == calm[min(values, key=lambda slot: values[slot])][2]["fit.phases.0.learning_rate"]
 
-    process, deadline, before = start(place, "killed", 12), time.monotonic() + 250, list[FrozenTrial]()
-    while not any(trial.state == TrialState.RUNNING and trial.params for trial in before[4:]):
+    process, deadline, before = start(place, "killed", TRIALS), time.monotonic() + 250, list[FrozenTrial]()
+    while not any(trial.state == TrialState.RUNNING and trial.params for trial in before[3:]):
         assert time.monotonic() < deadline
         time.sleep(0.02)
         if "killed" in optuna.get_all_study_names(f"sqlite:///{place.home / 'studies.db'}"):
@@ -93,7 +96,7 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = trials_of(place, "killed")
-    done = place.visor(*arguments("killed", 12), timeout=400)
+    done = place.visor(*arguments("killed", TRIALS), timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("was interrupted and is tried again") == sum(trial.state == TrialState.RUNNING for trial in before)
     assert tried(place, "killed") == calm
@@ -105,7 +108,7 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
     ]
     client = mlflow.MlflowClient(f"sqlite:///{place.home / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("digits-search").experiment_id], "tags.study = 'killed'")
-    assert Counter(int(run.data.tags["trial"]) for run in runs) == Counter(range(12))
+    assert Counter(int(run.data.tags["trial"]) for run in runs) == Counter(range(TRIALS))
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.metrics.get("objective") for run in runs if run.data.tags["outcome"] == "complete"} == set(values.values())
 

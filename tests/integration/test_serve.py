@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.integration.running import Server, Workspace, is_worker, start_server
+from tests.integration.running import Server, Workspace, is_worker, start_server, stop_server
 
 
 def wait_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> list[psutil.Process]:
@@ -67,6 +68,33 @@ def test_one_worker_for_each_cpu_of_the_limit_each_with_one_thread(server: Serve
 def test_is_ready_once_it_says_so(server: Server) -> None:
     assert httpx.get(f"http://{server.rest}/v2/health/ready").status_code == 200
     assert httpx.get(f"http://{server.rest}/v2/models/digits/ready").status_code == 200
+
+
+def test_an_early_inference_leaves_no_worker_idle(
+    workspace: Workspace, archive: Path, images: dict[Path, str], tmp_path: Path
+) -> None:
+    """Asked as soon as it listens, and never for its readiness, it uses all workers once they are there."""
+    picture = next(iter(images)).read_bytes()
+
+    def infer(client: httpx.Client) -> int:
+        headers = {"Inference-Header-Content-Length": "0"}
+        return client.post("/v2/models/digits/infer", content=picture, headers=headers).status_code
+
+    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "2")
+    try:
+        with httpx.Client(base_url=f"http://{running.rest}") as client, ThreadPoolExecutor(4) as pool:
+            assert infer(client) == 200
+            deadline = time.monotonic() + 60
+            while len(running.workers()) < 2:
+                assert time.monotonic() < deadline
+            spent: dict[int, float] = {}
+            while len(spent) < 2 or min(spent.values()) < 0.2 * sum(spent.values()):
+                assert time.monotonic() < deadline, f"CPU seconds by worker: {spent}"
+                before = {pid: sum(psutil.Process(pid).cpu_times()[:2]) for pid in running.workers()}
+                assert set(pool.map(infer, [client] * 400)) == {200}
+                spent = {pid: sum(psutil.Process(pid).cpu_times()[:2]) - before[pid] for pid in running.workers()}
+    finally:
+        stop_server(running)
 
 
 def test_is_not_ready_when_its_workers_are_gone_and_recovers(workspace: Workspace, archive: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.integration.running import OWN, ROOT
+from tests.integration.running import OWN, ROOT, BeginHome
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
@@ -47,7 +47,8 @@ def of_rank(parent: int, rank: int) -> psutil.Process:
 
 
 @pytest.mark.timeout(900)
-def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(tmp_path: Path, begin_home: BeginHome) -> None:
+    begin_home(tmp_path / "home")
     write_leaves(tmp_path / "leaves")
     (tmp_path / "leaves.yaml").write_text(CONFIG)
     command = [*TORCHRUN, "-m", "visor.cli", "train", "leaves.yaml", "--home", "home"]

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from archives import files
+from archives.contents import Contents
 from handlers.spec import Spec
 from training import runs
-from training.archive import Contents
 from training.config import Config
 from training.errors import ConfigError, RunError
 from training.jobs.register import register
 from training.jobs.train import train
-from training.lineage import collect
+from training.packing.lineage import collect
 from training.tracking import Tracker
 
 IMAGES = 40  # of each label
@@ -31,8 +32,8 @@ def _no_server():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory, begin_home):
+    return begin_home(tmp_path_factory.mktemp("train") / "home")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_run_holds_all_that_its_contract_names(run, config, folder):
     assert runs.read_config(run) == config
     assert (record.config_digest, record.dataset_root) == (config.digest, folder)
     assert record.dataset_digest == json.loads((run / "manifest.json").read_text())["digest"]
-    assert record.weights_digest == runs.sha256(run / "model.safetensors")
+    assert record.weights_digest == files.sha256(run / "model.safetensors")
     assert len(json.loads((run / "history.json").read_text())) == 3
     assert metrics["accuracy"] == 1.0
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from archives.files import atomic_folder
 from training.config import DataConfig
 from training.data import published
-from training.data.folders import whole
 from training.errors import DataError, DataMissing, DownloadFailed
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Published:
-    """A published set. `places`: where below a folder it may lie; `holds`: whether a folder is it; `fetch`: into a folder."""
+    """A published set of images. `places` are folders below a given one where it may lie, `holds` tells whether a folder is the
+    set, and `fetch` downloads the set into a folder."""
 
     title: str
     origin: str
@@ -42,7 +43,7 @@ class Published:
 
 
 def find(config: DataConfig, home: Path) -> Path:
-    """The folder that holds the config's published set, fetched where `data.download` says so and it is not there.
+    """Find the folder that holds the config's published set, or download it where `data.download` says so.
 
     Raises DataMissing with where to get it and the layout that is expected, DownloadFailed.
     """
@@ -62,7 +63,7 @@ def find(config: DataConfig, home: Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, for an imagefolder, what would be read as something else than it is. Raises DataError."""
+    """Refuse an imagefolder that would be read as something else than it is. Raises DataError."""
     if is_pickled(folder):
         raise DataError(_refusal(folder))
     if len(tops := [variant for variant in VARIANTS if _is_plants(folder / variant)]) > 1:
@@ -73,7 +74,7 @@ def check_folder(folder: Path) -> None:
 
 
 def is_pickled(folder: Path) -> bool:
-    """Whether a folder holds CIFAR-10's Python version."""
+    """Tell whether a folder holds CIFAR-10's Python version."""
     return any((folder / place / "data_batch_1").is_file() for place in ("", "cifar-10-batches-py"))
 
 
@@ -120,7 +121,7 @@ def _download(entry: Published, fetch: Callable[[Path], None], folder: Path) -> 
     if folder.is_dir() and any(folder.iterdir()):
         raise DataMissing(f"{folder} is not empty, and holds no {entry.title}; name an empty data.path to download it into")
     logger.info("downloading %s to %s", entry.title, folder)
-    with _told(entry), whole(folder) as target:
+    with _told(entry), atomic_folder(folder) as target:
         fetch(target)
 
 

@@ -1,4 +1,4 @@
-"""Near-duplicates by perceptual hash: the same picture saved again, scaled, or with another brightness.
+"""Near-duplicates are found by perceptual hash: the same picture saved again, scaled, or with another brightness.
 
 The hash has 256 bits: which of the 16 x 16 lowest coefficients of the discrete cosine transform of the grey picture of
 64 x 64 pixels lie above their median (the imagehash library's phash; Zauner 2010, "Implementation and Benchmarking of
@@ -13,20 +13,17 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from archives.files import replacing
+from handlers.arrays import Int64, UInt64
 from handlers.spec import Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import DECODER, decode_good
 from training.data.published import is_published
 from training.errors import DataLeak
-from training.progress import track
-from training.runs import replacing
-
-UInt64 = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
+from training.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Near:
-    """Two images that look alike; `bits` of 256 tell their hashes apart."""
+    """Two images that look alike: their hashes differ in `bits` of 256 bits."""
 
     one: Sample
     other: Sample
@@ -73,18 +70,18 @@ def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> N
 
 
 def default_policy(data: DataConfig) -> str:
-    """ "error", but "warn" where nobody here chose the splits: built-in sets, and those that are published with theirs."""
+    """Return "error", but "warn" where nobody here chose the splits: for built-in sets and sets published with theirs."""
     published = data.source in (*BUILT_IN, "cifar10", "fashion-mnist") or (data.path is not None and is_published(data.path))
     return "warn" if published else "error"
 
 
 def is_leak(near: Near) -> bool:
-    """Whether the two images lie in two splits."""
+    """Tell whether the two images lie in two splits."""
     return near.one.split != near.other.split
 
 
 def hash_images(root: Path, samples: Sequence[Sample], limits: Limits, cache: Path | None = None) -> UInt64:
-    """Perceptual hashes, (N, 4) uint64. A file in the folder `cache` keeps them by the images' SHA-256.
+    """Compute perceptual hashes, (N, 4) uint64. A file in the folder `cache` keeps them by the images' SHA-256.
 
     Raises DataUnreadable naming all bad images, DataChanged for one unlike its sample.
     """
@@ -112,7 +109,7 @@ def _read(path: Path | None) -> dict[str, UInt64]:
 
 
 def find_near(samples: Sequence[Sample], hashes: UInt64, bits: int) -> list[Near]:
-    """Pairs of images whose hashes differ in at most `bits`, the nearest first.
+    """Find pairs of images whose hashes differ in at most `bits`, the nearest first.
 
     Of images with one and the same hash, each is paired with the first alone, and further ones with another hash only
     where they lie in another split: a thousand blank pictures are a thousand pairs and not half a million.
@@ -131,12 +128,12 @@ def find_near(samples: Sequence[Sample], hashes: UInt64, bits: int) -> list[Near
     return [Near(samples[i], samples[j], distance) for distance, i, j in sorted(found)]
 
 
-def near_pairs(hashes: UInt64, bits: int) -> Ints:
-    """(P, 3): rows i < j of hashes (N, W) uint64 and the Hamming distance between them, where it is at most `bits`."""
+def near_pairs(hashes: UInt64, bits: int) -> Int64:
+    """Find pairs of hashes, (N, W) uint64, at a Hamming distance of at most `bits`: (P, 3), rows i < j and their distance."""
     rows = max(1, BLOCK // max(len(hashes), 1))
     starts = range(0, len(hashes), rows)
     found = [np.zeros((0, 3), np.int64)]
-    for start in track(starts, len(starts), "comparing images"):
+    for start in show_progress(starts, len(starts), "comparing images"):
         block, rest = hashes[start : start + rows], hashes[start:]
         # A pair that differs too much in the first word needs no look at the others.
         i, j = np.nonzero(np.bitwise_count(block[:, None, 0] ^ rest[None, :, 0]) <= bits)

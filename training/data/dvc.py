@@ -19,7 +19,7 @@ SUFFIX = ".dvc"
 
 @dataclass(frozen=True)
 class Output:
-    """What a pointer stands for: `path`, how many files (None: it is one file) and how many bytes, where the pointer says so."""
+    """The data that a pointer stands for: a path, its number of files (None for a single file) and of bytes where known."""
 
     pointer: Path
     path: Path

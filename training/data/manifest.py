@@ -1,24 +1,23 @@
-"""The manifest: every image's path, size, SHA-256, label, split and group, and one digest over them all."""
+"""The manifest lists every image's path, size, SHA-256, label, split and group, and has one digest over them all."""
 
 import hashlib
 import json
 import logging
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from archives.files import replacing
 from handlers.spec import Frozen
 from training.config import DataConfig
-from training.data import catalogue, roofs
 from training.data.splits import assign, find_groups
 from training.data.tree import SPLITS, Split, Tree, scan, select
 from training.errors import DataChanged, DataError
-from training.progress import track
+from training.progress import show_progress
 
 __all__ = ["SPLITS", "Manifest", "Sample", "Split", "build", "verify"]
 
@@ -30,7 +29,7 @@ NAMED = 20
 
 @dataclass(frozen=True)
 class Sample:
-    """One image. `path` and `mask` are POSIX paths relative to the data set's root; `size` is in bytes."""
+    """One image of a manifest. `path` and `mask` are POSIX paths relative to the data set's root; `size` is in bytes."""
 
     path: str
     size: int
@@ -44,17 +43,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set's images, sorted by path; `labels` sorted, a label's index is its class.
+    """The images of a data set, sorted by path. `labels` are sorted too, and a label's index is its class.
 
-    `chosen`: these are not all labels of the folder, and images of others are none of the manifest's business.
+    `chosen` says that the folder holds further labels, whose images the manifest leaves out.
     """
 
     labels: tuple[str, ...]
     samples: tuple[Sample, ...]
     chosen: bool = False
 
-    def of(self, split: Split) -> Sequence[Sample]:
-        """The samples of one split, in path order."""
+    def samples_of(self, split: Split) -> Sequence[Sample]:
+        """Return the samples of one split, in path order."""
         return [sample for sample in self.samples if sample.split == split]
 
     @property
@@ -66,14 +65,10 @@ class Manifest:
         return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
+        """Write the manifest as JSON, whole or not at all."""
         content = {"format": 1, "digest": self.digest, **asdict(self)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(content, indent=1) + "\n")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -128,20 +123,22 @@ class _File(Frozen):
     chosen: bool = False
 
 
-def build(root: Path, config: DataConfig) -> Manifest:
+def build(root: Path, config: DataConfig, pattern: str | None = None, left_out: Collection[str] = ()) -> Manifest:
     """Read a data set's tree, hash its files and split it.
+
+    `pattern` groups images where `data.group_pattern` is not given; labels in `left_out` are taken only where `data.classes`
+    names them. Both are what `training.data.sources` knows about a particular data set.
 
     Raises DataError when there are fewer than two labels, one that data.classes names and the tree has not, a label without
     images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
     found = scan(root)
-    tree = choose(found, config)
+    tree = choose(found, config, left_out)
     _check_tree(root, tree)
-    pattern = roofs.GROUP_PATTERN if config.source == "roofs" and config.group_pattern is None else config.group_pattern
-    groups = find_groups(tree.images, pattern)
+    groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
     splits = assign(tree, groups, config.splits, config.seed)
     samples = []
-    for image in track(tree.images, len(tree.images), "hashing images"):
+    for image in show_progress(tree.images, len(tree.images), "hashing images"):
         size, digest = hash_file(root, image.path)
         mask_digest = hash_file(root, image.mask)[1] if image.mask else None
         group = groups[image.path]
@@ -150,10 +147,10 @@ def build(root: Path, config: DataConfig) -> Manifest:
     return Manifest(tree.labels, tuple(samples), tree.labels != found.labels)
 
 
-def choose(tree: Tree, config: DataConfig) -> Tree:
-    """The tree with the labels that the config takes. Raises DataError."""
-    if config.source == "caltech101" and config.classes is None:
-        tree = select(tree, set(tree.labels) - {catalogue.BACKGROUND}, None)
+def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
+    """Reduce the tree to the labels that the config takes; `left_out` is as in `build`. Raises DataError."""
+    if config.classes is None:
+        tree = select(tree, set(tree.labels) - set(left_out), None)
     return select(tree, config.classes, config.top_classes)
 
 
@@ -168,7 +165,9 @@ def verify(root: Path, manifest: Manifest) -> None:
     ]
     both = sorted(expected.keys() & present)
     differences += [
-        f"changed {name}" for name in track(both, len(both), "verifying files") if hash_file(root, name)[1] != expected[name]
+        f"changed {name}"
+        for name in show_progress(both, len(both), "verifying files")
+        if hash_file(root, name)[1] != expected[name]
     ]
     if differences:
         counts = Counter(difference.partition(" ")[0] for difference in differences)
@@ -188,7 +187,7 @@ def _check_tree(root: Path, tree: Tree) -> None:
 
 
 def hash_file(root: Path, name: str) -> tuple[int, str]:
-    """A file's size in bytes and its SHA-256. Raises DataError."""
+    """Return a file's size in bytes and its SHA-256. Raises DataError."""
     try:
         with (root / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from training.data.folders import whole
+from archives.files import atomic_folder
+from handlers.arrays import UInt8
 from training.errors import DataError
-from training.progress import track
-
-UInt8 = npt.NDArray[np.uint8]
+from training.progress import show_progress
 
 IDX_PARTS = {"train": "train", "test": "t10k"}
 CIFAR_PARTS = {"train": tuple(f"data_batch_{n}.bin" for n in range(1, 6)), "test": ("test_batch.bin",)}
@@ -42,7 +40,7 @@ class Part:
 
 
 def is_published(folder: Path) -> bool:
-    """Whether a folder holds one of the published forms."""
+    """Tell whether a folder holds one of the published forms."""
     return (folder / CIFAR_PARTS["test"][0]).is_file() or _idx_file(folder, "t10k-images-idx3-ubyte") is not None
 
 
@@ -63,8 +61,8 @@ def unpack(folder: Path, home: Path, default_names: Sequence[str] = ()) -> Path:
     root = home / f"{folder.resolve().name}-{digest.hexdigest()[:12]}"
     if not root.is_dir():
         total = sum(len(part.classes) for part in parts.values())
-        with whole(root) as target:
-            for _ in track(_write(parts, names, target), total, f"unpacking {folder.name}"):
+        with atomic_folder(root) as target:
+            for _ in show_progress(_write(parts, names, target), total, f"unpacking {folder.name}"):
                 pass
     return root
 

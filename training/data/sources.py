@@ -1,13 +1,15 @@
-"""Where a data set comes from: the built-in ones are written to disk at first use, a folder of images is taken as it is."""
+"""Where data sets come from: built-in sets are written to disk at first use, a folder of images is taken as it is."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from archives.files import atomic_folder
 from training.config import DataConfig
-from training.data import catalogue, dvc, published, roofs
-from training.data.folders import whole
+from training.data import catalogue, dvc, manifest, published
+from training.data.manifest import Manifest
+from training.data.roofs import roofs
 from training.errors import DataError
 
 DIGITS_LEVELS = 16
@@ -15,7 +17,7 @@ DIGITS_LEVELS = 16
 
 
 def prepare(config: DataConfig, home: Path) -> Path:
-    """The root of the config's data set as an ImageFolder tree; what is not one yet is written under `home`/data once.
+    """Return the root of the config's data set as an ImageFolder tree. A set in another form is written below `home`/data once.
 
     Raises DataError when an imagefolder's path is not a folder, or a built-in set's place is taken; DataMissing, DownloadFailed,
     DataUnpulled.
@@ -33,6 +35,17 @@ def prepare(config: DataConfig, home: Path) -> Path:
     return published.unpack(root, home / "data", catalogue.FASHION if config.source == "fashion-mnist" else ())
 
 
+def build_manifest(root: Path, config: DataConfig) -> Manifest:
+    """Build the manifest of the config's data set, by what its source is known to hold. Raises as `manifest.build`."""
+    pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
+    return manifest.build(root, config, pattern, left_out(config))
+
+
+def left_out(config: DataConfig) -> tuple[str, ...]:
+    """Return the labels of the source that are no classes, which are taken only where `data.classes` names them."""
+    return (catalogue.BACKGROUND,) if config.source == "caltech101" else ()
+
+
 def _image_folder(path: Path | None) -> Path:
     if path is None or not path.is_dir():
         raise DataError(f"data.path {path} is not a folder; give one that holds a folder of images for each label")
@@ -48,7 +61,7 @@ def _write_digits(root: Path) -> Path:
 
     images, labels = load_digits(return_X_y=True)
     pixels = np.rint(images.reshape(-1, 8, 8) * (255 / DIGITS_LEVELS)).astype(np.uint8)
-    with whole(root) as folder:
+    with atomic_folder(root) as folder:
         for index, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
             place = folder / str(label)
             place.mkdir(exist_ok=True)

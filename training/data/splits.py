@@ -1,10 +1,12 @@
-"""Who trains, who validates, who calibrates, who tests: stratified, deterministic, and no group in two splits."""
+"""Which images train, validate, calibrate and test: stratified, deterministic, and no group in two splits."""
 
 import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+
+import numpy as np
 
 from training.config import SplitConfig
 from training.data.tree import SPLITS, Found, Split, Tree
@@ -15,7 +17,7 @@ NAMED = 5
 
 
 def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str | None]:
-    """Each image's group: the first group of the pattern, searched for in its path; None for all without a pattern.
+    """Find each image's group, the text that the pattern's first group matches in its path; None for all without a pattern.
 
     Raises DataError when the pattern is none, has no group, or leaves an image without one.
     """
@@ -37,7 +39,7 @@ def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str |
 
 
 def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, seed: int) -> dict[str, Split]:
-    """Each image's split. Splits that the tree gives stay; the others are cut out of its training images.
+    """Assign each image to a split. Splits that the tree gives stay; the others are cut out of its training images.
 
     Groups (an image without one is a group of its own) are put into strata by the labels they hold, ordered within a
     stratum by SHA-256 of seed and name, and laid end to end; where a group's middle falls between the cumulated shares
@@ -84,7 +86,7 @@ def _hash(seed: int, name: str) -> str:
 
 
 def stratified(images: Sequence[tuple[str, str]], fraction: float, seed: int) -> list[str]:
-    """The paths of a share of the images, (path, label) each: of every label so many, to the nearest one but at least one.
+    """Choose a fraction of the images of every label, at least one of each. images: (path, label) each; returns paths.
 
     The order is that of SHA-256 of seed and path, so a larger fraction holds what a smaller one does.
     """
@@ -96,6 +98,11 @@ def stratified(images: Sequence[tuple[str, str]], fraction: float, seed: int) ->
         for of_label in paths.values()
         for path in sorted(of_label, key=lambda path: (_hash(seed, path), path))[: max(1, round(fraction * len(of_label)))]
     ]
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Choose at most `count` of `total` rows, evenly spaced from the first to the last, ascending."""
+    return sorted({round(row) for row in np.linspace(0, total - 1, min(count, total)).tolist()})
 
 
 def _check_groups(splits: Mapping[str, Split], groups: Mapping[str, str | None]) -> None:

@@ -32,7 +32,7 @@ LABEL_LENGTH = 200
 
 @dataclass(frozen=True)
 class Found:
-    """One image of the tree. `path` and `mask`: POSIX, relative to the root; `split`: None where the tree does not give it."""
+    """One image of the tree. `path` and `mask` are POSIX paths relative to the root; `split` is None if the tree has none."""
 
     path: str
     label: str
@@ -78,7 +78,7 @@ def scan(root: Path) -> Tree:
 
 
 def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> Tree:
-    """The tree with these labels alone, or with the `largest` ones (of equal ones, the first by name).
+    """Reduce the tree to these labels, or to the `largest` ones (of equal ones, the first by name).
 
     Raises DataError for a label that is not there, or when there are fewer.
     """

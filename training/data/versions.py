@@ -1,4 +1,4 @@
-"""What became of a data set between two of its versions, image by image."""
+"""What changed in a data set between two of its versions, image by image."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from training.data import dvc
 from training.data.manifest import Manifest, hash_file
 from training.data.tree import SPLITS, scan
 from training.errors import DataError
-from training.progress import track
+from training.progress import show_progress
 
 KINDS = ("added", "removed", "changed", "moved", "relabelled", "resplit", "remasked")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a version. `split`: None where the version, a folder of labels alone, does not say."""
+    """One image of a version. `split` is None where the version, a folder of labels alone, does not say."""
 
     path: str
     sha256: str
@@ -37,7 +37,7 @@ class Change:
 
 
 def read_version(place: Path) -> list[Entry]:
-    """A version's images by path, from a manifest, a run's folder or a folder of images. Raises DataError."""
+    """Read a version's images, by path, from a manifest, a run's folder or a folder of images. Raises DataError."""
     if place.is_dir() and not (place / runs.MANIFEST).is_file():
         return _read_folder(place)
     samples = Manifest.read(place / runs.MANIFEST if place.is_dir() else place).samples
@@ -59,12 +59,12 @@ def _read_folder(root: Path) -> list[Entry]:
             splits[image.path],
             hash_file(root, image.mask)[1] if image.mask else None,
         )
-        for image in track(tree.images, len(tree.images), "hashing images")
+        for image in show_progress(tree.images, len(tree.images), "hashing images")
     ]
 
 
 def compare(old: Sequence[Entry], new: Sequence[Entry]) -> list[Change]:
-    """The changes from one version to another, by path; an image is the same one by its path, else by its digest.
+    """List the changes from one version to another, by path. An image is recognised by its path, else by its digest.
 
     Of several images with one digest, those of the same label and split are taken for each other first, then those of the
     same label, and then the others, in the order of their paths.

@@ -4,15 +4,18 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from archives.contents import SPEC, read
+from archives.lineage import Parity
 from handlers.spec import BackendName, Spec
-from training import archive as archives
-from training import lineage, runs
-from training.answers import samples_of
+from training import runs
 from training.data.manifest import Manifest
 from training.errors import DataError, ParityFailed
+from training.evaluation.answers import samples_of
+from training.packing import archive as packing
+from training.packing import lineage
 
 if TYPE_CHECKING:
-    from training.export import Graph
+    from training.packing.export import Graph
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ EXPORTS: dict[Choice, tuple[BackendName, ...]] = {
 
 
 def archive(run: Path, model_store: Path, private_key: Path, backend: Choice = "auto") -> Path:
-    """Pack and sign; returns the .mar's path.
+    """Pack a finished run, sign the archive, and return the .mar's path.
 
     `backend`: "openvino-int8" and "openvino" ask for that export and for its parity with torch on the test split; "auto"
     takes the fastest that answers as torch does, and warns of each that does not; "torch" neither exports nor needs the
@@ -43,8 +46,8 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: Choice = "
             raise ParityFailed(
                 f"{backend} does not answer as torch does: {parity[wanted[0]].describe()}; --backend auto takes what does"
             )
-    path = archives.build(run, model_store, found, private_key, graphs)
-    contents = archives.read(path)
+    path = packing.build(run, model_store, found, private_key, graphs)
+    contents = read(path)
     logger.info(
         "%s version %s: %.1f MB, backend %s, digest %s",
         *(contents.spec.name, contents.spec.version, contents.size / 1e6, contents.spec.backend, contents.digest),
@@ -52,15 +55,15 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: Choice = "
     return path
 
 
-def _export(run: Path, backends: tuple[BackendName, ...]) -> "tuple[dict[BackendName, Graph], dict[BackendName, lineage.Parity]]":
+def _export(run: Path, backends: tuple[BackendName, ...]) -> "tuple[dict[BackendName, Graph], dict[BackendName, Parity]]":
     """The exports that answer as torch does, in the order asked for, and how each of them compared."""
     # Imported here: torch, OpenVINO and NNCF take seconds to load, and packing for torch needs none of them.
-    from training import export, parity
-    from training.machine import deterministic
+    from training.fitting.torch_setup import deterministic
+    from training.packing import export, parity
 
-    spec, record = Spec.read(run / runs.SPEC), runs.read_record(run)
+    spec, record = Spec.read(run / SPEC), runs.read_record(run)
     graphs: dict[BackendName, Graph] = {}
-    found: dict[BackendName, lineage.Parity] = {}
+    found: dict[BackendName, Parity] = {}
     with deterministic(threads=1):  # as it is served
         try:
             manifest = Manifest.read(run / runs.MANIFEST)

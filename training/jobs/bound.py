@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from archives.contents import SPEC
 from handlers import decision
+from handlers.arrays import Float64, Floats, Ints
 from handlers.spec import Spec
-from training import conformal, plots, runs
-from training.conformal import Float64, Floats, Ints
+from training import runs
+from training.decisions import conformal
 from training.errors import ConfigError, FolderError, RunError
+from training.reports import plots
 
 TABLE, PLOT = "bound.md", "bound.png"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -24,7 +27,7 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
     """
     config = runs.read_config(run)
     try:
-        spec, saved = Spec.read(run / runs.SPEC), np.load(run / runs.PREDICTIONS)
+        spec, saved = Spec.read(run / SPEC), np.load(run / runs.PREDICTIONS)
     except OSError as err:
         raise RunError(f"{run} has no saved answers ({err.strerror}: {runs.PREDICTIONS}); run `visor evaluate {run}`") from err
     if not spec.positive_index:
@@ -45,7 +48,7 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
 
 
 def describe(tried: conformal.Resplits, level: float, tested: int) -> str:
-    """The table: the mean and what theory says of it, and the distribution over splits. tested: images a split."""
+    """Describe the resplits as a table: the mean beside its theory, and the distribution over splits. tested: images a split."""
     n, fnr = tried.positives, tried.fnr
     rows = {
         f"positive images that find the threshold, n (and {tested} that test it)": str(n),

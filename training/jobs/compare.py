@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import comparison
-from training.candidates import from_folder, from_mlflow, with_archives
-from training.comparison import Candidate, Comparison, Row, Rule, Versus
 from training.errors import CompareError, RunError
-from training.jobs.train import CANDIDATE
-from training.progress import track
-from training.tracking import Tracker
+from training.progress import show_progress
+from training.selection import comparison
+from training.selection.candidates import from_folder, from_mlflow, with_archives
+from training.selection.comparison import Candidate, Comparison, Row, Rule, Versus
+from training.tracking import CANDIDATE, CHAMPION, Tracker
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
-
 
 @dataclass(frozen=True)
-class Places:
-    """`home`: of the embedded MLflow store; `store`, `public_key`: of archives; None where archives are not looked at."""
+class ComparePaths:
+    """Where a comparison reads: the home of the embedded MLflow store, the model store (None: no archives) and the public key."""
 
     home: Path
     store: Path | None
@@ -29,7 +26,12 @@ class Places:
 
 
 def compare(
-    runs: Sequence[str], experiment: str | None, places: Places, rule: Rule, seed: int, resamples: int = comparison.RESAMPLES
+    runs: Sequence[str],
+    experiment: str | None,
+    places: ComparePaths,
+    rule: Rule,
+    seed: int,
+    resamples: int = comparison.RESAMPLES,
 ) -> Comparison:
     """Compare runs, by folder or MLflow id, all of an experiment, and the champion of their name in the registry.
 
@@ -58,7 +60,7 @@ def compare(
             None if reference is None or one is reference else comparison.versus(one, reference, drawn),
             rule.objections(one),
         )
-        for one in track(candidates, len(candidates), "resampling")
+        for one in show_progress(candidates, len(candidates), "resampling")
     ]
     chosen = rule.choose(candidates)
     return Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
@@ -80,7 +82,7 @@ def _champion(tracker: Tracker, name: str, found: dict[str, Candidate], scratch:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What the rule says of a version. `promoted`: whether it may take the champion's place; `reason`: in words."""
+    """What the rule says about a version: whether it may take the champion's place, and the reason in words."""
 
     version: str
     champion: str | None
@@ -89,7 +91,7 @@ class Promotion:
     versus: Versus | None
 
 
-def promote(name: str, version: str | None, places: Places, rule: Rule, seed: int, dry_run: bool = False) -> Promotion:
+def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, seed: int, dry_run: bool = False) -> Promotion:
     """Move the alias `champion` of a registered model to a version, by default the candidate's, if the rule says so.
 
     Raises RunError (no such version, runs without predictions), CompareError (they cannot be compared), ArchiveRefused.
@@ -105,12 +107,12 @@ def promote(name: str, version: str | None, places: Places, rule: Rule, seed: in
         loaded = [from_mlflow(tracker, one[1], Path(scratch)) for one in (challenger, champion) if one]
     if places.store is not None:
         loaded = with_archives(loaded, places.store, places.public_key)
-    it, holder = loaded[0], loaded[1] if champion else None
-    beside = comparison.versus(it, holder, comparison.resamples(len(it.truth), seed=seed)) if holder else None
-    better, reason = rule.judge(it, holder, beside)
+    contender, holder = loaded[0], loaded[1] if champion else None
+    beside = comparison.versus(contender, holder, comparison.resamples(len(contender.truth), seed=seed)) if holder else None
+    better, reason = rule.judge(contender, holder, beside)
     if better and not dry_run:
         tags = {"promoted": reason}
-        if it.archive:
-            tags |= {"archive_digest": it.archive.digest, "archive_version": it.archive.version}
+        if contender.archive:
+            tags |= {"archive_digest": contender.archive.digest, "archive_version": contender.archive.version}
         tracker.promote(name, challenger[0], tags, CHAMPION)
     return Promotion(challenger[0], champion[0] if champion else None, better, reason, beside)

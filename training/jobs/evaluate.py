@@ -13,27 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from archives.contents import SPEC
+from archives.files import replacing, sha256
 from handlers import decision, networks
+from handlers.arrays import Float32, Int64
 from handlers.backends import TorchBackend
 from handlers.predictor import Answer
 from handlers.spec import Decision, Spec, VectorScaling
-from training import calibration, conformal, metrics, model_card, plots, runs, selective, subgroups, thresholds
-from training.answers import answer_all, classes_of, infer_all, samples_of
-from training.calibration import Scaling, Temperature
-from training.cases import galleries
+from training import runs
 from training.config import Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
+from training.data.splits import evenly_spaced
+from training.decisions import calibration, conformal, selective, subgroups, thresholds
+from training.decisions.calibration import Scaling, Temperature
 from training.errors import RunError
-from training.explained import against_masks, measure
-from training.report import Picture, render
+from training.evaluation import metrics
+from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of
+from training.evaluation.heatmap_quality import against_masks, measure
+from training.reports import model_card, plots
+from training.reports.evaluation import render
+from training.reports.galleries import galleries
+from training.reports.pages import Picture
 
 logger = logging.getLogger(__name__)
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are 1.3 MB
 GRID = np.linspace(0.0, 1.0, 1001)
@@ -50,7 +55,7 @@ class _Split:
 
     @property
     def answered(self) -> subgroups.Answered:
-        """What subgroups are told apart of."""
+        """The answers as `training.decisions.subgroups` takes them."""
         return subgroups.Answered(self.samples, self.probs, self.truth)
 
 
@@ -85,13 +90,13 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     lineage = {
         "dataset digest": manifest.digest,
         "config digest": config.digest,
-        "weights digest": runs.sha256(run / runs.WEIGHTS),
+        "weights digest": sha256(run / runs.WEIGHTS),
     }
     drawn = _draw(run, results, spec, {"calibration": calibrating, "test": test})
     shown = galleries(test_samples, answers, test.truth, spec, root)
     card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
-        runs.SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
+        SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
         runs.REFERENCE: _reference(features, calibrating.probs, truth),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
@@ -102,15 +107,15 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
     for name, data in files.items():
-        with runs.replacing(run / name) as temporary:
+        with replacing(run / name) as temporary:
             temporary.write_bytes(data)
     return results
 
 
 def check(manifest: Manifest, wanted: DecisionConfig) -> None:
-    """Find out before an image is read whether the decision fits labels, splits and subgroups. Raises ConfigError, DataError."""
-    thresholds.check(manifest.of("calibration"), manifest.labels, wanted)
-    _groups(wanted, [*manifest.of("calibration"), *manifest.of("test")])
+    """Check before an image is read that the decision fits labels, splits and subgroups. Raises ConfigError, DataError."""
+    thresholds.check(manifest.samples_of("calibration"), manifest.labels, wanted)
+    _groups(wanted, [*manifest.samples_of("calibration"), *manifest.samples_of("test")])
 
 
 def evaluate_run(run: Path) -> dict[str, Any]:
@@ -256,7 +261,7 @@ def _notes(scaling: Scaling) -> list[str]:
 
 def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
     """reference.npz: at most REFERENCES images of the calibration split, evenly spaced, because paths sort by class."""
-    rows = np.unique(np.linspace(0, len(truth) - 1, min(REFERENCES, len(truth))).round().astype(int))
+    rows = evenly_spaced(len(truth), REFERENCES)
     buffer = io.BytesIO()
     np.savez(buffer, features=features[rows].astype(np.float16), probabilities=probs[rows], labels=truth[rows])
     return buffer.getvalue()

@@ -14,16 +14,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from archives import signing, store
+from archives.contents import read
 from handlers.errors import ArchiveBroken
 from handlers.spec import Frozen
-from training import archive as archives
 from training import config as configs
-from training import remote, runs, settings, signing, store
+from training import remote, runs, settings
 from training.config import Config
 from training.errors import FolderError, RemoteConflict, RunError
 from training.jobs.archive import Choice, archive
+from training.jobs.common import Data, prepare
 from training.jobs.register import register
-from training.jobs.train import Data, prepare, train
+from training.jobs.train import train
 from training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Places:
+class PipelinePaths:
     """Where a pipeline reads and writes.
 
     `home`: runs, checkpoints and data, kept between calls; `store`: the model store; `key`: what archives are signed with;
@@ -49,7 +51,7 @@ class Places:
 
 
 class Delivery(Frozen):
-    """What has become of a run. Done is done, also where somebody has since moved an alias or removed a copy.
+    """What has become of a run. A step that is done stays done, even if somebody has since moved an alias or removed a copy.
 
     `digest`: the archive's; `copies`: addresses that it was copied to; `aliases`: those that were moved to it.
     """
@@ -64,12 +66,12 @@ class Delivery(Frozen):
 def pipeline(
     config_file: Path,
     overrides: Sequence[str],
-    places: Places,
+    places: PipelinePaths,
     alias: str | None = "champion",
     backend: Choice = "auto",
     wait_s: float = 0.0,
 ) -> str | None:
-    """Do what is left to do, and return where the archive's folder is; None in torchrun's processes other than the first.
+    """Run the steps that are left, and return where the archive's folder is; None in torchrun's processes other than the first.
 
     `alias`: in MLflow's registry, None for none; `wait_s`: how long an MLflow server may take to start. Raises what the
     jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not wait for the training fails before it.
@@ -96,8 +98,8 @@ def pipeline(
     return place
 
 
-def load_config(file: Path, overrides: Sequence[str], places: Places) -> Config:
-    """The config with the place of its images filled in. Raises ConfigError, RemoteInvalid."""
+def load_config(file: Path, overrides: Sequence[str], places: PipelinePaths) -> Config:
+    """Read the config and fill in the place of its images. Raises ConfigError, RemoteInvalid."""
     if places.data:
         folder = _data_folder(places.home, places.data) if remote.is_remote(places.data) else Path(places.data)
         overrides = [*overrides, f"data.path={json.dumps(str(folder))}"]  # quoted: a name may be YAML for something else
@@ -114,7 +116,7 @@ def _run_folder(home: Path, config: Config, data: Data) -> Path:
     return home / f"{config.name}-{config.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}"
 
 
-def _check(places: Places, wait_s: float) -> None:
+def _check(places: PipelinePaths, wait_s: float) -> None:
     """Find out what would fail after hours of fitting: folders, the key, S3 and MLflow."""
     for folder in (places.home, places.store):
         try:
@@ -133,10 +135,10 @@ def _check(places: Places, wait_s: float) -> None:
 
 def _turn(home: Path, name: str) -> AbstractContextManager[None]:
     """Wait for other pipelines of this name, such as a CronJob's beside a Job's: they share a run's folder and versions."""
-    return runs.alone(home / f".{name}.lock", lambda: logger.info("waiting for another pipeline of %s in %s", name, home))
+    return runs.exclusive(home / f".{name}.lock", lambda: logger.info("waiting for another pipeline of %s in %s", name, home))
 
 
-def _archive(run: Path, name: str, places: Places, backend: Choice) -> Delivery:
+def _archive(run: Path, name: str, places: PipelinePaths, backend: Choice) -> Delivery:
     """The run's archive, made once; made anew where it is gone from the store, as it is in a store that is new."""
     record = runs.read_record(run)
     delivery = _read(run)
@@ -152,7 +154,7 @@ def _archive(run: Path, name: str, places: Places, backend: Choice) -> Delivery:
         if places.copy_to and (taken := remote.versions(places.copy_to, name)):
             store.reserve(places.store, name, taken[-1])
         path = archive(run, places.store, places.key, backend)
-    contents = archives.read(path)
+    contents = read(path)
     return _write(
         run,
         Delivery(weights_digest=contents.lineage.weights_digest, version=contents.spec.version, digest=contents.digest),
@@ -164,7 +166,7 @@ def _find(model_store: Path, name: str, record: runs.Record) -> Path | None:
     for version in reversed(store.versions(model_store, name)):
         path = store.path_of(model_store, name, version)
         try:
-            lineage = archives.read(path).lineage
+            lineage = read(path).lineage
         except ArchiveBroken as err:
             logger.warning("%s", err)
             continue
@@ -190,7 +192,7 @@ def _copy(run: Path, delivery: Delivery, archive: Path, place: str) -> Delivery:
 def _register(run: Path, delivery: Delivery, archive: Path, alias: str, home: Path) -> Delivery:
     if alias in delivery.aliases:
         return delivery
-    register(archives.read(archive), alias, home)
+    register(read(archive), alias, home)
     return _write(run, delivery.model_copy(update={"aliases": (*delivery.aliases, alias)}))
 
 

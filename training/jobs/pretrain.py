@@ -3,23 +3,23 @@
 import logging
 from pathlib import Path
 
-from training import checkpoint, pretrained, runs
-from training.checkpoint import State
+from archives import files
+from training import runs
 from training.config import Config
-from training.data import manifest as manifests
 from training.data import sources
 from training.data.manifest import Manifest
 from training.data.pixels import cache
-from training.jobs.train import begin, images_of, previous
-from training.pretrained import make_model
-from training.probe import linear_probe
+from training.fitting import pretrained
+from training.fitting.pretrained import make_model
+from training.fitting.probe import linear_probe
+from training.fitting.simclr import pretrain as fit
+from training.jobs.common import begin, checkpointed, images_of, previous
 from training.runs import Record
-from training.simclr import pretrain as fit
 from training.tracking import MODEL, Tracker
 
 logger = logging.getLogger(__name__)
 
-JOB: runs.Job = "pretrain"
+JOB: runs.JobName = "pretrain"
 
 
 def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path:
@@ -32,12 +32,12 @@ def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path
     that belongs to another job, config or data set).
     """
     root = sources.prepare(config.data, home)
-    manifest = manifests.build(root, config.data)
+    manifest = sources.build_manifest(root, config.data)
     tracker = Tracker.open(home)
     if fresh:
         runs.clear(run)
     before, backbone = previous(run, config, manifest, JOB), run / runs.BACKBONE
-    if before and backbone.is_file() and runs.sha256(backbone) == before.weights_digest:
+    if before and backbone.is_file() and files.sha256(backbone) == before.weights_digest:
         logger.info("%s is finished, with this config and these images; `visor pretrain --fresh` would make it again", run)
     else:
         with tracker.running(f"{config.name}-{JOB}", before.mlflow_run_id if before else None) as run_id:
@@ -54,19 +54,11 @@ def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path
 
 def _fit(run: Path, config: Config, manifest: Manifest, root: Path, home: Path, tracker: Tracker, record: Record) -> Record:
     """Pretrain, from the checkpoint on where there is one, and write backbone and history; the record with their digest."""
-    digests = (config.digest, manifest.digest)
-    state = checkpoint.load(run / runs.CHECKPOINT, *digests)
-    if state:
-        logger.info("going on after epoch %d", len(state.history))
+    state, save = checkpointed(run, config, manifest, tracker, record.mlflow_run_id)
     model = make_model(config, len(manifest.labels))
     pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
     labelled = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
     val = images_of(pixels, manifest, "val")
-
-    def save(state: State) -> None:
-        # Logged first: killed between the two, an epoch is logged twice at its step, where the other way it would be missing.
-        tracker.log_metrics(record.mlflow_run_id, state.history[-1], step=len(state.history))
-        checkpoint.save(run / runs.CHECKPOINT, state, *digests)
 
     def probe() -> float:
         return linear_probe(model, labelled, val, config.preprocessing)

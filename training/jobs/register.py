@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from training.archive import Contents
+from archives.contents import Contents
 from training.errors import RunError
 from training.tracking import Tracker
 

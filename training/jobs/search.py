@@ -18,16 +18,17 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from archives import files
 from handlers.errors import VisorError
-from training import runs
-from training.checkpoint import State
 from training.config import Config
 from training.data.pixels import cache
 from training.errors import StudyError
-from training.fit import fit
-from training.jobs.train import Data, fitted_on, prepare
-from training.pretrained import make_model
-from training.search import BEYOND, Space, best_of, by_slot, slot_of, unfinished, with_values
+from training.fitting.checkpoint import State
+from training.fitting.fit import fit
+from training.fitting.pretrained import make_model
+from training.jobs.common import Data, fitted_on, prepare
+from training.runs import exclusive
+from training.selection.search import BEYOND, Space, best_of, by_slot, slot_of, unfinished, with_values
 from training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ LOCK_WAIT_S, INTRODUCTION_S = 60, 10
 
 @dataclass(frozen=True)
 class Result:
-    """What a search came to. `trials`: by slot; `best`: None where none is complete; `config`: its YAML file."""
+    """The result of a search: trials by slot, the best one (None where none is complete), and the YAML file of its config."""
 
     trials: dict[int, FrozenTrial]
     best: FrozenTrial | None
@@ -73,7 +74,7 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
     data = prepare(config, home)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _reported(), warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        with runs.alone(home / ".studies.lock"):  # who comes second finds tables and experiment made
+        with exclusive(home / ".studies.lock"):  # who comes second finds tables and experiment made
             tracker = Tracker.open(home)
             tracker.experiment(f"{config.name}-search")
             study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space)
@@ -223,6 +224,6 @@ def _write(work: _Search, best: FrozenTrial) -> Path:
     head = (
         f"# Study {work.study.study_name}, trial {slot + 1}: {work.space.objective} {best.value:.6f} on the validation split.\n"
     )
-    with runs.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     return path

@@ -1,38 +1,150 @@
-"""Flags that several commands have."""
+"""Declare a command, and the flags that several commands share."""
 
 import argparse
+import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from training.settings import home
 
 KEYS = Path("keys")
+"""The folder of the key pair by default; it holds `visor.key` and `visor.pub`."""
+EXITS = (
+    "Exit codes: 0 success; 1 an error, printed to standard error as `visor: CODE: sentence`; "
+    "2 a mistyped command line; 130 interrupted."
+)
+"""The exit codes of every command that has no others."""
+ARCHIVE = "the archive: a NAME in the model store (its newest version), NAME/VERSION, or the path of a .mar file"
+"""The help of every argument NAME|FILE."""
+CONFIG = "path of the training config, a YAML file such as training/configs/roofs.yaml"
+"""The help of every argument that names a training config."""
+WIDTH = 100
+"""Columns of the list of commands."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run: TypeAlias = Callable[[argparse.Namespace], int]
 
 
-def add_set(parser: argparse.ArgumentParser) -> None:
-    """`--set KEY=VALUE`."""
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value; repeatable")
+def add_command(commands: Commands, name: str, run: Run, description: str, exits: str = EXITS) -> argparse.ArgumentParser:
+    """Declare a command, which `run` executes. The first sentence of `description` is its line in the list of commands."""
+    parser = commands.add_parser(name, description=description, epilog=exits)
+    parser.set_defaults(run=run)
+    return parser
 
 
-def add_home(parser: argparse.ArgumentParser) -> None:
-    """`--home FOLDER`."""
-    parser.add_argument("--home", type=Path, default=home(), help="where runs are kept (default: %(default)s)")
+def list_commands(title: str, parsers: Iterable[tuple[str, argparse.ArgumentParser]]) -> str:
+    """Write a group of commands as text: the title, then each command's name and first sentence."""
+    lines = [f"{title}:"]
+    for name, parser in parsers:
+        sentence = (parser.description or "").split(". ")[0].rstrip(".")
+        lines += textwrap.wrap(sentence, WIDTH, initial_indent=f"    {name:11} ", subsequent_indent=" " * 16)
+    return "\n".join(lines)
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """`--store FOLDER`."""
-    parser.add_argument("--store", type=Path, default=Path("model-store"), help="the model store (default: %(default)s)")
+def add_set(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--set KEY=VALUE`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value of the config, such as fit.batch_size=64; may be given several times"
+        f"{more} (default: no override)",
+    )
 
 
-def add_public_key(parser: argparse.ArgumentParser) -> None:
-    """`--public-key FILE`."""
-    parser.add_argument("--public-key", type=Path, default=KEYS / "visor.pub", help="who must have signed (default: %(default)s)")
+def add_home(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--home FOLDER`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=home(),
+        metavar="FOLDER",
+        help="folder of runs, data sets, caches and the embedded MLflow store, which the server that MLFLOW_TRACKING_URI names "
+        f"replaces{more} (default: the environment's VISOR_HOME, otherwise runs; now %(default)s)",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--store FOLDER`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("model-store"),
+        metavar="FOLDER",
+        help=f"the model store: a folder of archives at NAME/VERSION/NAME.mar{more} (default: %(default)s)",
+    )
+
+
+def add_private_key(parser: argparse.ArgumentParser, more: str = "; the file must exist") -> None:
+    """Add `--key FILE`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--key",
+        type=Path,
+        default=KEYS / "visor.key",
+        metavar="FILE",
+        help=f"private key that signs the archive, as `visor keys` writes it{more} (default: %(default)s)",
+    )
+
+
+def add_public_key(parser: argparse.ArgumentParser, more: str = "; other archives are refused") -> None:
+    """Add `--public-key FILE`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        default=KEYS / "visor.pub",
+        metavar="FILE",
+        help=f"public key that the archive's signature must match{more} (default: %(default)s)",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend NAME`."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "openvino-int8", "openvino", "torch"),
+        default="auto",
+        help="inference library that will run the archive's network; auto takes the first of openvino-int8, openvino and "
+        "torch whose answers to the test split agree with torch's, and a named one whose answers do not agree is an error "
+        "(default: %(default)s)",
+    )
+
+
+def add_alias(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--alias NAME`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--alias",
+        default="champion",
+        metavar="NAME",
+        help=f"alias that is moved to the model's version in MLflow's registry{more} (default: %(default)s)",
+    )
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add `--threshold SHARE`."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SHARE",
+        help="threshold from 0 to 1 that decides in the place of the archive's own: images are flagged whose positive labels' "
+        "summed probability reaches it, but those within the archive's review band around it, if any, go to review; an archive "
+        "without positive labels sends images to review whose confidence is below it (default: the archive's own)",
+    )
+
+
+def add_fresh(parser: argparse.ArgumentParser) -> None:
+    """Add `--fresh`."""
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete what an earlier call wrote into the run's folder, finished or not, and start over "
+        "(default: resume an interrupted run, leave a finished one)",
+    )
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, for `type=`."""
+    """Parse a whole number from 1, for `type=`."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")

@@ -1,24 +1,38 @@
-"""`visor bound`: a bound on missed images, tried on random splits of a run's own images."""
+"""`visor bound`: try a bound on missed images on random splits of a run's own images."""
 
 import argparse
 from pathlib import Path
-from typing import TypeAlias
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+from visor.commands.arguments import Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    bound = commands.add_parser("bound", help="try a run's bound on missed images on random calibration and test splits")
-    bound.add_argument("folder", type=Path, metavar="RUN", help="the run's folder; its config names decision.positive")
-    bound.add_argument("--level", type=_level, help="share that may be missed (default: the run's decision.max_fnr, else 0.05)")
-    bound.add_argument("--splits", type=int, default=1000, help="how many splits to draw (default: %(default)s)")
-    bound.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
-    bound.add_argument("--out", type=Path, help="folder for bound.md and bound.png (default: the run's)")
-    bound.set_defaults(run=_bound)
+    bound = add_command(
+        commands,
+        "bound",
+        run,
+        "Try how well a run's bound on missed positive images holds on random splits into calibration and test images. Reads "
+        "the answers that the run saved, repeats the choice of the threshold on each split, writes bound.md and bound.png, and "
+        "prints a table of the shares of positive images that were missed.",
+    )
+    bound.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of an evaluated run whose config names decision.positive labels"
+    )
+    bound.add_argument(
+        "--level",
+        type=_level,
+        metavar="SHARE",
+        help="largest share of positive images that may be missed, between 0 and 1 "
+        "(default: the run's decision.max_fnr, otherwise 0.05)",
+    )
+    bound.add_argument("--splits", type=int, default=1000, help="number of random splits to draw (default: %(default)s)")
+    bound.add_argument("--seed", type=int, default=0, help="seed of the random splits (default: %(default)s)")
+    bound.add_argument("--out", type=Path, metavar="FOLDER", help="folder for bound.md and bound.png (default: the run's folder)")
 
 
-def _bound(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Try the bound, and print the table."""
     from training.jobs.bound import bound
 
     print(bound(args.folder, args.level, args.splits, args.seed, args.out or args.folder), end="")

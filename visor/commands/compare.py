@@ -1,81 +1,98 @@
-"""`visor compare` and `visor promote`: runs beside each other, and the champion's alias by the same rule."""
+"""`visor compare`: set runs beside each other; and the rule's flags, which `visor promote` shares."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visor.commands.arguments import Commands, add_home, add_public_key, add_store
+from visor.commands.arguments import Commands, add_command, add_home, add_public_key, add_store
 
 if TYPE_CHECKING:
-    from training.comparison import Rule
-    from training.jobs.compare import Places
+    from training.jobs.compare import ComparePaths
+    from training.selection.comparison import Rule
 
 
 def add(commands: Commands) -> None:
-    """Declare the commands."""
-    compare = commands.add_parser(
-        "compare", help="runs on the same test images: figures, intervals, tests, and the rule's choice"
+    """Declare the command."""
+    compare = add_command(
+        commands,
+        "compare",
+        run,
+        "Compare runs on the same test images, with the registry's champion among them. Reads the runs' saved answers and their "
+        "newest archives, and prints each run's figures with 95 % intervals and tests against the champion, then the run that "
+        "the rule chooses: of those within --max-fnr and --max-latency-ms, the one with the least expected cost.",
     )
-    compare.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or its MLflow id")
-    compare.add_argument("--experiment", help="all finished runs of this MLflow experiment, too")
-    compare.add_argument("--out", type=Path, metavar="DIR", help="write compare.html, compare.md and compare.json into DIR")
-    _add_rule(compare)
-    compare.set_defaults(run=_compare)
+    compare.add_argument(
+        "runs", nargs="*", metavar="RUN", help="folder of a run, or its MLflow run id; name one at least, or --experiment"
+    )
+    compare.add_argument(
+        "--experiment", metavar="NAME", help="MLflow experiment all of whose finished runs are compared, too (default: none)"
+    )
+    compare.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for compare.html, compare.md and compare.json (default: no files are written)",
+    )
+    add_rule(compare)
 
-    promote = commands.add_parser("promote", help="move the alias champion to a version, if the rule says so; else 1 and why not")
-    promote.add_argument("name", help="the registered model's name")
-    promote.add_argument("--version", help="of the registry (default: the one with the alias candidate)")
-    promote.add_argument("--dry-run", action="store_true", help="say what the rule says and move nothing")
-    _add_rule(promote)
-    promote.set_defaults(run=_promote)
 
-
-def _add_rule(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-fnr", type=float, metavar="SHARE", help="of the positives that may be missed")
-    parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="of the archive's own backend, one thread, here")
-    parser.add_argument("--no-archives", action="store_true", help="look at no archives, neither for size nor for latency")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+def add_rule(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `paths_of` and `rule_of` read."""
+    parser.add_argument(
+        "--max-fnr",
+        type=float,
+        metavar="SHARE",
+        help="largest share of positive test images, from 0 to 1, that a run may miss (false negative rate); a run without "
+        "positive labels breaks the limit (default: no limit)",
+    )
+    parser.add_argument(
+        "--max-latency-ms",
+        type=float,
+        metavar="MS",
+        help="largest median latency of one answer in milliseconds, measured on this machine by one thread with the inference "
+        "library that the run's archive is served with; a run without an archive breaks the limit (default: no limit)",
+    )
+    parser.add_argument(
+        "--no-archives",
+        action="store_true",
+        help="leave the archives out, and with them size and latency; every run then breaks --max-latency-ms "
+        "(default: read each run's newest archive)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the bootstrap that draws the intervals (default: %(default)s)"
+    )
     add_public_key(parser)
     add_store(parser)
     add_home(parser)
 
 
-def _places(args: argparse.Namespace) -> "Places":
-    from training.jobs.compare import Places
+def paths_of(args: argparse.Namespace) -> "ComparePaths":
+    """Take from the command line where runs and archives are."""
+    from training.jobs.compare import ComparePaths
 
-    return Places(args.home, None if args.no_archives else args.store, args.public_key)
+    return ComparePaths(args.home, None if args.no_archives else args.store, args.public_key)
 
 
-def _rule(args: argparse.Namespace) -> "Rule":
-    from training.comparison import Rule
+def rule_of(args: argparse.Namespace) -> "Rule":
+    """Take the rule's limits from the command line."""
+    from training.selection.comparison import Rule
 
     return Rule(args.max_fnr, args.max_latency_ms)
 
 
-def _compare(args: argparse.Namespace) -> int:
-    from training import comparison_report
+def run(args: argparse.Namespace) -> int:
+    """Compare, print the figures and the choice, and write the pages that --out asks for."""
     from training.jobs.compare import compare
+    from training.reports import comparison
 
-    found = compare(args.runs, args.experiment, _places(args), _rule(args), args.seed)
-    head, rows = comparison_report.table(found)
+    found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed)
+    head, rows = comparison.table(found)
     for row in rows:
         print(row[0])
         for name, cell in zip(head[1:], row[1:], strict=True):
             print(f"  {name:24}{cell}")
-    for sentence in comparison_report.summary(found):
+    for sentence in comparison.summary(found):
         print(sentence)
-    for path in comparison_report.write(found, args.out) if args.out else []:
+    for path in comparison.write(found, args.out) if args.out else []:
         print(path)
     return 0
-
-
-def _promote(args: argparse.Namespace) -> int:
-    from training.jobs.compare import promote
-
-    found = promote(args.name, args.version, _places(args), _rule(args), args.seed, args.dry_run)
-    said = "is the champion now" if not args.dry_run else "would be the champion"
-    if found.version == found.champion:
-        print(found.reason)
-        return 0
-    print(f"{args.name} version {found.version} {said if found.promoted else 'does not become the champion'}: {found.reason}")
-    return 0 if found.promoted else 1

@@ -1,4 +1,4 @@
-"""`visor data diff` and `visor data report`."""
+"""`visor data`: make, list, verify, compare and describe data sets."""
 
 import argparse
 import json
@@ -7,35 +7,151 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from handlers.errors import VisorError
-from training.settings import home
+from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands
 
 if TYPE_CHECKING:
     from training.data.versions import Change, Entry
 
 SAME, DIFFERENT, TROUBLE = 0, 1, 2
-"""As diff(1) has them."""
+"""The exit codes of `visor data diff`, which are those of diff(1)."""
 SHOWN = 40
+"""Changes that `visor data diff` prints without --json."""
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+def add(commands: Commands) -> None:
+    """Declare the command and its verbs."""
+    data = commands.add_parser("data", formatter_class=argparse.RawDescriptionHelpFormatter)
+    data.description = "Make, list, verify, compare and describe data sets. Each verb is a command of its own."
+    verbs = data.add_subparsers(
+        required=True, metavar="VERB", help="what to do, one of the verbs below; `visor data VERB --help` describes it"
+    )
+    _add_make(verbs)
+    _add_manifest(verbs)
+    _add_verify(verbs)
+    _add_diff(verbs)
+    _add_report(verbs)
+    data.epilog = list_commands("verbs", verbs.choices.items())
 
 
-def add(verbs: Commands) -> None:
-    """Add the verbs to `visor data`."""
-    diff = verbs.add_parser("diff", help="tell two versions of a data set apart; exit code 0 for the same, 1 for different")
-    diff.add_argument("old", type=Path, metavar="OLD", help="a manifest.json, a run's folder or a folder of images")
-    diff.add_argument("new", type=Path, metavar="NEW")
-    diff.add_argument("--json", action="store_true", help="print JSON, with every change")
-    diff.set_defaults(run=_diff)
+def _add_make(verbs: Commands) -> None:
+    make = add_command(
+        verbs,
+        "make",
+        _make,
+        "Write a config's data set to disk as a folder of images for each label. Built-in sets are generated and published ones "
+        "unpacked below HOME/data, a folder of your own is used as it is; prints the data set's folder.",
+    )
+    make.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
+    add_set(make)
+    add_home(make)
 
-    report = verbs.add_parser("report", help="write an HTML page on a data set: balance, sizes, near-duplicates, outliers")
-    report.add_argument("source", type=Path, metavar="CONFIG|FOLDER", help="a training config, or a folder of labelled images")
-    report.add_argument("--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="(default: %(default)s)")
-    report.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value; repeatable")
-    report.add_argument("--home", type=Path, default=home(), help="where data and caches are kept (default: %(default)s)")
-    report.set_defaults(run=_report)
+
+def _add_manifest(verbs: Commands) -> None:
+    manifest = add_command(
+        verbs,
+        "manifest",
+        _manifest,
+        "List every image of a config's data set with its SHA-256 digest, label and split. Writes the list as JSON, prints how "
+        "many images each split has. Where near-duplicates lie in different splits it does what the config's data.leaks says: "
+        "error writes nothing and fails (the default for images of your own), warn logs them (the default for built-in and "
+        "published sets), allow does not look.",
+    )
+    manifest.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
+    manifest.add_argument(
+        "--out", type=Path, default=Path("manifest.json"), metavar="FILE", help="JSON file to write (default: %(default)s)"
+    )
+    add_set(manifest)
+    add_home(manifest)
+
+
+def _add_verify(verbs: Commands) -> None:
+    verify = add_command(
+        verbs,
+        "verify",
+        _verify,
+        "Check a folder of images against a manifest. Fails with the names of the files that changed, are missing or were added "
+        "since the manifest was written; otherwise prints how many images are unchanged.",
+    )
+    verify.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the data set, which holds a folder for each label")
+    verify.add_argument(
+        "--manifest",
+        type=Path,
+        default=Path("manifest.json"),
+        metavar="FILE",
+        help="JSON file that `visor data manifest` wrote (default: %(default)s)",
+    )
+
+
+def _add_diff(verbs: Commands) -> None:
+    diff = add_command(
+        verbs,
+        "diff",
+        _diff,
+        "Compare two versions of a data set image by image. Prints each image that was added, removed, moved, relabelled or "
+        "otherwise changed, and how many there are of each kind.",
+        exits="Exit codes: 0 the versions are the same; 1 they differ; 2 an error or a mistyped command line; 130 interrupted.",
+    )
+    for name, which in (("old", "earlier"), ("new", "later")):
+        diff.add_argument(
+            name,
+            type=Path,
+            metavar=name.upper(),
+            help=f"the {which} version: a manifest.json, a run's folder or a folder of labelled images",
+        )
+    diff.add_argument("--json", action="store_true", help=f"print JSON with every change (default: a table of at most {SHOWN})")
+
+
+def _add_report(verbs: Commands) -> None:
+    report = add_command(
+        verbs,
+        "report",
+        _report,
+        "Describe a data set before training: balance of the labels, sizes, near-duplicates and outliers. Reads every image, "
+        "writes one HTML page, and prints what deserves attention, then the page's path.",
+    )
+    report.add_argument(
+        "source", type=Path, metavar="CONFIG|FOLDER", help=f"{CONFIG}; or a folder that holds a folder of images for each label"
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="HTML page to write (default: %(default)s)"
+    )
+    add_set(report, more="; without effect on a FOLDER")
+    add_home(report)
+
+
+def _make(args: argparse.Namespace) -> int:
+    from training import config
+    from training.data import sources
+
+    print(sources.prepare(config.load(args.config, args.set).data, args.home))
+    return 0
+
+
+def _manifest(args: argparse.Namespace) -> int:
+    from training import config
+    from training.data import duplicates, manifest, sources
+
+    settings = config.load(args.config, args.set)
+    root = sources.prepare(settings.data, args.home)
+    listed = sources.build_manifest(root, settings.data)
+    duplicates.check_leaks(root, listed, settings, args.home)
+    listed.write(args.out)
+    for split in manifest.SPLITS:
+        print(f"{split:12} {len(listed.samples_of(split)):6} images")
+    print(f"labels       {', '.join(listed.labels)}\ndigest       {listed.digest}\nmanifest     {args.out}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from training.data import manifest
+
+    listed = manifest.Manifest.read(args.manifest)
+    manifest.verify(args.folder, listed)
+    print(f"{args.folder}: all {len(listed.samples)} images are as in {args.manifest} (digest {listed.digest})")
+    return 0
 
 
 def _diff(args: argparse.Namespace) -> int:
@@ -59,8 +175,8 @@ def _diff(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from training.eda import explore
-    from training.eda_report import notes, write
+    from training.data.eda import explore
+    from training.reports.data_set import notes, write
 
     findings = explore(args.source, args.set, args.home)
     write(findings, args.out)
@@ -71,7 +187,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def count(changes: "Sequence[Change]") -> dict[str, int]:
-    """How many images each kind of change happened to."""
+    """Count the images by kind of change."""
     from training.data.versions import KINDS
 
     counted = Counter(kind for change in changes for kind in change.kinds)
@@ -91,7 +207,7 @@ def _show(changes: "Sequence[Change]") -> None:
 
 
 def _describe(entry: "Entry | None") -> str:
-    """Path, digest's first digits and split: label is a part of the path."""
+    """Describe an image by path, first digits of its digest, and split; the label is a part of the path."""
     if entry is None:
         return ""
     return f"{entry.path}  {entry.sha256[:8]}" + (f"  {entry.split}" if entry.split else "")

@@ -1,25 +1,32 @@
-"""`visor pretrain`: a backbone from images without their labels."""
+"""`visor pretrain`: learn a backbone from images without their labels."""
 
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_home, add_set
+from visor.commands.arguments import CONFIG, Commands, add_command, add_fresh, add_home, add_set
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    pretrain = commands.add_parser(
-        "pretrain", help="learn features from the training images without labels, for model.pretrained"
+    pretrain = add_command(
+        commands,
+        "pretrain",
+        run,
+        "Learn features from the training images without their labels. Reads the config and its images, writes a backbone into "
+        "the run's folder, and prints the backbone's path, which another config names as model.pretrained; an interrupted run "
+        "resumes from its last checkpoint.",
     )
-    pretrain.add_argument("config", type=Path, help="such as training/configs/roofs-pretrain.yaml")
-    pretrain.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: HOME/NAME-pretrain)")
-    pretrain.add_argument("--fresh", action="store_true", help="start over, even where a checkpoint could be resumed")
+    pretrain.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
+    pretrain.add_argument(
+        "--out", type=Path, metavar="RUN", help="folder of the run to write (default: HOME/NAME-pretrain, NAME from the config)"
+    )
+    add_fresh(pretrain)
     add_set(pretrain)
     add_home(pretrain)
-    pretrain.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Pretrain, and print the backbone's path."""
     from training import config
     from training.jobs.pretrain import pretrain
 

@@ -1,32 +1,72 @@
-"""`visor score`: an archive's answers to a folder of images, as Parquet."""
+"""`visor score`: an archive's answers to many images, as Parquet."""
 
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_public_key, add_store, positive
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_public_key, add_store, add_threshold, positive
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    score = commands.add_parser("score", help="answer for many images on all cores, as Parquet; goes on where it was killed")
-    score.add_argument("archive", metavar="NAME|FILE", help="a name in the model store, NAME/VERSION or a .mar file")
-    score.add_argument("images", type=Path, metavar="FOLDER|LIST", help="a folder, a manifest (.json) or a list of paths (.txt)")
-    score.add_argument("--out", type=Path, required=True, metavar="DIR|FILE.parquet", help="a folder of parts, or one file")
-    score.add_argument("--root", type=Path, metavar="DIR", help="what a list's paths are relative to (default: its folder)")
-    score.add_argument("--threshold", type=float, help="decide by this threshold instead of the archive's")
-    score.add_argument("--explain", type=Path, metavar="DIR", help="write each image with its heat map into DIR")
-    score.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only the I-th of N parts of it, from 0")
-    score.add_argument("--workers", type=positive, help="processes (default: one per CPU of the limit)")
+    score = add_command(
+        commands,
+        "score",
+        run,
+        "Score many images: let an archive answer for each of them, without a server, on all cores. Writes one row an image "
+        "(label, confidence, probabilities, decision, or an error code) as Parquet, and prints how many images got each "
+        "decision and error. Given again after an interruption it resumes, and it refuses an --out of another archive, other "
+        "images, another threshold, or made with --explain where this call has none or the other way round. `visor predict` asks "
+        "about a few images.",
+        exits="Exit codes: 0 every image has a row, be it with an error code; 1 an error of the whole, printed to standard error "
+        "as `visor: CODE: sentence`; 2 a mistyped command line; 130 interrupted.",
+    )
+    score.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
+    score.add_argument(
+        "images",
+        type=Path,
+        metavar="FOLDER|LIST",
+        help="a folder, searched at any depth, a manifest (.json), or a text file with one path a line (.txt)",
+    )
+    score.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER|FILE.parquet",
+        help="where to write: a folder of many Parquet files, or one file that ends in .parquet (required)",
+    )
+    score.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to which the paths in a manifest or text file are relative (default: the file's own folder)",
+    )
+    add_threshold(score)
+    score.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FOLDER",
+        help="write each image, overlaid with the heat map that explains its label, as PNG into FOLDER (default: no heat maps)",
+    )
+    score.add_argument(
+        "--shard",
+        type=_shard,
+        default=(0, 1),
+        metavar="I/N",
+        help="score only the I-th of N consecutive shares of the images, I from 0, so that N machines can share a job; shares "
+        "differ by at most one Parquet file of 32 to 1024 images; --out must be a folder (default: 0/1, all images)",
+    )
+    score.add_argument(
+        "--workers", type=positive, help="number of processes that answer (default: one for each CPU that this process may use)"
+    )
     add_public_key(score)
     add_store(score)
-    score.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, and print what came out."""
-    from training import store
-    from visor.score import Options, score
-    from visor.torchserve import cpu_limit
+    """Score, and print how many images got each decision and error."""
+    from archives import store
+    from visor.scoring.score import Options, score
+    from visor.serving.torchserve import cpu_limit
 
     options = Options(
         images=args.images,

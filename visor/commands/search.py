@@ -1,31 +1,50 @@
-"""`visor search`: trials of a config's values, and the best of them as a config."""
+"""`visor search`: try values of a config, and write the best as a config."""
 
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_home, add_set, positive
+from visor.commands.arguments import CONFIG, EXITS, Commands, add_command, add_home, add_set, positive
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    search = commands.add_parser("search", help="try a config's values and write the best as a config; resumes, and in parallel")
-    search.add_argument("config", type=Path, help="such as training/configs/digits.yaml")
-    search.add_argument("space", type=Path, help="what to search, as docs/search.md says")
-    search.add_argument("--study", required=True, type=_name, help="the study's name; one that there is, is gone on with")
-    search.add_argument("--trials", type=positive, default=12, help="of the whole study (default: %(default)s)")
+    search = add_command(
+        commands,
+        "search",
+        run,
+        "Try values of a config by training with them, and write the best as a config that `visor train` takes. Prints one line "
+        "a trial and the new config's path, HOME/STUDY-best.yaml; given again it resumes the study, and given several times at "
+        "once it searches in parallel.",
+        exits=f"{EXITS} Exit code 1 also says that no trial is complete yet.",
+    )
+    search.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     search.add_argument(
-        "--storage", metavar="URL", help="a database, such as postgresql+psycopg2://... (default: SQLite in --home)"
+        "space", type=Path, metavar="SPACE", help="YAML file of the objective and of each key's values to try; see docs/search.md"
+    )
+    search.add_argument(
+        "--study", required=True, type=_name, metavar="STUDY", help="name of the study; an existing study is resumed (required)"
+    )
+    search.add_argument(
+        "--trials",
+        type=positive,
+        default=12,
+        help="number of trials that the study has at the end; earlier, pruned and failed ones count (default: %(default)s)",
+    )
+    search.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database that keeps the study, as an SQLAlchemy address such as postgresql+psycopg2://USER:PASSWORD@HOST/NAME "
+        "(default: the SQLite file studies.db in --home)",
     )
     add_set(search)
     add_home(search)
-    search.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, and print the trials and the best config's file."""
+    """Search, and print the trials and the best config's path; 1 when no trial is complete."""
     from training import config
     from training.jobs.search import search
-    from training.search import Space
+    from training.selection.search import Space
 
     settings, space = config.load(args.config, args.set), Space.read(args.space)
     result = search(settings, space, args.study, args.trials, args.home, args.storage)

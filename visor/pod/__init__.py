@@ -1,1 +1,1 @@
-"""The serving container of a pod: TorchServe on the one archive that storage put there, once its signature is verified."""
+"""The serving container of a pod: it verifies the one archive that storage put there, and runs TorchServe on it."""

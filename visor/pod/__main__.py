@@ -1,4 +1,4 @@
-"""`python -m visor.pod`: the serving container's command.
+"""Command `python -m visor.pod`: run the serving container of a pod.
 
 It is the container's first process. Signals reach it alone, so it drains and stops what it started. It reaps no strangers:
 TorchServe reaps its own workers, and when TorchServe ends, so does this process, and the container with all that is in it.
@@ -12,10 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from visor.serving import loopback
+
 FAILED = 1
 CHECK_TIMEOUT_S = 5.0
-# In Standard mode KServe's own status tells of a container's last words only after the Deployment's progress deadline, ten
-# minutes. What a failing probe prints is an event at once, so a refusal stays for as long as a probe needs to come by.
+# In Standard mode KServe's own status shows a container's last words only after the Deployment's progress deadline, ten
+# minutes. What a failing probe prints is an event at once, so a refusal stays for as long as the next probe may take to come.
 REFUSAL = "refusal"
 LINGER_S = 5.0
 # The kubelet shows this much of a container's last words and cuts off the end.
@@ -42,8 +44,8 @@ def _run(args: argparse.Namespace) -> int:
     import time
 
     from handlers.errors import VisorError
-    from visor import torchserve
     from visor.pod import intake, serving
+    from visor.serving import torchserve
 
     # As the first process it would not end by a signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,8 +62,8 @@ def _run(args: argparse.Namespace) -> int:
     refusal.unlink(missing_ok=True)
     try:
         try:
-            taken = intake.take(args.models, args.public_key, args.work, args.wait_s)
-            asyncio.run(serving.serve(taken, settings))
+            archive = intake.publish_archive(args.models, args.public_key, args.work, args.wait_s)
+            asyncio.run(serving.serve(archive, settings))
         except VisorError as err:
             print(f"visor: {err}", file=sys.stderr, flush=True)
             leave_message(args.termination_log, f"visor: {err}")
@@ -73,48 +75,117 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; a mistyped flag ends the process with a usage line."""
-    parser = argparse.ArgumentParser(prog="visor.pod", description="Serve the one archive of a pod by TorchServe.")
-    parser.add_argument("--models", type=Path, default=Path("/mnt/models"), help="where storage puts it (%(default)s)")
-    parser.add_argument("--public-key", type=Path, default=Path("/etc/visor/visor.pub"), help="its signer's (%(default)s)")
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="visor.pod",
+        description="Verify the one archive of a pod and serve it by TorchServe, until SIGTERM or SIGINT. Logs to standard "
+        "error, and TorchServe's own lines to standard output.",
+        epilog="Exit codes: 0 stopped by a signal, or with --check, TorchServe answers; 1 an error, printed to standard error as "
+        "`visor: CODE: sentence`, or with --check, no answer; 2 a mistyped command line.",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=Path("/mnt/models"),
+        metavar="DIR",
+        help="folder below which storage puts the archive and its signature (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        default=Path("/etc/visor/visor.pub"),
+        metavar="FILE",
+        help="public key of the archive's signer (default: %(default)s)",
+    )
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("/run/visor"),
-        help="a folder that the pod's containers share; the verified archive appears in it, as archive/NAME.mar (%(default)s)",
+        metavar="DIR",
+        help="folder of all the pod's containers, where the verified archive appears as archive/NAME.mar (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, help="processes that answer (one for each CPU of the container's limit)")
-    parser.add_argument("--wait-s", type=float, default=300.0, help="for the archive to appear (%(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of TorchServe's workers (default: one per CPU of the container's limit, rounded down, 1 at least)",
+    )
+    parser.add_argument(
+        "--wait-s",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds to wait for the archive to appear (default: %(default)s)",
+    )
     parser.add_argument(
         "--edge-port",
         type=int,
         nargs="+",
         default=[8080, 8081],
         metavar="PORT",
-        help="the edge's ports; at the end, TorchServe stays until nobody is connected to them (8080 8081)",
+        help="TCP ports of the edge; after SIGTERM, TorchServe runs on while the edge listens on them, clients are connected to "
+        "them or the edge is connected to TorchServe (default: 8080 8081)",
     )
-    parser.add_argument("--grace-s", type=float, default=20.0, help="but no longer than this (%(default)s)")
-    parser.add_argument("--inference-port", type=int, default=8085, help="TorchServe's, on loopback (%(default)s)")
-    parser.add_argument("--management-port", type=int, default=8086, help="TorchServe's, on loopback (%(default)s)")
-    parser.add_argument("--metrics-port", type=int, default=8082, help="TorchServe's, on loopback (%(default)s)")
+    parser.add_argument(
+        "--grace-s",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="seconds after SIGTERM in which TorchServe waits for the edge at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--inference-port",
+        type=int,
+        default=8085,
+        metavar="PORT",
+        help="TCP port of TorchServe's inference API, on loopback (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--management-port",
+        type=int,
+        default=8086,
+        metavar="PORT",
+        help="TCP port of TorchServe's management API, on loopback (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=8082,
+        metavar="PORT",
+        help="TCP port of TorchServe's metrics, on loopback (default: %(default)s)",
+    )
     parser.add_argument(
         "--termination-log",
         type=Path,
         default=Path("/dev/termination-log"),
-        help="where Kubernetes looks for a container's last words; written if it is there (%(default)s)",
+        metavar="FILE",
+        help="file in which Kubernetes looks for a container's last error; written only if it exists (default: %(default)s)",
     )
     parser.add_argument(
-        "--linger-s", type=float, default=LINGER_S, help="after an error, for a probe to come by and report it (%(default)s)"
+        "--linger-s",
+        type=float,
+        default=LINGER_S,
+        metavar="S",
+        help="seconds between an error and the end of the process, in which a probe that runs --check can report the error "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--check", action="store_true", help="end with 0 if TorchServe answers, else say why and end with 1; starts nothing"
+        "--check",
+        action="store_true",
+        help="start nothing, but ask TorchServe at --inference-port for /ping: exit with 0 after any answer within 5 s, else "
+        "print why the pod is not served, as --work says, and exit with 1 (default: serve)",
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; a mistyped flag ends the process with a usage line."""
+    return make_parser().parse_args(argv)
 
 
 def check(port: int, refusal: Path) -> int:
-    """0 if TorchServe answers, else 1; what it prints becomes an event of the pod's."""
+    """Check that TorchServe answers: 0 if so, else 1; Kubernetes makes an event of what it prints."""
     if is_alive(port):
         return 0
     print(refusal.read_text() if refusal.exists() else f"TorchServe does not answer on 127.0.0.1:{port}")
@@ -122,20 +193,16 @@ def check(port: int, refusal: Path) -> int:
 
 
 def is_alive(port: int) -> bool:
-    """Whether TorchServe answers /ping, in whatever words: a worker that is started again is no reason to stop the others."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CHECK_TIMEOUT_S)
+    """Whether TorchServe answers /ping, with any status: a worker that is started again is no reason to stop the others."""
     try:
-        connection.request("GET", "/ping")
-        connection.getresponse()
+        loopback.get(port, "/ping", CHECK_TIMEOUT_S)
     except (OSError, http.client.HTTPException):
         return False
-    finally:
-        connection.close()
     return True
 
 
 def leave_message(path: Path, sentence: str) -> None:
-    """Write a container's last words; of long ones the beginning, which says what, and the end, which says why."""
+    """Write a container's last words; long ones are cut in the middle, as the beginning says what and the end says why."""
     if not path.exists():
         return
     if len(sentence) > MESSAGE_CHARACTERS:

@@ -1,7 +1,7 @@
-"""From what storage put into a pod to the one archive that the pod serves: found, copied, verified, published.
+"""A pod takes its one archive from what storage put there: it is found, copied, verified and published.
 
-Storage can change at any time, also between verifying and opening. So it is the pod's own copy that is verified, and that
-copy alone which the pod's two containers open.
+Storage can change at any time, also between verifying and opening. So the pod verifies a copy of
+its own, and its two containers open that copy alone.
 """
 
 import logging
@@ -11,20 +11,22 @@ import signal
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visor.errors import ArchiveAmbiguous, ArchiveMissing
+from archives.errors import ArchiveAmbiguous
+from visor.errors import ArchiveMissing
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 PUBLISHED, SCRATCH = "archive", ".taking-"
+SUFFIXES = ("", ".sig")  # the archive itself, and its signature beside it
 
 
 @dataclass(frozen=True)
-class Taken:
-    """The archive that this pod serves: verified, and alone with its signature in its folder. `digest`: of its bytes."""
+class VerifiedArchive:
+    """The archive that this pod serves, verified, and alone with its signature in its folder. `digest`: SHA-256 of its bytes."""
 
     path: Path
     name: str
@@ -33,8 +35,8 @@ class Taken:
     digest: str
 
 
-def find(models: Path, wait_s: float) -> Path:
-    """The one .mar below a folder, at any depth; waits while there is none, because some storage appears late.
+def find_archive(models: Path, wait_s: float) -> Path:
+    """Find the one .mar below a folder, at any depth; wait while there is none, because some storage appears late.
 
     Raises ArchiveMissing, ArchiveAmbiguous.
     """
@@ -58,41 +60,47 @@ def _archives(models: Path) -> list[Path]:
     return [Path(folder, file) for folder, _, files in os.walk(models) for file in files if file.endswith(".mar")]
 
 
-def take(models: Path, public_key: Path, work: Path, wait_s: float) -> Taken:
-    """Publish the one archive below `models` as work/archive/NAME.mar, verified.
+def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float) -> VerifiedArchive:
+    """Publish the one archive below `models`, verified, as work/archive/NAME.mar; NAME is its spec's, whatever the file's is.
 
-    A container that is started again takes what its pod has published, verified once more: the other container reads that
-    one, whatever storage holds by now. Raises ArchiveMissing, ArchiveAmbiguous, ArchiveRefused, ArchiveBroken, KeyFileError.
+    A container that is started again takes the archive that its pod has published, and verifies it once more: the other
+    container reads that one, whatever storage holds by now.
+
+    Raises ArchiveMissing, ArchiveAmbiguous, ArchiveRefused, ArchiveBroken, KeyFileError.
     """
     work.mkdir(parents=True, exist_ok=True)
-    source = None if _archives(work / PUBLISHED) else find(models, wait_s)
+    source = None if _archives(work / PUBLISHED) else find_archive(models, wait_s)
     # What verifying imports is three times what this process keeps for the pod's life; it goes with a child of its own.
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as child:
         return child.submit(_publish, source, public_key, work).result()
 
 
-def _publish(source: Path | None, public_key: Path, work: Path) -> Taken:
+def _publish(source: Path | None, public_key: Path, work: Path) -> VerifiedArchive:
     """Copy `source` and verify the copy, or verify what is published already."""
     for left in work.glob(f"{SCRATCH}*"):
-        shutil.rmtree(left)  # of a container that was killed at it
+        shutil.rmtree(left)  # from a container that was killed while it copied
     published = work / PUBLISHED
     if source is None:
-        return _verified(find(published, 0), public_key)
-    _verified(source, public_key)  # the original too, so that a refusal names the file that storage put there
+        return _verify(find_archive(published, 0), public_key)
+    _verify(source, public_key)  # the original too, so that a refusal names the file that storage put there
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=work))
-    for name in (source.name, f"{source.name}.sig"):
-        shutil.copyfile(source.with_name(name), scratch / name)
-    copy = scratch / source.name
-    taken = _verified(copy, public_key)
+    copy = scratch / "copy.mar"
+    for suffix in SUFFIXES:
+        shutil.copyfile(f"{source}{suffix}", f"{copy}{suffix}")
+    archive = _verify(copy, public_key)
+    # TorchServe's configuration names the file, and storage, which nobody signed, must have no say in that.
+    name = f"{archive.name}.mar"
+    for suffix in SUFFIXES:
+        Path(f"{copy}{suffix}").rename(scratch / f"{name}{suffix}")
     scratch.chmod(0o755)  # the other container may run as another user, as it does where the archive comes from an image
     scratch.rename(published)  # whole or not at all, for the container that waits for it
-    return Taken(published / copy.name, taken.name, taken.version, taken.backend, taken.digest)
+    return replace(archive, path=published / name)
 
 
-def _verified(archive: Path, public_key: Path) -> Taken:
-    from handlers.archive import read_archive
-    from training import signing
+def _verify(archive: Path, public_key: Path) -> VerifiedArchive:
+    from archives import signing
+    from archives.contents import read_spec
 
     signing.verify(archive, public_key)
-    spec, digest = read_archive(archive)
-    return Taken(archive, spec.name, spec.version, spec.backend, digest)
+    spec, digest = read_spec(archive)
+    return VerifiedArchive(archive, spec.name, spec.version, spec.backend, digest)

@@ -1,7 +1,8 @@
-"""TorchServe in a pod, from its start to a drained end."""
+"""A pod runs TorchServe from the verified archive until the edge beside it is drained."""
 
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -10,19 +11,21 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from visor import torchserve
-from visor.pod.intake import Taken
+from visor.pod.intake import VerifiedArchive
+from visor.serving import torchserve
 
 logger = logging.getLogger(__name__)
 
 DRAIN_POLL_S = 0.1
-# TCP's states in which a request may still be under way; in all others nobody waits for an answer.
+# The file of TorchServe's keys, for the edge, in the folder that the pod's containers share.
+KEYS = "torchserve-keys.json"
+# TCP's states in which a request may still be under way; in all others no client waits for an answer.
 OPEN = {"LISTEN", "SYN_RECV", "ESTABLISHED", "CLOSE_WAIT"}
 
 
 @dataclass(frozen=True)
 class PodSettings:
-    """How one pod serves. `work` is shared by its containers; `edge_ports`: what the edge beside TorchServe listens on."""
+    """How one pod serves. `work`: the folder that its containers share; `edge_ports`: the ports of the edge beside TorchServe."""
 
     work: Path
     workers: int
@@ -31,33 +34,34 @@ class PodSettings:
     grace_s: float
 
 
-async def serve(taken: Taken, settings: PodSettings) -> None:
+async def serve(archive: VerifiedArchive, settings: PodSettings) -> None:
     """Run TorchServe until SIGTERM or SIGINT, then until the edge is done with it. Raises ServeError, JavaMissing."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     start = time.monotonic()
-    logger.info("%s version %s (%s, %s) is verified", taken.name, taken.version, taken.digest[:12], taken.backend)
+    logger.info("%s version %s (%s, %s) is verified", archive.name, archive.version, archive.digest[:12], archive.backend)
     async with torchserve.running(
-        taken.path, settings.workers, _make_home(settings.work), settings.ports, sys.stdout.buffer
+        archive.path, settings.workers, _make_home(settings.work), settings.ports, sys.stdout.buffer
     ) as server:
-        ready = asyncio.create_task(server.wait_ready(taken.name))
+        ready = asyncio.create_task(server.wait_ready(archive.name))
         stopping = asyncio.create_task(stop.wait())
         died = asyncio.create_task(server.process.wait())
         await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
             ready.result()  # its error, where no worker will ever be ready
+            publish_keys(server.keys, settings.work / KEYS)
             logger.info("ready after %.1f s, with %d workers", time.monotonic() - start, settings.workers)
         else:
             ready.cancel()
         await asyncio.wait({stopping, died}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
-            raise server.ended()
-        await drained(settings.edge_ports, settings.ports.inference, settings.grace_s)
+            raise server.ended_error()
+        await wait_until_drained(settings.edge_ports, settings.ports.inference, settings.grace_s)
 
 
-async def drained(edge_ports: Collection[int], inference_port: int, grace_s: float) -> None:
-    """Return once the edge is done: it listens no more, and nobody is connected to it, nor it to TorchServe.
+async def wait_until_drained(edge_ports: Collection[int], inference_port: int, grace_s: float) -> None:
+    """Wait until the edge is done: it listens no more, no client is connected to it, and it is not connected to TorchServe.
 
     The pod's containers are told to stop at the same moment. The edge then closes its ports at once, while it still answers
     what it has accepted; a closed port alone would not say that TorchServe can go.
@@ -77,8 +81,20 @@ async def drained(edge_ports: Collection[int], inference_port: int, grace_s: flo
     logger.info("the edge is done")
 
 
+def publish_keys(keys: Path, published: Path) -> None:
+    """Copy TorchServe's keys to where the edge reads them, whole or not at all, and readable by its group alone.
+
+    TorchServe's own file is in a folder that only its user may enter; the edge may run as another user of the same group.
+    """
+    scratch = published.with_name(f".{published.name}")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "wb") as file:
+        file.write(keys.read_bytes())
+    scratch.rename(published)
+
+
 def _make_home(work: Path) -> Path:
-    """TorchServe's own folder, empty: a container that is started again finds what it left."""
+    """Make TorchServe's own folder, empty: a container that is started again finds the old one."""
     home = work / "torchserve"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o700)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from cykooz_resizer import CpuExtensions, ResizeAlg, ResizeOptions, Resizer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -223,14 +223,12 @@ def test_refuses_too_many_pixels_from_the_header() -> None:
     assert decode(encode(plain(), "PNG"), preprocessing(), Limits(max_pixels=64)).shape == (8, 8, 3)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"RIFF"]))
 def test_no_bytes_raise_anything_but_an_image_error(data: bytes, start: bytes) -> None:
     with contextlib.suppress(ImageError):
         assert decode(start + data, preprocessing(), LIMITS).shape == (8, 8, 3)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "TIFF"]), st.data())
 def test_no_changed_byte_raises_anything_but_an_image_error(form: str, data: st.DataObject) -> None:
     whole = bytearray(encode(plain(), form))
@@ -272,7 +270,6 @@ def test_a_large_jpeg_is_scaled_like_a_small_one(values: dict[str, Any], orienta
 SIDES = st.integers(1, 700)
 
 
-@settings(max_examples=150, deadline=None)
 @given(SIDES, SIDES, st.sampled_from([32, 37, 224]), st.sampled_from([0, 5, 40]), st.sampled_from(["bilinear", "bicubic"]))
 def test_a_picture_is_resized_as_pillow_does_it(width: int, height: int, side: int, more: int, interpolation: str) -> None:
     """Whole (`more` 0), or its middle with the short side at `side` + `more`; every digit but the last is Pillow's."""

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,11 @@ from safetensors.torch import save_file
 from ts.context import Context
 from ts.service import RequestProcessor
 
-from handlers import entry
+from handlers import decode, entry
 from handlers.entry import VisorHandler
 from handlers.errors import ArchiveBroken
 from handlers.networks import build
-from handlers.spec import Spec
-
-SPEC = {
-    "name": "tiny",
-    "version": "1",
-    "network": "small_cnn",
-    "labels": ["damaged", "intact"],
-    "preprocessing": {"height": 16, "width": 16, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "feature_map": [128, 2, 2],
-    "temperature": 1,
-    "decision": {"positive": ["damaged"], "threshold": 0.5, "cost": [[0, 1], [1, 0]]},
-}
+from tests.unit.specs import TINY
 
 
 def jpeg(seed: int) -> bytes:
@@ -46,7 +36,7 @@ def model_dir(tmp_path: Path) -> Path:
     model = build("small_cnn", 2)
     torch.nn.init.normal_(model.head.weight)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "spec.json").write_text(Spec.parse(json.dumps(SPEC), "test").model_dump_json())
+    (tmp_path / "spec.json").write_text(TINY.model_dump_json())
     return tmp_path
 
 
@@ -70,6 +60,22 @@ def ask(handler: VisorHandler, *requests: tuple[Any, dict[str, str]]) -> tuple[l
 def test_the_module_defines_exactly_one_class() -> None:
     own = [value for value in vars(entry).values() if inspect.isclass(value) and value.__module__ == entry.__name__]
     assert own == [VisorHandler]
+
+
+def test_pictures_are_decoded_within_the_process_s_limit(handler: VisorHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+
+    def read(*_: object) -> None:
+        limits.append(resource.getrlimit(resource.RLIMIT_DATA)[0])
+        raise MemoryError
+
+    monkeypatch.setattr(decode, "_pixels", read)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    [answer], [status] = ask(handler, (jpeg(0), {}))
+    assert (status, answer["error"]["code"]) == (400, "image.too_large")
+    assert 0 < limits[0] < 1 << 50
+    assert limits[0] != before[0]
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_an_image_is_answered(handler: VisorHandler) -> None:

@@ -8,17 +8,16 @@ from PIL import Image
 
 from handlers.errors import ImageEmpty, ImageTooLarge, ImageUndecodable, OptionError
 from handlers.predictor import Answer, Item, Stages, predict
-from handlers.spec import Decision, Limits, Preprocessing, Spec
+from handlers.spec import Limits
+from tests.unit.specs import make_spec
 
-SPEC = Spec(
-    name="tiny",
-    version="1",
-    network="small_cnn",
-    labels=("dark", "light"),
-    preprocessing=Preprocessing(height=8, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+SPEC = make_spec(
+    ("dark", "light"),
+    positive=("light",),
+    review_below=0.1,
+    review_above=0.1,
     feature_map=(1, 2, 2),
     temperature=2.0,
-    decision=Decision(positive=("light",), threshold=0.5, review_below=0.1, review_above=0.1, cost=((0, 1), (1, 0))),
     limits=Limits(max_pixels=10_000),
 )
 

@@ -20,12 +20,14 @@ URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 
 @dataclass
 class MiniApi:
-    """Objects by their path. `refusals`: statuses to answer the next calls of a method with; `applied`: who applied what."""
+    """Objects by their path. `calls`: (method, path) of every request; `refusals`: statuses to answer the next calls of a
+    method with; `applied`: who applied what."""
 
     objects: dict[str, Any] = field(default_factory=dict)
     pods: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PATCH": []})
     applied: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
     def get(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -65,6 +67,7 @@ def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, method: str) -> None:
             parts = urlsplit(self.path)
+            api.calls.append((method, parts.path))
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if api.refusals[method]:
                 status, content = api.refusals[method].pop(0), {"message": "User cannot do that"}

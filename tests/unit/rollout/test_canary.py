@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.canary import Look, look
+from rollout.canary import CanaryState, read_state
 from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod, make_service
 
 OLD = "pvc://models/roofs/1"
@@ -12,13 +12,13 @@ PULLING = {"name": "kserve-container", "state": {"waiting": {"reason": "ImagePul
 
 @pytest.mark.parametrize("archive", [ARCHIVE, None])
 def test_it_is_ready_with_a_ready_pod_of_its_archive(archive):
-    assert look(make_service(), [make_pod()], archive) == Look()
-    assert look(make_service(), [make_pod(), make_pod(LOADING, ready=False)], archive).ready
+    assert read_state(make_service(), [make_pod()], archive) == CanaryState()
+    assert read_state(make_service(), [make_pod(), make_pod(LOADING, ready=False)], archive).ready
 
 
 def test_old_pods_that_end_do_not_count():
     pods = [make_pod(archive=OLD, deletionTimestamp="2026-11-21T10:00:00Z"), make_pod()]
-    assert look(make_service(), pods, ARCHIVE).ready
+    assert read_state(make_service(), pods, ARCHIVE).ready
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_old_pods_that_end_do_not_count():
     ],
 )
 def test_it_is_waited_for(service, pods, why):
-    seen = look(service, pods, ARCHIVE)
+    seen = read_state(service, pods, ARCHIVE)
     assert why in seen.waiting
     assert not seen.failure
     assert not seen.ready
@@ -48,7 +48,7 @@ def test_a_pod_without_a_node_says_so():
     pod = make_pod(ready=False)
     message = "0/1 nodes are available: 1 Insufficient cpu."
     pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}
-    assert message in look(make_service(), [pod], ARCHIVE).waiting
+    assert message in read_state(make_service(), [pod], ARCHIVE).waiting
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_a_pod_without_a_node_says_so():
 )
 def test_a_container_that_crashes_is_a_failure_in_its_own_words(container, why):
     # The ready pod is of the archive before: what is served does not hide what fails.
-    seen = look(make_service(), [make_pod(archive=OLD), make_pod(LOADING, container, ready=False)], ARCHIVE)
-    assert seen == Look(failure=f"kserve-container of pod roofs-canary-1 ends again and again: {why}")
+    seen = read_state(make_service(), [make_pod(archive=OLD), make_pod(LOADING, container, ready=False)], ARCHIVE)
+    assert seen == CanaryState(failure=f"kserve-container of pod roofs-canary-1 ends again and again: {why}")
 
 
 def test_a_failing_pod_of_another_archive_is_no_failure():
-    assert look(make_service(), [make_pod(crashing(), archive=OLD, ready=False)], ARCHIVE).failure == ""
+    assert read_state(make_service(), [make_pod(crashing(), archive=OLD, ready=False)], ARCHIVE).failure == ""
 
 
 def test_an_init_container_counts_too():
     pod = make_pod(ready=False)
     pod["status"]["initContainerStatuses"] = [{**crashing("no such bucket"), "name": "storage-initializer"}]
-    assert look(make_service(), [pod], ARCHIVE).failure.startswith("storage-initializer of pod roofs-canary-1")
+    assert read_state(make_service(), [pod], ARCHIVE).failure.startswith("storage-initializer of pod roofs-canary-1")
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_an_init_container_counts_too():
 )
 def test_a_specification_that_kserve_refuses_is_a_failure(info, why):
     status = {"transitionStatus": "InvalidSpec"} | ({"lastFailureInfo": info} if info else {})
-    seen = look(make_service(ready=False, modelStatus=status), [], ARCHIVE)
+    seen = read_state(make_service(ready=False, modelStatus=status), [], ARCHIVE)
     assert why in seen.failure
 
 
 def test_an_old_failure_that_kserve_keeps_is_none():
     status = {"transitionStatus": "UpToDate", "lastFailureInfo": {"message": "archive.refused"}}
-    assert look(make_service(modelStatus=status), [make_pod()], ARCHIVE).ready
+    assert read_state(make_service(modelStatus=status), [make_pod()], ARCHIVE).ready

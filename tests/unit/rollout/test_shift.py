@@ -33,7 +33,7 @@ UNTOUCHED = [[100, 0], [None]]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("rollout.shift.POLL_S", 0.02)
-    monkeypatch.setattr("rollout.shift.SETTLE_S", 0.2)
+    monkeypatch.setattr("rollout.shift.FAILURE_LASTS_S", 0.2)
 
 
 def order(percent=20, timeout_s=10.0, archive=ARCHIVE):

@@ -1,8 +1,10 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 import training
 from training.config import Config, load
@@ -112,3 +114,21 @@ def test_the_digest_is_of_the_values_and_not_of_how_they_are_written(path, tmp_p
 def test_a_config_does_not_change(path):
     with pytest.raises(ValueError, match="frozen"):
         load(path).seed = 1
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> dict[str, str | None]:
+    """The description of each key of a section, and of the sections below it, by its dotted name."""
+    found = {}
+    for name, field in model.model_fields.items():
+        found[prefix + name] = field.description
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= keys(kind, f"{prefix}{name}.")
+    return found
+
+
+def test_every_key_has_a_description_of_whole_sentences():
+    described = keys(Config)
+    assert "fit.phases.learning_rate" in described
+    assert "decision.subgroups.metadata" in described
+    assert [name for name, text in described.items() if not text or not re.match(r"[A-Z].*\.$", text, re.DOTALL)] == []

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from training.progress import track
+from training.progress import show_progress
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def test_logs_a_line_at_most_so_often(caplog: pytest.LogCaptureFixture) -> None:
 
     def slowly() -> list[int]:
         items = []
-        for item in track(range(10), 10, "counting", every_s=0.05):
+        for item in show_progress(range(10), 10, "counting", every_s=0.05):
             items.append(item)
             time.sleep(0.02)
         return items
@@ -32,14 +32,14 @@ def test_logs_a_line_at_most_so_often(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_logs_each_item_when_it_may(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "training.progress")
-    assert list(track("abc", 3, "counting", every_s=0)) == ["a", "b", "c"]
+    assert list(show_progress("abc", 3, "counting", every_s=0)) == ["a", "b", "c"]
     assert caplog.messages == ["counting: 33 % (1 of 3)", "counting: 66 % (2 of 3)", "counting: 100 % (3 of 3)"]
 
 
 def test_a_quick_loop_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "training.progress")
-    assert list(track(range(1000), 1000, "counting")) == list(range(1000))
-    assert list(track((), 0, "nothing")) == []
+    assert list(show_progress(range(1000), 1000, "counting")) == list(range(1000))
+    assert list(show_progress((), 0, "nothing")) == []
     assert caplog.messages == []
 
 
@@ -50,5 +50,5 @@ def test_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert list(track(range(5), 5, "counting")) == list(range(5))
+    assert list(show_progress(range(5), 5, "counting")) == list(range(5))
     assert "counting" in terminal.getvalue()

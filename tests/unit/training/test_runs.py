@@ -1,10 +1,12 @@
 import json
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.unit.runs import make_record, make_run
 from training import runs
 from training.config import Config
 from training.errors import RunError
@@ -17,26 +19,6 @@ CONFIG = {
     "fit": {"phases": [{"epochs": 1, "learning_rate": 1e-3}, {"epochs": 2, "learning_rate": 0.1, "unfreeze": "all"}]},
     "decision": {"positive": ["ill"], "cost": [[0, 5], [1, 0]]},
 }
-RECORD = {
-    "mlflow_run_id": "0123",
-    "tracking_uri": "sqlite:///runs/mlflow.db",
-    "dataset_root": "data",
-    "dataset_digest": "d",
-    "config_digest": "c",
-    "git_commit": "unknown",
-    "git_dirty": None,
-    "versions": {"torch": "2"},
-}
-
-
-def make_run(folder, **record):
-    """A folder with every file of a finished run."""
-    digest = runs.write_weights(folder, {"head.bias": torch.zeros(2)})
-    for name in runs.RESULTS:
-        if name != runs.WEIGHTS:
-            (folder / name).write_text('{"accuracy": 1.0}')
-    runs.write_record(folder, runs.Record(**{**RECORD, "weights_digest": digest, "model_version": "1", **record}))
-    return folder
 
 
 def test_a_config_comes_back_as_it_was(tmp_path):
@@ -53,7 +35,7 @@ def test_the_written_config_names_every_value(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):
-    record = runs.Record(**RECORD)
+    record = make_record()
     runs.write_record(tmp_path, record)
     assert runs.read_record(tmp_path) == record
     assert json.loads((tmp_path / "run.json").read_text())["dataset_root"] == "data"
@@ -82,30 +64,16 @@ def test_the_same_weights_make_the_same_bytes_whatever_their_layout(tmp_path):
     assert torch.equal(load_file(second / "model.safetensors")["a"], weight)
 
 
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail_midway():
-        with runs.replacing(path) as temporary:
-            temporary.write_text("half")
-            raise ValueError("midway")
-
-    with pytest.raises(ValueError, match="midway"):
-        fail_midway()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_finished_run_is_read_with_its_metrics(tmp_path):
-    record, metrics = runs.read_finished(make_run(tmp_path))
-    assert record.mlflow_run_id == "0123"
-    assert metrics == {"accuracy": 1.0}
+    written = make_run(tmp_path)
+    record, metrics = runs.read_finished(tmp_path)
+    assert (record, metrics) == (written, {"accuracy": 0.75})
 
 
 @pytest.mark.parametrize("name", runs.RESULTS)
 def test_a_run_that_lacks_a_result_is_not_finished(tmp_path, name):
-    assert runs.is_finished(make_run(tmp_path))
+    make_run(tmp_path)
+    assert runs.is_finished(tmp_path)
     (tmp_path / name).unlink()
     assert not runs.is_finished(tmp_path)
     with pytest.raises(RunError, match="is not finished"):
@@ -114,11 +82,13 @@ def test_a_run_that_lacks_a_result_is_not_finished(tmp_path, name):
 
 @pytest.mark.parametrize("record", [{"model_version": None}, {"weights_digest": "0" * 64}])
 def test_a_run_that_is_not_registered_or_whose_weights_changed_is_not_finished(tmp_path, record):
-    assert not runs.is_finished(make_run(tmp_path, **record))
+    make_run(tmp_path, **record)
+    assert not runs.is_finished(tmp_path)
 
 
 def test_metrics_that_are_no_json_are_named(tmp_path):
-    (make_run(tmp_path) / "metrics.json").write_text("{")
+    make_run(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(RunError, match=r"metrics\.json cannot be read"):
         runs.read_finished(tmp_path)
 
@@ -132,3 +102,26 @@ def test_clear_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
     runs.clear(tmp_path)
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} == {Path("notes.txt"), Path("plots")}
     runs.clear(tmp_path / "nothing there")
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_waiting_is_said_once(tmp_path):
+    lock, order, waiting = tmp_path / "new" / ".home.lock", [], threading.Event()
+
+    def second():
+        with runs.exclusive(lock, lambda: (order.append("waits"), waiting.set())):
+            order.append("second")
+
+    with runs.exclusive(lock, lambda: order.append("nobody is there")):
+        other = threading.Thread(target=second)
+        other.start()
+        assert waiting.wait(30)
+        order.append("first")
+    other.join(30)
+    assert order == ["waits", "first", "second"]
+
+
+def test_a_lock_is_released_by_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), runs.exclusive(tmp_path / ".home.lock"):
+        raise ZeroDivisionError
+    with runs.exclusive(tmp_path / ".home.lock", lambda: pytest.fail("it is still held")):
+        pass

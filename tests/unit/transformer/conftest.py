@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,15 +20,27 @@ from safetensors.torch import save_file
 
 from handlers.entry import VisorHandler
 from handlers.networks import build
-from handlers.spec import Decision, Limits, Preprocessing, Spec
-from transformer.app import create_app
-from transformer.dispatch import Bounds
+from handlers.spec import Limits, Spec
+from tests.unit.specs import make_spec
 from transformer.metrics import Metrics
-from transformer.server import Bound, EdgeSettings, serve_edge
+from transformer.rest.app import create_app
+from transformer.server import serve_edge
 from transformer.service import Service
-from transformer.upstream import TorchServe
+from transformer.settings import EdgeLimits, EdgeSettings, Listening
+from transformer.upstream.torchserve import TorchServe
 
 DIGEST = "ab" * 32
+ANSWER = {
+    "label": "intact",
+    "confidence": 0.5,
+    "probabilities": [0.5, 0.25, 0.25],
+    "decision": "pass",
+    "threshold": 0.4,
+    "heatmap": None,
+    "heatmap_label": None,
+    "seconds": {"infer": 0.001},
+}
+"""The handler's answer for one image of the archive in `archive_folder`."""
 
 
 @dataclass
@@ -49,19 +62,25 @@ class Context:
 
 @dataclass
 class MiniTorchServe:
-    """`reply` stands in for the handler when set; `workers` is what the management API tells."""
+    """`reply` stands in for the handler when set; `workers` is what the management API tells. `keys`: those asked for, by API.
+
+    `slow_s`: how long the management API takes."""
 
     name: str
     handler: VisorHandler
     url: str = ""
     reply: Callable[[web.Request, bytes], Awaitable[web.StreamResponse]] | None = None
     workers: Any = field(default_factory=lambda: [{"id": "9000", "status": "READY"}])
+    keys: dict[str, str] = field(default_factory=dict)
     calls: list[dict[str, str]] = field(default_factory=list)
     polls: int = 0
     cancelled: int = 0
+    slow_s: float = 0.0
 
     async def predict(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if refusal := self.check(request, "inference"):
+            return refusal
         self.calls.append({key.lower(): value for key, value in request.headers.items()})
         if self.reply is not None:
             try:
@@ -73,8 +92,17 @@ class MiniTorchServe:
         [answer] = self.handler.handle([{"body": bytearray(body)}], context)
         return web.Response(text=answer, status=context.status)
 
-    async def describe(self, _: web.Request) -> web.StreamResponse:
+    def check(self, request: web.Request, api: str) -> web.Response | None:
+        """TorchServe's refusal of a request without its API's key."""
+        if api in self.keys and request.headers.get("Authorization") != f"Bearer {self.keys[api]}":
+            return web.json_response({"code": 400, "type": "InvalidKeyException", "message": "Token ..."}, status=400)
+        return None
+
+    async def describe(self, request: web.Request) -> web.StreamResponse:
         self.polls += 1
+        await asyncio.sleep(self.slow_s)
+        if refusal := self.check(request, "management"):
+            return refusal
         if self.workers is None:
             return web.json_response({"code": 404, "type": "ModelNotFoundException", "message": "Model not found"}, status=404)
         return web.json_response([{"modelName": self.name, "workers": self.workers}])
@@ -88,15 +116,16 @@ class MiniTorchServe:
 
 @pytest.fixture(scope="session")
 def spec() -> Spec:
-    return Spec(
+    return make_spec(
+        ("intact", "damaged", "unsure"),
+        height=32,
+        width=32,
         name="roofs",
         version="3",
-        network="small_cnn",
-        labels=("intact", "damaged", "unsure"),
-        preprocessing=Preprocessing(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
-        feature_map=(128, 4, 4),
         temperature=1.5,
-        decision=Decision(positive=("damaged",), threshold=0.4, cost=((0, 1, 1), (5, 0, 1), (1, 1, 0))),
+        positive=("damaged",),
+        threshold=0.4,
+        cost=((0, 1, 1), (5, 0, 1), (1, 1, 0)),
         limits=Limits(max_bytes=100_000, max_pixels=1_000_000),
     )
 
@@ -164,7 +193,7 @@ async def upstream(torchserve: MiniTorchServe, spec: Spec) -> AsyncIterator[Torc
 
 @pytest.fixture
 def service(upstream: TorchServe, spec: Spec) -> Service:
-    return Service(spec, DIGEST, upstream, Metrics(spec, DIGEST), bounds=Bounds(max_images=6, max_body_bytes=400_000))
+    return Service(spec, DIGEST, upstream, Metrics(spec, DIGEST), limits=EdgeLimits(max_images=6, max_body_bytes=400_000))
 
 
 @pytest.fixture
@@ -179,7 +208,7 @@ async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 class Edge:
     """A running edge: REST and gRPC on ports of their own."""
 
-    bound: Bound
+    bound: Listening
     stop: asyncio.Event
     task: "asyncio.Task[None]"
 
@@ -193,29 +222,27 @@ class Edge:
 
 
 @pytest.fixture
-def settings(torchserve: MiniTorchServe, spec: Spec) -> EdgeSettings:
+def settings(torchserve: MiniTorchServe) -> EdgeSettings:
     """An edge of small limits before the miniature TorchServe."""
     return EdgeSettings(
-        spec=spec,
-        archive_digest=DIGEST,
         inference_url=torchserve.url,
         management_url=torchserve.url,
         host="127.0.0.1",
         http_port=0,
         grpc_port=0,
-        max_body_bytes=400_000,
-        max_images=6,
-        timeout_s=5.0,
+        torchserve_keys=None,
+        limits=EdgeLimits(max_body_bytes=400_000, max_images=6, timeout_s=5.0),
         ready_cache_s=0.0,
         grace_s=3.0,
+        drain_s=1.0,
     )
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: EdgeSettings) -> AsyncIterator[Edge]:
+async def _running(spec: Spec, settings: EdgeSettings) -> AsyncIterator[Edge]:
     stop = asyncio.Event()
-    bound: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve_edge(settings, bound.set_result, stop))
+    bound: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve_edge(spec, DIGEST, settings, bound.set_result, stop))
     await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
@@ -225,14 +252,14 @@ async def _running(settings: EdgeSettings) -> AsyncIterator[Edge]:
 
 
 @pytest.fixture
-def start_edge() -> Callable[[EdgeSettings], contextlib.AbstractAsyncContextManager[Edge]]:
+def start_edge(spec: Spec) -> Callable[[EdgeSettings], contextlib.AbstractAsyncContextManager[Edge]]:
     """Run an edge of other settings."""
-    return _running
+    return functools.partial(_running, spec)
 
 
 @pytest.fixture
-async def edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
-    async with _running(settings) as edge:
+async def edge(spec: Spec, settings: EdgeSettings) -> AsyncIterator[Edge]:
+    async with _running(spec, settings) as edge:
         yield edge
 
 

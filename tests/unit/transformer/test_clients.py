@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pb2
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.grpc import grpc_predict_v2_pb2
 from kserve.protocol.infer_type import RequestedOutput
-from transformer.grpc_messages import service_descriptor
+from transformer.grpc.messages import service_descriptor
 
 def fields(descriptor):
     proto = descriptor_pb2.DescriptorProto()

@@ -17,21 +17,12 @@ import httpx
 import pytest
 from aiohttp import web
 
+from tests.unit.transformer.conftest import ANSWER
 from transformer.draining import is_connected, stop_listening, take_backlog
-from transformer.grpc_messages import SERVICE, message
+from transformer.grpc.messages import SERVICE, message
 
 URL = "/v2/models/roofs/infer"
 ONE = {"Inference-Header-Content-Length": "0"}
-ANSWER = {
-    "label": "intact",
-    "confidence": 0.5,
-    "probabilities": [0.5, 0.25, 0.25],
-    "decision": "pass",
-    "threshold": 0.4,
-    "heatmap": None,
-    "heatmap_label": None,
-    "seconds": {},
-}
 CLIENTS = 6  # of each kind
 PAUSE_S = 0.01
 

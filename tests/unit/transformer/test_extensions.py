@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from transformer.grpc_messages import SERVICE, message, service_descriptor
+from transformer.grpc.messages import SERVICE, message, service_descriptor
 
 URL = "/v2/models/roofs/infer"
 LABELS = ("intact", "damaged", "unsure")

@@ -14,14 +14,14 @@ import pytest
 import structlog
 from aiohttp import web
 
-from transformer.app import create_app
-from transformer.dispatch import Bounds
 from transformer.errors import ModelNotReady
-from transformer.grpc_messages import SERVICE, message
-from transformer.grpc_server import create_server
+from transformer.grpc.messages import SERVICE, message
+from transformer.grpc.server import create_server
 from transformer.metrics import Metrics
 from transformer.request_log import Record, RequestLog, json_handler
-from transformer.service import SETTLE_S, SETTLED_AT_ONCE, Service
+from transformer.rest.app import create_app
+from transformer.service import FLUSH_S, MAX_UNFLUSHED, Service
+from transformer.settings import EdgeLimits
 
 URL = "/v2/models/roofs/infer"
 ONE = {"Inference-Header-Content-Length": "0"}
@@ -29,13 +29,13 @@ MADE = re.compile("[0-9a-f]{16}")
 
 
 class Lines(io.BytesIO):
-    """What was logged, read back. `settle`: has what was not logged yet logged first."""
+    """What was logged, read back. `flush_service`: has what was not logged yet logged first."""
 
-    def settle(self):
+    def flush_service(self):
         raise NotImplementedError
 
     def read_back(self):
-        self.settle()
+        self.flush_service()
         return [json.loads(line) for line in self.getvalue().splitlines()]
 
 
@@ -52,9 +52,9 @@ def lines():
 @pytest.fixture
 def service(upstream, spec, level, lines):
     log = RequestLog(level, {"model": "roofs", "version": "3", "track": "canary"}, lines)
-    bounds = Bounds(max_images=6, max_body_bytes=400_000)
-    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), bounds=bounds, log=log)
-    lines.settle = service.settle
+    limits = EdgeLimits(max_images=6, max_body_bytes=400_000)
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), limits=limits, log=log)
+    lines.flush_service = service.flush
     return service
 
 
@@ -105,14 +105,14 @@ async def test_a_line_says_what_became_of_a_request(client, lines, images, ask_h
 
 async def test_a_line_is_written_without_anybody_asking(client, service, lines, images):
     await client.post(URL, content=images[0], headers=ONE)
-    async with asyncio.timeout(10 * SETTLE_S):
+    async with asyncio.timeout(10 * FLUSH_S):
         while not lines.getvalue():
-            await asyncio.sleep(SETTLE_S / 10)
+            await asyncio.sleep(FLUSH_S / 10)
     lines.truncate(lines.seek(0))
-    for _ in range(SETTLED_AT_ONCE):
+    for _ in range(MAX_UNFLUSHED):
         assert not lines.getvalue()
         service.end(Record("rest", URL))
-    assert len(lines.getvalue().splitlines()) == SETTLED_AT_ONCE
+    assert len(lines.getvalue().splitlines()) == MAX_UNFLUSHED
 
 
 async def test_a_request_is_forgotten_without_the_garbage_collector(client, service, images, monkeypatch):
@@ -129,7 +129,7 @@ async def test_a_request_is_forgotten_without_the_garbage_collector(client, serv
         for body in (images[0], images[0][:60], b"junk", bytes(400_001)):
             await client.post(URL, content=body, headers=ONE)
         await client.post(URL, content=b"{")
-        service.settle()
+        service.flush()
         assert [record() for record in ended] == 5 * [None]
     finally:
         gc.enable()
@@ -216,7 +216,7 @@ async def test_other_log_lines_of_a_request_have_its_id(service, torchserve, ima
 def test_what_ends_a_request_without_an_answer():
     structlog.contextvars.clear_contextvars()
     lines = Lines()
-    lines.settle = lambda: None
+    lines.flush_service = lambda: None
     for err in (asyncio.CancelledError(), ZeroDivisionError(), ModelNotReady("...")):
         record = Record("rest", URL)
         record.fail(err)

@@ -1,25 +1,15 @@
 """The client that `helm test` runs, against a real edge on real ports."""
 
 import asyncio
-import io
 
-import numpy as np
 import pytest
 from aiohttp import web
-from PIL import Image
 
-from transformer.selftest import SIDE, main, parse_args, png
-
-
-def test_the_picture_is_a_png_of_two_gradients():
-    with Image.open(io.BytesIO(png(SIDE))) as image:
-        pixels = np.asarray(image)
-    rows, columns = np.mgrid[:SIDE, :SIDE] * 4
-    np.testing.assert_array_equal(pixels, np.stack([columns, rows, np.full_like(rows, 128)], axis=-1))
+from transformer.selftest import PICTURE, main, parse_args
 
 
 async def test_both_protocols_tell_what_the_handler_says(edge, ask_handler, capsys):
-    said = ask_handler(png(SIDE))
+    said = ask_handler(PICTURE)
     code = await asyncio.to_thread(main, ["--rest", f"http://{edge.http}/", "--grpc", edge.grpc, "--timeout-s", "10"])
     rest, grpc = capsys.readouterr().out.splitlines()
     told = f"roofs version 3: {said['label']} {said['confidence']:.3f} {said['decision']}, heat map 4x4, archive abababababab"

@@ -18,25 +18,14 @@ import httpx
 import pytest
 from aiohttp import web
 
-from handlers.archive import read_archive
-from handlers.errors import ArchiveBroken
+from tests.unit.transformer.conftest import ANSWER
 from transformer.__main__ import main, parse_args
 from transformer.errors import PortTaken
-from transformer.grpc_messages import SERVICE, message
-from transformer.server import EdgeSettings, listen, serve_edge
-from transformer.settings import Bound
+from transformer.grpc.messages import SERVICE, message
+from transformer.server import listen, serve_edge
+from transformer.settings import EdgeLimits, Listening
 
 URL = "/v2/models/roofs/infer"
-ANSWER = {
-    "label": "intact",
-    "confidence": 0.5,
-    "probabilities": [0.5, 0.25, 0.25],
-    "decision": "pass",
-    "threshold": 0.4,
-    "heatmap": None,
-    "heatmap_label": None,
-    "seconds": {},
-}
 ONE = {"Inference-Header-Content-Length": "0"}
 
 
@@ -49,27 +38,22 @@ def archive(archive_folder, tmp_path):
 
 
 @pytest.fixture
-def settings(spec, torchserve):
-    return EdgeSettings(
-        spec=spec,
-        archive_digest="cd" * 32,
-        inference_url=torchserve.url,
-        management_url=torchserve.url,
-        host="127.0.0.1",
-        http_port=0,
-        grpc_port=0,
-        grace_s=5.0,
-    )
+def settings(settings):
+    return dataclasses.replace(settings, limits=EdgeLimits(), grace_s=5.0)
 
 
-async def start(settings):
-    stop = asyncio.Event()
-    bound = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve_edge(settings, bound.set_result, stop))
-    return await bound, stop, task
+@pytest.fixture
+def start(spec):
+    async def start(settings):
+        stop = asyncio.Event()
+        bound = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(serve_edge(spec, "cd" * 32, settings, bound.set_result, stop))
+        return await bound, stop, task
+
+    return start
 
 
-async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(settings, torchserve, images):
+async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(start, settings, torchserve, images):
     called, go_on = asyncio.Event(), asyncio.Event()
 
     async def reply(_request, _body):
@@ -96,7 +80,7 @@ async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(settings, 
         await task
 
 
-async def test_the_grace_period_ends(settings, torchserve, images):
+async def test_the_grace_period_ends(start, settings, torchserve, images):
     called = asyncio.Event()
 
     async def reply(_request, _body):
@@ -116,7 +100,7 @@ async def test_the_grace_period_ends(settings, torchserve, images):
             assert (await answer).status_code >= 500
 
 
-async def test_cancelled_it_leaves_nothing_behind(settings):
+async def test_cancelled_it_leaves_nothing_behind(start, settings):
     bound, _, task = await start(settings)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -127,11 +111,12 @@ async def test_cancelled_it_leaves_nothing_behind(settings):
 
 
 @pytest.mark.parametrize("which", ["http_port", "grpc_port"])
-async def test_a_port_that_is_taken_is_named(settings, which):
+async def test_a_port_that_is_taken_is_named(spec, settings, which):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        settings = dataclasses.replace(settings, **{which: port})
         with pytest.raises(PortTaken, match=rf"serve\.port: .*{port}.*another port"):
-            await serve_edge(dataclasses.replace(settings, **{which: port}), lambda _: None, asyncio.Event())
+            await serve_edge(spec, "cd" * 32, settings, lambda _: None, asyncio.Event())
 
 
 def test_answers_do_not_wait_for_acknowledgements():
@@ -141,43 +126,23 @@ def test_answers_do_not_wait_for_acknowledgements():
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_ipv6(settings):
+async def test_ipv6(start, settings):
     bound, stop, task = await start(dataclasses.replace(settings, host="::1"))
-    assert bound == Bound("::1", bound.http_port, bound.grpc_port)
+    assert bound == Listening("::1", bound.http_port, bound.grpc_port)
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"http://[::1]:{bound.http_port}/v2/health/live")).status_code == 200
     stop.set()
     await task
 
 
-async def test_a_large_body_that_is_refused_is_answered_to_a_client_that_keeps_sending(settings):
-    bound, stop, task = await start(dataclasses.replace(settings, max_body_bytes=1000))
+async def test_a_large_body_that_is_refused_is_answered_to_a_client_that_keeps_sending(start, settings):
+    bound, stop, task = await start(dataclasses.replace(settings, limits=EdgeLimits(max_body_bytes=1000)))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
         response = await client.post(URL, content=bytes(30_000_000))
         assert (response.status_code, response.json()["code"]) == (413, "request.too_large")
         assert (await client.get("/v2/health/live")).status_code == 200
     stop.set()
     await task
-
-
-def test_an_archive_is_its_spec_and_its_digest(archive, spec):
-    assert read_archive(archive) == (spec, hashlib.sha256(archive.read_bytes()).hexdigest())
-
-
-def test_archives_that_are_none(tmp_path):
-    with pytest.raises(ArchiveBroken, match="cannot be read: No such file"):
-        read_archive(tmp_path / "none.mar")
-    (tmp_path / "text.mar").write_text("no zip")
-    with pytest.raises(ArchiveBroken, match="not an archive of visor"):
-        read_archive(tmp_path / "text.mar")
-    with zipfile.ZipFile(tmp_path / "other.mar", "w") as file:
-        file.writestr("model.pt", b"")
-    with pytest.raises(ArchiveBroken, match=r"spec\.json"):
-        read_archive(tmp_path / "other.mar")
-    with zipfile.ZipFile(tmp_path / "bad.mar", "w") as file:
-        file.writestr("spec.json", b"{}")
-    with pytest.raises(ArchiveBroken, match="not a valid spec"):
-        read_archive(tmp_path / "bad.mar")
 
 
 def test_a_mistyped_flag_is_an_error(capsys):
@@ -214,8 +179,8 @@ async def test_the_command_serves_until_a_signal(archive, torchserve, images, pr
     assert "drained" in rest.decode()
 
 
-async def test_rest_alone(settings):
-    bound, stop, task = await start(dataclasses.replace(settings, grpc_port=None))
+async def test_rest_alone(start, settings):
+    bound, stop, task = await start(dataclasses.replace(settings, protocol="rest"))
     assert bound.ports == (bound.http_port,)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
         assert (await client.get("/v2/health/ready")).status_code == 200
@@ -223,7 +188,7 @@ async def test_rest_alone(settings):
     await task
 
 
-async def test_every_answer_and_the_metrics_tell_the_track(settings, images):
+async def test_every_answer_and_the_metrics_tell_the_track(start, settings, images):
     bound, stop, task = await start(dataclasses.replace(settings, track="canary"))
     request = message("ModelInferRequest")(
         model_name="roofs",
@@ -243,7 +208,7 @@ async def test_every_answer_and_the_metrics_tell_the_track(settings, images):
     await task
 
 
-async def test_without_a_track_answers_have_none(settings, images):
+async def test_without_a_track_answers_have_none(start, settings, images):
     bound, stop, task = await start(settings)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
         answer = await client.post(URL, content=images[0], headers=ONE)

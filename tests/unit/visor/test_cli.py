@@ -1,44 +1,81 @@
 """The command line: a mistyped command is 2, an error of visor's is 1 with its code, and nothing is a traceback."""
 
+import argparse
+import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import visor.commands
 from visor import cli
-
-COMMANDS = [
-    "data",
-    "train",
-    "evaluate",
-    "keys",
-    "archive",
-    "inspect",
-    "register",
-    "pipeline",
-    "serve",
-    "predict",
-    "demo",
-    "score",
-    "search",
-    "compare",
-    "promote",
-]
+from visor.commands import serve
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def parsers_of(parser: argparse.ArgumentParser, *names: str) -> dict[tuple[str, ...], argparse.ArgumentParser]:
+    """The parsers of all commands and of their verbs, by the words that call them."""
+    found = {names: parser} if names else {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, choice in action.choices.items():
+                found |= parsers_of(choice, *names, name)
+    return found
+
+
+COMMANDS = parsers_of(cli.make_parser())
+NAMES = [names[0] for names in COMMANDS if len(names) == 1]
+
+
+def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as left:
-        cli.main(["--help"])
+        cli.main([*command, "--help"])
     assert left.value.code == 0
-    shown = capsys.readouterr().out
-    assert [command for command in COMMANDS if command in shown] == COMMANDS
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main([command, "--help"])
-    assert left.value.code == 0
-    assert f"visor {command}" in capsys.readouterr().out
+def test_help_lists_every_command_once_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(capsys=capsys)
+    assert re.findall(r"^    ([a-z]+) +[A-Z]", shown, re.MULTILINE) == NAMES
+    assert [module.__name__.rpartition(".")[2] for _, modules in cli.GROUPS for module in modules] == NAMES
+    assert re.findall(r"^([a-z ]+):$", shown, re.MULTILINE)[-len(cli.GROUPS) :] == [title for title, _ in cli.GROUPS]
+
+
+def test_every_module_of_a_command_is_in_a_group() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(visor.commands.__path__)} - {"arguments"}
+    assert modules == set(NAMES)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_has_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"usage: visor {' '.join(command)} " in help_of(*command, capsys=capsys)
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_each_command_and_argument_is_explained(command: tuple[str, ...]) -> None:
+    parser = COMMANDS[command] if command else cli.make_parser()
+    assert re.fullmatch(r"[A-Z].{20,}\.", parser.description or "")
+    unexplained = [action.dest for action in parser._actions if len((action.help or "").split()) < 4]
+    assert unexplained == []
+
+
+def test_the_parser_needs_no_heavy_library() -> None:
+    code = """
+import sys
+import visor
+assert not [name for name in sys.modules if name.startswith(("training", "archives", "handlers"))], "import visor"
+import visor.cli
+visor.cli.make_parser()
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {name for name in loaded if name.startswith("training.")} == {"training.errors", "training.settings"}
+    assert loaded & {"torch", "mlflow", "numpy", "pydantic", "PIL", "matplotlib", "sklearn", "openvino", "starlette"} == set()
 
 
 @pytest.mark.parametrize(
@@ -85,6 +122,30 @@ def test_an_error_is_one_sentence_with_its_code(
     assert all(word in shown for word in words)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_command_in_order(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed: list[bool] = []
+
+    def work(_: argparse.Namespace) -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(30)
+        finally:
+            closed.append(True)
+        return 0
+
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.main([]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert closed == [True]
+    assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
+
+
 def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["keys", "--out", str(tmp_path / "keys")]) == 0
     assert "visor.key" in capsys.readouterr().out
@@ -93,7 +154,7 @@ def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_grpc_has_a_free_port_where_rest_has_one() -> None:
-    assert cli.grpc_port(cli.parse_args(["serve", "roofs"])) == 8081
-    assert cli.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0"])) == 0
-    assert cli.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0", "--grpc-port", "9000"])) == 9000
-    assert cli.grpc_port(cli.parse_args(["serve", "roofs", "--port", "9000", "--grpc-port", "0"])) == 0
+    assert serve.grpc_port(cli.parse_args(["serve", "roofs"])) == 8081
+    assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0"])) == 0
+    assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0", "--grpc-port", "9000"])) == 9000
+    assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "9000", "--grpc-port", "0"])) == 0

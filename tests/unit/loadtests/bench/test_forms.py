@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.bench.forms import BINARY, GRPC, JSON, V2_FORMS, raw, upload
 from transformer.images import Picture, read_images
-from transformer.rest import parse_request
+from transformer.rest.body import parse_request
 
 IMAGES = [b"\xff\xd8 first", b"\xff\xd8 the second, longer"]
 

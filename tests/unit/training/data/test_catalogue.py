@@ -17,8 +17,8 @@ from PIL import Image
 from tests.unit.training.data.test_published import write_cifar, write_idx
 from training.config import DataConfig, SplitConfig
 from training.data import catalogue
-from training.data.manifest import Manifest, build, verify
-from training.data.sources import prepare
+from training.data.manifest import Manifest, verify
+from training.data.sources import build_manifest, prepare
 from training.errors import DataChanged, DataError, DataMissing, DownloadFailed
 
 Plant = Callable[..., Path]
@@ -45,7 +45,7 @@ def plants(plant: Plant, root: str = "plants") -> Path:
 
 
 def made(config: DataConfig, home: Path) -> Manifest:
-    return build(prepare(config, home), config)
+    return build_manifest(prepare(config, home), config)
 
 
 @pytest.mark.parametrize("below", ["", "101_ObjectCategories"])

@@ -20,6 +20,7 @@ from training.data import duplicates
 from training.data.duplicates import check_leaks, default_policy, find_near, hash_images, near_pairs
 from training.data.manifest import Manifest, Sample, build
 from training.errors import DataLeak, DataUnreadable
+from training.jobs import common
 
 Plant = Callable[..., Path]
 RNG = np.random.default_rng(0)
@@ -131,11 +132,10 @@ def test_a_picture_that_was_saved_again_leaks(root: Path, photo: bytes, tmp_path
 
 
 def test_training_looks_for_leaks(root: Path, tmp_path: Path) -> None:
-    from training.jobs import train
 
     (root / "train/ash/again.png").write_bytes((root / "test/ash/0.png").read_bytes())
     with pytest.raises(DataLeak, match="0 bits apart"):
-        train.prepare(config(root), tmp_path)
+        common.prepare(config(root), tmp_path)
 
 
 def test_within_one_split_nothing_leaks(root: Path, photo: bytes, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_bad_files_are_all_named(root: Path, tmp_path: Path) -> None:
     for name in ("train/oak/1.png", "test/ash/2.png"):
         (root / name).write_bytes(b"none")
     manifest: Manifest = build(root, config(root).data)
-    with pytest.raises(DataUnreadable, match=r"2 files that cannot be trained on.*:\ntest/ash/2\.png: .*\ntrain/oak/1\.png: "):
+    with pytest.raises(DataUnreadable, match=r"2 files that cannot be decoded.*:\ntest/ash/2\.png: .*\ntrain/oak/1\.png: "):
         check_leaks(root, manifest, config(root), tmp_path)
 
 

@@ -43,7 +43,7 @@ def test_samples_say_what_the_files_are(root: Path, manifest: Manifest) -> None:
     data, mask = (root / "oak/3.png").read_bytes(), (root / "masks/oak/3.png").read_bytes()
     assert (sample.size, sample.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert (sample.mask, sample.mask_sha256) == ("masks/oak/3.png", hashlib.sha256(mask).hexdigest())
-    assert {split: len(manifest.of(split)) for split in ("train", "val", "calibration", "test")} == {
+    assert {split: len(manifest.samples_of(split)) for split in ("train", "val", "calibration", "test")} == {
         "train": 8, "val": 4, "calibration": 4, "test": 4,
     }  # fmt: skip
 

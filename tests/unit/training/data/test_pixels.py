@@ -12,7 +12,7 @@ from handlers.decode import decode
 from handlers.spec import Limits, Preprocessing
 from training.config import DataConfig, SplitConfig
 from training.data.manifest import Manifest, build
-from training.data.pixels import cache, check_images
+from training.data.pixels import cache, decode_good
 from training.errors import DataChanged, DataUnreadable
 
 Plant = Callable[..., Path]
@@ -70,7 +70,7 @@ def test_every_bad_image_is_named_with_its_code(root: Path, tmp_path: Path) -> N
     noise.save(root / "ash/animated.webp", save_all=True, append_images=[noise.rotate(90)])
     manifest = read(root)
     for call in (
-        lambda: check_images(root, manifest, PREPROCESSING, Limits(max_bytes=6000)),
+        lambda: list(decode_good(root, manifest.samples, PREPROCESSING, Limits(max_bytes=6000))),
         lambda: cache(root, manifest, PREPROCESSING, Limits(max_bytes=6000), tmp_path / "cache"),
     ):
         with pytest.raises(DataUnreadable, match="holds 5 files") as error:
@@ -113,7 +113,7 @@ def test_a_file_that_changed_since_the_manifest_is_named(root: Path) -> None:
     manifest = read(root)
     (root / "oak/3.png").write_bytes((root / "oak/4.png").read_bytes())
     with pytest.raises(DataChanged, match=r"3\.png is not the file of the manifest"):
-        check_images(root, manifest, PREPROCESSING, LIMITS)
+        list(decode_good(root, manifest.samples, PREPROCESSING, LIMITS))
     (root / "oak/3.png").unlink()
     with pytest.raises(DataChanged, match=r"3\.png cannot be read: No such file"):
-        check_images(root, manifest, PREPROCESSING, LIMITS)
+        list(decode_good(root, manifest.samples, PREPROCESSING, LIMITS))

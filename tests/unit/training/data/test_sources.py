@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from training.config import DataConfig
-from training.data import roofs
 from training.data.manifest import build
+from training.data.roofs import roofs
 from training.data.sources import prepare
 from training.errors import DataError
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import SplitConfig
@@ -39,7 +39,6 @@ def test_every_label_is_shared_out_alike() -> None:
 
 
 @given(st.integers(20, 300), st.integers(20, 300))
-@settings(max_examples=40, deadline=None)
 def test_shares_are_met_to_within_one_image(oaks: int, ashes: int) -> None:
     images = tree({"oak": oaks, "ash": ashes})
     splits = assign(as_tree(images), alone(images), SHARES, 0)
@@ -51,7 +50,6 @@ def test_shares_are_met_to_within_one_image(oaks: int, ashes: int) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
 def test_the_order_of_files_does_not_matter(random: Random) -> None:
     images = tree({"oak": 40, "ash": 40})
     expected = assign(as_tree(images), alone(images), SHARES, 3)
@@ -65,7 +63,6 @@ def test_the_seed_matters() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["oak", "ash"]), st.integers(0, 60)), min_size=60, max_size=200), st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
 def test_no_group_is_torn(members: list[tuple[str, int]], seed: int) -> None:
     images = [Found(f"{label}/{group}-{n}.png", label, None, None) for n, (label, group) in enumerate(members)]
     groups = find_groups(images, r"/(\d+)-")

@@ -4,24 +4,16 @@ import numpy as np
 import pytest
 
 from handlers.spec import VectorScaling
+from tests.unit.configs import make_config
 from tests.unit.specs import make_spec
 from training import runs
-from training.config import Config
 from training.errors import ConfigError, DataError, RunError
 from training.jobs.bound import bound
 
 
 def write_run(folder, positive=("bad",), max_fnr=0.1, **spec):
-    config = {
-        "name": "tiny",
-        "data": {"source": "digits"},
-        "preprocessing": {"height": 16, "width": 16, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
-        "model": {"network": "small_cnn"},
-        "fit": {"phases": [{"epochs": 1, "learning_rate": 0.1}]},
-        "decision": {"positive": positive, "max_fnr": max_fnr},
-    }
     folder.mkdir()
-    runs.write_config(folder, Config.model_validate(config))
+    runs.write_config(folder, make_config(name="tiny", decision={"positive": positive, "max_fnr": max_fnr}))
     made = make_spec(("bad", "good"), positive=positive).model_copy(update=spec)
     (folder / runs.SPEC).write_text(made.model_dump_json())
     rng = np.random.default_rng(0)

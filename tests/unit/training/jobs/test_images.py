@@ -1,7 +1,7 @@
 import numpy as np
 
 from training.data.manifest import Manifest, Sample, Split
-from training.jobs.train import images_of
+from training.jobs.common import images_of
 
 
 def manifest() -> Manifest:

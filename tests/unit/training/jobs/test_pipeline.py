@@ -1,16 +1,16 @@
 """What a pipeline finds out before it trains, and whom it makes wait; tests/integration/test_pipeline.py goes the whole way."""
 
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from training import remote, runs, signing, store
-from training.errors import ConfigError, FolderError, KeyFileError, RemoteConflict, RemoteInvalid, RunError, TrackingUnreachable
+from archives import signing, store
+from archives.errors import KeyFileError
+from tests.unit.runs import make_record
+from training import remote, runs
+from training.errors import ConfigError, FolderError, RemoteConflict, RemoteInvalid, RunError, TrackingUnreachable
 from training.jobs import pipeline as job
-from training.jobs.pipeline import Delivery, Places, load_config, pipeline
+from training.jobs.pipeline import Delivery, PipelinePaths, load_config, pipeline
 
 CONFIG = """
 name: tiny
@@ -30,19 +30,19 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelinePaths:
     for name in ("MLFLOW_TRACKING_URI", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     key, _ = signing.make_keys(tmp_path / "keys")
-    return Places(tmp_path / "home", tmp_path / "store", key, str(tmp_path / "images"))
+    return PipelinePaths(tmp_path / "home", tmp_path / "store", key, str(tmp_path / "images"))
 
 
-def replaced(places: Places, **changes: object) -> Places:
-    return Places(**{**vars(places), **changes})  # type: ignore[arg-type]
+def replaced(places: PipelinePaths, **changes: object) -> PipelinePaths:
+    return PipelinePaths(**{**vars(places), **changes})  # type: ignore[arg-type]
 
 
 def test_a_process_that_torchrun_did_not_start_is_none_of_its(
-    config: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+    config: Path, places: PipelinePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(ConfigError, match="RANK 1 needs a larger WORLD_SIZE, as torchrun sets both, got 1"):
@@ -51,43 +51,43 @@ def test_a_process_that_torchrun_did_not_start_is_none_of_its(
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "a: b # c", "2024", "[x]"])
-def test_the_place_of_the_images_is_taken_as_it_is(config: Path, places: Places, name: str) -> None:
+def test_the_place_of_the_images_is_taken_as_it_is(config: Path, places: PipelinePaths, name: str) -> None:
     assert load_config(config, [], replaced(places, data=name)).data.path == Path(name)
 
 
-def test_images_from_s3_lie_below_home(config: Path, places: Places) -> None:
+def test_images_from_s3_lie_below_home(config: Path, places: PipelinePaths) -> None:
     loaded = load_config(config, [], replaced(places, data="s3://bucket/a/b/"))
     assert loaded.data.path == places.home / "data/s3/bucket/a/b"
     with pytest.raises(RemoteInvalid):
         load_config(config, [], replaced(places, data="s3://"))
 
 
-def test_a_built_in_set_takes_no_images(config: Path, places: Places) -> None:
+def test_a_built_in_set_takes_no_images(config: Path, places: PipelinePaths) -> None:
     with pytest.raises(ConfigError, match=r"data\.path belongs to source imagefolder"):
         load_config(config, ["data.source=digits"], places)
 
 
 @pytest.mark.parametrize("field", ["home", "store"])
-def test_a_folder_that_cannot_be_written_is_said_at_once(config: Path, places: Places, tmp_path: Path, field: str) -> None:
+def test_a_folder_that_cannot_be_written_is_said_at_once(config: Path, places: PipelinePaths, tmp_path: Path, field: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"folder\.unwritable: .*file.*fsGroup"):
         pipeline(config, [], replaced(places, **{field: tmp_path / "file"}))
 
 
-def test_a_missing_key_is_said_at_once(config: Path, places: Places, tmp_path: Path) -> None:
+def test_a_missing_key_is_said_at_once(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"nowhere\.key"):
         pipeline(config, [], replaced(places, key=tmp_path / "nowhere.key"))
 
 
 def test_a_missing_server_is_said_before_images_are_looked_at(
-    config: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+    config: Path, places: PipelinePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrackingUnreachable, match=r"http://127\.0\.0\.1:9"):
         pipeline(config, [], places)
 
 
-def test_s3_is_asked_before_images_are_looked_at(config: Path, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_is_asked_before_images_are_looked_at(config: Path, places: PipelinePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(remote, "check", asked.append)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -96,44 +96,11 @@ def test_s3_is_asked_before_images_are_looked_at(config: Path, places: Places, m
     assert asked == ["s3://pictures/roofs", "s3://models"]
 
 
-def test_two_pipelines_of_one_name_take_turns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    lines = "import sys; from pathlib import Path; from training.jobs.pipeline import _turn\n"
-    lines += "with _turn(Path(sys.argv[1]), 'tiny'): print('mine', flush=True); sys.stdin.readline()"
-    with subprocess.Popen(
-        [sys.executable, "-c", lines, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdin
-        assert other.stdout
-        assert other.stdout.readline() == "mine\n"
-        with job._turn(tmp_path, "another"):
-            pass  # which nobody holds
-        order: list[str] = []
-
-        def wait() -> None:
-            with job._turn(tmp_path, "tiny"):
-                order.append("entered")
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        thread.join(0.3)
-        order.append("released")
-        other.stdin.write("\n")
-        other.stdin.flush()
-        thread.join(30)
-    assert order == ["released", "entered"]
-    assert "waiting for another pipeline of tiny" in caplog.text
-
-
 def test_a_damaged_archive_in_the_store_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = store.path_of(tmp_path, "tiny", "1")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a zip")
-    record = runs.Record(
-        mlflow_run_id="abc", tracking_uri="", dataset_root=tmp_path, dataset_digest="", config_digest="", git_commit="",
-        git_dirty=None, versions={}, weights_digest="w",
-    )  # fmt: skip
-    assert job._find(tmp_path, "tiny", record) is None
+    assert job._find(tmp_path, "tiny", make_record(weights_digest="w")) is None
     assert "archive.broken" in caplog.text
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from archives import signing
+from archives.errors import ArchiveAmbiguous, ArchiveRefused, KeyFileError
 from handlers.errors import ArchiveBroken
 from tests.unit.specs import make_spec
-from training import signing
-from training.errors import ArchiveRefused, KeyFileError
-from visor.errors import ArchiveAmbiguous, ArchiveMissing
+from visor.errors import ArchiveMissing
 from visor.pod import intake
+
+# A file's name that would be further lines of TorchServe's configuration, and load an archive from elsewhere.
+HOSTILE_NAME = "r\nallowed_urls=.*\nload_models=probe=http:\\u002f\\u002f127.0.0.1:9\\u002fprobe.mar\n#.mar"
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +51,24 @@ def put(signed: Path, folder: Path, name: str = "tiny.mar") -> None:
 def test_the_archive_is_published_wherever_it_lay(signed: Path, tmp_path: Path, where: str) -> None:
     put(signed, tmp_path / "models" / where)
     work = tmp_path / "run" / "visor"
-    taken = intake.take(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
+    taken = intake.publish_archive(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
     digest = hashlib.sha256((signed / "tiny.mar").read_bytes()).hexdigest()
-    assert taken == intake.Taken(work / "archive" / "tiny.mar", "tiny", "1", "torch", digest)
+    assert taken == intake.VerifiedArchive(work / "archive" / "tiny.mar", "tiny", "1", "torch", digest)
     assert sorted(path.name for path in work.rglob("*")) == ["archive", "tiny.mar", "tiny.mar.sig"]
     assert taken.path.read_bytes() == (signed / "tiny.mar").read_bytes()
 
 
+def test_it_is_published_under_the_name_that_was_signed(signed: Path, tmp_path: Path) -> None:
+    put(signed, tmp_path / "models", HOSTILE_NAME)
+    work = tmp_path / "work"
+    taken = intake.publish_archive(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
+    assert taken.path == work / "archive" / "tiny.mar"
+    assert sorted(path.name for path in work.rglob("*")) == ["archive", "tiny.mar", "tiny.mar.sig"]
+    assert intake.publish_archive(tmp_path / "none", signed / "visor.pub", work, wait_s=0) == taken  # verified there once more
+
+
 def test_the_other_container_may_read_what_is_published(signed: Path, models: Path, tmp_path: Path) -> None:
-    taken = intake.take(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
+    taken = intake.publish_archive(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
     assert [path.stat().st_mode & 0o005 for path in (taken.path.parent, taken.path)] == [0o005, 0o004]
 
 
@@ -64,7 +76,7 @@ def test_an_archive_that_appears_late_is_waited_for(signed: Path, tmp_path: Path
     later = threading.Timer(0.7, put, (signed, tmp_path / "models"))
     later.start()
     start = time.monotonic()
-    assert intake.find(tmp_path / "models", wait_s=30) == tmp_path / "models" / "tiny.mar"
+    assert intake.find_archive(tmp_path / "models", wait_s=30) == tmp_path / "models" / "tiny.mar"
     later.join()
     assert 0.7 <= time.monotonic() - start < 10
 
@@ -72,36 +84,36 @@ def test_an_archive_that_appears_late_is_waited_for(signed: Path, tmp_path: Path
 def test_no_archive_is_an_error_that_says_what_should_be_there(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").touch()
     with pytest.raises(ArchiveMissing, match=rf"archive.missing: no .mar lies below {tmp_path} after 0.1 s; .*NAME.mar.sig"):
-        intake.find(tmp_path, wait_s=0.1)
+        intake.find_archive(tmp_path, wait_s=0.1)
 
 
 def test_more_than_one_archive_is_an_error_that_names_them(signed: Path, tmp_path: Path) -> None:
     put(signed, tmp_path / "1")
     put(signed, tmp_path / "2")
     with pytest.raises(ArchiveAmbiguous, match=r"archive.ambiguous: 2 archives lie below .* \(1/tiny.mar, 2/tiny.mar\)"):
-        intake.take(tmp_path, signed / "visor.pub", tmp_path / "work", wait_s=0)
+        intake.publish_archive(tmp_path, signed / "visor.pub", tmp_path / "work", wait_s=0)
 
 
 def test_changed_bytes_are_refused_by_the_name_of_storage(signed: Path, models: Path, tmp_path: Path) -> None:
     with (models / "tiny.mar").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ArchiveRefused, match=rf"archive.refused: {models}/tiny.mar is refused: its bytes are not the ones"):
-        intake.take(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
+        intake.publish_archive(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
     assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_without_a_signature_it_is_refused(signed: Path, models: Path, tmp_path: Path) -> None:
     (models / "tiny.mar.sig").unlink()
     with pytest.raises(ArchiveRefused, match=r"tiny.mar has no signature"):
-        intake.take(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
+        intake.publish_archive(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
 
 
 def test_another_key_and_a_missing_key_have_their_own_words(models: Path, tmp_path: Path) -> None:
     _, other = signing.make_keys(tmp_path / "other")
     with pytest.raises(ArchiveRefused, match=r"does not hold for this key"):
-        intake.take(models, other, tmp_path / "work", wait_s=0)
+        intake.publish_archive(models, other, tmp_path / "work", wait_s=0)
     with pytest.raises(KeyFileError, match=r"key.invalid: the public key .* cannot be read"):
-        intake.take(models, tmp_path / "none.pub", tmp_path / "work", wait_s=0)
+        intake.publish_archive(models, tmp_path / "none.pub", tmp_path / "work", wait_s=0)
 
 
 def test_a_signed_file_that_is_no_archive_is_broken(signed: Path, tmp_path: Path) -> None:
@@ -110,27 +122,27 @@ def test_a_signed_file_that_is_no_archive_is_broken(signed: Path, tmp_path: Path
     (models / "tiny.mar").write_bytes(b"signed, but no zip")
     signing.sign(models / "tiny.mar", signed / "visor.key")
     with pytest.raises(ArchiveBroken, match=r"archive.broken"):
-        intake.take(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
+        intake.publish_archive(models, signed / "visor.pub", tmp_path / "work", wait_s=0)
     assert not (tmp_path / "work" / "archive").exists()
 
 
 def test_a_container_that_is_started_again_stays_with_what_its_pod_serves(signed: Path, models: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    first = intake.take(models, signed / "visor.pub", work, wait_s=0)
+    first = intake.publish_archive(models, signed / "visor.pub", work, wait_s=0)
     (work / ".taking-left").mkdir()  # by a container that was killed
     (models / "tiny.mar").write_bytes(b"meanwhile something else")
-    assert intake.take(models, signed / "visor.pub", work, wait_s=0) == first
+    assert intake.publish_archive(models, signed / "visor.pub", work, wait_s=0) == first
     assert [path.name for path in work.iterdir()] == ["archive"]
     with first.path.open("ab") as file:
         file.write(b"x")
     with pytest.raises(ArchiveRefused, match=r"work/archive/tiny.mar is refused"):
-        intake.take(models, signed / "visor.pub", work, wait_s=0)
+        intake.publish_archive(models, signed / "visor.pub", work, wait_s=0)
 
 
 def test_what_verifying_imports_does_not_stay(signed: Path, models: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from visor.pod import intake;"
-        "intake.take(*map(Path, sys.argv[1:]), wait_s=0);"
+        "intake.publish_archive(*map(Path, sys.argv[1:]), wait_s=0);"
         "print([name for name in ('pydantic', 'cryptography', 'model_signing', 'numpy') if name in sys.modules])"
     )
     arguments = [str(path) for path in (models, signed / "visor.pub", tmp_path / "work")]

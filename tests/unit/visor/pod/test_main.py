@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from visor.pod.__main__ import FAILED, MESSAGE_CHARACTERS, leave_message, main, parse_args
-from visor.torchserve import free_ports
+from visor.serving.torchserve import free_ports
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""The errors of archives, each with a stable code; `handlers.errors` draws the root.
+
+VisorError
+├── KeyFileError          key.invalid: a signing key that is missing or not one
+├── ArchiveRefused        archive.refused: an archive whose signature does not hold
+├── ArchiveAmbiguous      archive.ambiguous: several archives lie where a pod looks for the one to serve
+└── StoreError            store.missing: a name or version that the model store does not hold
+"""
+
+from handlers.errors import VisorError
+
+
+class KeyFileError(VisorError):
+    """A signing key that is missing or not one."""
+
+    code = "key.invalid"
+
+
+class ArchiveRefused(VisorError):
+    """An archive whose signature does not hold."""
+
+    code = "archive.refused"
+
+
+class ArchiveAmbiguous(VisorError):
+    """Several archives lie where a pod looks for the one to serve."""
+
+    code = "archive.ambiguous"
+
+
+class StoreError(VisorError):
+    """A name or version that the model store does not hold."""
+
+    code = "store.missing"

@@ -1,0 +1,96 @@
+"""Where an archive came from: code, data, config, MLflow run, versions, time and metrics; `lineage.json` in the archive."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from handlers.errors import ArchiveBroken
+from handlers.spec import BackendName, Frozen
+
+
+class Pretrained(Frozen):
+    """The weights that a fit started from: their file's SHA-256, and what `visor pretrain` wrote into it, if that made it."""
+
+    weights_digest: str
+    method: str | None = None
+    config_digest: str | None = None
+    dataset_digest: str | None = None
+
+
+class Parity(Frozen):
+    """How an export answers beside torch, the reference, on images of the test split; `training.packing.parity` holds the rule.
+
+    `images`: how many were asked; `decision_agreement`: the share of them that both decide alike. The differences are the
+    largest of any image. Heat maps are compared where both explain the same label: `heatmap_correlation` is the mean of
+    Pearson's, `heatmap_iou` the mean overlap of what exceeds half the maximum; null where nothing could be compared.
+    `fnr` is null where the images have no positive one. `openvino`: the version that converted and answered;
+    `calibration_images`: how many images of the calibration split a quantisation saw, null without one.
+    """
+
+    holds: bool
+    images: int
+    decision_agreement: float
+    max_logit_difference: float
+    max_probability_difference: float
+    max_heatmap_difference: float
+    heatmap_correlation: float | None = None
+    heatmap_iou: float | None = None
+    accuracy: dict[BackendName, float]
+    fnr: dict[BackendName, float] | None
+    openvino: str
+    calibration_images: int | None = None
+
+    def describe(self) -> str:
+        """Describe in words the figures that the rule looks at."""
+        (backend,) = self.accuracy.keys() - {"torch"}
+        sentence = (
+            f"decisions agree on {self.decision_agreement:.1%} of {self.images} test images, "
+            f"accuracy {self.accuracy[backend]:.1%} (torch {self.accuracy['torch']:.1%}), "
+            f"probabilities differ by at most {self.max_probability_difference:g}"
+        )
+        if self.heatmap_correlation is not None:
+            sentence += f", heat maps correlate by {self.heatmap_correlation:.3f}"
+        if self.fnr is not None:
+            sentence += f", {self.fnr[backend]:.1%} of the positives missed (torch {self.fnr['torch']:.1%})"
+        return sentence
+
+
+class Lineage(Frozen):
+    """Where an archive came from: enough to find the code, the data and the run again.
+
+    `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
+    `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity`: of each export that
+    was tried, also where it does not hold; empty where none was, and in archives that are older than it. `pretrained`: the
+    weights that the fit started from, null where all were random, and in archives older than it.
+    """
+
+    format: Literal[1] = 1
+    created: datetime
+    git_commit: str
+    git_dirty: bool | None
+    archive_git_commit: str
+    archive_git_dirty: bool | None
+    dataset_digest: str
+    config_digest: str
+    weights_digest: str
+    mlflow_run_id: str
+    tracking_uri: str
+    versions: dict[str, str]
+    metrics: dict[str, Any]
+    parity: dict[BackendName, Parity] = Field(default_factory=dict)
+    pretrained: Pretrained | None = None
+
+    @field_validator("parity", mode="before")
+    @classmethod
+    def _of_one_export(cls, value: Any) -> Any:
+        """Read archives of 0.1, which hold one export's parity, or null."""
+        return {"openvino": value} if value and "holds" in value else value or {}
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str) -> Self:
+        """Read `lineage.json`; `where` names it in the error. Raises ArchiveBroken."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as err:
+            raise ArchiveBroken(f"{where} is not a valid lineage: {err}") from err

@@ -1,0 +1,50 @@
+"""The model store on disk: model-store/NAME/VERSION/NAME.mar with its signature beside it."""
+
+import re
+from pathlib import Path
+
+from archives.errors import StoreError
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def path_of(store: Path, name: str, version: str) -> Path:
+    """Return where an archive lies, whether or not it is there yet."""
+    return store / name / version / f"{name}.mar"
+
+
+def versions(store: Path, name: str) -> list[str]:
+    """Return the versions of a name that hold an archive, oldest first."""
+    folder = store / name
+    if not folder.is_dir():
+        return []
+    found = [p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and path_of(store, name, p.name).is_file()]
+    return sorted(found, key=int)
+
+
+def next_version(store: Path, name: str) -> str:
+    """Return one more than the newest version, so that none is written twice; a folder without an archive counts."""
+    folder = store / name
+    taken = [int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name)] if folder.is_dir() else []
+    return str(max(taken, default=0) + 1)
+
+
+def reserve(store: Path, name: str, version: str) -> None:
+    """Keep a version that was given away elsewhere from being given again."""
+    (store / name / version).mkdir(parents=True, exist_ok=True)
+
+
+def find(store: Path, what: str) -> Path:
+    """Find the archive meant by NAME (its newest version), NAME/VERSION or the path of a .mar. Raises StoreError."""
+    if what.endswith(".mar"):
+        if not Path(what).is_file():
+            raise StoreError(f"{what} does not exist; `visor archive` writes one")
+        return Path(what)
+    name, _, version = what.partition("/")
+    known = versions(store, name)
+    if not known:
+        names = sorted(p.name for p in store.iterdir() if versions(store, p.name)) if store.is_dir() else []
+        raise StoreError(f"{store} holds no archive named {name!r} (it holds: {', '.join(names) or 'none'}); see `visor archive`")
+    if version and version not in known:
+        raise StoreError(f"{name} has no version {version!r} in {store} (it has: {', '.join(known)})")
+    return path_of(store, name, version or known[-1])

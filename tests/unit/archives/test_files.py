@@ -1,0 +1,60 @@
+"""Files and folders that appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from archives.files import atomic_folder, replacing
+
+
+def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "set"
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    assert target.stat().st_mode & 0o777 == 0o755
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_does_not_appear_when_its_block_fails(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_folder(tmp_path / "set") as folder:
+            (folder / "a").write_text("1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_comes_first_stays(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "set") as slow:
+        (slow / "a").write_text("slow")
+        with atomic_folder(tmp_path / "set") as fast:
+            (fast / "a").write_text("fast")
+    assert (tmp_path / "set" / "a").read_text() == "fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "set").write_text("mine")
+    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "set"):
+        pass
+    assert (tmp_path / "set").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail_midway() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ValueError("midway")
+
+    with pytest.raises(ValueError, match="midway"):
+        fail_midway()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,115 @@
+"""Keys, signatures, and every changed byte refused by name."""
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from archives.errors import ArchiveRefused, KeyFileError
+from archives.signing import damaged_members, make_keys, sign, signature_of, verify
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return make_keys(tmp_path / "keys")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
+    path = tmp_path / "roofs.mar"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as mar:
+        mar.writestr("spec.json", "{}")
+        mar.writestr("model.safetensors", bytes(range(256)) * 20)
+    sign(path, keys[0])
+    return path
+
+
+def test_a_signature_holds_for_its_own_key(archive: Path, keys: tuple[Path, Path]) -> None:
+    verify(archive, keys[1])
+    assert signature_of(archive).name == "roofs.mar.sig"
+
+
+def test_any_changed_byte_is_refused_by_name(archive: Path, keys: tuple[Path, Path]) -> None:
+    whole = archive.read_bytes()
+    for position in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[position] ^= 0x10
+        archive.write_bytes(changed)
+        with pytest.raises(ArchiveRefused, match=r"roofs\.mar is refused: its bytes are not the ones that were signed"):
+            verify(archive, keys[1])
+
+
+def test_the_member_whose_bytes_changed_is_named(archive: Path, keys: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archive) as mar:
+        member = mar.getinfo("model.safetensors")
+    data = bytearray(archive.read_bytes())
+    data[member.header_offset + 30 + len(member.filename) + 5] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(ArchiveRefused, match=r"among them model\.safetensors"):
+        verify(archive, keys[1])
+
+
+def test_a_file_that_is_no_zip_has_a_damaged_directory(tmp_path: Path) -> None:
+    path = tmp_path / "no.mar"
+    path.write_bytes(b"no zip")
+    assert damaged_members(path) == ["the zip's own directory"]
+
+
+def test_bytes_added_at_the_end_are_refused(archive: Path, keys: tuple[Path, Path]) -> None:
+    archive.write_bytes(archive.read_bytes() + b"\0")
+    with pytest.raises(ArchiveRefused):
+        verify(archive, keys[1])
+
+
+def test_another_key_is_refused(archive: Path, tmp_path: Path) -> None:
+    _, other = make_keys(tmp_path / "other")
+    with pytest.raises(ArchiveRefused, match="does not hold for this key"):
+        verify(archive, other)
+
+
+def test_a_signature_of_another_archive_is_refused(archive: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.mar"
+    other.write_bytes(b"other")
+    sign(other, keys[0])
+    shutil.copy(signature_of(other), signature_of(archive))
+    with pytest.raises(ArchiveRefused, match="not the ones that were signed"):
+        verify(archive, keys[1])
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"no json", b'{"mediaType": 1}'])
+def test_a_damaged_signature_is_refused(archive: Path, keys: tuple[Path, Path], content: bytes) -> None:
+    signature_of(archive).write_bytes(content)
+    with pytest.raises(ArchiveRefused, match=r"roofs\.mar is refused"):
+        verify(archive, keys[1])
+
+
+def test_a_missing_signature_or_archive_is_named(archive: Path, keys: tuple[Path, Path]) -> None:
+    signature_of(archive).unlink()
+    with pytest.raises(ArchiveRefused, match=r"roofs\.mar\.sig is missing"):
+        verify(archive, keys[1])
+    with pytest.raises(ArchiveRefused, match=r"nowhere\.mar does not exist"):
+        verify(archive.with_name("nowhere.mar"), keys[1])
+
+
+def test_keys_are_private_and_never_replaced(keys: tuple[Path, Path]) -> None:
+    private, public = keys
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    before = private.read_bytes()
+    with pytest.raises(KeyFileError, match=r"visor\.key exists"):
+        make_keys(private.parent)
+    private.rename(private.with_name("moved"))
+    with pytest.raises(KeyFileError, match=r"visor\.pub exists"):
+        make_keys(private.parent)
+    assert private.with_name("moved").read_bytes() == before
+    assert public.is_file()
+
+
+def test_a_key_that_is_none_is_named(archive: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"nokey.*cannot be read"):
+        sign(archive, tmp_path / "nokey")
+    with pytest.raises(KeyFileError, match="is not a private key"):
+        sign(archive, keys[1])
+    with pytest.raises(KeyFileError, match="is not a public key"):
+        verify(archive, keys[0])

@@ -1,0 +1,60 @@
+"""Names and versions on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from archives import store
+from archives.errors import StoreError
+
+
+def put(root: Path, name: str, version: str) -> Path:
+    path = store.path_of(root, name, version)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mar")
+    return path
+
+
+def test_versions_are_ordered_as_numbers_and_the_newest_is_meant(tmp_path: Path) -> None:
+    for version in ("2", "10", "9"):
+        put(tmp_path, "roofs", version)
+    (tmp_path / "roofs" / ".building-x").mkdir()
+    store.reserve(tmp_path, "roofs", "11")  # without an archive
+    store.reserve(tmp_path, "roofs", "10")
+    assert store.versions(tmp_path, "roofs") == ["2", "9", "10"]
+    assert store.next_version(tmp_path, "roofs") == "12"
+    assert store.find(tmp_path, "roofs") == tmp_path / "roofs/10/roofs.mar"
+    assert store.find(tmp_path, "roofs/9") == tmp_path / "roofs/9/roofs.mar"
+
+
+def test_the_first_version_is_one(tmp_path: Path) -> None:
+    assert store.versions(tmp_path, "roofs") == []
+    assert store.next_version(tmp_path, "roofs") == "1"
+
+
+def test_a_file_is_itself(tmp_path: Path) -> None:
+    path = put(tmp_path, "roofs", "1")
+    assert store.find(tmp_path / "elsewhere", str(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("rofs", r"no archive named 'rofs' \(it holds: roofs\)"),
+        ("roofs/3", r"no version '3' .* \(it has: 1\)"),
+        ("roofs/", None),
+        ("x.mar", r"x\.mar does not exist"),
+    ],
+)
+def test_what_is_not_there_is_named_beside_what_is(tmp_path: Path, what: str, words: str | None) -> None:
+    path = put(tmp_path, "roofs", "1")
+    if words is None:
+        assert store.find(tmp_path, what) == path
+    else:
+        with pytest.raises(StoreError, match=words):
+            store.find(tmp_path, what)
+
+
+def test_a_missing_store_holds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="it holds: none"):
+        store.find(tmp_path / "nowhere", "roofs")

@@ -1,0 +1,45 @@
+"""The chart's Role for the canary gate grants the calls that `rollout` makes, and no others."""
+
+from pathlib import Path
+
+import yaml
+
+from rollout.shift import Shift, shift
+from tests.unit.rollout.conftest import ARCHIVE, NAMESPACE, make_route, route_path, shared_rules
+
+# helm-unittest holds the rendered Role against the rules in this file.
+PINNED = Path(__file__).parents[3] / "charts" / "visor" / "tests" / "canary_gate_test.yaml"
+
+Grant = tuple[str, str, str, str | None]  # group, resource, verb, name; None where any name is granted
+
+
+def granted() -> set[Grant]:
+    [equal] = yaml.safe_load(PINNED.read_text())["tests"][0]["asserts"]
+    return {
+        (group, resource, verb, name)
+        for rule in equal["equal"]["value"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [None])
+    }
+
+
+def grant_for(method: str, path: str) -> Grant:
+    """What RBAC asks of a request, by the path's form: /apis/GROUP/VERSION/namespaces/NAMESPACE/RESOURCE/NAME."""
+    api, *parts = path.strip("/").split("/")
+    group = parts.pop(0) if api == "apis" else ""
+    _version, namespaces, namespace, resource, *names = parts
+    assert (namespaces, namespace) == ("namespaces", NAMESPACE)
+    verb = {"GET": "get" if names else "list", "PATCH": "patch"}[method]
+    return group, resource, verb, names[0] if names else None
+
+
+def test_the_gate_is_granted_what_rollout_calls_and_nothing_else(api, cluster, monkeypatch):
+    monkeypatch.setattr("rollout.shift.FAILURE_LASTS_S", 0.2)
+    route = make_route("GRPCRoute", *shared_rules())
+    route["metadata"]["name"] = "roofs-grpc"
+    api.objects[route_path("GRPCRoute") + "-grpc"] = route
+    routes = (("HTTPRoute", "roofs"), ("GRPCRoute", "roofs-grpc"))
+    shift(cluster, Shift("roofs-canary", routes, 20, ARCHIVE, 10.0, "helm"))
+    assert {grant_for(*call) for call in api.calls} == granted()

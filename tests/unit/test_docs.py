@@ -1,0 +1,134 @@
+"""The documents are as wide as a terminal, their links and paths lead somewhere, and generated pages are what the code says."""
+
+import argparse
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from tools import pages
+from training.config import Config
+from transformer.__main__ import make_parser
+
+ROOT = Path(__file__).parents[2]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+PAGES = [Path(name) for name in TRACKED if name.endswith(".md") and name != "CHANGELOG.md" and (ROOT / name).is_file()]
+OLD_PATHS = "## Old paths and new ones"
+
+
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a page that are neither code, nor a table, heading, image or HTML; lines count from 1."""
+    fenced = False
+    for number, line in enumerate((ROOT / page).read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.lstrip().startswith(("|", "#", "![", "<")):
+            yield number, line
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_line_of_prose_is_wider_than_120_columns(page: Path) -> None:
+    assert [f"{page}:{number}" for number, line in prose(page) if len(line) > 120 and " " in line.strip()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    text = (ROOT / page).read_text().split(OLD_PATHS)[0]
+    rooms = "archives|charts|docker|docs|handlers|k8s|loadtests|rollout|tests|tools|training|transformer|visor"
+    named = set(re.findall(rf"`((?:{rooms})/[\w./-]+\.(?:py|ya?ml|j2|tpl|md|json|proto))`", text))
+    assert {name for name in named if not (ROOT / name).exists() and not (ROOT / "charts/visor" / name).exists()} == set()
+
+
+def test_moved_modules_are_where_the_table_says() -> None:
+    table = (ROOT / "docs/developing.md").read_text().split(OLD_PATHS)[1]
+    rows = re.findall(r"^\| (\S+\.\w+|\S+/\w+)(?:: `\w+`)? \| (\S+) \|$", table, re.MULTILINE)
+    assert len(rows) > 150
+    assert [new for _, new in rows if not (ROOT / new).exists()] == []
+    assert [old for old, _ in re.findall(r"^\| ((?:\S+/)\S+) \| (\S+) \|$", table, re.MULTILINE) if (ROOT / old).is_file()] == []
+
+
+def test_each_decision_is_listed_and_says_when_to_look_again() -> None:
+    folder = ROOT / "docs/decisions-log"
+    written = {page.name for page in folder.glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text())) == written
+    for name in written:
+        headings = re.findall(r"^## (.*)$", (folder / name).read_text(), re.MULTILINE)
+        assert headings == ["Context", "Choices", "Decision", "Look again when"], name
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    assert (ROOT / "docs/config.md").read_text() == pages.config_page(Config), "call make pages"
+    assert (ROOT / "docs/edge.md").read_text() == pages.edge_page(make_parser()), "call make pages"
+
+
+class Inner(BaseModel):
+    """A section."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Rate of something."""
+    names: tuple[str, ...] = ()
+    """Names of others."""
+
+
+class Outer(BaseModel):
+    """A config."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    inner: tuple[Inner, ...]
+    """Sections in order."""
+    path: Path | None = None
+    """Path of a file that
+    is long."""
+
+
+def test_a_config_page_has_single_keys_first_and_then_sections() -> None:
+    text = pages.config_page(Outer)
+    assert text.split(pages.CONFIG)[1].strip().splitlines() == [
+        "- **`path` (path; default none)**: Path of a file that is long.",
+        "",
+        "## `inner[]`",
+        "",
+        "Sections in order. Required.",
+        "",
+        "- **`inner[].rate` (number > 0, ≤ 1; default `0.5`)**: Rate of something.",
+        "- **`inner[].names` (list of texts; default `[]`)**: Names of others.",
+    ]
+
+
+def test_a_key_or_flag_without_a_description_is_an_error() -> None:
+    class Bare(BaseModel):
+        key: int = 1
+
+    with pytest.raises(SystemExit, match="the config key key has no description"):
+        pages.config_page(Bare)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--flag")
+    with pytest.raises(SystemExit, match="the edge's flag --flag has no help text"):
+        pages.edge_page(parser)

@@ -1,0 +1,186 @@
+"""What the data set's report says is what an independent look at the files says, and it stands whatever the folder holds."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image, ImageEnhance, ImageFilter
+
+from tests.unit.training.reports.pages import check_style
+from training.data.eda import OUTLIER, Findings, explore, laplacian_variance, robust_z
+from training.errors import DataError
+from training.reports.data_set import render, thumbnail
+from visor import cli
+
+RNG = np.random.default_rng(0)
+CONFIG = """
+name: photos
+data: {{source: imagefolder, path: {path}, splits: {{val: 0.2, calibration: 0.2, test: 0.2}}}}
+preprocessing: {{height: 96, width: 96, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
+model: {{network: small_cnn}}
+fit: {{phases: [{{epochs: 1, learning_rate: 0.1}}]}}
+"""
+
+
+def crops() -> list[Image.Image]:
+    """48 pieces of one of scikit-learn's photographs, without its sky, brought to one brightness and contrast."""
+    photo = Image.open(Path(sklearn.datasets.__file__).parent / "images/china.jpg").convert("RGB")
+    pieces = [np.asarray(photo.crop((x, y, x + 96, y + 96))) for x in range(0, 545, 48) for y in (190, 238, 286, 331)]
+    flat = [(piece - piece.mean()) / piece.std() * 40 + 120 for piece in pieces]
+    return [Image.fromarray(np.clip(piece, 0, 255).astype(np.uint8)) for piece in flat]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos") / "set"
+    for n, piece in enumerate(crops()):
+        place = root / ("low" if n % 2 else "high") / f"{n:02}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.stem == "04":
+            piece = ImageEnhance.Brightness(piece).enhance(0.02)
+        if place.stem == "07":
+            piece = piece.filter(ImageFilter.GaussianBlur(12))
+        piece.save(place)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    crops()[8].resize((64, 48)).save(root / "low/turned.jpg", exif=exif)
+    crops()[9].save(root / "high/again.jpg", quality=60)
+    (root / "low/broken.png").write_bytes(b"\x89PNG none")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path) -> Path:
+    path = photos.parent / "photos.yaml"
+    path.write_text(CONFIG.format(path=photos))
+    return path
+
+
+@pytest.fixture(scope="module")
+def findings(config: Path) -> Findings:
+    return explore(config, [], config.parent / "home")
+
+
+@pytest.fixture(scope="module")
+def html(findings: Findings) -> str:
+    return render(findings)
+
+
+def naive_laplacian_variance(luma: np.ndarray) -> float:
+    """The variance of 0 1 0, 1 -4 1, 0 1 0 over the inner pixels."""
+    inner = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
+    return float(np.var(inner))
+
+
+def test_the_laplacian_is_its_kernel_over_the_inner_pixels() -> None:
+    luma = RNG.uniform(0, 255, (31, 47))
+    assert laplacian_variance(luma) == pytest.approx(naive_laplacian_variance(luma), rel=1e-9)
+    assert laplacian_variance(np.add.outer(np.arange(9.0), np.arange(5.0))) == 0  # a slope has no second derivative
+
+
+def test_robust_z_is_in_units_of_the_median_distance() -> None:
+    values = RNG.normal(3, 2, 501)
+    middle = sorted(values)[250]
+    deviation = 1.4826 * sorted(abs(values - middle))[250]
+    assert np.allclose(robust_z(values), (values - middle) / deviation, rtol=1e-4)
+    assert robust_z(np.array([1.0, 2.0, 4.0, 7.0, 100.0]))[1] == pytest.approx(-2 / (1.4826 * 3), rel=1e-4)
+    assert robust_z(np.array([5.0] * 9 + [6.0])).tolist() == pytest.approx([0] * 9 + [1 / (1.2533 * 0.1)])
+    assert robust_z(np.full(4, 7.0)).tolist() == [0] * 4
+    assert robust_z(np.zeros(0)).size == 0
+
+
+def test_measures_are_those_of_the_files(findings: Findings, photos: Path) -> None:
+    assert findings.name == "photos"
+    assert len(findings.images) == 50
+    for image in findings.images:
+        if image.sample.path.endswith(".png"):
+            luma = np.asarray(Image.open(photos / image.sample.path).convert("L"), float)
+            assert (image.width, image.height, image.kind) == (96, 96, "PNG")
+            assert image.brightness == pytest.approx(luma.mean() / 255, abs=1e-9)
+            assert image.sharpness == pytest.approx(naive_laplacian_variance(luma), rel=1e-9)
+    [turned] = [image for image in findings.images if image.sample.path == "low/turned.jpg"]
+    assert (turned.width, turned.height, turned.kind) == (48, 64, "JPEG")
+
+
+def test_counts_are_those_of_the_manifest(findings: Findings) -> None:
+    expected = Counter((image.sample.label, image.sample.split) for image in findings.images)
+    assert {(label, split): n for label, held in findings.counts().items() for split, n in held.items()} == dict(expected)
+
+
+def test_what_is_wrong_is_found(findings: Findings) -> None:
+    assert [path for path, _ in findings.unreadable] == ["low/broken.png"]
+    assert "high/04.png" in {outlier.image.sample.path for outlier in findings.brightness if outlier.score < -OUTLIER}
+    assert "low/07.png" in {outlier.image.sample.path for outlier in findings.sharpness if outlier.score < -OUTLIER}
+    assert ("high/again.jpg", "low/09.png") in {(near.one.path, near.other.path) for near in findings.near}
+
+
+class Page(HTMLParser):
+    """What a reader of the page sees: text, pictures, and whatever would be fetched from elsewhere."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text, self.images, self.fetched = "", [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "img":
+            self.images.append(values)
+        self.fetched += [value for name, value in attrs if name in ("src", "href") and not (value or "").startswith("data:")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_it_and_needs_nothing_else(findings: Findings, html: str) -> None:
+    check_style(html)
+    page = Page(html)
+    assert page.fetched == []
+    assert all(image["alt"] for image in page.images)
+    assert {"high/04.png", "low/07.png", "high/again.jpg", "low/09.png"} <= {image["alt"] for image in page.images}
+    assert "low/broken.png" in page.text
+    assert "1 files cannot be decoded" in page.text
+    assert findings.digest in page.text
+    pairs = re.findall(r"(\d+) of 256 bits apart(, in two splits)?, under two labels", page.text)
+    assert len(pairs) == sum(near.one.label != near.other.label for near in findings.near)
+    leaks = len(findings.leaks)
+    assert (f"{leaks} pairs of near-duplicates lie in two splits" in page.text) == bool(leaks)
+
+
+def test_a_folder_that_training_would_refuse_is_shown_all_the_same(tmp_path: Path) -> None:
+    for label, count in (("<rare> & odd", 1), ("usual", 14)):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for n in range(count):
+            Image.fromarray(RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(tmp_path / "set" / label / f"{n}.png")
+    found = explore(tmp_path / "set", [], tmp_path / "home")
+    assert not found.split
+    assert found.leaks == []
+    page = Page(render(found))
+    assert "Training would refuse this data set: data.invalid: label '<rare> & odd' has too few images" in page.text
+    assert "The largest label has 14 times the images of the smallest" in page.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        explore(tmp_path / "empty", [], tmp_path / "home")
+
+
+def test_a_thumbnail_has_the_pictures_proportions(tmp_path: Path) -> None:
+    Image.new("RGB", (800, 200)).save(tmp_path / "wide.png")
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save(tmp_path / "tiny.png")
+    for name, size in (("wide.png", (160, 40)), ("tiny.png", (160, 160))):
+        (tmp_path / "t.jpg").write_bytes(thumbnail(tmp_path / name))
+        with Image.open(tmp_path / "t.jpg") as shown:
+            assert shown.size == size
+
+
+def test_the_command_writes_the_same(config: Path, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "data.html"
+    arguments = ["data", "report", str(config), "--home", str(config.parent / "home"), "--out"]
+    assert cli.main([*arguments, str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    assert out.read_text() == html
+    assert cli.main([*arguments, str(tmp_path / "nowhere/data.html")]) == 1
+    assert "folder.unwritable" in capsys.readouterr().err

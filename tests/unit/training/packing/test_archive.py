@@ -1,0 +1,134 @@
+"""A finished run becomes a signed .mar that says where it came from; half archives and strangers are refused."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from archives import signing
+from archives.contents import read, unpacked
+from archives.errors import KeyFileError
+from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
+from handlers.errors import ArchiveBroken
+from handlers.networks import build as build_network
+from tests.unit.specs import LINEAGE, TINY
+from tests.volume import SOAK
+from training.packing import archive
+from training.packing.export import Graph
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(build_network("small_cnn", 2).state_dict(), folder / "model.safetensors")
+    (folder / "spec.json").write_text(TINY.model_dump_json())
+    np.savez(folder / "reference.npz", features=np.zeros((2, 128), np.float16))
+    return folder
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return signing.make_keys(tmp_path / "keys")
+
+
+def test_an_archive_holds_what_it_should_and_nothing_else(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert path == tmp_path / "store/tiny/1/tiny.mar"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["tiny.mar", "tiny.mar.sig"]
+    with zipfile.ZipFile(path) as mar:
+        names = set(mar.namelist())
+        manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
+    roots = {"entry.py", "lineage.json", "model.safetensors", "reference.npz", "spec.json", "MAR-INF/MANIFEST.json"}
+    modules = {"__init__", "arrays", "backends", "containers", "decision", "decode", "errors", "gradcam", "memory", "networks"}
+    assert names == roots | {f"handlers/{module}.py" for module in {*modules, "predictor", "spec"}}
+    assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("tiny", "1")
+
+
+def test_a_runs_model_card_travels_along(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    for name in ("model-card.md", "model-card.html"):
+        (run / name).write_text(f"the card: {name}")
+    with zipfile.ZipFile(archive.build(run, tmp_path / "store", LINEAGE, keys[0])) as mar:
+        assert mar.read("model-card.md").decode() == "the card: model-card.md"
+        assert "model-card.html" in mar.namelist()
+
+
+def test_what_is_read_is_what_was_packed(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    contents = signing.read_verified(path, keys[1])
+    assert contents.spec == TINY
+    assert contents.lineage == LINEAGE
+    assert contents.size == path.stat().st_size
+    with unpacked(path) as folder:
+        packed, original = load_file(folder / "model.safetensors"), load_file(run / "model.safetensors")
+        assert packed.keys() == original.keys()
+        assert all(torch.equal(packed[name], original[name]) for name in original)
+    assert not folder.exists()
+
+
+def test_exports_are_held_and_the_first_one_is_served(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    graphs = {
+        "openvino-int8": Graph(OpenVINOInt8Backend, b"<int8/>", b"int8"),
+        "openvino": Graph(OpenVINOBackend, b"<fp32/>", b"fp32"),
+    }
+    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0], graphs)
+    assert read(path).spec.backend == "openvino-int8"
+    with zipfile.ZipFile(path) as mar:
+        files = {name: mar.read(name) for name in mar.namelist()}
+    assert (files["model-int8.xml"], files["model-int8.bin"]) == (b"<int8/>", b"int8")
+    assert (files["model.xml"], files["model.bin"]) == (b"<fp32/>", b"fp32")
+    assert files["model.safetensors"] == (run / "model.safetensors").read_bytes()
+
+
+def test_each_archive_is_a_version_of_its_own(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    first = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    before = first.read_bytes()
+    second = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert second == tmp_path / "store/tiny/2/tiny.mar"
+    assert read(second).spec.version == "2"
+    assert first.read_bytes() == before
+
+
+def test_a_build_that_fails_leaves_nothing(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(KeyFileError):
+        archive.build(run, store, LINEAGE, keys[1])  # a public key cannot sign
+    assert list((store / "tiny").iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_swept_away_in_time(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    old, fresh = tmp_path / "store/tiny/.building-old", tmp_path / "store/tiny/.building-fresh"
+    for left in (old, fresh):
+        left.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert sorted(p.name for p in (tmp_path / "store/tiny").iterdir()) == [".building-fresh", "1"]
+
+
+def test_an_archive_that_is_too_large_is_refused(
+    run: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not SOAK:
+        monkeypatch.setattr(archive, "MAX_BYTES", archive.MAX_BYTES // 20)
+    noise = np.random.default_rng(0).integers(0, 256, archive.MAX_BYTES, dtype=np.uint8)
+    (run / "reference.npz").write_bytes(noise.tobytes())
+    with pytest.raises(ArchiveBroken, match=f"over {120 if SOAK else 6} MB"):
+        archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert list((tmp_path / "store/tiny").iterdir()) == []
+
+
+def test_a_folder_of_the_same_name_in_the_temporary_directory_survives(
+    run: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "temporary" / "tiny" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert precious.read_text() == "mine"

@@ -1,0 +1,186 @@
+"""The report stands alone, says what it must in words, and takes file names as text."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from handlers.spec import Spec
+from tests.unit import specs
+from tests.unit.training.reports.pages import check_style
+from training.reports.evaluation import Case, Gallery, describe_rule, figures, render
+from training.reports.pages import Picture, number, share
+
+PNG = b"\x89PNG\r\n\x1a\n"
+VOID = {"meta", "img"}
+
+
+def make_spec(**rule) -> Spec:
+    rule = {"positive": ("damaged",), "threshold": 0.25, "cost": ((0, 3), (1, 0)), **rule}
+    return specs.make_spec(("damaged", "intact"), name="roofs", temperature=1.5, **rule)
+
+
+def make_metrics(**changes) -> dict:
+    row = {"precision": 0.9, "recall": 0.8, "f1": 0.847, "auroc": 0.95, "images": 10}
+    return {
+        "images": 20,
+        "accuracy": 0.875,
+        "macro": {"precision": 0.9, "recall": 0.8, "f1": 0.847, "auroc": None},
+        "per_class": {"damaged": row, "intact": row | {"auroc": None}},
+        "confusion": [[8, 2], [1, 9]],
+        "calibration": {"temperature": 1.5, "temperature_status": "converged", "ece_before": 0.1, "ece_after": 0.05},
+        "decision": {
+            "precision": 0.9,
+            "recall": 0.96,
+            "fnr": 0.04,
+            "fpr": 0.2,
+            "expected_cost": 0.3,
+            "expected_cost_with_review": 0.2,
+            "outcomes": {"pass": 8, "flag": 9, "review": 3},
+            "coverage": 0.85,
+            "error_rate_pass": 0.125,
+            "error_rate_flag": None,
+        },
+        "pointing_game": {"score": 0.9, "hits": 9, "images": 10, "tolerance": 0.07},
+    } | changes
+
+
+class Structure(HTMLParser):
+    """Checks that elements are closed in order, and collects images and outside references."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.images, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        if tag == "img":
+            self.images.append(given)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+CASE = Case(
+    path="damaged/<b>&.png",
+    truth="damaged",
+    label="intact",
+    confidence=0.8,
+    score=0.2,
+    outcome="pass",
+    pictures=(Picture(b"\xff\xd8\xff", 'a "roof"', "the picture"), Picture(PNG, "heat map", "evidence for damaged")),
+)
+GALLERIES = [
+    Gallery("Worst false negatives", "Images below the threshold.", "None: all reach it.", [CASE]),
+    Gallery("Worst false positives", "Other images.", "None: no other image reaches it.", []),
+]
+
+
+def page(spec=None, metrics=None, notes=()) -> str:
+    plots = [Picture(PNG, "Confusion matrix")]
+    return render(spec or make_spec(), metrics or make_metrics(), plots, GALLERIES, {"weights digest": "ab12" * 16}, notes)
+
+
+def test_the_page_is_whole_and_needs_nothing_beside_it():
+    structure = Structure(page())
+    assert structure.open == []
+    assert len(structure.images) == 3
+    assert all(link.startswith("data:image/") for link in structure.links)
+    assert all(image["alt"] for image in structure.images)
+    assert "<script" not in page()
+    assert not re.search(r"https?://|url\(", page())
+
+
+def test_the_page_has_the_style_of_all_pages():
+    check_style(page())
+
+
+def test_names_are_text_and_not_markup():
+    assert "damaged/&lt;b&gt;&amp;.png" in page()
+    assert 'alt="a &#34;roof&#34;"' in page()
+
+
+def test_an_empty_gallery_says_none():
+    assert "None: no other image reaches it." in page()
+    assert "None: all reach it." not in page()
+
+
+def test_digests_and_notes_are_shown():
+    text = page(notes=["Calibration: look twice."])
+    assert "ab12" * 16 in text
+    assert "Calibration: look twice." in text
+    assert 'role="note"' not in page()
+
+
+def test_the_rule_in_words():
+    assert describe_rule(make_spec(review_below=0.15, review_above=0.25, review_cost=0.3)) == [
+        "Flag an image when the probability of damaged is at least 25.0%; otherwise pass it.",
+        "From 10.0% up to 50.0% neither is worth its risk, so a person looks: review.",
+        "The threshold has the least mean cost on the calibration split, which nothing else saw.",
+    ]
+    assert len(describe_rule(make_spec())) == 2
+    selective = describe_rule(make_spec(positive=(), threshold=0.9, review_cost=0.1))
+    assert selective[0] == "Pass an image when the network is at least 90.0% sure of its label; otherwise ask a person."
+
+
+def test_a_budget_and_a_bound_are_part_of_the_rule():
+    bound = {"level": 0.05, "threshold": 0.25, "positives": 40}
+    text = " ".join(describe_rule(make_spec(review_below=0.15, review_budget=0.1, fnr_bound=bound)))
+    assert "a person sees 10.0% of the images of the calibration split at most" in text
+    assert "At most 5.0% of the images labelled damaged are expected to be missed" in text
+    assert "with 40 of them caps the threshold at the largest that keeps this promise, which is this one." in text
+    lower = describe_rule(make_spec(threshold=0.2, fnr_bound=bound))
+    assert "25.0%, and this one lies below" in lower[1]
+    selective = describe_rule(make_spec(positive=(), review_cost=0.1, review_budget=0.1))
+    assert "has a person see 10.0% of the images" in selective[1]
+
+
+def test_costs_sets_groups_and_heat_maps_have_their_tables():
+    cost = {"cost": 100.0, "reviews": 50.0, "difference": -3.25, "difference_low": -5.0, "difference_high": -1.5}
+    group = {"images": 9, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8], "positives": 0, "fnr": None, "fnr_interval": None}
+    group |= {"ece": 0.1, "review_share": 0.25, "breaks_bound": "no", "threshold": None}
+    sets = {"method": "lac", "coverage": 0.9, "images": 99, "test_coverage": 0.91, "mean_size": 1.5, "sizes": {"1": 10, "2": 10}}
+    area = {"deletion_auc": 0.25, "insertion_auc": 0.75}
+    maps = {"images": 7, "served": area, "shuffled": area, "rank_correlation_head": None, "rank_correlation_all": 0.125}
+    text = page(
+        make_spec(fnr_bound={"level": 0.05, "threshold": 0.25, "positives": 40}),
+        make_metrics(
+            impact={"the rule": cost, "flag <all>": cost},
+            selective={"aurc": 0.0125, "excess_aurc": 0.0025},
+            prediction_sets=sets,
+            subgroups={"site & season": {"north": group}},
+            explanations=maps,
+        ),
+    )
+    assert Structure(text).open == []
+    for words in ("-5.0 to -1.5", "flag &lt;all&gt;", "0.0125", "1.50 labels", "50.0% (20.0% to 80.0%)", "By site &amp; season"):
+        assert words in text
+    assert "on the mask, on average" not in text
+
+
+@pytest.mark.parametrize(("positive", "present"), [(("damaged",), "Recall"), ((), "Coverage")])
+def test_the_summary_names_what_the_task_needs(positive, present):
+    rows = {name: value for name, value, _ in figures(make_spec(positive=positive, review_cost=0.1), make_metrics())}
+    assert rows["Accuracy"] == "87.5%"
+    assert rows["Pointing game"] == "90.0%"
+    assert rows["AUROC"] == "–"  # noqa: RUF001
+    assert present in rows
+    assert len({"Recall", "Coverage"} & rows.keys()) == 1
+
+
+def test_without_masks_the_pointing_game_is_left_out():
+    assert "Pointing game" not in page(metrics=make_metrics(pointing_game=None))
+
+
+def test_selective_pages_have_no_flag():
+    text = page(make_spec(positive=(), review_cost=0.1))
+    assert ">flag<" not in text
+    assert ">review<" in text
+
+
+def test_numbers():
+    assert (share(0.1234), share(None), number(1.23456), number(None)) == ("12.3%", "–", "1.235", "–")  # noqa: RUF001

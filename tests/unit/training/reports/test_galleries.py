@@ -1,0 +1,84 @@
+"""Masks in the network's view, and which answers are picked."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlers.predictor import Answer
+from handlers.spec import Spec
+from tests.unit import specs
+from training.data.manifest import Sample
+from training.data.masks import read_mask
+from training.reports.galleries import RIGHT, WORST, galleries
+
+
+def make_spec(positive=("bad",), **preprocessing) -> Spec:
+    spec = specs.make_spec(("bad", "good"), positive=positive, review_cost=0.1)
+    return spec.model_copy(update={"preprocessing": spec.preprocessing.model_copy(update=preprocessing)})
+
+
+def sample(path: str, label: str = "bad", mask: str | None = None) -> Sample:
+    return Sample(path, 1, "0" * 64, label, "test", mask=mask)
+
+
+def test_no_mask_is_none(tmp_path):
+    assert read_mask(sample("a.png"), make_spec(), tmp_path) is None
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_mask_of_any_value_is_scaled_with_its_picture(tmp_path, high):
+    mask = np.zeros((16, 32), dtype=np.uint8)
+    mask[:8, 16:] = high
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    seen = read_mask(sample("a.png", mask="m.png"), make_spec(), tmp_path)
+    assert seen[:4, 4:].all()
+    assert not seen[5:].any()
+    assert not seen[:, :3].any()
+
+
+def test_a_mask_is_cropped_as_its_picture(tmp_path):
+    mask = np.zeros((16, 32), dtype=np.uint8)
+    mask[:, 8:16] = 255  # the left half of the middle square
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    seen = read_mask(sample("a.png", mask="m.png"), make_spec(fit="crop", resize=8), tmp_path)
+    assert seen[:, :4].all()
+    assert not seen[:, 5:].any()
+
+
+def answer(score: float, spec: Spec) -> Answer:
+    probs = np.array([score, 1 - score], dtype=np.float32)
+    best = int(probs.argmax())
+    outcome = "flag" if score >= 0.5 else "pass"
+    return Answer(
+        spec.labels[best], float(probs[best]), probs, outcome, 0.5, np.ones((2, 2), dtype=np.float32), spec.labels[best]
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for n in range(40):
+        Image.fromarray(np.full((8, 8, 3), n, dtype=np.uint8)).save(tmp_path / f"{n:02}.png")
+    return tmp_path
+
+
+def test_the_worst_come_first_and_there_are_not_too_many(pictures):
+    spec, scores = make_spec(), np.linspace(0.02, 0.98, 40)
+    truth = np.arange(40) % 2  # even: bad
+    samples = [sample(f"{n:02}.png", spec.labels[k]) for n, k in enumerate(truth)]
+    missed, alarms, right = galleries(samples, [answer(s, spec) for s in scores], truth, spec, pictures)
+    assert [case.path for case in missed.cases] == [f"{n:02}.png" for n in range(0, 2 * WORST, 2)]
+    assert [case.path for case in alarms.cases] == [f"{n:02}.png" for n in range(39, 39 - 2 * WORST, -2)]
+    assert [case.path for case in right.cases] == ["20.png", "26.png", "32.png", "38.png"]
+    assert len(right.cases) == RIGHT
+    first = missed.cases[0]
+    assert (first.truth, first.label, first.outcome) == ("bad", "good", "pass")
+    assert first.score == pytest.approx(0.02)
+    assert [picture.caption for picture in first.pictures] == ["the picture", "evidence for good"]
+
+
+def test_without_positive_labels_and_without_errors_there_is_one_empty_gallery(pictures):
+    spec = make_spec(positive=())
+    samples = [sample("00.png", "bad"), sample("01.png", "good")]
+    errors, right = galleries(samples, [answer(0.9, spec), answer(0.1, spec)], np.array([0, 1]), spec, pictures)
+    assert (errors.title, errors.cases) == ("Worst errors", [])
+    assert [case.path for case in right.cases] == ["00.png", "01.png"]

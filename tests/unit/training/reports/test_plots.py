@@ -1,0 +1,77 @@
+"""Each plot is a PNG, the same twice, and stands whatever the split lacks."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlers.spec import Decision
+from training.decisions.calibration import reliability
+from training.decisions.selective import least, risk_coverage
+from training.reports import plots
+
+COST = ((0.0, 5.0), (1.0, 0.0))
+RULE = Decision(positive=("bad",), threshold=0.2, review_below=0.1, review_above=0.2, cost=COST, review_cost=0.4)
+SELECTIVE = Decision(threshold=0.9, cost=COST, review_cost=0.1)
+
+
+HISTORY = [
+    {"epoch": n, "phase": 1 + n // 3, "train_loss": 1 / n, "val_loss": 2 / n, "train_accuracy": 1 - 0.5 / n, "val_accuracy": 0.5}
+    for n in range(1, 6)
+]
+
+
+def draws(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.dirichlet(np.ones(k), n), rng.integers(0, k, n)
+
+
+def all_plots(k: int) -> dict[str, bytes]:
+    probs, truth = draws(80, k)
+    counts = np.random.default_rng(1).integers(0, 30, (k, k))
+    grid = np.linspace(0, 1, 11)
+    curves = {str(i): (truth == i, probs[:, i]) for i in range(k)}
+    return {
+        "confusion": plots.confusion(counts, [f"label {i}" for i in range(k)]),
+        "reliability": plots.reliability(reliability(probs, truth), reliability(probs**0.5, truth)),
+        "one curve": plots.precision_recall({"0": curves["0"]}, 0.3),
+        "curves": plots.precision_recall(curves, None),
+        "cost": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, RULE, 0.17),
+        "roc": plots.roc({"0": curves["0"]}, 0.3),
+        "rocs": plots.roc(curves, None),
+        "risk": plots.risk_coverage(risk_coverage(probs[:, 0], truth == 0), least(truth == 0), 0.9, 0.1),
+        "learning": plots.learning_curves(HISTORY),
+        "resplits": plots.resplits(np.random.default_rng(2).binomial(60, 0.05, 200) / 60, 0.05, 40, 60),
+        "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, 0.9),
+    }
+
+
+@pytest.mark.parametrize("k", [2, 45])
+def test_plots_are_pngs_of_a_readable_size(k):
+    for name, data in all_plots(k).items():
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            assert image.format == "PNG", name
+            assert 400 <= min(image.size) <= max(image.size) <= 2000, name
+
+
+def test_the_same_numbers_are_the_same_bytes():
+    probs, truth = draws(80, 2)
+    curves = {"bad": (truth == 0, probs[:, 0])}
+    assert plots.precision_recall(curves, 0.3) == plots.precision_recall(curves, 0.3)
+
+
+def test_a_class_without_images_and_labels_with_dollars_are_drawn():
+    assert plots.confusion(np.array([[3, 1], [0, 0]]), ["$a_b^$", "none of it"])
+    assert plots.precision_recall({"$x$": (np.array([True, False]), np.array([0.9, 0.1]))}, 0.95)
+
+
+def test_one_sided_truth_says_so_instead_of_failing():
+    for plot in (plots.precision_recall, plots.roc):
+        assert plot({"bad": (np.array([True, True]), np.array([0.9, 0.1]))}, 0.5)
+
+
+def test_no_answer_without_a_person_has_no_risk_to_show():
+    curve = risk_coverage(np.array([0.5, 0.4]), np.array([True, False]))
+    assert plots.risk_coverage(curve, curve, 0.0, None)

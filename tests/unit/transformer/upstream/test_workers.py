@@ -1,0 +1,176 @@
+"""Workers that the edge asks itself: over the sockets that visor/serving/worker.py opens, else through TorchServe."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import threading
+
+import httpx
+import pytest
+
+from handlers.errors import ImageUndecodable
+from transformer.errors import ModelNotReady, UpstreamFailed
+from transformer.images import Picture
+from transformer.metrics import Metrics
+from transformer.rest.app import create_app
+from transformer.service import Service
+from transformer.settings import CALLS_PER_WORKER, EdgeLimits
+from transformer.upstream.torchserve import TorchServe
+from transformer.upstream.workers import LENGTHS
+from visor.serving.worker import EdgeSocket
+
+URL = "/v2/models/roofs/infer"
+ONE = {"Inference-Header-Content-Length": "0"}
+
+
+@contextlib.contextmanager
+def worker(folder, handler, name):
+    """A worker's loop in a thread, as TorchServe's worker runs it; `name`: instead of the process's id, which they share."""
+    frontend, java = socket.socketpair()
+    edge = EdgeSocket(folder)
+    edge.open(handler)
+    (folder / str(os.getpid())).rename(folder / name)
+    thread = threading.Thread(target=edge.serve_until, args=(frontend,))
+    thread.start()
+    try:
+        yield
+    finally:
+        java.sendall(b"x")  # TorchServe has something to say
+        thread.join(10)
+        assert not thread.is_alive()
+        for key in list(edge._selector.get_map().values()):
+            key.fileobj.close()  # as the end of the process does
+        edge._selector.close()
+        java.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+@pytest.fixture
+async def upstream(torchserve, folder):
+    torchserve.workers = []  # those that answer here are known by their sockets alone
+    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, folder, ready_cache_s=0.0)) as upstream:
+        yield upstream
+
+
+async def ask(upstream, body, size=None, **options):
+    await upstream.direct.connect_new()
+    return await upstream.answer(upstream.begin(Picture(body, size), **{"explain": False, "threshold": None, **options}))
+
+
+async def test_a_worker_answers_as_through_torchserve(torchserve, upstream, folder, handler, images, ask_handler):
+    with worker(folder, handler, "1"):
+        for options, headers in (({}, {}), ({"explain": True}, {"explain": "true"}), ({"threshold": 0.9}, {"threshold": "0.9"})):
+            for image in images:
+                answer = await ask(upstream, image, **options)
+                assert answer.pop("seconds")
+                expected = ask_handler(image, **headers)
+                expected.pop("seconds")
+                assert answer == expected
+        with pytest.raises(ImageUndecodable):
+            await ask(upstream, b"no picture")
+        pixels = bytes(40 * 48 * 3)
+        answer = await ask(upstream, memoryview(pixels), (40, 48))
+        assert answer["label"] == ask_handler(pixels, shape="40,48")["label"]
+    assert torchserve.calls == []
+
+
+async def test_a_handler_that_fails_is_a_502(folder, upstream):
+    class Broken:
+        def answer(self, _body, _headers):
+            raise MemoryError
+
+    with worker(folder, Broken(), "1"), pytest.raises(UpstreamFailed, match="500"):
+        await ask(upstream, b"x")
+
+
+async def test_large_bodies_and_answers_arrive_whole(folder, upstream):
+    class Echo:
+        def answer(self, body, headers):
+            return 200, f'{{"label": "{headers["x-visor-threshold"]}", "text": "{body.decode()}"}}'
+
+    body = b"abc" * 1_000_000
+    with worker(folder, Echo(), "1"):
+        answer = await ask(upstream, body, threshold=0.25)
+    assert answer == {"label": "0.25", "text": body.decode()}
+
+
+async def test_who_breaks_off_disturbs_nobody(folder, upstream, handler, images):
+    with worker(folder, handler, "1"):
+        for data in (b"", b"\0\0", LENGTHS.pack(2, 1000) + b"{}" + bytes(10)):
+            with socket.socket(socket.AF_UNIX) as broken:
+                broken.connect(str(folder / "1"))
+                broken.sendall(data)
+        assert (await ask(upstream, images[0]))["label"]
+
+
+async def test_without_a_worker_to_ask_it_goes_through_torchserve(torchserve, upstream, folder, handler, images):
+    class Older:
+        """A handler of before, which has no `answer`."""
+
+    EdgeSocket(folder).open(Older())
+    assert list(folder.iterdir()) == []
+    (folder / "999").touch()  # what a worker left that was killed
+    assert (await ask(upstream, images[0]))["label"]
+    assert len(torchserve.calls) == 1
+    with worker(folder, handler, "1"):
+        assert (await ask(upstream, images[0]))["label"]
+    assert len(torchserve.calls) == 1
+
+
+async def test_a_folder_that_is_not_there_is_no_error(torchserve, images, tmp_path):
+    with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, tmp_path / "none")) as upstream:
+        assert (await ask(upstream, images[0]))["label"]
+
+
+async def test_a_worker_that_dies_is_a_503_and_the_next_one_is_found(torchserve, upstream, folder, handler, images):
+    async def die(reader, writer):
+        await reader.readexactly(LENGTHS.size)
+        writer.close()
+
+    changes = []
+    upstream.on_change = lambda: changes.append(len(upstream.direct))
+    async with await asyncio.start_unix_server(die, folder / "1"):
+        with pytest.raises(ModelNotReady, match="the worker ended before its answer"):
+            await ask(upstream, images[0])
+    (folder / "1").unlink(missing_ok=True)
+    with worker(folder, handler, "2"):
+        assert (await ask(upstream, images[0]))["label"]
+    assert [number for number, _ in itertools.groupby(changes)] == [1, 0, 1]
+    assert torchserve.calls == []
+
+
+async def test_each_worker_has_one_image_at_a_time(torchserve, upstream, spec, folder, images):
+    under_way, most = 0, 0
+
+    class Slow:
+        def answer(self, _body, _headers):
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            together.wait(10)
+            under_way -= 1
+            return 400, '{"error": {"code": "image.empty", "message": "image.empty: x"}}'
+
+    together = threading.Barrier(2)  # only ever passed by two at once
+    torchserve.workers = [{"status": "READY"}] * 2
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32))
+    with worker(folder, Slow(), "1"), worker(folder, Slow(), "2"):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+            statuses = await asyncio.gather(*(client.post(URL, content=images[0], headers=ONE) for _ in range(6)))
+    assert [answer.status_code for answer in statuses] == [400] * 6
+    assert most == 2
+    assert torchserve.calls == []
+    await service.close()
+
+
+def test_calls_under_way_follow_who_can_be_asked():
+    limits = EdgeLimits()
+    assert limits.room(4, direct=4)[0] == 4
+    assert limits.room(4, direct=3)[0] == limits.room(4)[0] == 4 * CALLS_PER_WORKER
+    assert EdgeLimits(concurrency=3).room(4, direct=4)[0] == 3

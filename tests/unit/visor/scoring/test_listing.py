@@ -1,0 +1,88 @@
+"""Which images are scored, and in which order."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from training.data.manifest import Manifest, Sample
+from training.errors import DataError
+from visor.scoring import listing
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_a_folder_s_images_come_by_path_at_any_depth(tmp_path, caplog):
+    touch(tmp_path, "b/2.png", "b/1.JPG", "a.tiff", "b/deep/er/x.webp", "notes.txt", ".hidden/x.png", "b/.x.png")
+    found = listing.read(tmp_path)
+    assert [image.path for image in found.images] == ["a.tiff", "b/1.JPG", "b/2.png", "b/deep/er/x.webp"]
+    assert found.root == tmp_path
+    assert "1 files below" in caplog.text
+
+
+def test_links_to_files_count_and_links_to_folders_do_not(tmp_path):
+    touch(tmp_path, "images/a.png", "elsewhere/b.png")
+    (tmp_path / "images/c.png").symlink_to(tmp_path / "elsewhere/b.png")
+    (tmp_path / "images/loop").symlink_to(tmp_path / "images")
+    assert [image.path for image in listing.read(tmp_path / "images").images] == ["a.png", "c.png"]
+
+
+def test_a_manifest_says_digests_too(tmp_path):
+    digest = hashlib.sha256(b"a").hexdigest()
+    Manifest(("x", "y"), (Sample("x/1.png", 1, digest, "x", "test"), Sample("y/1.png", 1, digest, "y", "train"))).write(
+        tmp_path / "manifest.json"
+    )
+    found = listing.read(tmp_path / "manifest.json", tmp_path / "images")
+    assert found.images == (listing.ListedImage("x/1.png", digest), listing.ListedImage("y/1.png", digest))
+    assert found.root == tmp_path / "images"
+    assert listing.read(tmp_path / "manifest.json").root == tmp_path
+
+
+def test_a_list_keeps_its_order(tmp_path):
+    (tmp_path / "list.txt").write_text("z.png\n\na b.png\n")
+    assert [image.path for image in listing.read(tmp_path / "list.txt").images] == ["z.png", "a b.png"]
+
+
+def test_the_digest_is_of_paths_digests_and_order_and_not_of_the_place(tmp_path):
+    images = (listing.ListedImage("ä.png"), listing.ListedImage("b.png", "0" * 64))
+    lines = b"".join(json.dumps(pair).encode() + b"\n" for pair in (["ä.png", None], ["b.png", "0" * 64]))
+    assert listing.Listing(tmp_path, images).digest == hashlib.sha256(lines).hexdigest()
+    assert listing.Listing(Path("/"), images).digest == listing.Listing(tmp_path, images).digest
+    assert listing.Listing(tmp_path, images[::-1]).digest != listing.Listing(tmp_path, images).digest
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("list.txt", b"a.png\nb.png\na.png\n", "names 'a.png' twice"),
+        ("list.txt", b"\xff\n", "UTF-8"),
+        ("list.txt", b"\n", "holds no image"),
+        ("manifest.json", b"{}", "is not a manifest"),
+        ("images.csv", b"a.png\n", "neither a folder nor a manifest"),
+        ("folder/readme.md", b"", "neither"),
+    ],
+)
+def test_what_cannot_be_a_listing_is_said(tmp_path, name, content, words):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        listing.read(tmp_path / name)
+
+
+def test_a_folder_without_images_and_a_root_that_nothing_needs(tmp_path):
+    with pytest.raises(DataError, match="holds no image"):
+        listing.read(tmp_path)
+    with pytest.raises(DataError, match="need no --root"):
+        listing.read(tmp_path, tmp_path)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    (tmp_path / "\udcff.png").write_bytes(b"")
+    with pytest.raises(DataError, match="not UTF-8"):
+        listing.read(tmp_path)

@@ -1,0 +1,11 @@
+"""How much the tests draw and send: for each change as much as finds what is easily found, and all of it for `make soak`.
+
+Nothing else reads the environment variable SOAK.
+"""
+
+import os
+
+SOAK = os.environ.get("SOAK", "") not in ("", "0")
+"""Whether this is `make soak`."""
+EXAMPLES = {"ci": 50, "soak": 1000}
+"""hypothesis' profiles: how many examples a property is tried on."""

@@ -1,0 +1,186 @@
+"""A data set before anything is trained on it: sizes, brightness, sharpness, what stands out, what is there twice."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import laplace
+from scipy.stats import median_abs_deviation
+
+from handlers.arrays import Floats
+from handlers.errors import ImageError
+from handlers.spec import Limits, Preprocessing
+from training.config import DataConfig, load
+from training.data import manifest, sources
+from training.data.duplicates import Near, find_near, hash_images, is_leak
+from training.data.manifest import Sample, hash_file
+from training.data.pixels import decode_all
+from training.data.tree import SPLITS, scan
+from training.errors import DataError
+from training.progress import show_progress
+
+OUTLIER = 3.5
+"""A modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers")."""
+VIEW = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""How images of a folder without a config are looked at."""
+TURNED = (5, 6, 7, 8)
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is measured of one image. Width and height are in pixels, as a viewer turns the picture; `brightness` is its mean luma
+    in [0, 1], `sharpness` its `laplacian_variance`."""
+
+    sample: Sample
+    width: int
+    height: int
+    kind: str
+    brightness: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """An image that stands out from the others; `score` says by how many robust standard deviations."""
+
+    image: ImageFacts
+    score: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report says. `labels` include those without images; `unreadable` holds images and what is wrong with each.
+
+    `near`: near-duplicates, the nearest first, at most `bits` apart. `brightness`, `sharpness`: outliers, the farthest
+    first. `refusal`: why training would refuse the set, if it would. `split`: whether the splits are those of a training.
+    """
+
+    name: str
+    root: Path
+    labels: tuple[str, ...]
+    images: tuple[ImageFacts, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    near: tuple[Near, ...]
+    bits: int
+    brightness: tuple[Outlier, ...]
+    sharpness: tuple[Outlier, ...]
+    digest: str
+    refusal: str | None
+    split: bool
+
+    @property
+    def leaks(self) -> list[Near]:
+        """The near-duplicates that lie in two splits."""
+        return [near for near in self.near if self.split and is_leak(near)]
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Count the images by label and split."""
+        counted = {label: Counter[str]() for label in self.labels}
+        for image in self.images:
+            counted[image.sample.label][image.sample.split] += 1
+        return counted
+
+
+def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
+    """Look at the data set of a config, or at a folder of images with what a config has by default.
+
+    Raises ConfigError, DataError where there is nothing to look at; what training alone would refuse is a finding.
+    """
+    if source.is_dir():
+        data, view, limits, name = DataConfig(source="imagefolder", path=source), VIEW, Limits(), source.resolve().name
+    else:
+        config = load(source, overrides)
+        data, view, limits, name = config.data, config.preprocessing, config.limits, config.name
+    root = sources.prepare(data, home)
+    listed, refusal, split = _list(root, data)
+    images, unreadable = measure(root, listed.samples, view, limits)
+    good = [image.sample for image in images]
+    hashes = hash_images(root, good, limits, home / "cache")
+    return Findings(
+        name=name,
+        root=root,
+        labels=listed.labels,
+        images=tuple(images),
+        unreadable=tuple((sample.path, str(err)) for sample, err in unreadable),
+        near=tuple(find_near(good, hashes, data.near_duplicate_bits)),
+        bits=data.near_duplicate_bits,
+        brightness=tuple(outliers(images, np.array([image.brightness for image in images]))),
+        sharpness=tuple(outliers(images, np.log1p([image.sharpness for image in images]))),
+        digest=listed.digest,
+        refusal=refusal,
+        split=split,
+    )
+
+
+def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, bool]:
+    """The images with their splits; those that training would refuse all in one, and its sentence."""
+    try:
+        return sources.build_manifest(root, data), None, True
+    except DataError as err:
+        tree = manifest.choose(scan(root), data, sources.left_out(data))
+        if not tree.images:
+            raise
+        samples = []
+        for image in show_progress(tree.images, len(tree.images), "hashing images"):
+            size, digest = hash_file(root, image.path)
+            samples.append(Sample(image.path, size, digest, image.label, image.split or "train", None, image.mask))
+        split = set(tree.splits) == set(SPLITS)
+        return manifest.Manifest(tree.labels, tuple(samples)), str(err), split
+
+
+def measure(
+    root: Path, samples: Sequence[Sample], view: Preprocessing, limits: Limits
+) -> tuple[list[ImageFacts], list[tuple[Sample, ImageError]]]:
+    """Measure each image as the network would see it; the second list has those that cannot be decoded."""
+    images: list[ImageFacts] = []
+    bad: list[tuple[Sample, ImageError]] = []
+    for sample, pixels in zip(samples, decode_all(root, samples, view, limits, "measuring images"), strict=True):
+        if isinstance(pixels, ImageError):
+            bad.append((sample, pixels))
+            continue
+        luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
+        images.append(ImageFacts(sample, *_header(root / sample.path), float(luma.mean()) / 255, laplacian_variance(luma)))
+    return images, bad
+
+
+def _header(path: Path) -> tuple[int, int, str]:
+    with Image.open(path) as image:
+        try:
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+        except Exception:  # damaged metadata, of which Pillow raises almost anything
+            turned = False
+        width, height = image.size[::-1] if turned else image.size
+        return width, height, image.format or "?"
+
+
+def laplacian_variance(luma: Floats) -> float:
+    """Measure how sharp a picture is: the variance of its Laplacian over the inner pixels. luma: (H, W), 0 to 255, from 3 x 3.
+
+    Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy: a comparative study", section 2 (LAPV): the
+    kernel is 0 1 0, 1 -4 1, 0 1 0. Blurred pictures have little of it.
+    """
+    return float(np.var(laplace(luma)[1:-1, 1:-1]))
+
+
+def robust_z(values: Floats) -> Floats:
+    """Compute modified z-scores, (N,): distances to the median in units of 1.4826 times their median, which is the standard
+    deviation where values are normal; in units of 1.2533 times their mean where more than half of the values are equal.
+
+    Iglewicz and Hoaglin 1993, section 3.3; without the mean, one image unlike many equal ones would be infinitely far.
+    """
+    if not len(values):
+        return values
+    distance = values - np.median(values)
+    spread = median_abs_deviation(values, scale="normal") or 1.2533 * np.mean(np.abs(distance))
+    return distance / spread if spread else distance
+
+
+def outliers(images: Sequence[ImageFacts], values: Floats) -> list[Outlier]:
+    """Find the images whose value stands out, the farthest first. values: (N,), one an image."""
+    scores = robust_z(values)
+    order = np.argsort(-np.abs(scores), kind="stable")
+    return [Outlier(images[row], float(scores[row])) for row in order if abs(scores[row]) > OUTLIER]

@@ -1,0 +1,30 @@
+"""Masks of what matters in a picture, as its network sees it."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from handlers.arrays import Bools
+from handlers.decode import from_pixels
+from handlers.memory import check_size
+from handlers.spec import Spec
+from training.data.manifest import Sample
+from training.errors import DataUnreadable
+
+
+def read_mask(sample: Sample, spec: Spec, root: Path) -> Bools | None:
+    """Read the sample's mask as the network sees the picture, (H, W), true where it is not 0; None for a sample without one.
+
+    Raises DataUnreadable.
+    """
+    if sample.mask is None:
+        return None
+    try:
+        with Image.open(root / sample.mask) as image:
+            check_size(*image.size, spec.limits)
+            mask = np.asarray(image.convert("L")) > 0
+    except (OSError, SyntaxError, ValueError) as err:
+        raise DataUnreadable(f"the mask {sample.mask} is not a whole image: {err}") from err
+    pixels = np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)
+    return from_pixels(pixels, spec.preprocessing, spec.limits)[:, :, 0] > 0

@@ -1,0 +1,1 @@
+"""From images to weights: batches, augmentation, losses, schedules, the loop, checkpoints, pretraining."""

@@ -1,0 +1,96 @@
+"""A run's folder → NAME.mar with spec, lineage and signature; and the way back, for `visor inspect` and offline use."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import handlers
+from archives import signing, store
+from archives.contents import LINEAGE, SPEC
+from archives.lineage import Lineage
+from handlers.errors import ArchiveBroken
+from handlers.spec import MIB, BackendName, Spec
+from training import runs
+
+if TYPE_CHECKING:
+    from training.packing.export import Graph  # imports torch, which reading an archive does without
+
+# A registry, a PVC and a pod's start all pay for every byte; ResNet-50 in fp32 and in 8 bits still fits.
+MAX_BYTES = 120 * 1000 * 1000
+SCRATCH, STALE_S = ".building-", 3600.0
+
+
+def build(
+    run: Path, model_store: Path, lineage: Lineage, private_key: Path, graphs: "Mapping[BackendName, Graph] | None" = None
+) -> Path:
+    """Pack a finished run as the next version of its name, signed, and return the .mar's path.
+
+    `graphs`: exports by backend (`training.packing.export`). The archive holds all of them and runs on the first, or
+    on torch where there is none; the weights are in it in any case.
+    Everything happens in a scratch folder that one rename makes a version, so an interruption leaves no half archive.
+    `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError.
+    """
+    spec = Spec.read(run / SPEC)
+    (model_store / spec.name).mkdir(parents=True, exist_ok=True)
+    _sweep(model_store / spec.name)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch:
+        version = store.next_version(model_store, spec.name)
+        spec = spec.model_copy(update={"version": version, "backend": next(iter(graphs or ()), "torch")})
+        staged = _stage(run, Path(scratch) / "staged", spec, lineage)
+        for graph in (graphs or {}).values():
+            graph.write(staged)
+        out = Path(scratch) / version
+        archive = _pack(staged, out, spec, Path(scratch))
+        if archive.stat().st_size > MAX_BYTES:
+            raise ArchiveBroken(
+                f"{spec.name}.mar has {archive.stat().st_size / MIB:.0f} MiB, over {MAX_BYTES // 10**6} MB; use a smaller network"
+            )
+        signing.sign(archive, private_key)
+        out.rename(model_store / spec.name / version)
+    return store.path_of(model_store, spec.name, version)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed builds left; a build takes seconds, so nothing that old is still at work."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        if time.time() - left.stat().st_mtime > STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
+    """Lay out the members as they are to lie in the archive; the entry goes in by the archiver's own --handler."""
+    staged.mkdir()
+    for member in (runs.WEIGHTS, runs.REFERENCE):
+        shutil.copyfile(run / member, staged / member)
+    for card in (runs.CARD, runs.CARD_PAGE):
+        if (run / card).is_file():  # runs of 0.1 have none
+            shutil.copyfile(run / card, staged / card)
+    (staged / SPEC).write_text(spec.model_dump_json(indent=2) + "\n")
+    (staged / LINEAGE).write_text(lineage.model_dump_json(indent=2) + "\n")
+    package = Path(handlers.__file__).parent
+    shutil.copytree(package, staged / "handlers", ignore=shutil.ignore_patterns("entry.py", "__pycache__"))
+    return staged
+
+
+def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:
+    out.mkdir()
+    # As a process of its own and with its own TMPDIR: the archiver works in, and first deletes, TMPDIR/NAME.
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", spec.name, "--version", spec.version]
+    command += ["--handler", str(Path(handlers.__file__).parent / "entry.py"), "--extra-files", str(staged)]
+    done = subprocess.run(
+        [*command, "--export-path", str(out)],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    archive = out / f"{spec.name}.mar"
+    if done.returncode or not archive.is_file():
+        raise ArchiveBroken(f"torch-model-archiver failed with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return archive

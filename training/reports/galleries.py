@@ -1,0 +1,97 @@
+"""Which answers the report shows, and their pictures: the worst errors, and some right ones to compare them with."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from handlers.arrays import Ints, UInt8
+from handlers.decision import scores
+from handlers.decode import decode
+from handlers.predictor import Answer
+from handlers.spec import Spec
+from training.data.manifest import Sample
+from training.data.masks import read_mask
+from training.data.splits import evenly_spaced
+from training.evaluation.saliency import outline, overlay
+from training.reports.evaluation import Case, Gallery
+from training.reports.pages import Picture
+
+WORST, WORST_OF_CLASS, CLASSES, RIGHT = 8, 4, 12, 4
+SMALLEST = 160  # pixels; a smaller picture is shown with each of its pixels as a square
+
+
+def galleries(samples: Sequence[Sample], answers: Sequence[Answer], truth: Ints, spec: Spec, root: Path) -> list[Gallery]:
+    """Choose the answers that a person should look at. answers: one a sample; truth: (N,), classes; `root`: the data set's.
+
+    With positive labels: the worst false negatives and false positives at the threshold, and some images flagged rightly.
+    Without: the surest errors of each class that has any, and some right answers. Raises DataUnreadable.
+    """
+    score = np.concatenate([scores(answer.probabilities[None], spec) for answer in answers])
+
+    def evenly(rows: Ints) -> Ints:
+        return rows[evenly_spaced(len(rows), RIGHT)]
+
+    def cases(rows: Iterable[int]) -> list[Case]:
+        return [_case(samples[row], answers[row], float(score[row]), spec, root) for row in rows]
+
+    if spec.decision.positive:
+        names, positive = " or ".join(spec.decision.positive), np.isin(truth, spec.positive_index)
+        flagged = score >= spec.decision.threshold
+        missed, alarms = np.flatnonzero(positive & ~flagged), np.flatnonzero(~positive & flagged)
+        return [
+            Gallery(
+                "Worst false negatives",
+                f"Images labelled {names} below the threshold, the lowest score first.",
+                f"None: every test image labelled {names} reaches the threshold.",
+                cases(missed[np.argsort(score[missed], kind="stable")][:WORST]),
+            ),
+            Gallery(
+                "Worst false positives",
+                "Other images that reach the threshold, the highest score first.",
+                "None: no other test image reaches the threshold.",
+                cases(alarms[np.argsort(-score[alarms], kind="stable")][:WORST]),
+            ),
+            Gallery(
+                "Flagged rightly",
+                f"Some images labelled {names} at or above the threshold, taken evenly from the split.",
+                "None.",
+                cases(evenly(np.flatnonzero(positive & flagged))),
+            ),
+        ]
+    right = np.array([answer.label for answer in answers]) == np.array(spec.labels)[truth]
+    errors: list[Gallery] = []
+    for k in np.unique(truth[~right])[:CLASSES]:
+        wrong = np.flatnonzero(~right & (truth == k))
+        surest = wrong[np.argsort(-score[wrong], kind="stable")][:WORST_OF_CLASS]
+        errors.append(
+            Gallery(f"Worst errors: {spec.labels[k]}", f"{len(wrong)} in all, the surest first.", "None.", cases(surest))
+        )
+    return [
+        *(errors or [Gallery("Worst errors", "Images with another label than their own.", "None.", [])]),
+        Gallery("Right", "Some right answers, taken evenly from the split.", "None.", cases(evenly(np.flatnonzero(right)))),
+    ]
+
+
+def _case(sample: Sample, answer: Answer, score: float, spec: Spec, root: Path) -> Case:
+    view = decode((root / sample.path).read_bytes(), spec.preprocessing, spec.limits)
+    mask = read_mask(sample, spec, root)
+    times = math.ceil(SMALLEST / min(view.shape[:2]))
+    large = view.repeat(times, axis=0).repeat(times, axis=1)
+    pictures = [Picture(_jpeg(large), f"{sample.path}, as the network sees it", "the picture")]
+    if answer.heatmap is not None:
+        seen = f"evidence for {answer.heatmap_label}"
+        pictures.append(Picture(_jpeg(overlay(large, answer.heatmap)), f"heat map over the picture: {seen}", seen))
+    if mask is not None:
+        edge = outline(large, mask.repeat(times, axis=0).repeat(times, axis=1))
+        pictures.append(Picture(_jpeg(edge), "the picture with the outline of its mask", "the mask"))
+    return Case(sample.path, sample.label, answer.label, answer.confidence, score, answer.decision, tuple(pictures))
+
+
+def _jpeg(image: UInt8) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Which run is better: the comparison's rule, the candidates it looks at, and the search for hyperparameters."""

@@ -1,0 +1,94 @@
+"""Runs to be compared, read from their folders or from MLflow, and what their archives are: sizes and latencies."""
+
+import io
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from archives import signing, store
+from archives.contents import SPEC, Contents, read, unpacked
+from handlers import decision
+from handlers.backends import BACKENDS, WEIGHTS
+from handlers.errors import ArchiveBroken, VisorError
+from handlers.predictor import Item, predict
+from handlers.spec import BackendName, Spec
+from training import runs
+from training.errors import RunError
+from training.fitting.torch_setup import deterministic
+from training.selection.comparison import Archive, Candidate
+from training.tracking import MODEL, Tracker, flatten
+
+FILES: dict[BackendName, str] = {"torch": WEIGHTS, "openvino": "model.xml", "openvino-int8": "model-int8.xml"}
+WARM_UP, CALLS = 3, 30
+
+
+def from_folder(run: Path) -> Candidate:
+    """Read a candidate from a run's folder. Raises RunError."""
+    record, _ = runs.read_finished(run)
+    parameters = {name: str(value) for name, value in flatten(runs.read_config(run).model_dump(mode="json"))}
+    return _candidate(str(run), record.mlflow_run_id, Spec.read(run / SPEC), run / runs.PREDICTIONS, parameters)
+
+
+def from_mlflow(tracker: Tracker, run_id: str, scratch: Path) -> Candidate:
+    """Read a candidate from the tracking store, its files fetched into `scratch`. Raises RunError."""
+    name, parameters = tracker.describe(run_id)
+    spec = tracker.fetch(run_id, f"{MODEL}/{SPEC}", scratch)
+    return _candidate(name, run_id, Spec.read(spec), tracker.fetch(run_id, runs.PREDICTIONS, scratch), parameters)
+
+
+def _candidate(name: str, run_id: str, spec: Spec, predictions: Path, parameters: dict[str, str]) -> Candidate:
+    try:
+        with np.load(predictions) as file:
+            paths, logits, truth = (file[f"test_{part}"] for part in ("paths", "logits", "truth"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+        raise RunError(
+            f"{name} has no {runs.PREDICTIONS} to compare ({err}); `visor evaluate` its folder and train it anew"
+        ) from err
+    order = np.argsort(paths)
+    probabilities = decision.calibrated(logits[order], spec)
+    return Candidate(name, run_id, spec, tuple(paths[order].tolist()), truth[order], probabilities, parameters)
+
+
+def with_archives(candidates: Sequence[Candidate], model_store: Path, public_key: Path) -> list[Candidate]:
+    """Add to the candidates what their newest archives in the store are. Raises ArchiveRefused, ArchiveBroken."""
+    found: dict[str, Contents] = {}
+    for name in sorted({candidate.spec.name for candidate in candidates}):
+        for version in store.versions(model_store, name):
+            contents = read(store.path_of(model_store, name, version))
+            found[contents.lineage.mlflow_run_id] = contents
+    return [
+        replace(one, archive=_measure(found[one.run_id].path, public_key)) if one.run_id in found else one for one in candidates
+    ]
+
+
+def _measure(path: Path, public_key: Path) -> Archive:
+    """Size, and the latency of each backend that is in the archive and installed here."""
+    contents = signing.read_verified(path, public_key)
+    spec, latencies = contents.spec, dict[str, float]()
+    with unpacked(path) as folder:
+        for backend, file in FILES.items():
+            if (folder / file).is_file():
+                latencies[backend] = latency_ms(folder, spec.model_copy(update={"backend": backend}))
+    return Archive(contents.digest, spec.version, contents.size, spec.backend, latencies)
+
+
+def latency_ms(folder: Path, spec: Spec) -> float:
+    """Measure the median milliseconds from an encoded JPEG of the network's size to its answer, one thread, as a worker has."""
+    size = (spec.preprocessing.height, spec.preprocessing.width, 3)
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)).save(picture, "JPEG")
+    item, taken = Item(picture.getvalue()), []
+    with deterministic(threads=1):
+        backend = BACKENDS[spec.backend](folder, spec)
+        for _ in range(WARM_UP + CALLS):
+            begun = time.perf_counter()
+            [answer] = predict([item], spec, backend)
+            taken.append(time.perf_counter() - begun)
+    if isinstance(answer, VisorError):
+        raise ArchiveBroken(f"{spec.name} cannot answer a JPEG of its own size: {answer}")
+    return float(np.median(taken[WARM_UP:]) * 1e3)

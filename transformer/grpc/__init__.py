@@ -1,0 +1,1 @@
+"""The V2 protocol over gRPC: the service, its messages and gRPC's health protocol."""

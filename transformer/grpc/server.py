@@ -1,0 +1,176 @@
+"""The V2 protocol over gRPC: the methods, and the status of each answer."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2_grpc
+
+from handlers.errors import VisorError
+from transformer import metadata, stats
+from transformer.errors import DeadlineExceeded, PortTaken, ProtobufInvalid, Unavailable, grpc_code, is_trouble
+from transformer.grpc.health import Health
+from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
+from transformer.request_log import ID_HEADER, Record
+from transformer.service import Service
+
+logger = logging.getLogger(__name__)
+
+CODE_KEY = "visor-code"  # trailing metadata: an error's stable code
+RETRY_KEY = "retry-after"  # trailing metadata, in seconds, as over HTTP
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # the same for gRPC's own retries (gRPC proposal A6)
+# Details travel in a header, and clients refuse headers over 8 KiB.
+DETAIL_CHARACTERS = 1000
+INFER = "ModelInfer"
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, for the methods that need more than its message. `left_s`: seconds to the client's deadline, None for none."""
+
+    record: Record
+    left_s: float | None
+
+
+Method = Callable[[Any, Call], Awaitable[Any]]
+
+
+def create_server(service: Service, host: str, port: int, age_s: float) -> tuple[grpc.aio.Server, int]:
+    """Make the gRPC side of a service, not started, and bind its port. `age_s`: a connection's longest age. Raises PortTaken."""
+    limit = service.limits.max_body_bytes
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.max_send_message_length", limit),
+            ("grpc.so_reuseport", 0),  # a port that another process has is an error, not half of its connections
+            ("grpc.max_connection_age_ms", round(age_s * 1000)),
+        ]
+    )
+    server.add_generic_rpc_handlers((_handlers(_Api(service), service),))
+    health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server, server.add_insecure_port(address)
+    except RuntimeError as err:
+        raise PortTaken(f"gRPC cannot listen on {address}: {err}; choose another port") from err
+
+
+class _Api:
+    """The methods of the gRPC service, each by its name in snake case."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def server_live(self, _: Any, __: Call) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    async def server_ready(self, _: Any, __: Call) -> Any:
+        return message("ServerReadyResponse")(ready=await self._service.ready())
+
+    async def model_ready(self, request: Any, _: Call) -> Any:
+        self._service.check_model(request.name, request.version)
+        return message("ModelReadyResponse")(ready=await self._service.ready())
+
+    async def server_metadata(self, _: Any, __: Call) -> Any:
+        return message("ServerMetadataResponse")(**metadata.server_metadata())
+
+    async def model_metadata(self, request: Any, _: Call) -> Any:
+        self._service.check_model(request.name, request.version)
+        return message("ModelMetadataResponse")(**metadata.model_metadata(self._service.spec))
+
+    async def repository_index(self, request: Any, _: Call) -> Any:
+        models = metadata.repository_index(self._service.spec, await self._service.ready(), request.ready)
+        return message("RepositoryIndexResponse")(models=models)
+
+    async def repository_model_load(self, request: Any, _: Call) -> Any:
+        await self._service.load(request.model_name, parameters_of(request))
+        return message("RepositoryModelLoadResponse")()
+
+    async def repository_model_unload(self, request: Any, _: Call) -> Any:
+        self._service.unload(request.model_name)
+        return message("RepositoryModelUnloadResponse")()
+
+    async def model_statistics(self, request: Any, _: Call) -> Any:
+        if request.name:
+            self._service.check_model(request.name, request.version)
+        self._service.flush()
+        return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
+
+    async def model_infer(self, request: Any, call: Call) -> Any:
+        prepared = self._service.read(parse_request(request), call.record)
+        call.record.name(prepared.request.id)
+        return render_answer(await self._service.answer(prepared, call.record, call.left_s))
+
+
+def _handlers(api: _Api, service: Service) -> grpc.GenericRpcHandler:
+    methods = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
+            _answering(
+                method.name, message_factory.GetMessageClass(method.input_type), getattr(api, _snake(method.name)), service
+            )
+        )
+        for method in service_descriptor().methods
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+def _answering(name: str, request_class: Any, method: Method, service: Service) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """Wrap a method in its record, its errors' statuses and the trailing metadata."""
+
+    async def answer(body: bytes, context: Any) -> bytes:
+        record = Record("grpc", f"/{SERVICE}/{name}", bytes_in=len(body), inference=name == INFER)
+        record.name(next((str(value) for key, value in context.invocation_metadata() if key == ID_HEADER), ""))
+        try:
+            if record.inference:
+                service.check_room()
+            answered: bytes = (
+                await method(_parse(request_class, body), Call(record, context.time_remaining()))
+            ).SerializeToString()
+        except Exception as err:
+            record.fail(err)
+            if not isinstance(err, VisorError):
+                logger.exception("an error that is not the client's")
+        except asyncio.CancelledError as err:
+            late = context.time_remaining() == 0
+            record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
+            raise
+        finally:
+            service.end(record)
+        if record.error is None:
+            context.set_trailing_metadata(((ID_HEADER, record.id),))
+            return answered
+        if is_trouble(record.error):
+            logger.warning("%s", record.error)
+        await context.abort(
+            grpc_code(record.error), str(record.error)[:DETAIL_CHARACTERS], trailing_metadata=_trailer(record.error, record.id)
+        )
+        raise AssertionError("abort raises")
+
+    return answer
+
+
+def _trailer(error: VisorError, request_id: str) -> Metadata:
+    again: Metadata = ()
+    if isinstance(error, Unavailable):
+        again = ((RETRY_KEY, str(error.retry_after_s)), (PUSHBACK_KEY, str(1000 * error.retry_after_s)))
+    return ((CODE_KEY, error.code), (ID_HEADER, request_id), *again)
+
+
+def _parse(request_class: Any, body: bytes) -> Any:
+    try:
+        return request_class.FromString(body)
+    except DecodeError as err:
+        raise ProtobufInvalid(f"{len(body)} bytes are not a {request_class.DESCRIPTOR.full_name}: {err}") from err
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,1 @@
+"""The V2 protocol over HTTP: routes, bodies, compression, the page of the interface."""

@@ -1,0 +1,213 @@
+"""The V2 protocol over HTTP: the routes, and the status of each answer."""
+
+import asyncio
+import logging
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from handlers.errors import VisorError
+from transformer import metadata, metrics, stats
+from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
+from transformer.request_log import Record
+from transformer.rest.body import BINARY, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
+from transformer.rest.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
+from transformer.rest.envelope import RECORD, Envelope
+from transformer.rest.http_protocol import CLIENT, Client
+from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
+from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
+from transformer.rest.swagger import docs_routes
+from transformer.service import PreparedRequest, Service
+
+logger = logging.getLogger(__name__)
+
+# From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
+THREAD_BYTES = 1 << 20
+
+
+def create_app(service: Service) -> Envelope:
+    """Make the HTTP side of a service; it opens and closes nothing."""
+    api, infer = _Api(service), _Infer(service)
+    infer_routes = [Route(f"{at}/infer", infer, methods=["POST"]) for at in (MODEL, VERSIONED)]
+    app = Starlette(
+        routes=[
+            *infer_routes,
+            Route("/v2/health/live", api.live),
+            Route("/v2/health/ready", api.ready),
+            Route("/v2", api.server),
+            Route("/v2/models/stats", api.stats),
+            Route(MODEL, api.model),
+            Route(VERSIONED, api.model),
+            Route(f"{MODEL}/ready", api.model_ready),
+            Route(f"{VERSIONED}/ready", api.model_ready),
+            Route(f"{MODEL}/stats", api.stats),
+            Route(f"{VERSIONED}/stats", api.stats),
+            Route(f"{REPOSITORY}/index", api.index, methods=["GET", "POST"]),
+            Route(f"{REPOSITORY}/models/{{name}}/load", api.load, methods=["POST"]),
+            Route(f"{REPOSITORY}/models/{{name}}/unload", api.unload, methods=["POST"]),
+            Route("/metrics", api.metrics),
+            *docs_routes(service),
+        ],
+        exception_handlers={VisorError: _answer_error, HTTPException: _answer_route_error, Exception: _answer_bug},
+    )
+    # A path with a slash too many is a mistake to name, not one to send on to another address.
+    app.router.redirect_slashes = False
+    return Envelope(app, service, infer_routes)
+
+
+class _Infer:
+    """The ASGI app of inferences, without Starlette's requests and responses, of which it would need little."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record: Record = scope[RECORD]
+        record.inference = True
+        try:
+            content, headers = await self._answer(scope, receive, record)
+        except VisorError as err:
+            await _error(record, err)(scope, receive, send)
+            return
+        except Exception as err:
+            await _bug(err)(scope, receive, send)
+            raise
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Scope, receive: Receive, record: Record) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """The body and the headers of the answer. Raises VisorError."""
+        self._service.check_room()
+        asked = headers_of(scope)
+        body = await read_body(asked, receive, self._service.limits.max_body_bytes)
+        record.bytes_in = len(body)
+        question = (body, asked.get(LENGTH_KEY), *_model_of(scope))
+        if len(body) > THREAD_BYTES:
+            prepared, form = await asyncio.to_thread(self._read, record, *question)
+        else:
+            prepared, form = self._read(record, *question)
+        record.name(prepared.request.id)
+        with cancel_if_gone(scope.get(CLIENT) or Client()):
+            answer = await self._service.answer(prepared, record)
+        content, header_length = render_answer(answer, form)
+        headers = [(b"content-type", (JSON if header_length is None else BINARY).encode())]
+        if header_length is not None:
+            headers.append((LENGTH_KEY.encode(), b"%d" % header_length))
+        if len(content) >= WORTH_BYTES:
+            encoding = choose_encoding(asked.get("accept-encoding", IDENTITY))
+            if encoding != IDENTITY:
+                content = compress(content, encoding)
+                headers.append((b"content-encoding", encoding.encode()))
+        headers.append((b"content-length", b"%d" % len(content)))
+        return content, headers
+
+    def _read(
+        self, record: Record, body: bytes, header_length: str | None, name: str, version: str
+    ) -> tuple[PreparedRequest, Form]:
+        inference, form = parse_request(body, header_length, name, version)
+        return self._service.read(inference, record), form
+
+
+class _Api:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def live(self, _: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if await self._service.ready():
+            return _json({"ready": True})
+        return _error(_record(request), self._service.not_ready(), ready=False)
+
+    async def server(self, _: Request) -> Response:
+        return _json(metadata.server_metadata())
+
+    async def model(self, request: Request) -> Response:
+        self._service.check_model(*_model_of(request.scope))
+        facts = metadata.model_facts(self._service.spec, self._service.archive_digest)
+        return _json({**metadata.model_metadata(self._service.spec), "parameters": facts})
+
+    async def model_ready(self, request: Request) -> Response:
+        self._service.check_model(*_model_of(request.scope))
+        if not await self._service.ready():
+            raise self._service.not_ready()
+        return _json({"name": self._service.spec.name, "ready": True})
+
+    async def stats(self, request: Request) -> Response:
+        if request.path_params:
+            self._service.check_model(*_model_of(request.scope))
+        self._service.flush()
+        return _json(stats.statistics(self._service.spec, self._service.metrics))
+
+    async def index(self, request: Request) -> Response:
+        only_ready = read_flag(await self._read_object(request), "ready")
+        return _json(metadata.repository_index(self._service.spec, await self._service.ready(), only_ready))
+
+    async def load(self, request: Request) -> Response:
+        parameters = object_of((await self._read_object(request)).get("parameters"), "parameters")
+        await self._service.load(request.path_params["name"], parameters)
+        return _json({})
+
+    async def unload(self, request: Request) -> Response:
+        self._service.unload(request.path_params["name"])
+        return _json({})
+
+    async def metrics(self, _: Request) -> Response:
+        self._service.flush()
+        return Response(self._service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def _read_object(self, request: Request) -> dict[str, Any]:
+        body = await read_body(headers_of(request.scope), request.receive, self._service.limits.max_body_bytes)
+        return parse_object(body) if body else {}
+
+
+def _record(request: Request) -> Record:
+    record: Record = request.scope[RECORD]
+    return record
+
+
+def _model_of(scope: Scope) -> tuple[str, str]:
+    return scope["path_params"]["name"], scope["path_params"].get("version", "")
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type=JSON)
+
+
+def _error(record: Record, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:
+    """The answer to a request that failed with a VisorError, which its record gets too."""
+    record.fail(err)
+    if is_trouble(err):
+        logger.warning("%s", err)
+    after = {"Retry-After": str(err.retry_after_s)} if isinstance(err, Unavailable) else {}
+    return _json({**fields, "error": str(err), "code": err.code}, err.status, {**after, **(headers or {})})
+
+
+async def _answer_error(request: Request, err: Exception) -> Response:
+    if not isinstance(err, VisorError):
+        raise err
+    return _error(_record(request), err)
+
+
+async def _answer_route_error(request: Request, err: Exception) -> Response:
+    if isinstance(err, HTTPException) and err.status_code == MethodWrong.status:
+        allowed = (err.headers or {}).get("Allow", "")
+        sentence = f"{request.method} is not answered at {show(request.url.path)}; {allowed} is"
+        return _error(_record(request), MethodWrong(sentence), {"Allow": allowed})
+    return _error(_record(request), PathUnknown(f"nothing is served at {show(request.url.path)}; see /v2 and /v2/models/NAME"))
+
+
+async def _answer_bug(_: Request, err: Exception) -> Response:
+    return _bug(err)
+
+
+def _bug(err: Exception) -> Response:
+    """The answer to an error that is a bug of the edge. It is raised again after that, and uvicorn logs the traceback."""
+    return _json({"error": f"internal: {type(err).__name__}", "code": VisorError.code}, VisorError.status)

@@ -1,0 +1,57 @@
+"""Content codings of HTTP bodies (RFC 9110, section 8.4.1): compressed requests are read, and answers compressed on demand."""
+
+import zlib
+
+from transformer.errors import ContentUnsupported, EncodingBroken, RequestTooLarge, show
+
+IDENTITY = "identity"
+# zlib's window bits: 15 is the zlib format, which HTTP calls deflate; 16 more is gzip's.
+WINDOW_BITS = {"gzip": 31, "deflate": 15}
+# Below it a body is a packet or two with or without compression.
+WORTH_BYTES = 2048
+LEVEL = 1  # half of the bytes at a fifth of the time of zlib's default
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise ContentUnsupported for a Content-Encoding that is not read."""
+    if encoding not in (IDENTITY, *WINDOW_BITS):
+        raise ContentUnsupported(
+            f"Content-Encoding {show(encoding)} is not read; send {', '.join(WINDOW_BITS)} or the body as it is"
+        )
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Decompress a body in one of WINDOW_BITS' codings, without ever holding more than `limit` bytes of its content.
+
+    Raises RequestTooLarge, EncodingBroken.
+    """
+    stream = zlib.decompressobj(WINDOW_BITS[encoding])
+    try:
+        content = stream.decompress(body, limit + 1)
+    except zlib.error as err:
+        raise EncodingBroken(f"the body of {len(body)} bytes is not {encoding}: {err}") from err
+    if len(content) > limit:
+        raise RequestTooLarge(f"the body, decompressed, has more bytes than the limit of {limit}; send fewer or smaller images")
+    # One stream, as all clients make it. gzip could be several in a row, and millions of empty ones take minutes to read.
+    if not stream.eof or stream.unused_data:
+        raise EncodingBroken(f"the body of {len(body)} bytes is not one whole {encoding} stream")
+    return content
+
+
+def choose_encoding(accept: str) -> str:
+    """Choose the coding that an Accept-Encoding header prefers among WINDOW_BITS; identity for none of them."""
+    weights: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        coding, _, parameter = item.partition(";")
+        try:
+            weights[coding.strip()] = float(parameter.strip().removeprefix("q=") or 1)
+        except ValueError:
+            continue  # a weight that is no number: as if the coding were not there
+    best = max(WINDOW_BITS, key=lambda coding: weights.get(coding, 0.0))
+    return best if weights.get(best, 0.0) > 0 else IDENTITY
+
+
+def compress(body: bytes, encoding: str) -> bytes:
+    """Compress a body in the given coding."""
+    stream = zlib.compressobj(LEVEL, wbits=WINDOW_BITS[encoding])
+    return stream.compress(body) + stream.flush()

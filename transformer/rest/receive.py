@@ -1,0 +1,73 @@
+"""A request's body is read here as it comes: bounded, decompressed, and given up when its client goes."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+
+from starlette.types import Receive, Scope
+
+from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
+from transformer.rest.body import HEADER_LENGTH
+from transformer.rest.compression import IDENTITY, check_encoding, decompress
+from transformer.rest.http_protocol import Client, do_nothing
+
+# What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
+NEVER_JSON = ("image/", "multipart/", "video/", "audio/", "application/pdf", "application/zip")
+LENGTH_KEY = HEADER_LENGTH.lower()  # as `headers_of` has it
+
+Headers = Mapping[str, str]
+
+
+def headers_of(scope: Scope) -> Headers:
+    """A request's headers by their names in lower case; where a name came twice, the first one."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """Read the whole body. Raises RequestTooLarge as soon as it is known, ContentUnsupported, EncodingBroken, ClientGone."""
+    encoding = headers.get("content-encoding", IDENTITY).lower()
+    check_encoding(encoding)
+    kind = headers.get("content-type", "").lower()
+    if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers:
+        raise ContentUnsupported(
+            f"Content-Type {show(kind)} is not read; send JSON, or the image alone with the header {HEADER_LENGTH}: 0"
+        )
+    announced = headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit:
+        raise RequestTooLarge(f"the body has {announced} bytes, more than the limit of {limit}; send fewer or smaller images")
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone(f"the client left after {size} bytes of its request")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        more = message.get("more_body", False)
+        if size > limit:
+            raise RequestTooLarge(f"the body has more bytes than the limit of {limit}; send fewer or smaller images")
+    body = b"".join(chunks)
+    # In a thread, as a few KB can become many MB.
+    return body if encoding == IDENTITY else await asyncio.to_thread(decompress, body, encoding, limit)
+
+
+class cancel_if_gone:  # noqa: N801 - a context manager, called as the function that it could be
+    """Cancel the block's task when the client disconnects, and raise ClientGone in place of the cancellation."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("there is no task to cancel")
+        if self._client.gone:
+            raise ClientGone("the client left before its answer")
+        self._task = task
+        self._client.on_gone = task.cancel
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, _: TracebackType | None) -> None:
+        self._client.on_gone = do_nothing
+        if self._client.gone and isinstance(err, asyncio.CancelledError):
+            self._task.uncancel()
+            raise ClientGone("the client left before its answer") from err

@@ -1,0 +1,42 @@
+"""`visor archive`: pack and sign a finished run."""
+
+import argparse
+from pathlib import Path
+
+from visor.commands.arguments import Commands, add_backend, add_command, add_home, add_private_key, add_store
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    archive = add_command(
+        commands,
+        "archive",
+        run,
+        "Pack and sign a finished run as the next version in the model store. Reads the run and, unless --backend torch, the "
+        "images of its test split (for openvino-int8 of its calibration split, too), writes NAME/VERSION/NAME.mar with its "
+        "signature beside it, and prints the path.",
+    )
+    archive.add_argument("folder", type=Path, metavar="RUN", help="folder of the finished run, such as runs/roofs")
+    archive.add_argument(
+        "--onnx",
+        action="store_true",
+        help="also write the network as NAME.onnx beside the archive and into its MLflow run; serving does not read it "
+        "(default: no ONNX file)",
+    )
+    add_private_key(archive)
+    add_backend(archive)
+    add_store(archive)
+    add_home(archive, more="; read with --onnx alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Archive, and print the paths that were written."""
+    from training.jobs.archive import archive
+
+    path = archive(args.folder, args.store, args.key, args.backend)
+    print(path)
+    if args.onnx:
+        from training.jobs.export_onnx import export_onnx
+
+        print(export_onnx(args.folder, path, args.key, args.home))
+    return 0

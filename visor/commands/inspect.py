@@ -1,0 +1,29 @@
+"""`visor inspect`: show what an archive holds and whether its signature holds."""
+
+import argparse
+
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_public_key, add_store
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    inspect = add_command(
+        commands,
+        "inspect",
+        run,
+        "Print what an archive holds, where it came from and whether its signature holds. Reads the archive without running "
+        "anything in it and prints its digest, size, backend, spec and lineage.",
+        exits="Exit codes: 0 the signature holds; 1 it does not, or the archive cannot be read; 2 a mistyped command line.",
+    )
+    inspect.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
+    inspect.add_argument("--json", action="store_true", help="print one JSON object (default: text to read)")
+    add_public_key(inspect, more="")
+    add_store(inspect)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the archive's facts; 0 when its signature holds, 1 when not."""
+    from archives import store
+    from visor.inspect import show
+
+    return show(store.find(args.store, args.archive), args.public_key, as_json=args.json)

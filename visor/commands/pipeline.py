@@ -1,0 +1,63 @@
+"""`visor pipeline`: every step from images to a registered archive, in one command that may be repeated."""
+
+import argparse
+from pathlib import Path
+
+from visor.commands.arguments import (
+    CONFIG,
+    Commands,
+    add_alias,
+    add_backend,
+    add_command,
+    add_home,
+    add_private_key,
+    add_set,
+    add_store,
+)
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    pipeline = add_command(
+        commands,
+        "pipeline",
+        run,
+        "Fetch the images, train, archive, copy and register in one command, as a Kubernetes Job does. Given again after an "
+        "interruption it resumes, and given again after success it does nothing. Prints where the archive is.",
+    )
+    pipeline.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
+    pipeline.add_argument(
+        "--data-uri",
+        metavar="s3://...|PATH",
+        help="S3 address or folder of the images, in place of the config's data.path (default: the images that the config names)",
+    )
+    pipeline.add_argument(
+        "--store-uri",
+        metavar="s3://...",
+        help="S3 address of a second model store, to which the archive is copied as NAME/VERSION (default: no copy)",
+    )
+    pipeline.add_argument(
+        "--mlflow-wait-s",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds to wait for the MLflow server that MLFLOW_TRACKING_URI names while it does not answer "
+        "(default: %(default)g)",
+    )
+    add_private_key(pipeline)
+    add_alias(pipeline, more="; none moves no alias")
+    add_backend(pipeline)
+    add_set(pipeline)
+    add_store(pipeline)
+    add_home(pipeline)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what is left to do, and print where the archive is."""
+    from training.jobs.pipeline import PipelinePaths, pipeline
+
+    places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri)
+    alias = None if args.alias == "none" else args.alias
+    if place := pipeline(args.config, args.set, places, alias, args.backend, args.mlflow_wait_s):
+        print(place)
+    return 0

@@ -1,0 +1,87 @@
+"""`visor predict`: ask a server, or an archive without one, about images."""
+
+import argparse
+from pathlib import Path
+
+from visor.commands.arguments import Commands, add_command, add_public_key, add_store, add_threshold
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    predict = add_command(
+        commands,
+        "predict",
+        run,
+        "Ask a server, or an archive without a server, about images. Prints one line for each image: its path, then label, "
+        "confidence (0 to 1) and decision, or an error code. `visor score` answers for many images.",
+        exits="Exit codes: 0 every image was answered; 1 an image or the whole request failed; 2 a mistyped command line; "
+        "130 interrupted.",
+    )
+    predict.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="path of an image file; may be given several times"
+    )
+    predict.add_argument(
+        "--url",
+        default="http://127.0.0.1:8080",
+        help="address of the V2 server: http:// or https:// for REST, grpc:// for gRPC (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--model",
+        metavar="NAME",
+        help="name of the model on the server; needed where the server has several (default: the only one)",
+    )
+    predict.add_argument(
+        "--archive",
+        metavar="NAME|FILE",
+        help="answer in this process from an archive, NAME, NAME/VERSION or a .mar file; --url, --model and --header are "
+        "then without effect (default: ask --url)",
+    )
+    predict.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FOLDER",
+        help="write each image, overlaid with the heat map that explains its label, as PNG into FOLDER (default: no heat maps)",
+    )
+    add_threshold(predict)
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line (default: text to read)")
+    predict.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="HTTP header to send with each request, over gRPC as metadata; may be given several times. 'Host: NAME' selects "
+        "one of the servers behind a gateway (default: no header)",
+    )
+    add_public_key(predict, more="; read with --archive alone")
+    add_store(predict, more="; read with --archive alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each image's answer; 1 when an image has an error instead."""
+    from archives import store
+    from visor import client
+
+    request = client.Request(threshold=args.threshold, overlays=args.explain, headers=dict(args.header))
+    if args.archive:
+        predictions = client.ask_archive(store.find(args.store, args.archive), args.public_key, args.images, request)
+    else:
+        predictions = client.ask_server(args.url, args.model, args.images, request)
+    failed = False
+    for one in predictions:
+        failed |= bool(one.error)
+        if args.json:
+            print(one.to_json(), flush=True)
+        elif one.error:
+            print(f"{one.image}  {one.error}", flush=True)
+        else:
+            drawn = f"  {one.overlay}" if one.overlay else ""
+            print(f"{one.image}  {one.label}  {one.confidence:.3f}  {one.decision}{drawn}", flush=True)
+    return int(failed)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
+    return name.strip().lower(), value.strip()

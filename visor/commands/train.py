@@ -1,0 +1,37 @@
+"""`visor train`: fit and evaluate a network by a config."""
+
+import argparse
+from pathlib import Path
+
+from training.settings import rank
+from visor.commands.arguments import CONFIG, Commands, add_command, add_fresh, add_home, add_set
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    train = add_command(
+        commands,
+        "train",
+        run,
+        "Train a network by a config: fit, calibrate, choose the threshold, evaluate and track in MLflow. Reads the config "
+        "and its images, writes weights, metrics.json and report.html into the run's folder, registers the weights in "
+        "MLflow's registry as a new version with the alias candidate, and prints the folder. An interrupted run resumes from "
+        "its last checkpoint; a finished one is left as it is.",
+    )
+    train.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
+    train.add_argument("--out", type=Path, metavar="RUN", help="folder of the run to write (default: HOME/NAME of the config)")
+    add_fresh(train)
+    add_set(train)
+    add_home(train)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print the run's folder."""
+    from training import config
+    from training.jobs.train import train
+
+    settings = config.load(args.config, args.set)
+    folder = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
+    if not rank():  # the first of torchrun's processes has written the run
+        print(folder)
+    return 0

@@ -1,0 +1,1 @@
+"""Batch scoring (`visor score`): an archive answers for many images without a server."""

@@ -1,0 +1,1 @@
+"""Running TorchServe as a process with its workers, and `visor serve`, which puts the edge before it."""

@@ -1,0 +1,311 @@
+"""TorchServe runs as a child process: on loopback only, with one archive and N single-threaded workers, and it ends with us.
+
+This module imports nothing heavy: in a pod, the process that imports it stays for as long as the pod does.
+"""
+
+import asyncio
+import http.client
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from visor.errors import JavaMissing, ServeError
+from visor.serving import loopback
+from visor.serving.worker import SOCKETS_VARIABLE
+
+JAVA_NEEDED = 17
+JAVA_ADVICE = "install Java 17, on Debian and Ubuntu `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.1
+POLL_TIMEOUT_S = 5.0
+# The edge refuses larger bodies, so TorchServe never has to: it would close the connection without a word.
+MAX_BODY_BYTES = 65 << 20
+# The guard starts before TorchServe, in a process group of its own, which TorchServe and its workers join. It waits for the
+# end of a pipe that this process alone holds, and that closes however this process ends; then it ends its whole group.
+GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
+# What a worker's log says when it cannot load the archive; TorchServe itself would retry for five minutes.
+WORKER_FAILED = "Backend worker process died"
+# A traceback is complete once the log has been silent for this long; the worker's next start is a second away.
+SILENCE_S = 0.5
+TAIL_BYTES = 64 << 10
+# Below a run's home: the sockets by which the edge asks the workers, and the keys without which TorchServe answers nothing.
+# TorchServe writes the keys, readable by its own user alone, into the folder that it is started in.
+SOCKETS, KEYS = "workers", "key_file.json"
+# TorchServe's keys end after an hour unless told otherwise, and nothing here would renew them.
+KEYS_LAST_MINUTES = 100 * 365 * 24 * 60
+# Characters that mean themselves in a file of Java's properties: no backslash, line break, blank or separator.
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9._,:/*-]+")
+JVM = (
+    # The heap grows with what is under way, up to half of the container's limit; the workers need the other half.
+    "-Xms16m",
+    "-XX:MaxRAMPercentage=50",
+    "-XX:+ExitOnOutOfMemoryError",  # half a server is worse than one that is started again
+    # One collector thread, the quick compiler and netty's memory in pieces of 4 instead of 16 MiB: what TorchServe does
+    # takes no longer for it [48 KB there and back: p50 1.6 ms; 4 MB: 15], and idle it holds 84 MB instead of 201.
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dio.netty.allocator.maxOrder=9",
+    "-XX:-UsePerfData",
+)
+
+# TorchServe hands each request to a worker through Java's common pool. Below two threads, which is its size on two cores,
+# CompletableFuture makes a thread for each request instead [p50 2.7 ms instead of 1.7, Java's CPU 1.2 ms instead of 0.7].
+POOLED = 2
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where TorchServe listens, on 127.0.0.1; the defaults are those of a pod, where no other process takes ports."""
+
+    inference: int = 8085
+    management: int = 8086
+    metrics: int = 8082
+
+    @classmethod
+    def free(cls) -> Self:
+        """Choose ports that were free just now, for a machine that other processes use too."""
+        return cls(*free_ports(3))
+
+
+def url(port: int) -> str:
+    """The address of a loopback port."""
+    return f"http://127.0.0.1:{port}"
+
+
+class Server:
+    """A running TorchServe, and the end of its log. `keys`: the file, which it writes, of the keys that its APIs ask for."""
+
+    def __init__(self, process: "asyncio.subprocess.Process", ports: Ports, keys: Path, forward: BinaryIO | None) -> None:
+        self.process = process
+        self.ports = ports
+        self.keys = keys
+        self._forward = forward
+        self._tail = b""
+
+    async def wait_ready(self, name: str) -> None:
+        """Return once a worker of the model is READY. Raises ServeError with the log's own words when none will be."""
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+        while not await self._has_worker(name):
+            if self.process.returncode is not None:
+                raise self.ended_error()
+            if WORKER_FAILED in self.tail(200):
+                raise ServeError(f"the worker cannot load the archive:\n{await self._last_words()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise ServeError(f"no worker was ready within {START_TIMEOUT_S:.0f} s:\n{self.tail()}")
+            await asyncio.sleep(POLL_S)
+
+    async def _last_words(self) -> str:
+        """Wait until a worker that failed has logged its whole traceback, which comes line by line, and return it."""
+        said = ""
+        while (tail := self.tail(200)) != said and self.process.returncode is None:
+            said = tail
+            await asyncio.sleep(SILENCE_S)
+        return tail[tail.index(WORKER_FAILED) :] if WORKER_FAILED in tail else tail
+
+    def ended_error(self) -> ServeError:
+        """The error that says that TorchServe ended by itself."""
+        return ServeError(f"TorchServe ended with {self.process.returncode}:\n{self.tail()}")
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines that TorchServe and its workers logged."""
+        return "\n".join(self._tail.decode(errors="replace").splitlines()[-lines:])
+
+    async def follow(self, output: asyncio.StreamReader) -> None:
+        """Keep the end of the log, and forward all of it where that was asked for."""
+        while chunk := await output.read(TAIL_BYTES):
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+            try:
+                if self._forward:
+                    self._forward.write(chunk)
+                    self._forward.flush()
+            except OSError:
+                self._forward = None  # its reader has gone, and TorchServe must not wait for one
+
+    async def _has_worker(self, name: str) -> bool:
+        try:
+            key = json.loads(self.keys.read_bytes())["management"]["key"]
+            answer = await asyncio.to_thread(loopback.get, self.ports.management, f"/models/{name}", POLL_TIMEOUT_S, key)
+            return any(worker["status"] == "READY" for version in json.loads(answer) for worker in version["workers"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            return False  # no keys yet, no listener yet, or {"code": 404, ...}: not registered yet
+
+
+@asynccontextmanager
+async def running(
+    archive: Path, workers: int, home: Path, ports: Ports, forward: BinaryIO | None = None
+) -> AsyncIterator[Server]:
+    """Run TorchServe, on an archive that is alone in its folder, until the block ends; then stop it and its workers.
+
+    `home` is private to this run and to its user: configuration, unpacked archive, TorchServe's keys and the workers' sockets.
+    `forward`: the stream that gets its log. Raises JavaMissing, ServeError.
+    """
+    java = find_java()
+    archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
+    (home / SOCKETS).mkdir()
+    config = _write_config(home, archive, ports, workers)
+    guard = await asyncio.create_subprocess_exec(
+        *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
+    )
+    process = await asyncio.create_subprocess_exec(
+        *_command(java, home, config, archive.parent, workers),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=home,
+        env=_environment(home),
+        # The guard's group is not the terminal's: Ctrl-C is ours to hand on, after the drain.
+        preexec_fn=lambda: os.setpgid(0, guard.pid),
+    )
+    server = Server(process, ports, home / KEYS, forward)
+    if process.stdout is None:
+        raise RuntimeError("a process that was started with a pipe has one")
+    following = asyncio.create_task(server.follow(process.stdout))
+    try:
+        yield server
+    finally:
+        await _stop(process, guard)
+        await following
+
+
+def cpu_limit() -> int:
+    """Count the CPUs that this process may use: the cgroup's quota where there is one, not the node's cores; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return limit_cores(cores, Path("/sys/fs/cgroup"))
+
+
+def limit_cores(cores: int, cgroup: Path) -> int:
+    """Limit `cores` to the quota of a cgroup, of version 2 ("QUOTA PERIOD" in microseconds, or "max PERIOD") or 1."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / file).read_text() for file in files).split()
+            allowed = int(quota) // int(period)
+        except (OSError, ValueError):
+            continue  # the other version, or "max"
+        # A quota below one CPU still needs a worker; -1 is version 1's word for no quota.
+        return max(1, min(cores, allowed)) if int(quota) > 0 else cores
+    return cores
+
+
+def find_java() -> str:
+    """Find a Java that TorchServe runs on and return its path. Raises JavaMissing, saying what to install."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    if java is None:
+        raise JavaMissing(f"no java {'under JAVA_HOME=' + home if home else 'on the PATH'}; {JAVA_ADVICE}")
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', shown)
+    if version is None or int(version[1]) < JAVA_NEEDED:
+        raise JavaMissing(f"{java} is not Java {JAVA_NEEDED} or newer ({shown.splitlines()[:1]}); {JAVA_ADVICE}")
+    return java
+
+
+def free_ports(count: int) -> list[int]:
+    """Choose distinct loopback ports that were free just now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _write_config(home: Path, archive: Path, ports: Ports, workers: int) -> Path:
+    unused = free_ports(2)  # for TorchServe's own gRPC, which cannot be turned off
+    values = {
+        "inference_address": url(ports.inference),
+        "management_address": url(ports.management),
+        "metrics_address": url(ports.metrics),
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_management_address": "127.0.0.1",
+        "grpc_inference_port": unused[0],
+        "grpc_management_port": unused[1],
+        # Others on this machine, and a pod's other containers, reach the ports above. Without a key they get nothing there: no
+        # workflow, which would bring a handler of its own, no scaling, no inference past the edge, over REST and gRPC alike.
+        "disable_token_authorization": "false",
+        "token_expiration_min": KEYS_LAST_MINUTES,
+        "enable_model_api": "false",
+        # Nothing but the archive in its folder is loaded, whoever asks.
+        "allowed_urls": "none",
+        "load_models": archive.name,
+        "default_workers_per_model": workers,
+        "max_request_size": MAX_BODY_BYTES,
+        "max_response_size": MAX_BODY_BYTES,
+        "metrics_mode": "prometheus",
+        "disable_system_metrics": "true",
+    }
+    path = home / "config.properties"
+    path.write_text(properties(values))
+    return path
+
+
+def properties(values: Mapping[str, object]) -> str:
+    """Write values as Java's properties. Raises ServeError for a value that Java would read as another one, or as several.
+
+    Java takes a backslash for the start of an escape and the last of equal keys, so that a line break in a value could set
+    whatever a later line sets.
+    """
+    for key, value in values.items():
+        if not PLAIN_VALUE.fullmatch(str(value)):
+            raise ServeError(f"TorchServe's setting {key} cannot be {str(value)!r}: use letters, digits and -_.,:/* alone")
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _command(java: str, home: Path, config: Path, model_store: Path, workers: int) -> list[str]:
+    # Not the `torchserve` script: it only starts this same command, hands no signal on and keeps a pid file for all users.
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise ServeError("the package torchserve is not installed; `make setup` installs it")
+    site = Path(spec.origin).parent.parent
+    jvm = [*JVM, f"-Dmodel_server_home={server_home(site, home / 'server')}", f"-Djava.io.tmpdir={home}"]
+    jvm += [f"-Djava.util.concurrent.ForkJoinPool.common.parallelism={max(POOLED, workers)}"]
+    jvm += [f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}"]
+    server = ["org.pytorch.serve.ModelServer", "--python", sys.executable, "-f", str(config), "-s", str(model_store), "-ncs"]
+    return [java, *jvm, "-cp", str(site / "ts" / "frontend" / "*"), *server]
+
+
+def server_home(site: Path, home: Path) -> Path:
+    """Make the folder that TorchServe takes for its own: the files that it reads in `site`, with our worker.py for its worker.
+
+    The package `ts` is still found in `site`: a folder without __init__.py hides no package.
+    """
+    place = home / "ts"
+    place.mkdir(parents=True)
+    for name in ("configs", "version.txt"):
+        (place / name).symlink_to(site / "ts" / name)
+    # A copy and no link: the interpreter would follow it, and find our folder's modules before the standard library's.
+    shutil.copyfile(Path(__file__).with_name("worker.py"), place / "model_service_worker.py")
+    return home
+
+
+def _environment(home: Path) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    places = {"TMPDIR": str(home), "LOG_LOCATION": str(home), "METRICS_LOCATION": str(home)}
+    places[SOCKETS_VARIABLE] = str(home / SOCKETS)
+    # Large pages for what is allocated, where the kernel leaves it to us (madvise): a CPU finds them sooner, most of all in a
+    # virtual machine [EfficientNet-Lite0 in 8 bits: 2 to 4 % of a worker's time, for 5 MB]. Only glibc reads it.
+    pages = {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
+    # TorchServe prefers some variables, such as TS_CONFIG_FILE, to the configuration that it is given.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+    return {**others, "MALLOC_ARENA_MAX": "2", **pages, **threads, **places}
+
+
+async def _stop(process: "asyncio.subprocess.Process", guard: "asyncio.subprocess.Process") -> None:
+    if process.returncode is None:
+        process.terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+    if guard.stdin:
+        guard.stdin.close()  # what is left of the group goes now, such as a worker in the middle of loading
+    await guard.wait()
+    await process.wait()
