@@ -119,8 +119,18 @@ class Release:
     def pods(self, service: str | None = None) -> list[dict[str, Any]]:
         """The pods of one of its InferenceServices that are not on their way out."""
         selector = f"serving.kserve.io/inferenceservice={service or self.name}"
-        text = self.kubectl("get", "pods", "--selector", selector, "--output", "json")
-        return [pod for pod in json.loads(text)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in self._pods("--selector", selector) if "deletionTimestamp" not in pod["metadata"]]
+
+    def wait_gone(self, timeout_s: float = 180) -> None:
+        """Return once every pod of the namespace that is on its way out has gone."""
+        wait_until(
+            lambda: not any("deletionTimestamp" in pod["metadata"] for pod in self._pods()), timeout_s, "the old pods are gone",
+            lambda: state(self.namespace),
+        )  # fmt: skip
+
+    def _pods(self, *args: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", *args, "--output", "json"))["items"]
+        return items
 
     def patch(self, kind: str, name: str, change: object) -> None:
         """`kubectl patch`: a list is a JSON patch, a dict a merge patch, as the documentation shows both."""

@@ -12,7 +12,7 @@ from tests.e2e.releases import Archives, Release
 
 PERCENT = 20
 CALLS = 500
-LOAD = 5_000
+LOAD, AFTER = 1_600, 400  # requests in all, and after the transition
 CANARY = {"canary": {"enabled": True, "archive": "pvc://models/v2", "trafficPercent": PERCENT}}
 NONE = {"archive": {"uri": "pvc://models/v1"}, "canary": {"enabled": False, "archive": "", "trafficPercent": 0}}
 # Two replicas, so that one can be deleted.
@@ -47,17 +47,17 @@ def canaried(stable: Release, archives: Archives) -> Release:
 
 @pytest.fixture
 def load(release: Release, archives: Archives) -> Iterator[Load]:
-    """Twenty requests a second of each protocol, from before the transition until long after it."""
+    """Ten requests a second of each protocol, from before the transition until long after it."""
     with Load(release.target, archives.picture) as running:
         running.wait_for(100)
         yield running
 
 
-def finish(load: Load, last: set[str]) -> None:
-    """Let the load come to its number; nothing failed, and the last answers are of these versions."""
-    load.wait_for(LOAD - 200)
-    mark = len(load.outcomes)
-    load.wait_for(mark + 200)
+def finish(release: Release, load: Load, last: set[str]) -> None:
+    """Let the old pods end and the load come to its number; nothing failed, and the last answers are of these versions."""
+    release.wait_gone()
+    mark = max(len(load.outcomes), LOAD - AFTER)
+    load.wait_for(mark + AFTER)
     assert load.failures == []
     assert set(load.versions(since=mark)) == last
     assert len({outcome.label for outcome in load.outcomes}) == 1
@@ -82,19 +82,22 @@ def test_gets_its_share_and_is_told_from_the_stable_release(canaried: Release, a
 
 def test_promoted_by_kubectl_without_a_lost_request(canaried: Release, load: Load) -> None:
     canaried.set_weights(50, 50)
-    load.wait_for(len(load.outcomes) + 400)
+    load.wait_for(len(load.outcomes) + 200)
+    canaried.patch("inferenceservice", canaried.canary, {"spec": {"predictor": {"minReplicas": 2}}})
+    ready = "--for=jsonpath={.status.readyReplicas}=2"
+    canaried.kubectl("wait", f"deployment/{canaried.canary}-predictor", ready, "--timeout", "180s")
     canaried.set_weights(0, 100)
     canaried.patch("inferenceservice", canaried.name, {"spec": {"predictor": {"model": {"storageUri": "pvc://models/v2"}}}})
     canaried.wait_ready()
     canaried.set_weights(100, 0)
-    finish(load, {"2"})
+    finish(canaried, load, {"2"})
 
 
 def test_rolled_back_by_kubectl_without_a_lost_request(canaried: Release, load: Load) -> None:
     canaried.set_weights(100, 0)
-    load.wait_for(len(load.outcomes) + 400)
+    load.wait_for(len(load.outcomes) + 200)
     kubectl("--namespace", canaried.namespace, "delete", "inferenceservice", canaried.canary)
-    finish(load, {"1"})
+    finish(canaried, load, {"1"})
 
 
 def test_upgraded_by_helm_while_pods_are_deleted_without_a_lost_request(canaried: Release, load: Load) -> None:
@@ -103,4 +106,4 @@ def test_upgraded_by_helm_while_pods_are_deleted_without_a_lost_request(canaried
     canaried.wait_ready()
     canaried.upgrade({"archive": {"uri": "pvc://models/v2"}}, {"canary": NONE["canary"]})
     canaried.wait_ready()
-    finish(load, {"2"})
+    finish(canaried, load, {"2"})

@@ -12,7 +12,7 @@ from tests.e2e.releases import Archives, Release, base_values
 
 PERCENT = 20
 CALLS = 500
-LOAD = 2_500  # of each of the two releases: 5,000 in a transition
+LOAD = 800  # of each of the two releases: 1,600 in a transition
 PROTOCOLS = ("rest", "grpc")
 pytestmark = pytest.mark.timeout(900)
 
@@ -70,7 +70,7 @@ def settle(releases: dict[str, Release], archives: Archives, versions: set[str])
 
 
 def loads(releases: dict[str, Release], archives: Archives, stack: ExitStack) -> list[Load]:
-    """Twenty requests a second to each release, under way."""
+    """Ten requests a second to each release, under way."""
     made = [
         stack.enter_context(Load(releases[protocol].target, archives.picture, protocols=(protocol,))) for protocol in PROTOCOLS
     ]

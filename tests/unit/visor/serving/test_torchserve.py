@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import socket
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,6 +83,9 @@ def test_the_limit_of_this_machine_is_within_its_cores() -> None:
 def test_free_ports_are_distinct_and_can_be_bound() -> None:
     ports = torchserve.free_ports(8)
     assert len(set(ports)) == 8
+    assert not set(ports) & set(torchserve.free_ports(8))
+    first, _last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert max(ports) < first
 
     async def bind_all() -> None:
         servers = [await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", port) for port in ports]
@@ -90,6 +94,14 @@ def test_free_ports_are_distinct_and_can_be_bound() -> None:
             await server.wait_closed()
 
     asyncio.run(bind_all())
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(torchserve, "UNASSIGNED", range(port, port + 1))
+        with pytest.raises(ServeError, match=str(port)):
+            torchserve.free_ports(1)
 
 
 def test_ports_are_a_pods_own_or_free_ones() -> None:
