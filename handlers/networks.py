@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from handlers.spec import Network
@@ -48,22 +46,35 @@ class Classifier(nn.Module):
         return self.classify(maps), maps
 
 
-def _resnet(make: Callable[..., torchvision.models.ResNet]) -> tuple[list[nn.Module], int]:
-    net = make(weights=None)
+# Both libraries load torch's compiler, 3 s of a CPU, and are therefore loaded for a network of theirs alone.
+def _of_torchvision(name: str) -> Any:
+    from torchvision import models
+
+    return getattr(models, name)(weights=None)
+
+
+def _of_timm(name: str, **options: Any) -> Any:
+    import timm
+
+    return timm.create_model(name, pretrained=False, **options)
+
+
+def _resnet(name: str) -> tuple[list[nn.Module], int]:
+    net = _of_torchvision(name)
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
     return [stem, net.layer1, net.layer2, net.layer3, net.layer4], net.fc.in_features
 
 
 def _efficientnet_lite0() -> tuple[list[nn.Module], int]:
-    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net = _of_timm("tf_efficientnet_lite0")
     stem = nn.Sequential(net.conv_stem, net.bn1)
     last = nn.Sequential(net.conv_head, net.bn2)  # timm's bn2 holds the activation too
     return [stem, *net.blocks, last], int(net.num_features)
 
 
-def _torchvision(make: Callable[..., Any]) -> tuple[list[nn.Module], int]:
+def _torchvision(name: str) -> tuple[list[nn.Module], int]:
     """torchvision's EfficientNets and MobileNets: `features` without what follows the pooling."""
-    stages = list(make(weights=None).features)
+    stages = list(_of_torchvision(name).features)
     return stages, int(stages[-1].out_channels)
 
 
@@ -149,7 +160,7 @@ def _vision_transformer(name: str) -> tuple[list[nn.Module], int]:
     closed form as a convolution's. What a token says comes from its patch and, by attention, from others: the map shows
     where the network has gathered its evidence. The class token still takes part in attention, as in the published weights.
     """
-    net: Any = timm.create_model(name, pretrained=False, global_pool="avg", fc_norm=False)
+    net = _of_timm(name, global_pool="avg", fc_norm=False)
     return [Patches(net), *(Block(block) for block in net.blocks), PatchMaps(net.norm)], int(net.num_features)
 
 
@@ -166,13 +177,13 @@ def _small_cnn() -> tuple[list[nn.Module], int]:
 
 
 NETWORKS: dict[Network, Callable[[], tuple[list[nn.Module], int]]] = {
-    "resnet18": lambda: _resnet(torchvision.models.resnet18),
-    "resnet34": lambda: _resnet(torchvision.models.resnet34),
-    "resnet50": lambda: _resnet(torchvision.models.resnet50),
+    "resnet18": lambda: _resnet("resnet18"),
+    "resnet34": lambda: _resnet("resnet34"),
+    "resnet50": lambda: _resnet("resnet50"),
     "efficientnet_lite0": _efficientnet_lite0,
-    "efficientnet_b0": lambda: _torchvision(torchvision.models.efficientnet_b0),
-    "mobilenet_v3_small": lambda: _torchvision(torchvision.models.mobilenet_v3_small),
-    "mobilenet_v3_large": lambda: _torchvision(torchvision.models.mobilenet_v3_large),
+    "efficientnet_b0": lambda: _torchvision("efficientnet_b0"),
+    "mobilenet_v3_small": lambda: _torchvision("mobilenet_v3_small"),
+    "mobilenet_v3_large": lambda: _torchvision("mobilenet_v3_large"),
     "vit_tiny_patch16": lambda: _vision_transformer("vit_tiny_patch16_224"),
     "small_cnn": _small_cnn,
 }

@@ -18,7 +18,10 @@ READY_TIMEOUT_S = 240.0
 OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "SOURCE_DATE_EPOCH")
 BeginHome = Callable[[Path], Path]  # the fixture `begin_home`
 # Enough training for answers that differ from image to image; how good they get is not what these tests are about.
-QUICK = ["--set", "fit.phases=[{epochs: 2, learning_rate: 0.003, unfreeze: all}]"]
+QUICK = [
+    "--set", "fit.phases=[{epochs: 2, learning_rate: 0.003, unfreeze: all}]",
+    "--set", "preprocessing.height=16", "--set", "preprocessing.width=16",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""The demo on a folder of images: the whole way, and a failing step that stops it with its name and log."""
+"""The demo on a folder of images, as `make demo` calls it: the whole way, and a failing step that stops it by name and log."""
 
 import json
+import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.integration.running import Workspace
+from tests.integration.running import ROOT, Workspace
 
 QUICK = [
     "--set",
@@ -34,7 +36,11 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place = Workspace(tmp_path_factory.mktemp("demo"))
     folder = write_leaves(place.path)
-    return Demo(place, folder, place.ok("demo", "--data", str(folder), *QUICK))
+    command = ["make", "--no-print-directory", "--dry-run", "--assume-old", "setup", "demo", f"DATA={folder}"]
+    recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    program, *arguments = shlex.split(recipe.splitlines()[-1])
+    assert program.endswith("/visor")
+    return Demo(place, folder, place.ok(*arguments, *QUICK))
 
 
 def write_leaves(root: Path) -> Path:

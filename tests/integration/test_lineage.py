@@ -1,4 +1,4 @@
-"""From an answer back to the commit, the images and the run that it rests on; and the same run twice."""
+"""From an answer back to the commit, the images and the run that it rests on."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import httpx
 import mlflow
 import pytest
 
-from tests.integration.running import QUICK, ROOT, Server, Workspace
+from tests.integration.running import ROOT, Server, Workspace
 
 CONFIG = str(ROOT / "training/configs/digits.yaml")
 
@@ -47,13 +47,6 @@ def test_registering_moves_the_alias_to_the_archive(own: Workspace, archive: Pat
     version = client.get_model_version_by_alias("digits", "champion")
     assert version.tags["archive_digest"] == facts["archive_digest"]
     assert version.run_id == facts["lineage"]["mlflow_run_id"]
-
-
-def test_two_runs_of_one_config_are_the_same(own: Workspace, tmp_path: Path) -> None:
-    own.ok("train", CONFIG, *QUICK, "--out", str(tmp_path / "again"))
-    first, second = own.home / "digits", tmp_path / "again"
-    for name in ("metrics.json", "spec.json", "history.json", "manifest.json", "model.safetensors"):
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def test_a_changed_image_is_named_and_training_refuses_to_go_on_with_it(workspace: Workspace, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ esac
 """
 FIRST = ["make setup TAKE_OVER=1", "make lint", "make verify", "make test-unit"]
 ASIDE = ["make cluster", "make images IMAGES=serving transformer training storage-initializer"]
-BESIDE = ["make demo DATA=digits", "make --assume-old test-unit test"]
+BESIDE = ["make --assume-old test-unit test"]
 
 
 @pytest.fixture

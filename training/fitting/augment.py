@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.transforms import InterpolationMode, v2
 
 from handlers.arrays import Float64, UInt8
 from training.config import AugmentConfig
@@ -57,6 +56,8 @@ def _still(config: AugmentConfig) -> bool:
 
 def _rand_augment(images: UInt8, config: AugmentConfig, generators: Sequence[np.random.Generator]) -> UInt8:
     """torchvision's, each image by its own generator. images: (N, H, W, 3)."""
+    from torchvision.transforms import InterpolationMode, v2  # loads torch's compiler, 3 s of a CPU
+
     change = v2.RandAugment(
         config.rand_augment, config.rand_augment_magnitude, interpolation=InterpolationMode.BILINEAR, fill=GREY
     )

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
-from torchvision.transforms import v2
 
 from handlers.arrays import Int64, UInt8
 from handlers.decode import to_batch
@@ -132,13 +131,15 @@ def mix(pixels: Tensor, labels: Tensor, config: AugmentConfig, classes: int, num
 
     pixels: (B, 3, H, W); labels: (B,) int64, of which mixing makes (B, K) float32; number: seeds what is drawn.
     """
+    if not config.mixup and not config.cutmix:
+        return pixels, labels
+    from torchvision.transforms import v2  # loads torch's compiler, 3 s of a CPU
+
     changes: list[v2.Transform] = []
     if config.mixup:
         changes.append(v2.MixUp(alpha=config.mixup, num_classes=classes))
     if config.cutmix:
         changes.append(v2.CutMix(alpha=config.cutmix, num_classes=classes))
-    if not changes:
-        return pixels, labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
         mixed: tuple[Tensor, Tensor] = v2.RandomChoice(changes)(pixels, labels)
