@@ -3,6 +3,7 @@
 VisorError
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
+├── ArchiveUnexpected     archive.unexpected: a signed archive, but another one than its place or the caller says
 ├── ArchiveAmbiguous      archive.ambiguous: several archives lie where a pod looks for the one to serve
 └── StoreError            store.missing: a name or version that the model store does not hold
 """
@@ -20,6 +21,12 @@ class ArchiveRefused(VisorError):
     """An archive whose signature does not hold."""
 
     code = "archive.refused"
+
+
+class ArchiveUnexpected(VisorError):
+    """A signed archive, but another one than its place or the caller says: renamed, rolled back or exchanged."""
+
+    code = "archive.unexpected"
 
 
 class ArchiveAmbiguous(VisorError):

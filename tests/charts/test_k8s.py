@@ -1,5 +1,6 @@
 """k8s/: what can be known of it without Docker and the internet, for which it is made."""
 
+import hashlib
 import json
 import os
 import re
@@ -186,6 +187,20 @@ def test_an_archive_that_is_not_there_is_named(archive: str, words: str, tmp_pat
     done = sh(str(K8S / "put-archive"), "--store", str(tmp_path), archive)
     assert done.returncode == 1
     assert words in done.stderr
+
+
+def test_what_is_put_is_named_by_address_and_digest(machine: dict[str, str], tmp_path: Path) -> None:
+    place = tmp_path / "store/roofs/3"
+    place.mkdir(parents=True)
+    for name in ("roofs.mar", "roofs.mar.sig"):
+        (place / name).write_text(name)
+    # A pod that holds both files already.
+    (tmp_path / "bin/kubectl").write_text(
+        f'#!/bin/sh\ncase "$*" in *exec*) cd {place} && sha256sum roofs.mar roofs.mar.sig;; esac\n'
+    )
+    done = sh(str(K8S / "put-archive"), "--store", str(tmp_path / "store"), "roofs", **machine)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["pvc://models/roofs/3", hashlib.sha256(b"roofs.mar").hexdigest()]
 
 
 @pytest.fixture
