@@ -102,8 +102,8 @@ def test_torchserves_old_libraries_are_found_and_named_in_the_docs(root: Path) -
     place.symlink_to(jar)
     versions = {one["name"]: one["version"] for one in sbom(root)["components"] if "pkg:maven" in one.get("purl", "")}
     page = (ROOT / "docs/security.md").read_text()
-    assert re.search(rf"netty {re.escape(versions['netty-codec-http'].removesuffix('.Final'))}\b", page)
-    assert re.search(rf"gRPC {re.escape(versions['grpc-core'])}\b", page)
+    assert re.search(rf"netty\s{re.escape(versions['netty-codec-http'].removesuffix('.Final'))}\b", page)
+    assert re.search(rf"gRPC\s{re.escape(versions['grpc-core'])}\b", page)
 
 
 @pytest.mark.parametrize("image", ["serving", "transformer", "training"])
