@@ -98,10 +98,13 @@ images: ## Build IMAGES (serving transformer training) and load them into the lo
 
 .PHONY: deploy
 deploy: ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as RELEASE in NAMESPACE; more in HELM_ARGS.
-	@archive="$(ARCHIVE)"; \
-	[ -n "$$archive" ] || archive=$$(k8s/put-archive --namespace "$(NAMESPACE)" --image "$(REGISTRY)/visor-transformer:$(TAG)" "$(RELEASE)"); \
+	@archive="$(ARCHIVE)" digest=; \
+	if [ -z "$$archive" ]; then \
+	  put=$$(k8s/put-archive --namespace "$(NAMESPACE)" --image "$(REGISTRY)/visor-transformer:$(TAG)" "$(RELEASE)"); \
+	  { read -r archive; read -r digest; } <<<"$$put"; \
+	fi; \
 	helm upgrade --install "$(RELEASE)" charts/visor --namespace "$(NAMESPACE)" --create-namespace --wait --timeout 5m \
-	  --set archive.uri="$$archive" --set-file archive.publicKey=keys/visor.pub \
+	  --set archive.uri="$$archive" --set-string archive.digest="$$digest" --set-file archive.publicKey=keys/visor.pub \
 	  --set images.serving.repository="$(REGISTRY)/visor-serving" --set images.serving.tag="$(TAG)" \
 	  --set images.transformer.repository="$(REGISTRY)/visor-transformer" --set images.transformer.tag="$(TAG)" $(HELM_ARGS)
 	@kubectl wait --for=condition=Ready --timeout 300s --namespace "$(NAMESPACE)" "inferenceservice/$(RELEASE)"

@@ -4,6 +4,7 @@ VisorError
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 │   └── ProvenanceRefused provenance.refused: a provenance statement that is not signed, or is about another archive
+├── ArchiveUnexpected     archive.unexpected: a signed archive, but another one than its place or the caller says
 ├── ArchiveAmbiguous      archive.ambiguous: several archives lie where a pod looks for the one to serve
 └── StoreError            store.missing: a name or version that the model store does not hold
 """
@@ -27,6 +28,12 @@ class ProvenanceRefused(ArchiveRefused):
     """A provenance statement that is not signed by the archive's signer, or is about another archive."""
 
     code = "provenance.refused"
+
+
+class ArchiveUnexpected(VisorError):
+    """A signed archive, but another one than its place or the caller says: renamed, rolled back or exchanged."""
+
+    code = "archive.unexpected"
 
 
 class ArchiveAmbiguous(VisorError):

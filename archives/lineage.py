@@ -1,12 +1,15 @@
 """Where an archive came from: code, data, config, MLflow run, versions, time and metrics; `lineage.json` in the archive."""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
 from handlers.errors import ArchiveBroken
 from handlers.spec import BackendName, Frozen
+
+RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,255}$")]
+"""MLflow's own form of run ids: nothing that would mean something in its filters, or in a path."""
 
 
 class Pretrained(Frozen):
@@ -74,7 +77,7 @@ class Lineage(Frozen):
     dataset_digest: str
     config_digest: str
     weights_digest: str
-    mlflow_run_id: str
+    mlflow_run_id: RunId
     tracking_uri: str
     versions: dict[str, str]
     metrics: dict[str, Any]

@@ -9,7 +9,7 @@ import zipfile
 from datetime import UTC
 from typing import Any
 
-from archives.contents import Contents
+from archives.contents import DAMAGED, Contents, open_zip
 from archives.provenance import package_url
 from handlers.errors import ArchiveBroken
 
@@ -77,13 +77,13 @@ def _sha256(digest: str) -> list[dict[str, str]]:
 
 def _members(contents: Contents) -> list[tuple[str, str]]:
     try:
-        with zipfile.ZipFile(contents.path) as mar:
+        with open_zip(contents.path) as mar:
             return [
                 (one.filename, _digest(mar, one))
                 for one in sorted(mar.infolist(), key=lambda one: one.filename)
                 if not one.is_dir()
             ]
-    except (OSError, zipfile.BadZipFile) as err:
+    except (OSError, *DAMAGED) as err:
         raise ArchiveBroken(f"{contents.path} cannot be read: {err}") from err
 
 

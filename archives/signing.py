@@ -1,16 +1,19 @@
 """Signatures over archives, in the OpenSSF model-signing format, by an elliptic-curve key pair of the user's own."""
 
+import hashlib
 import os
-import zipfile
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from archives.contents import Contents, read
+from archives.contents import DAMAGED, PIECE, open_zip
 from archives.errors import ArchiveRefused, KeyFileError
 
 PRIVATE, PUBLIC = "visor.key", "visor.pub"
+# How many damaged members an error names, in how many characters: their names are as foreign as the file.
+NAMED, LONGEST = 5, 500
 
 
 def signature_of(archive: Path) -> Path:
@@ -47,67 +50,88 @@ def sign(archive: Path, private: Path) -> Path:
     return signature
 
 
-def check_private(private: Path) -> None:
-    """Raise KeyFileError unless a key can sign, so that this is known before hours of fitting."""
-    _check_key(private, "private", "make a pair with `visor keys`")
+def verify(archive: Path, public: Path, shown: Path | str | None = None) -> str:
+    """Verify the signature beside an archive, and return the SHA-256 of the key that it holds for.
 
-
-def verify(archive: Path, public: Path) -> None:
-    """Raise ArchiveRefused unless the signature beside the archive was made by this key over exactly these bytes."""
+    `shown` names the archive in errors. Raises KeyFileError, and ArchiveRefused unless the signature was made by this key over
+    exactly these bytes.
+    """
     from model_signing.verifying import Config
 
-    signature = signature_of(archive)
+    shown, signature = shown or archive, signature_of(archive)
     if not archive.is_file():
-        raise ArchiveRefused(f"{archive} does not exist")
-    _check_key(public, "public", "it is made by `visor keys` and goes wherever archives are served")
+        raise ArchiveRefused(f"{shown} does not exist")
+    key = fingerprint(public)
     if not signature.is_file():
-        raise ArchiveRefused(f"{archive} has no signature ({signature.name} is missing); sign it with `visor archive` again")
+        raise ArchiveRefused(f"{shown} has no signature ({Path(shown).name}.sig is missing); sign it with `visor archive` again")
     try:
         Config().use_elliptic_key_verifier(public_key=public).verify(archive, signature)
     except Exception as err:
         # The library raises ValueError for a mismatch, and cryptography's, protobuf's and JSON's own for damaged files;
         # each of them means the same here: this archive is not to be opened.
-        raise ArchiveRefused(f"{archive} is refused: {_reason(archive, err)}") from err
+        raise ArchiveRefused(f"{shown} is refused: {_reason(archive, public, key, err)}") from err
+    return key
 
 
-def read_verified(archive: Path, public: Path) -> Contents:
-    """Read an archive's contents after verifying its signature. Raises ArchiveRefused, KeyFileError."""
-    verify(archive, public)
-    return read(archive)
+def fingerprint(public: Path) -> str:
+    """Compute the SHA-256 of a public key, over its PEM form: what a signature names its key by. Raises KeyFileError."""
+    key = _load_public(public)
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
 
 
-def _reason(archive: Path, err: Exception) -> str:
+def _reason(archive: Path, public: Path, key: str, err: Exception) -> str:
     if str(err).startswith("Signature mismatch"):
         changed = damaged_members(archive)
-        detail = f", among them {', '.join(changed)}" if changed else ""
+        named = ", ".join(name if name.isprintable() else repr(name) for name in changed[:NAMED])
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        detail = f", among them {named[:LONGEST]}{more}" if changed else ""
         return f"its bytes are not the ones that were signed{detail}; take the archive from its source again"
-    return f"the signature does not hold for this key ({type(err).__name__}: {err}); check that the public key is the signer's"
+    return (
+        f"the signature does not hold for this key, {public} (SHA-256 {key}): {type(err).__name__}: {str(err).strip()}; "
+        "check that the public key is the signer's"
+    )
 
 
 def damaged_members(archive: Path) -> list[str]:
-    """Return the names of members whose bytes contradict their checksum; empty where the zip itself cannot tell."""
+    """Return the names of members whose bytes contradict their checksum; empty where the zip itself cannot tell.
+
+    A member is read piece by piece and within its declared size: nobody has vouched for this file.
+    """
     damaged = []
     try:
-        with zipfile.ZipFile(archive) as mar:
+        with open_zip(archive) as mar:
             for member in mar.infolist():
                 try:
-                    mar.read(member)
-                except Exception:
-                    # zlib.error, BadZipFile, NotImplementedError, ...: whichever, the bytes of this member are not whole.
+                    with mar.open(member) as file:
+                        while file.read(PIECE):
+                            pass
+                except (OSError, *DAMAGED):
                     damaged.append(member.filename)
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, *DAMAGED):
         return ["the zip's own directory"]
     return damaged
 
 
-def _check_key(path: Path, kind: str, advice: str) -> None:
+def check_private(private: Path) -> None:
+    """Raise KeyFileError unless a key can sign, so that this is known before hours of fitting."""
+    advice = "make a pair with `visor keys`"
     try:
-        data = path.read_bytes()
-        if kind == "private":
-            serialization.load_pem_private_key(data, password=None)
-        else:
-            serialization.load_pem_public_key(data)
+        serialization.load_pem_private_key(_read_key(private, "private", advice), password=None)
+    except (ValueError, TypeError) as err:
+        raise KeyFileError(f"{private} is not a private key in PEM: {err}; {advice}") from err
+
+
+def _load_public(public: Path) -> PublicKeyTypes:
+    advice = "it is made by `visor keys` and goes wherever archives are served"
+    try:
+        return serialization.load_pem_public_key(_read_key(public, "public", advice))
+    except (ValueError, TypeError) as err:
+        raise KeyFileError(f"{public} is not a public key in PEM: {err}; {advice}") from err
+
+
+def _read_key(path: Path, kind: str, advice: str) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as err:
         raise KeyFileError(f"the {kind} key {path} cannot be read ({err.strerror}); {advice}") from err
-    except (ValueError, TypeError) as err:
-        raise KeyFileError(f"{path} is not a {kind} key in PEM: {err}; {advice}") from err

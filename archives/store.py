@@ -1,5 +1,6 @@
 """The model store on disk: model-store/NAME/VERSION/NAME.mar with its signature beside it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,13 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 def path_of(store: Path, name: str, version: str) -> Path:
     """Return where an archive lies, whether or not it is there yet."""
     return store / name / version / f"{name}.mar"
+
+
+def place_of(archive: Path) -> tuple[str, str | None]:
+    """Return the name that an archive's place gives it and, where it lies as in a store (NAME/VERSION/NAME.mar), the version."""
+    path = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would follow links, which some storage is made of
+    name, folder = path.name.removesuffix(".mar"), path.parent
+    return name, folder.name if folder.parent.name == name and _VERSION.fullmatch(folder.name) else None
 
 
 def versions(store: Path, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The environment, read in this module alone: VISOR_HOME, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, torchrun's own."""
+"""The environment is read in this module alone: VISOR_*, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, torchrun's own."""
 
 import os
 from datetime import UTC, datetime
@@ -21,6 +21,11 @@ NNCF_DEFAULTS = {"NNCF_CI": "1"}
 def home() -> Path:
     """Return where runs, data sets and the embedded MLflow store are kept: VISOR_HOME, else `runs`."""
     return Path(os.environ.get("VISOR_HOME") or "runs")
+
+
+def public_key() -> Path:
+    """Return the key that archives must be signed by: VISOR_PUBLIC_KEY, else `keys/visor.pub`."""
+    return Path(os.environ.get("VISOR_PUBLIC_KEY") or "keys/visor.pub")
 
 
 def tracking_uri(home: Path) -> str:

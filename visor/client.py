@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image, ImageOps
 
-from archives import signing
-from archives.contents import unpacked
+from archives.opening import opened
 from handlers.arrays import Float32
 from handlers.backends import load_backend
 from handlers.errors import VisorError
@@ -76,15 +75,16 @@ def ask_server(url: str, model: str | None, images: Sequence[Path], request: Req
         raise ClientError(f"{url} does not answer: {err}; is `visor serve` running?") from err
 
 
-def ask_archive(archive: Path, public_key: Path, images: Sequence[Path], request: Request) -> Iterator[Prediction]:
-    """Answer from an archive in this process, by the code that also serves it. Raises ArchiveRefused, ArchiveBroken."""
-    contents = signing.read_verified(archive, public_key)
-    with unpacked(archive) as folder:
-        backend = load_backend(folder, contents.spec)
+def ask_archive(
+    archive: Path, public_key: Path, images: Sequence[Path], request: Request, digest: str | None = None
+) -> Iterator[Prediction]:
+    """Answer from an archive in this process, by the code that also serves it. Raises what `archives.opening.opened` raises."""
+    with opened(archive, public_key, digest) as verified, verified.unpacked() as folder:
+        backend = load_backend(folder, verified.spec)
         for image in images:
             data = _read(image)
             item = Item(data, explain=request.overlays is not None, threshold=request.threshold)
-            answer = predict([item], contents.spec, backend)[0]
+            answer = predict([item], verified.spec, backend)[0]
             if isinstance(answer, VisorError):
                 yield Prediction(str(image), error=answer.code)
                 continue
@@ -94,8 +94,8 @@ def ask_archive(archive: Path, public_key: Path, images: Sequence[Path], request
                 confidence=answer.confidence,
                 decision=answer.decision,
                 threshold=answer.threshold,
-                archive_digest=contents.digest,
-                model_version=contents.spec.version,
+                archive_digest=verified.digest,
+                model_version=verified.spec.version,
                 overlay=_draw(image, answer.heatmap, request.overlays),
             )
 

@@ -88,7 +88,7 @@ def demo(data: str, paths: DemoPaths, overrides: Sequence[str]) -> None:
     if not paths.private_key.exists():
         journal.run("keys", "keys", "--out", str(paths.private_key.parent))
     archive = journal.run("archive", "archive", str(run), "--key", str(paths.private_key), *store)
-    journal.run("register", "register", archive, *store, *home)
+    journal.run("register", "register", archive, "--public-key", str(paths.public_key), *store, *home)
     with _serving(journal, archive, paths) as urls:
         images = _pick(run)
         answers = {protocol: _ask(journal, protocol, url, images, run) for protocol, url in urls.items()}

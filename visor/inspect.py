@@ -1,4 +1,4 @@
-"""Show what an archive is, where it came from and whether its signature and its provenance hold."""
+"""Show what an archive is, where it came from, whether it would be served and whether its provenance holds."""
 
 import json
 from pathlib import Path
@@ -6,51 +6,49 @@ from typing import Any
 
 import yaml
 
-from archives import provenance, sbom, signing
-from archives.contents import Contents, read
-from archives.errors import ArchiveRefused, KeyFileError, ProvenanceRefused
-from handlers.errors import ArchiveBroken, VisorError
+from archives import provenance, sbom
+from archives.contents import Contents
+from archives.errors import KeyFileError, ProvenanceRefused
+from archives.opening import examine, opened
 
 
-def show(archive: Path, public_key: Path, as_json: bool) -> int:
-    """Print spec, lineage, and what signature and provenance are worth; return 0 when what lies there holds, otherwise 1.
-
-    An archive without a provenance statement is fine: those of older versions have none.
+def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json: bool) -> int:
+    """Print spec, lineage and the signature's state; return 0 when the archive would be served and its provenance
+    holds, otherwise 1. An archive without a provenance statement is fine: those of older versions have none.
 
     Raises ArchiveRefused or ArchiveBroken where nothing can be read.
     """
-    refusal: VisorError | None
-    try:
-        signing.verify(archive, public_key)
-        refusal = None
-    except (ArchiveRefused, KeyFileError) as err:
-        refusal = err
-    try:
-        # An archive that is refused is still shown where it can be read: what it claims to be helps to find the cause.
-        contents = read(archive)
-    except ArchiveBroken as err:
-        if refusal is None:
-            raise
-        raise refusal from err
+    found = examine(archive, public_key, digest)
+    contents, refusal, surprise = found.contents, found.refusal, found.surprise
     origin = _provenance(archive, contents, public_key)
     spec, lineage = contents.spec.model_dump(mode="json"), contents.lineage.model_dump(mode="json")
     if as_json:
         facts = {"path": str(archive), "archive_digest": contents.digest, "bytes": contents.size}
-        signature = {"holds": refusal is None, "public_key": str(public_key), "reason": str(refusal) if refusal else None}
-        print(json.dumps({**facts, "signature": signature, "provenance": origin, "spec": spec, "lineage": lineage}, indent=2))
+        signature = {
+            "holds": refusal is None,
+            "public_key": str(public_key),
+            "reason": str(refusal) if refusal else None,
+            "public_key_sha256": found.key,
+        }
+        place = {"holds": surprise is None, "reason": str(surprise) if surprise else None}
+        verdicts = {"signature": signature, "place": place, "provenance": origin}
+        print(json.dumps({**facts, **verdicts, "spec": spec, "lineage": lineage}, indent=2))
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
         print(f"backend    {_backend(contents)}")
-        print(f"signature  {'holds for ' + str(public_key) if refusal is None else f'DOES NOT HOLD: {refusal}'}")
+        print(f"signature  {f'DOES NOT HOLD: {refusal}' if refusal else f'holds for {public_key}, SHA-256 {found.key}'}")
+        if surprise:
+            print(f"place      DOES NOT MATCH: {surprise}")
         print(f"provenance {_origin(origin)}")
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
-    return 0 if refusal is None and (origin is None or origin["holds"]) else 1
+    return 1 if refusal or surprise or (origin and not origin["holds"]) else 0
 
 
-def show_sbom(archive: Path, public_key: Path) -> int:
-    """Print an archive's bill of materials as JSON; return 0. Raises ArchiveRefused, ArchiveBroken, KeyFileError."""
-    print(json.dumps(sbom.of_archive(signing.read_verified(archive, public_key)), indent=2))
+def show_sbom(archive: Path, public_key: Path, digest: str | None = None) -> int:
+    """Print an archive's bill of materials as JSON; return 0. Raises what `archives.opening.opened` raises."""
+    with opened(archive, public_key, digest) as found:
+        print(json.dumps(sbom.of_archive(found.read()), indent=2))
     return 0
 
 

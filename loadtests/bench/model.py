@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from archives import signing
-from archives.contents import SPEC, unpacked
+from archives import opening, signing
+from archives.contents import SPEC
 from archives.files import sha256
 from handlers.spec import BackendName, Decision, Network, Preprocessing, Spec
 from loadtests.bench.pictures import photos
@@ -76,10 +76,9 @@ def chosen(args: argparse.Namespace) -> Iterator[Model]:
 
 @contextmanager
 def opened(archive: Path, public_key: Path) -> Iterator[Model]:
-    """A signed archive as a Model until the block's end. Raises ArchiveRefused, ArchiveBroken."""
-    contents = signing.read_verified(archive, public_key)
-    with unpacked(archive) as folder:
-        yield Model(archive.resolve(), public_key.resolve(), folder, contents.spec)
+    """A signed archive as a Model until the block's end. Raises what `archives.opening.opened` raises."""
+    with opening.opened(archive, public_key) as verified, verified.unpacked() as folder:
+        yield Model(archive.resolve(), public_key.resolve(), folder, verified.spec)
 
 
 def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[Path, Path]:
@@ -123,7 +122,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
         dataset_digest=unknown,
         config_digest=unknown,
         weights_digest=sha256(run / runs.WEIGHTS),
-        mlflow_run_id=unknown,
+        mlflow_run_id="none",
         tracking_uri=unknown,
         versions={},
         metrics={},

@@ -213,11 +213,28 @@ def test_an_archive_is_copied_with_what_lies_beside_it(tmp_path: Path, statement
     (tmp_path / "kubectl").chmod(0o755)
     command = [str(K8S / "put-archive"), "--store", str(tmp_path / "store"), "roofs"]
     for _ in range(2):  # and once more, which finds it there
-        assert ok(*command, PATH=f"{tmp_path}:{os.environ['PATH']}") == "pvc://models/roofs/1\n"
+        assert (
+            ok(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
+            == f"pvc://models/roofs/1\n{hashlib.sha256(b'roofs.mar').hexdigest()}\n"
+        )
         assert sorted(path.name for path in (tmp_path / "models/roofs/1").iterdir()) == sorted(names)
     (tmp_path / "store/roofs/1" / names[-1]).write_text("another")
     done = sh(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (done.returncode, "holds other files than" in done.stderr) == (1, True)
+
+
+def test_what_is_put_is_named_by_address_and_digest(machine: dict[str, str], tmp_path: Path) -> None:
+    place = tmp_path / "store/roofs/3"
+    place.mkdir(parents=True)
+    for name in ("roofs.mar", "roofs.mar.sig"):
+        (place / name).write_text(name)
+    # A pod that holds both files already.
+    (tmp_path / "bin/kubectl").write_text(
+        f'#!/bin/sh\ncase "$*" in *exec*) cd {place} && sha256sum roofs.mar roofs.mar.sig;; esac\n'
+    )
+    done = sh(str(K8S / "put-archive"), "--store", str(tmp_path / "store"), "roofs", **machine)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["pvc://models/roofs/3", hashlib.sha256(b"roofs.mar").hexdigest()]
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def archives(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Archives:
-    """Versions 1 and 2 of `digits`, and a tampered one."""
+    """Versions 1 and 2 of `digits`, and what no pod may serve of them, by folder: see `Archives`."""
     folder = tmp_path_factory.mktemp("volume")
     for version in ("1", "2"):
         shutil.copytree(workspace.store / "digits" / version, folder / f"v{version}")
@@ -70,6 +70,11 @@ def archives(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
     data = bytearray(tampered.read_bytes())
     data[len(data) // 2] ^= 1
     tampered.write_bytes(data)
+    for name, place in (("renamed", "leaves.mar"), ("rolled-back", "digits/9/digits.mar")):
+        (folder / name / place).parent.mkdir(parents=True)
+        for end in ("", ".sig"):
+            shutil.copy(folder / "v1" / f"digits.mar{end}", folder / name / f"{place}{end}")
+    shutil.copytree(folder / "v1", folder / "unsigned", ignore=shutil.ignore_patterns("*.sig"))
     dataset = workspace.path / json.loads((workspace.home / "digits/run.json").read_text())["dataset_root"]
     picture = next(dataset.rglob("*.png")).read_bytes()
     return Archives(folder, workspace.public_key.read_text(), picture)

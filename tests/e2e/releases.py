@@ -35,7 +35,11 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Archives:
-    """What lies on the volume. `folder` holds v1 and v2, two versions of one model, and tampered, v2 with one byte changed."""
+    """What lies on the volume.
+
+    `folder` holds v1 and v2, two versions of one model; tampered, v2 with one byte changed; unsigned, v1 without its signature;
+    renamed, v1 under another model's name; and rolled-back, v1 where version 9 belongs.
+    """
 
     folder: Path
     public_key: str

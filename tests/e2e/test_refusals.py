@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from archives.files import sha256
 from tests.e2e.cluster import get, run, state, wait_until
 from tests.e2e.load import Load, call_many
 from tests.e2e.releases import Archives, Release, base_values
@@ -11,12 +12,24 @@ from tests.e2e.releases import Archives, Release, base_values
 TAMPERED = "pvc://models/tampered"
 
 
-@pytest.fixture
-def tampered(namespace: str, archives: Archives) -> Iterator[Release]:
-    """A release of a tampered archive."""
-    made = Release("tampered", namespace, base_values(archives))
-    made.upgrade({"archive": {"uri": TAMPERED}})
-    yield made
+# What lies at archive.uri, the version whose digest the release asks for, if one, and what its pods say.
+REFUSED = {
+    "tampered": (TAMPERED, None, "archive.refused", "its bytes are not the ones that were signed"),
+    "unsigned": ("pvc://models/unsigned", None, "archive.refused", "has no signature"),
+    "renamed": ("pvc://models/renamed", None, "archive.unexpected", "so it was renamed"),
+    "rolled back": ("pvc://models/rolled-back", None, "archive.unexpected", "where version 9 belongs"),
+    "older": ("pvc://models/v1", "v2", "archive.unexpected", "which was asked for"),
+}
+
+
+@pytest.fixture(params=REFUSED)
+def refused(request: pytest.FixtureRequest, namespace: str, archives: Archives) -> Iterator[tuple[Release, str, str]]:
+    """A release of an archive that no pod may serve, with the code and words that it is refused with."""
+    uri, asked, code, words = REFUSED[request.param]
+    made = Release("refused", namespace, base_values(archives))
+    digest = sha256(archives.folder / asked / "digits.mar") if asked else ""
+    made.upgrade({"archive": {"uri": uri, "digest": digest}})
+    yield made, code, words
     run("helm", "uninstall", made.name, "--namespace", namespace, "--wait")
 
 
@@ -31,19 +44,20 @@ def refusals(release: Release) -> dict[str, str]:
     return {"event": events, "last words": words, "log": log}
 
 
-def test_a_tampered_archive_is_refused_and_never_serves(tampered: Release, archives: Archives) -> None:
+def test_what_must_not_serve_is_refused_and_never_serves(refused: tuple[Release, str, str], archives: Archives) -> None:
+    release, code, words = refused
     wait_until(
-        lambda: any(c["restartCount"] for pod in tampered.pods() for c in pod["status"].get("containerStatuses", [])),
+        lambda: any(c["restartCount"] for pod in release.pods() for c in pod["status"].get("containerStatuses", [])),
         120,
         "the container has ended once",
-        lambda: state(tampered.namespace),
+        lambda: state(release.namespace),
     )
-    for place, said in refusals(tampered).items():
-        assert "visor: archive.refused: " in said, place
-        assert "its bytes are not the ones that were signed" in said, place
-    assert all(outcome.error for outcome in call_many(tampered.target, archives.picture, 4))
+    for place, said in refusals(release).items():
+        assert f"visor: {code}: " in said, place
+        assert words in said, place
+    assert all(outcome.error for outcome in call_many(release.target, archives.picture, 4))
     conditions = {
-        c["type"]: c["status"] for c in get("inferenceservice", tampered.name, tampered.namespace)["status"]["conditions"]
+        c["type"]: c["status"] for c in get("inferenceservice", release.name, release.namespace)["status"]["conditions"]
     }
     assert conditions["Ready"] == "False"
 

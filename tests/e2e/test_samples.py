@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from archives.files import sha256
 from tests.e2e.cluster import DOMAIN, GATEWAY, ROOT, apply, is_ready, kubectl, run, state, wait_until
 from tests.e2e.load import Target, call_many
 from tests.e2e.releases import MADE_HERE, MODEL, TAG, VOLUME_OF, Archives, folder_of, remove
@@ -62,27 +63,31 @@ def test_the_api_server_takes_a_sample(name: str) -> None:
     assert all(line.endswith("-try created (server dry run)") for line in shown)
 
 
-def put(store: Path, archive: str, check: bool = True) -> str:
-    return run(
+def put(store: Path, archive: str, check: bool = True) -> tuple[str, str]:
+    """The address that k8s/put-archive prints, and the rest of what it prints."""
+    said = run(
         str(ROOT / "k8s/put-archive"), "--namespace", NAMESPACE, "--store", str(store), "--image", IMAGE, archive, check=check
-    ).strip()
+    )
+    address, _, rest = said.strip().partition("\n")
+    return address, rest
 
 
 def test_an_archive_is_put_on_the_volume_once_and_never_changed(workspace: Workspace, archives: Archives, tmp_path: Path) -> None:
-    assert put(workspace.store, MODEL) == f"pvc://models/{MODEL}/2"
-    assert put(workspace.store, f"{MODEL}/1") == f"pvc://models/{MODEL}/1"
+    first, second = (sha256(workspace.store / MODEL / version / f"{MODEL}.mar") for version in ("1", "2"))
+    assert put(workspace.store, MODEL) == (f"pvc://models/{MODEL}/2", second)
+    assert put(workspace.store, f"{MODEL}/1") == (f"pvc://models/{MODEL}/1", first)
     there = VOLUME / MODEL / "1" / f"{MODEL}.mar"
     assert there.read_bytes() == (archives.folder / "v1" / there.name).read_bytes()
     modified = there.stat().st_mtime_ns
-    assert put(workspace.store, f"{MODEL}/1") == f"pvc://models/{MODEL}/1"
+    assert put(workspace.store, f"{MODEL}/1") == (f"pvc://models/{MODEL}/1", first)
     other = Path(shutil.copytree(workspace.store / MODEL, tmp_path / MODEL)) / "1" / there.name
     other.write_bytes(b"other")
-    assert "holds other files" in put(tmp_path, f"{MODEL}/1", check=False)
+    assert "holds other files" in "\n".join(put(tmp_path, f"{MODEL}/1", check=False))
     assert there.stat().st_mtime_ns == modified
 
 
 def test_the_plain_inference_service_answers(workspace: Workspace, archives: Archives) -> None:
-    address = put(workspace.store, f"{MODEL}/1")
+    address, _ = put(workspace.store, f"{MODEL}/1")
     [key] = sample("public-key")
     key["data"]["visor.pub"] = archives.public_key
     runtime, service = sample("inference-service")

@@ -15,7 +15,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 240.0
 # What a developer's own shell may say is not for these tests.
-OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "SOURCE_DATE_EPOCH")
+OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "VISOR_PUBLIC_KEY", "SOURCE_DATE_EPOCH")
 BeginHome = Callable[[Path], Path]  # the fixture `begin_home`
 # Enough training for answers that differ from image to image; how good they get is not what these tests are about.
 QUICK = ["--set", "fit.phases=[{epochs: 2, learning_rate: 0.003, unfreeze: all}]"]

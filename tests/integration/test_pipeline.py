@@ -13,7 +13,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from archives import provenance, signing
+from archives import provenance
+from archives.opening import opened
 from tests.integration.running import QUICK, ROOT, BeginHome, Workspace
 from tests.s3 import S3, s3_server
 
@@ -91,11 +92,12 @@ def test_a_killed_pipeline_goes_on_and_delivers(delivered: Delivered, tmp_path: 
     with delivered.s3.client() as client:
         for name in DELIVERED:
             client.download_file("models", f"store/digits/1/{name}", str(tmp_path / name))
-    contents = signing.read_verified(tmp_path / "digits.mar", delivered.workspace.public_key)
-    assert contents.spec.version == "1"
-    assert provenance.read_verified(tmp_path / "digits.mar", contents, delivered.workspace.public_key) is not None
+    with opened(tmp_path / "digits.mar", delivered.workspace.public_key) as archive:
+        assert archive.spec.version == "1"
+        found = provenance.read_verified(tmp_path / "digits.mar", archive.read(), delivered.workspace.public_key)
+    assert found is not None
     client = mlflow.MlflowClient(f"sqlite:///{delivered.workspace.home / 'mlflow.db'}")
-    assert client.get_model_version_by_alias("digits", "champion").tags["archive_digest"] == contents.digest
+    assert client.get_model_version_by_alias("digits", "champion").tags["archive_digest"] == archive.digest
 
 
 def test_the_archive_was_there_last(delivered: Delivered) -> None:

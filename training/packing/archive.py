@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import handlers
 from archives import provenance, signing, store
-from archives.contents import LINEAGE, SPEC, read
+from archives.contents import LINEAGE, MAX_BYTES, SPEC, read
 from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
 from handlers.spec import MIB, BackendName, Spec
@@ -21,8 +21,6 @@ from training import runs
 if TYPE_CHECKING:
     from training.packing.export import Graph  # imports torch, which reading an archive does without
 
-# A registry, a PVC and a pod's start all pay for every byte; ResNet-50 in fp32 and in 8 bits still fits.
-MAX_BYTES = 120 * 1000 * 1000
 SCRATCH, STALE_S = ".building-", 3600.0
 
 

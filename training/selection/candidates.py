@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from archives import signing, store
-from archives.contents import SPEC, Contents, read, unpacked
+from archives import store
+from archives.contents import SPEC, Contents, read
+from archives.opening import opened
 from handlers import decision
 from handlers.backends import BACKENDS, WEIGHTS
 from handlers.errors import ArchiveBroken, VisorError
@@ -68,13 +69,12 @@ def with_archives(candidates: Sequence[Candidate], model_store: Path, public_key
 
 def _measure(path: Path, public_key: Path) -> Archive:
     """Size, and the latency of each backend that is in the archive and installed here."""
-    contents = signing.read_verified(path, public_key)
-    spec, latencies = contents.spec, dict[str, float]()
-    with unpacked(path) as folder:
+    with opened(path, public_key) as archive, archive.unpacked() as folder:
+        spec, latencies = archive.spec, dict[str, float]()
         for backend, file in FILES.items():
             if (folder / file).is_file():
                 latencies[backend] = latency_ms(folder, spec.model_copy(update={"backend": backend}))
-    return Archive(contents.digest, spec.version, contents.size, spec.backend, latencies)
+        return Archive(archive.digest, spec.version, archive.path.stat().st_size, spec.backend, latencies)
 
 
 def latency_ms(folder: Path, spec: Spec) -> float:

@@ -1,12 +1,13 @@
 """Declare a command, and the flags that several commands share."""
 
 import argparse
+import re
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from training.settings import home
+from training.settings import home, public_key
 
 KEYS = Path("keys")
 """The folder of the key pair by default; it holds `visor.key` and `visor.pub`."""
@@ -93,9 +94,21 @@ def add_public_key(parser: argparse.ArgumentParser, more: str = "; other archive
     parser.add_argument(
         "--public-key",
         type=Path,
-        default=KEYS / "visor.pub",
+        default=public_key(),
         metavar="FILE",
-        help=f"public key that the archive's signature must match{more} (default: %(default)s)",
+        help=f"public key that the archive's signature must match{more} (default: the environment's VISOR_PUBLIC_KEY, otherwise "
+        "keys/visor.pub; now %(default)s)",
+    )
+
+
+def add_digest(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--digest SHA256`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--digest",
+        type=_digest,
+        metavar="SHA256",
+        help="digest that the archive must have, 64 hexadecimal digits as `visor inspect` prints them; an older or other archive "
+        f"of the same signer is then refused{more} (default: any archive that the key has signed)",
     )
 
 
@@ -141,6 +154,12 @@ def add_fresh(parser: argparse.ArgumentParser) -> None:
         help="delete what an earlier call wrote into the run's folder, finished or not, and start over "
         "(default: resume an interrupted run, leave a finished one)",
     )
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-256, 64 hexadecimal digits in small letters")
+    return text
 
 
 def positive(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_public_key, add_store
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store
 
 
 def add(commands: Commands) -> None:
@@ -11,10 +11,11 @@ def add(commands: Commands) -> None:
         commands,
         "inspect",
         run,
-        "Print what an archive holds, where it came from and whether its signature holds, and the provenance statement beside "
-        "it if there is one. Reads the archive without running anything in it and prints its digest, size, backend, spec and "
-        "lineage.",
-        exits="Exit codes: 0 the signature holds, and so does the provenance statement if there is one; 1 one of them does not, "
+        "Print what an archive holds, where it came from and whether it would be served. Reads the archive without running "
+        "anything in it and prints its digest, size, backend, spec and lineage, whether its signature holds, whether its name "
+        "and version are those of its place in the store, and what the provenance statement beside it says, if there is one.",
+        exits="Exit codes: 0 the signature holds, the archive is the one of its place and --digest, and the provenance statement "
+        "holds if there is one; 1 one of them is not so, "
         "or the archive cannot be read; 2 a mistyped command line.",
     )
     inspect.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
@@ -27,14 +28,16 @@ def add(commands: Commands) -> None:
         "(default: text to read)",
     )
     add_public_key(inspect, more="")
+    add_digest(inspect)
     add_store(inspect)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the archive's facts; 0 when its signature and its provenance hold, 1 when not."""
+    """Print the archive's facts; 0 when it would be served and its provenance holds, 1 when not."""
     from archives import store
     from visor.inspect import show, show_sbom
 
+    archive = store.find(args.store, args.archive)
     if args.sbom:
-        return show_sbom(store.find(args.store, args.archive), args.public_key)
-    return show(store.find(args.store, args.archive), args.public_key, as_json=args.json)
+        return show_sbom(archive, args.public_key, args.digest)
+    return show(archive, args.public_key, args.digest, as_json=args.json)

@@ -12,17 +12,17 @@ def add(commands: Commands) -> None:
         commands,
         "keys",
         run,
-        "Make a key pair to sign archives with. Writes visor.key (private) and visor.pub (public), prints both paths, and "
-        "fails where a key exists already.",
+        "Make a key pair to sign archives with. Writes visor.key (private) and visor.pub (public), prints both paths and the "
+        "public key's SHA-256, and fails where a key exists already.",
     )
     keys.add_argument("--out", type=Path, default=KEYS, metavar="FOLDER", help="folder for both keys (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the pair, and print the paths."""
-    from archives.signing import make_keys
+    from archives.signing import fingerprint, make_keys
 
     private, public = make_keys(args.out)
     print(f"private  {private}  (keep it secret: whoever has it can sign as you)")
-    print(f"public   {public}  (goes wherever archives are served)")
+    print(f"public   {public}  (SHA-256 {fingerprint(public)}; goes wherever archives are served)")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_command, add_public_key, add_store, add_threshold
+from visor.commands.arguments import Commands, add_command, add_digest, add_public_key, add_store, add_threshold
 
 
 def add(commands: Commands) -> None:
@@ -54,6 +54,7 @@ def add(commands: Commands) -> None:
         "one of the servers behind a gateway (default: no header)",
     )
     add_public_key(predict, more="; read with --archive alone")
+    add_digest(predict, more="; read with --archive alone")
     add_store(predict, more="; read with --archive alone")
 
 
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     request = client.Request(threshold=args.threshold, overlays=args.explain, headers=dict(args.header))
     if args.archive:
-        predictions = client.ask_archive(store.find(args.store, args.archive), args.public_key, args.images, request)
+        archive = store.find(args.store, args.archive)
+        predictions = client.ask_archive(archive, args.public_key, args.images, request, args.digest)
     else:
         predictions = client.ask_server(args.url, args.model, args.images, request)
     failed = False

@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_public_key, add_store, add_threshold, positive
+from visor.commands.arguments import (
+    ARCHIVE,
+    Commands,
+    add_command,
+    add_digest,
+    add_public_key,
+    add_store,
+    add_threshold,
+    positive,
+)
 
 
 def add(commands: Commands) -> None:
@@ -59,6 +68,7 @@ def add(commands: Commands) -> None:
         "--workers", type=positive, help="number of processes that answer (default: one for each CPU that this process may use)"
     )
     add_public_key(score)
+    add_digest(score)
     add_store(score)
 
 
@@ -76,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         overlays=args.explain,
         shard=args.shard,
         workers=args.workers or cpu_limit(),
+        digest=args.digest,
     )
     scored = score(store.find(args.store, args.archive), args.public_key, options)
     for outcome, count in sorted(scored.counts.decisions.items()):

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from transformer.settings import EdgeSettings, port
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_public_key, add_store, positive
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, positive
 
 
 def add(commands: Commands) -> None:
@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
         "serve",
         run,
         "Serve an archive over V2 REST and gRPC on this machine. Verifies the archive's signature, starts TorchServe and the "
-        "server in front of it, prints both addresses once ready, and answers until Ctrl-C or SIGTERM, "
+        "server in front of it, prints the key's SHA-256 and both addresses once ready, and answers until Ctrl-C or SIGTERM, "
         "after which accepted requests are finished.",
         exits="Exit codes: 0 stopped by Ctrl-C or SIGTERM; 1 an error, printed to standard error as `visor: CODE: sentence`; "
         "2 a mistyped command line; 130 interrupted while the archive was being verified.",
@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     EdgeSettings.add_flags(serve, ("--host", "--max-queue", "--cache-images", "--request-log"))
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
+    add_digest(serve)
     add_store(serve)
 
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from visor.serving.serve import ServeOptions, serve
 
     edge = dataclasses.replace(EdgeSettings.from_args(args), http_port=args.port, grpc_port=grpc_port(args))
-    options = ServeOptions(args.public_key, edge, args.workers)
+    options = ServeOptions(args.public_key, edge, args.digest, args.workers)
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))
     return 0
 

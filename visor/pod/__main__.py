@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
     refusal.unlink(missing_ok=True)
     try:
         try:
-            archive = intake.publish_archive(args.models, args.public_key, args.work, args.wait_s)
+            archive = intake.publish_archive(args.models, args.public_key, args.work, args.wait_s, args.digest)
             asyncio.run(serving.serve(archive, settings))
         except VisorError as err:
             print(f"visor: {err}", file=sys.stderr, flush=True)
@@ -97,6 +97,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=Path("/etc/visor/visor.pub"),
         metavar="FILE",
         help="public key of the archive's signer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--digest",
+        metavar="SHA256",
+        help="digest that the archive must have, 64 hexadecimal digits as `visor inspect` prints them; another archive of the "
+        "same signer is refused (default: any archive that the key has signed)",
     )
     parser.add_argument(
         "--work",

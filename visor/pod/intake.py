@@ -1,4 +1,4 @@
-"""A pod takes its one archive from what storage put there: it is found, copied, verified and published.
+"""A pod takes its one archive from what storage put there: it is found, opened as a copy, and published.
 
 Storage can change at any time, also between verifying and opening. So the pod verifies a copy of
 its own, and its two containers open that copy alone.
@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from archives.errors import ArchiveAmbiguous
@@ -21,18 +21,14 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 PUBLISHED, SCRATCH = "archive", ".taking-"
-SUFFIXES = ("", ".sig")  # the archive itself, and its signature beside it
 
 
 @dataclass(frozen=True)
 class VerifiedArchive:
-    """The archive that this pod serves, verified, and alone with its signature in its folder. `digest`: SHA-256 of its bytes."""
+    """The archive that this pod serves, verified, and alone with its signature in its folder."""
 
     path: Path
     name: str
-    version: str
-    backend: str
-    digest: str
 
 
 def find_archive(models: Path, wait_s: float) -> Path:
@@ -60,47 +56,35 @@ def _archives(models: Path) -> list[Path]:
     return [Path(folder, file) for folder, _, files in os.walk(models) for file in files if file.endswith(".mar")]
 
 
-def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float) -> VerifiedArchive:
-    """Publish the one archive below `models`, verified, as work/archive/NAME.mar; NAME is its spec's, whatever the file's is.
+def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float, digest: str | None = None) -> VerifiedArchive:
+    """Publish the one archive below `models`, verified, as work/archive/NAME.mar. `digest`: that it must have.
 
     A container that is started again takes the archive that its pod has published, and verifies it once more: the other
     container reads that one, whatever storage holds by now.
 
-    Raises ArchiveMissing, ArchiveAmbiguous, ArchiveRefused, ArchiveBroken, KeyFileError.
+    Raises ArchiveMissing, ArchiveAmbiguous, and what `archives.opening.opened` raises.
     """
     work.mkdir(parents=True, exist_ok=True)
     source = None if _archives(work / PUBLISHED) else find_archive(models, wait_s)
     # What verifying imports is three times what this process keeps for the pod's life; it goes with a child of its own.
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as child:
-        return child.submit(_publish, source, public_key, work).result()
+        return child.submit(_publish, source, public_key, work, digest).result()
 
 
-def _publish(source: Path | None, public_key: Path, work: Path) -> VerifiedArchive:
-    """Copy `source` and verify the copy, or verify what is published already."""
+def _publish(source: Path | None, public_key: Path, work: Path, digest: str | None) -> VerifiedArchive:
+    """Open a copy of `source` and publish it, or open what is published already."""
+    from archives import opening
+
     for left in work.glob(f"{SCRATCH}*"):
         shutil.rmtree(left)  # from a container that was killed while it copied
     published = work / PUBLISHED
     if source is None:
-        return _verify(find_archive(published, 0), public_key)
-    _verify(source, public_key)  # the original too, so that a refusal names the file that storage put there
-    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=work))
-    copy = scratch / "copy.mar"
-    for suffix in SUFFIXES:
-        shutil.copyfile(f"{source}{suffix}", f"{copy}{suffix}")
-    archive = _verify(copy, public_key)
-    # TorchServe's configuration names the file, and storage, which nobody signed, must have no say in that.
-    name = f"{archive.name}.mar"
-    for suffix in SUFFIXES:
-        Path(f"{copy}{suffix}").rename(scratch / f"{name}{suffix}")
-    scratch.chmod(0o755)  # the other container may run as another user, as it does where the archive comes from an image
-    scratch.rename(published)  # whole or not at all, for the container that waits for it
-    return replace(archive, path=published / name)
-
-
-def _verify(archive: Path, public_key: Path) -> VerifiedArchive:
-    from archives import signing
-    from archives.contents import read_spec
-
-    signing.verify(archive, public_key)
-    spec, digest = read_spec(archive)
-    return VerifiedArchive(archive, spec.name, spec.version, spec.backend, digest)
+        archive = opening.reopen(find_archive(published, 0), public_key, digest)
+    else:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=work) as scratch:
+            folder = Path(scratch, PUBLISHED)
+            folder.mkdir()
+            archive = opening.take(source, public_key, folder, digest)
+            folder.chmod(0o755)  # the other container may run as another user, as it does where the archive comes from an image
+            folder.rename(published)  # whole or not at all, for the container that waits for it
+    return VerifiedArchive(published / archive.path.name, archive.spec.name)

@@ -40,7 +40,6 @@ async def serve(archive: VerifiedArchive, settings: PodSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     start = time.monotonic()
-    logger.info("%s version %s (%s, %s) is verified", archive.name, archive.version, archive.digest[:12], archive.backend)
     async with torchserve.running(
         archive.path, settings.workers, _make_home(settings.work), settings.ports, sys.stdout.buffer
     ) as server:

@@ -21,8 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from archives import signing
-from archives.contents import unpacked
+from archives.opening import Opened, opened
 from handlers import decision
 from handlers.backends import Backend, load_backend
 from handlers.errors import ImageTooLarge, VisorError
@@ -47,6 +46,7 @@ class Options:
 
     `images`, `root`: see `listing.read`. `out`: a folder of parts, or one file, which ends in .parquet. `threshold`: replaces
     the archive's. `overlays`: folder that heat maps are drawn into. `shard`: (index, count); only these parts are written.
+    `digest`: that the archive must have, None for any.
     """
 
     images: Path
@@ -56,6 +56,7 @@ class Options:
     overlays: Path | None = None
     shard: tuple[int, int] = (0, 1)
     workers: int = field(default_factory=cpu_limit)
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,20 @@ class Scored:
 def score(archive: Path, public_key: Path, options: Options) -> Scored:
     """Answer for all images, or all of this shard, that have no row in a part yet.
 
-    Raises ArchiveRefused, ArchiveBroken, OptionError (a threshold), DataError (nothing to score), ScoreError.
+    Raises what `archives.opening.opened` raises, OptionError (a threshold), DataError (nothing to score), ScoreError.
     """
-    contents = signing.read_verified(archive, public_key)
+    with opened(archive, public_key, options.digest) as verified:
+        return _score_by(verified, options)
+
+
+def _score_by(archive: Opened, options: Options) -> Scored:
     listed = listing.read(options.images, options.root)
     scoring = Scoring(
-        name=contents.spec.name,
-        version=contents.spec.version,
-        archive_digest=contents.digest,
-        labels=contents.spec.labels,
-        threshold=decision.check_threshold(options.threshold, contents.spec),
+        name=archive.spec.name,
+        version=archive.spec.version,
+        archive_digest=archive.digest,
+        labels=archive.spec.labels,
+        threshold=decision.check_threshold(options.threshold, archive.spec),
         explain=options.overlays is not None,
         images=len(listed.images),
         listing_digest=listed.digest,
@@ -98,8 +103,8 @@ def score(archive: Path, public_key: Path, options: Options) -> Scored:
         return _count_finished(options.out, scoring)
     folder = options.out.with_name(f"{options.out.name}.parts") if single else options.out
     parts.claim(folder, scoring)
-    with unpacked(archive) as members:
-        scored = _score(_ScoringJob(members, contents.spec, listed.root, folder, scoring, options.overlays), listed, options)
+    with archive.unpacked() as members:
+        scored = _score(_ScoringJob(members, archive.spec, listed.root, folder, scoring, options.overlays), listed, options)
     if single:
         parts.merge(folder, scoring, options.out)
         shutil.rmtree(folder)

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import logging
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from archives import signing
-from archives.contents import Contents
+from archives.opening import Opened, opened
 from transformer.request_log import json_handler
 from transformer.server import serve_edge
 from transformer.settings import EdgeSettings, Listening
@@ -27,54 +25,43 @@ DRAIN_S = 1.0
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How to serve. `workers`: None for one per CPU of the limit.
+    """How to serve. `digest`: that the archive must have, None for any; `workers`: None for one per CPU of the limit.
 
     `edge`: the edge's settings, to which serving adds where this run's TorchServe is.
     """
 
     public_key: Path
     edge: EdgeSettings
+    digest: str | None = None
     workers: int | None = None
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
 
-    Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken (the edge's), ServeError; on each of
-    them nothing is left running.
+    Raises what `archives.opening.opened` raises, JavaMissing, PortTaken (the edge's), ServeError; on each of them nothing is left
+    running.
     """
     edge_logger = logging.getLogger("transformer")
     if not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
-    with tempfile.TemporaryDirectory(prefix="visor-serve-") as folder:
-        contents = _copy_verified(archive, options.public_key, Path(folder))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(contents, options, announce, Path(folder)))
+    with (
+        opened(archive, options.public_key, options.digest) as verified,
+        tempfile.TemporaryDirectory(prefix="visor-serve-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(verified, options, announce, Path(folder)))
 
 
-def _copy_verified(archive: Path, public_key: Path, home: Path) -> Contents:
-    """Verify a private copy, so that TorchServe opens what was verified, whatever happens to the original.
-
-    The copy has the name that its verified spec gives: TorchServe is told that name, and nobody signed the file's own.
-    """
-    signing.verify(archive, public_key)  # the original too, so that a refusal names the file that the user named
-    model_store = home / "model-store"
-    model_store.mkdir()
-    copy = Path(shutil.copyfile(archive, home / "copy.mar"))
-    shutil.copyfile(signing.signature_of(archive), signing.signature_of(copy))
-    contents = signing.read_verified(copy, public_key)
-    return dataclasses.replace(contents, path=copy.rename(model_store / f"{contents.spec.name}.mar"))
-
-
-async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:
+async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     workers = options.workers or torchserve.cpu_limit()
     ports = torchserve.Ports.free()
-    async with torchserve.running(contents.path, workers, home, ports) as server:
+    async with torchserve.running(archive.path, workers, home, ports) as server:
         settings = dataclasses.replace(
             options.edge,
             inference_url=torchserve.url(ports.inference),
@@ -84,8 +71,8 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
             drain_s=DRAIN_S,
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
-        edge = asyncio.create_task(serve_edge(contents.spec, contents.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(contents, server, listening, workers, announce))
+        edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
+        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
@@ -102,17 +89,18 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
 
 
 async def _announce_ready(
-    contents: Contents,
+    archive: Opened,
     server: torchserve.Server,
     listening: "asyncio.Future[Listening]",
     workers: int,
     announce: Callable[[str], None],
 ) -> None:
-    await server.wait_ready(contents.spec.name)
+    await server.wait_ready(archive.spec.name)
     ports = await listening
-    spec = contents.spec
+    spec = archive.spec
     announce(
-        f"serving {spec.name} version {spec.version} (archive {contents.digest[:12]}) with {workers} workers\n"
+        f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {workers} workers\n"
+        f"  key   {archive.key}\n"
         f"  REST  http://{ports.host}:{ports.http_port}/v2/models/{spec.name}\n"
         f"  gRPC  {ports.host}:{ports.grpc_port}\n"
         f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}"

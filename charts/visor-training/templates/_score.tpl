@@ -42,6 +42,9 @@ spec:
         - {{ list "/scores" $score.output.path | join "/" | clean | printf "--out=%s" | quote }}
         - --store=/models
         - --public-key=/etc/visor/keys/visor.pub
+        {{- with $score.digest }}
+        - --digest={{ . }}
+        {{- end }}
         # The Job's controller gives each pod of an Indexed Job this variable.
         - --shard=$(JOB_COMPLETION_INDEX)/{{ $score.shards }}
         {{- if not (kindIs "invalid" $score.threshold) }}

@@ -121,11 +121,11 @@ rules are one field to the API server, and an upgrade that says what is there al
   {{- end }}
 {{- end -}}
 
-{{/* The two tracks, each with what scales it: [{name, track, archive, replicas}], as JSON. */}}
+{{/* The two tracks, each with what scales it: [{name, track, archive, digest, replicas}], as JSON. */}}
 {{- define "visor.tracks" -}}
-{{- $tracks := list (dict "name" (include "visor.fullname" .) "track" "stable" "archive" .Values.archive.uri "replicas" .Values.replicas) -}}
+{{- $tracks := list (dict "name" (include "visor.fullname" .) "track" "stable" "archive" .Values.archive.uri "digest" .Values.archive.digest "replicas" .Values.replicas) -}}
 {{- if include "visor.hasCanary" . -}}
-{{- $tracks = append $tracks (dict "name" (include "visor.canaryName" .) "track" "canary" "archive" .Values.canary.archive "replicas" .Values.canary.replicas) -}}
+{{- $tracks = append $tracks (dict "name" (include "visor.canaryName" .) "track" "canary" "archive" .Values.canary.archive "digest" .Values.canary.digest "replicas" .Values.canary.replicas) -}}
 {{- end -}}
 {{- toJson $tracks -}}
 {{- end -}}

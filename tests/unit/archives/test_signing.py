@@ -1,5 +1,7 @@
 """Keys, signatures, and every changed byte refused by name."""
 
+import hashlib
+import json
 import shutil
 import stat
 import zipfile
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archives.errors import ArchiveRefused, KeyFileError
-from archives.signing import damaged_members, make_keys, sign, signature_of, verify
+from archives.signing import damaged_members, fingerprint, make_keys, sign, signature_of, verify
 
 
 @pytest.fixture
@@ -27,8 +29,15 @@ def archive(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
 
 
 def test_a_signature_holds_for_its_own_key(archive: Path, keys: tuple[Path, Path]) -> None:
-    verify(archive, keys[1])
+    assert verify(archive, keys[1]) == fingerprint(keys[1])
     assert signature_of(archive).name == "roofs.mar.sig"
+
+
+def test_a_keys_fingerprint_is_the_hint_of_its_signatures(archive: Path, keys: tuple[Path, Path]) -> None:
+    hint = json.loads(signature_of(archive).read_text())["verificationMaterial"]["publicKey"]["hint"]
+    assert fingerprint(keys[1]) == hint == hashlib.sha256(keys[1].read_bytes()).hexdigest()
+    keys[1].write_text(keys[1].read_text() + "\n")  # the key's, and not the file's
+    assert fingerprint(keys[1]) == hint
 
 
 def test_any_changed_byte_is_refused_by_name(archive: Path, keys: tuple[Path, Path]) -> None:
@@ -55,6 +64,23 @@ def test_a_file_that_is_no_zip_has_a_damaged_directory(tmp_path: Path) -> None:
     path = tmp_path / "no.mar"
     path.write_bytes(b"no zip")
     assert damaged_members(path) == ["the zip's own directory"]
+
+
+def test_a_refusal_unpacks_nothing_beyond_its_bounds(archive: Path, keys: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as mar:
+        mar.writestr("bomb", bytes(1 << 20))
+    with pytest.raises(ArchiveRefused, match="among them the zip's own directory"):
+        verify(archive, keys[1])
+
+
+def test_many_damaged_members_are_counted_and_their_names_escaped(archive: Path, keys: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archive, "w") as mar:
+        for number in range(8):
+            mar.writestr(f"\x1b[{number}", b"data")
+    archive.write_bytes(archive.read_bytes().replace(b"data", b"date"))
+    with pytest.raises(ArchiveRefused) as refused:
+        verify(archive, keys[1])
+    assert r"among them '\x1b[0', '\x1b[1', '\x1b[2', '\x1b[3', '\x1b[4' and 3 more; take" in str(refused.value)
 
 
 def test_bytes_added_at_the_end_are_refused(archive: Path, keys: tuple[Path, Path]) -> None:

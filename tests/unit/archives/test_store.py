@@ -55,6 +55,21 @@ def test_what_is_not_there_is_named_beside_what_is(tmp_path: Path, what: str, wo
             store.find(tmp_path, what)
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/models/roofs/9/roofs.mar", ("roofs", "9")),
+        ("/models/leaves/7/leaves.mar", ("leaves", "7")),
+        ("/models/roofs/1/../9/roofs.mar", ("roofs", "9")),
+        ("/models/leaves/7/roofs.mar", ("roofs", None)),
+        ("/models/roofs/latest/roofs.mar", ("roofs", None)),
+        ("/mnt/models/roofs.mar", ("roofs", None)),
+    ],
+)
+def test_a_place_says_a_name_and_in_a_store_a_version(path: str, place: tuple[str, str | None]) -> None:
+    assert store.place_of(Path(path)) == place
+
+
 def test_a_missing_store_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="it holds: none"):
         store.find(tmp_path / "nowhere", "roofs")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archives import signing
-from archives.errors import ArchiveAmbiguous, ArchiveRefused, KeyFileError
+from archives.errors import ArchiveAmbiguous, ArchiveRefused, ArchiveUnexpected, KeyFileError
 from handlers.errors import ArchiveBroken
 from tests.unit.specs import make_spec
 from visor.errors import ArchiveMissing
@@ -52,19 +52,38 @@ def test_the_archive_is_published_wherever_it_lay(signed: Path, tmp_path: Path, 
     put(signed, tmp_path / "models" / where)
     work = tmp_path / "run" / "visor"
     taken = intake.publish_archive(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
-    digest = hashlib.sha256((signed / "tiny.mar").read_bytes()).hexdigest()
-    assert taken == intake.VerifiedArchive(work / "archive" / "tiny.mar", "tiny", "1", "torch", digest)
+    assert taken == intake.VerifiedArchive(work / "archive" / "tiny.mar", "tiny")
     assert sorted(path.name for path in work.rglob("*")) == ["archive", "tiny.mar", "tiny.mar.sig"]
     assert taken.path.read_bytes() == (signed / "tiny.mar").read_bytes()
 
 
-def test_it_is_published_under_the_name_that_was_signed(signed: Path, tmp_path: Path) -> None:
-    put(signed, tmp_path / "models", HOSTILE_NAME)
+@pytest.mark.parametrize("name", ["other.mar", HOSTILE_NAME])
+def test_a_renamed_archive_is_refused(signed: Path, tmp_path: Path, name: str) -> None:
+    put(signed, tmp_path / "models", name)
+    with pytest.raises(
+        ArchiveUnexpected, match=r"^archive\.unexpected: .* holds version 1 of 'tiny', so it was renamed"
+    ) as refused:
+        intake.publish_archive(tmp_path / "models", signed / "visor.pub", tmp_path / "work", wait_s=0)
+    assert "\n" not in str(refused.value)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_another_archive_of_the_same_signer_is_refused_by_its_digest(signed: Path, models: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256((signed / "tiny.mar").read_bytes()).hexdigest()
     work = tmp_path / "work"
-    taken = intake.publish_archive(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
-    assert taken.path == work / "archive" / "tiny.mar"
-    assert sorted(path.name for path in work.rglob("*")) == ["archive", "tiny.mar", "tiny.mar.sig"]
-    assert intake.publish_archive(tmp_path / "none", signed / "visor.pub", work, wait_s=0) == taken  # verified there once more
+    with pytest.raises(ArchiveUnexpected, match=f"has the digest {digest} and not {'0' * 64}"):
+        intake.publish_archive(models, signed / "visor.pub", work, wait_s=0, digest="0" * 64)
+    assert list(work.iterdir()) == []
+    first = intake.publish_archive(models, signed / "visor.pub", work, wait_s=0, digest=digest)
+    assert intake.publish_archive(models, signed / "visor.pub", work, wait_s=0, digest=digest) == first
+    with pytest.raises(ArchiveUnexpected):  # a container that is started again asks once more
+        intake.publish_archive(models, signed / "visor.pub", work, wait_s=0, digest="0" * 64)
+
+
+def test_a_version_in_anothers_place_is_refused(signed: Path, tmp_path: Path) -> None:
+    put(signed, tmp_path / "models" / "tiny" / "2")
+    with pytest.raises(ArchiveUnexpected, match="where version 2 belongs"):
+        intake.publish_archive(tmp_path / "models", signed / "visor.pub", tmp_path / "work", wait_s=0)
 
 
 def test_the_other_container_may_read_what_is_published(signed: Path, models: Path, tmp_path: Path) -> None:
