@@ -139,6 +139,8 @@ def _read_signed(path: Path, signature: Path, public: Path) -> Statement:
     """Read a statement after verifying it. What is verified is a private copy, and what is parsed are the copy's bytes."""
     texts = []
     for file in (path, signature):
+        if file.exists() and not file.is_file():
+            raise ProvenanceRefused(f"{file} is not a file")  # but a pipe, say, which nobody may ever write into
         try:
             with file.open("rb") as opened:
                 texts.append(opened.read(MAX_BYTES + 1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -110,6 +111,14 @@ def test_half_a_pair_is_refused(contents: Contents, keys: tuple[Path, Path], mis
     path = path_of(contents.path)
     (path if missing == "statement" else signature_of(path)).unlink()
     with pytest.raises(ProvenanceRefused, match=r"provenance\.refused: .*cannot be read \(No such file"):
+        read_verified(contents.path, contents, keys[1])
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(contents: Contents, keys: tuple[Path, Path]) -> None:
+    path = path_of(contents.path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ProvenanceRefused, match="is not a file"):
         read_verified(contents.path, contents, keys[1])
 
 
