@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 from archives.contents import DAMAGED, PIECE, open_zip
 from archives.errors import ArchiveRefused, KeyFileError
@@ -115,9 +115,20 @@ def damaged_members(archive: Path) -> list[str]:
 
 def check_private(private: Path) -> None:
     """Raise KeyFileError unless a key can sign, so that this is known before hours of fitting."""
+    _load_private(private)
+
+
+def write_public(private: Path, public: Path) -> Path:
+    """Write the public half of a private key, and return its path. Raises KeyFileError."""
+    key = _load_private(private).public_key()
+    public.write_bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return public
+
+
+def _load_private(private: Path) -> PrivateKeyTypes:
     advice = "make a pair with `visor keys`"
     try:
-        serialization.load_pem_private_key(_read_key(private, "private", advice), password=None)
+        return serialization.load_pem_private_key(_read_key(private, "private", advice), password=None)
     except (ValueError, TypeError) as err:
         raise KeyFileError(f"{private} is not a private key in PEM: {err}; {advice}") from err
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from archives.signing import fingerprint, make_keys
 from tests.charts.checks import ROOT, Values, kubeconform, restricted
 from tests.charts.visor_values import REQUIRED
 from transformer.grpc.messages import SERVICE, service_descriptor
@@ -115,6 +116,15 @@ def test_notes_say_the_next_commands(helm: Any) -> None:
     assert "kubectl patch -n ns httproute roofs --type=json" in said
     assert "kubectl patch -n ns grpcroute roofs-grpc --type=json" in said
     assert "--set canary.enabled=false --set archive.uri=pvc://models/roofs/2" in said
+
+
+def test_notes_name_the_key_as_visor_does_and_the_canarys_digest(helm: Any, tmp_path: Path) -> None:
+    _, public = make_keys(tmp_path)
+    said = notes(helm, "--set", "archive.uri=pvc://models/roofs/1", "--set-file", f"archive.publicKey={public}")
+    assert f"\n  {fingerprint(public)}\n" in said
+    digest = "0a" * 32
+    said = notes(helm, *case("canary"), "--set", f"canary.digest={digest}")
+    assert f"--set archive.uri=pvc://models/roofs/2 --set archive.digest={digest}\n" in said
 
 
 def test_notes_say_what_there_is(helm: Any) -> None:

@@ -132,17 +132,19 @@ def elsewhere() -> Iterator[socket.socket]:
         yield listening
 
 
-def test_neither_a_files_name_nor_the_environment_configures_it(
+def test_neither_a_folders_name_nor_the_environment_configures_it(
     workspace: Workspace, archive: Path, tmp_path: Path, elsewhere: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ts.properties").write_text("disable_token_authorization=true\nallowed_urls=.*\n")
     monkeypatch.setenv("TS_CONFIG_FILE", str(tmp_path / "ts.properties"))
     monkeypatch.setenv("TS_MODEL_SERVER_HOME", str(tmp_path))
     port = elsewhere.getsockname()[1]
-    hostile = f"r\nallowed_urls=.*\nload_models=probe=http:\\u002f\\u002f127.0.0.1:{port}\\u002fprobe.mar\n#.mar"
+    # A file of such a name is refused: tests/integration/test_refusals.py.
+    hostile = tmp_path / f"r\nallowed_urls=.*\nload_models=probe=http:\\u002f\\u002f127.0.0.1:{port}\\u002fprobe.mar\n#"
+    hostile.mkdir()
     for end in ("", ".sig"):
-        shutil.copy(f"{archive}{end}", tmp_path / f"{hostile}{end}")
-    running = start_server(workspace, str(tmp_path / hostile), tmp_path / "log", "--workers", "1")
+        shutil.copy(f"{archive}{end}", hostile)
+    running = start_server(workspace, str(hostile / archive.name), tmp_path / "log", "--workers", "1")
     try:
         assert properties(running)["load_models"] == "digits.mar"
         assert properties(running)["allowed_urls"] == "none"

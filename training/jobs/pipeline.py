@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from archives import provenance, signing, store
 from archives.contents import read
+from archives.opening import opened
 from handlers.errors import ArchiveBroken
 from handlers.spec import Frozen
 from training import config as configs
@@ -93,7 +94,7 @@ def pipeline(
             place = str(remote.Place.parse(places.copy_to).below(f"{config.name}/{delivery.version}"))
             delivery = _copy(run, delivery, path, place)
         if alias:
-            delivery = _register(run, delivery, path, alias, places.home)
+            delivery = _register(run, delivery, path, alias, places)
     logger.info("%s version %s, archive %s, is in %s", config.name, delivery.version, delivery.digest[:12], place)
     return place
 
@@ -189,10 +190,14 @@ def _copy(run: Path, delivery: Delivery, archive: Path, place: str) -> Delivery:
     return _write(run, delivery.model_copy(update={"copies": (*delivery.copies, place)}))
 
 
-def _register(run: Path, delivery: Delivery, archive: Path, alias: str, home: Path) -> Delivery:
+def _register(run: Path, delivery: Delivery, archive: Path, alias: str, places: PipelinePaths) -> Delivery:
+    """Register the archive that was delivered; others may write to the store, so it has to be signed by our own key."""
     if alias in delivery.aliases:
         return delivery
-    register(read(archive), alias, home)
+    with tempfile.TemporaryDirectory() as folder:
+        public = signing.write_public(places.key, Path(folder, signing.PUBLIC))
+        with opened(archive, public, delivery.digest) as verified:
+            register(verified.read(), alias, places.home)
     return _write(run, delivery.model_copy(update={"aliases": (*delivery.aliases, alias)}))
 
 

@@ -90,7 +90,7 @@ def add_private_key(parser: argparse.ArgumentParser, more: str = "; the file mus
 
 
 def add_public_key(parser: argparse.ArgumentParser, more: str = "; other archives are refused") -> None:
-    """Add `--public-key FILE`. `more`: a clause that follows the help's text."""
+    """Add `--public-key FILE`, whose default is the environment's. `more`: a clause that follows the help's text."""
     parser.add_argument(
         "--public-key",
         type=Path,

@@ -37,3 +37,10 @@ def test_a_lineage_of_0_1_tells_of_one_export_or_none(exported: bool) -> None:
 def test_a_lineage_of_another_form_is_named(text: str) -> None:
     with pytest.raises(ArchiveBroken, match=r"model\.mar:lineage\.json is not a valid lineage"):
         Lineage.parse(text, "model.mar:lineage.json")
+
+
+@pytest.mark.parametrize("run_id", ["", "' or run_id != '", "../../etc", "a" * 257, "run\n"])
+def test_a_run_id_that_is_none_of_mlflows_is_refused(run_id: str) -> None:
+    text = json.dumps(json.loads(LINEAGE.model_dump_json()) | {"mlflow_run_id": run_id})
+    with pytest.raises(ArchiveBroken, match="mlflow_run_id"):
+        Lineage.parse(text, "lineage.json")

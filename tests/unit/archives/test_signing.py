@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archives.errors import ArchiveRefused, KeyFileError
-from archives.signing import damaged_members, fingerprint, make_keys, sign, signature_of, verify
+from archives.signing import damaged_members, fingerprint, make_keys, sign, signature_of, verify, write_public
 
 
 @pytest.fixture
@@ -117,6 +117,12 @@ def test_a_missing_signature_or_archive_is_named(archive: Path, keys: tuple[Path
         verify(archive, keys[1])
     with pytest.raises(ArchiveRefused, match=r"nowhere\.mar does not exist"):
         verify(archive.with_name("nowhere.mar"), keys[1])
+
+
+def test_the_public_half_of_a_private_key_verifies(archive: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    public = write_public(keys[0], tmp_path / "half.pub")
+    assert public.read_bytes() == keys[1].read_bytes()
+    verify(archive, public)
 
 
 def test_keys_are_private_and_never_replaced(keys: tuple[Path, Path]) -> None:

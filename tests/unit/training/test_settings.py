@@ -15,6 +15,13 @@ def test_home_is_the_environments_or_runs(monkeypatch):
     assert settings.home() == Path("/data/visor")
 
 
+def test_the_trusted_key_is_the_environments_or_the_folders(monkeypatch):
+    monkeypatch.delenv("VISOR_PUBLIC_KEY", raising=False)
+    assert settings.public_key() == Path("keys/visor.pub")
+    monkeypatch.setenv("VISOR_PUBLIC_KEY", "/etc/visor/visor.pub")
+    assert settings.public_key() == Path("/etc/visor/visor.pub")
+
+
 def test_tracking_uri_is_the_environments_or_a_file_under_home(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert settings.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"

@@ -158,3 +158,13 @@ def test_grpc_has_a_free_port_where_rest_has_one() -> None:
     assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0"])) == 0
     assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "0", "--grpc-port", "9000"])) == 9000
     assert serve.grpc_port(cli.parse_args(["serve", "roofs", "--port", "9000", "--grpc-port", "0"])) == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "score", "register", "inspect", "predict"])
+def test_a_digest_is_a_whole_sha256(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"score": ["images", "--out", "scores"]}.get(command, [])
+    assert cli.parse_args([command, "roofs", *more, "--digest", "0a" * 32]).digest == "0a" * 32
+    for text in ("0a" * 31, "0A" * 32, "sha256:" + "0a" * 32, "", "0a" * 32 + "\n"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.parse_args([command, "roofs", *more, "--digest", text])
+        assert f"{text!r} is not a SHA-256" in capsys.readouterr().err

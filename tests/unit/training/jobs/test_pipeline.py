@@ -1,11 +1,14 @@
 """What a pipeline finds out before it trains, and whom it makes wait; tests/integration/test_pipeline.py goes the whole way."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from archives import signing, store
-from archives.errors import KeyFileError
+from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError
+from archives.files import sha256
+from tests.unit.archives.crafted import put
 from tests.unit.runs import make_record
 from training import remote, runs
 from training.errors import ConfigError, FolderError, RemoteConflict, RemoteInvalid, RunError, TrackingUnreachable
@@ -115,6 +118,23 @@ def test_a_version_that_another_home_wrote_is_said_with_the_way_out(tmp_path: Pa
         job._copy(tmp_path / "run", delivery, archive, "s3://models/tiny/1")
     assert str(raised.value).startswith("remote.conflict: s3://models/tiny/1/tiny.mar is there already: another home wrote this")
     assert f"remove {archive.parent} and {tmp_path / 'run/delivery.json'}" in str(raised.value)
+
+
+def test_only_the_archive_that_was_delivered_is_registered(places: PipelinePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered: list[str] = []
+    monkeypatch.setattr(job, "register", lambda contents, *_: registered.append(contents.digest))
+    places.home.mkdir()
+    archive, other = put(places.store, places.key), put(places.store, places.key, version="2")
+    delivery = Delivery(weights_digest="w", version="1", digest=sha256(archive))
+    with pytest.raises(ArchiveUnexpected):
+        job._register(places.home, delivery.model_copy(update={"digest": sha256(other)}), archive, "champion", places)
+    shutil.copy(other, archive)  # with the first one's signature beside it
+    with pytest.raises(ArchiveRefused):
+        job._register(places.home, delivery, archive, "champion", places)
+    assert registered == []
+    delivery = Delivery(weights_digest="w", version="2", digest=sha256(other))
+    assert job._register(places.home, delivery, other, "champion", places).aliases == ("champion",)
+    assert registered == [sha256(other)]
 
 
 def test_a_delivery_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""What `visor inspect` prints of an archive and of its signature, and when it exits with 1."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from archives import signing
+from tests.unit.archives.crafted import move, put
+from tests.unit.specs import LINEAGE, make_spec
+from visor.inspect import show
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return signing.make_keys(tmp_path_factory.mktemp("keys"))
+
+
+def test_what_would_be_served_is_shown_with_its_key(
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, key = put(tmp_path, keys[0]), hashlib.sha256(keys[1].read_bytes()).hexdigest()
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert show(archive, keys[1], digest, as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"archive    {archive}", f"digest     {digest}"]
+    assert lines[4] == f"signature  holds for {keys[1]}, SHA-256 {key}"
+    assert show(archive, keys[1], as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "path": str(archive),
+        "archive_digest": digest,
+        "bytes": archive.stat().st_size,
+        "signature": {"holds": True, "public_key": str(keys[1]), "reason": None, "public_key_sha256": key},
+        "place": {"holds": True, "reason": None},
+        "spec": make_spec().model_dump(mode="json"),
+        "lineage": LINEAGE.model_dump(mode="json"),
+    }
+
+
+def test_what_would_be_refused_is_shown_with_every_reason(
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = move(put(tmp_path, keys[0]), tmp_path / "tiny/2/tiny.mar")
+    _, stranger = signing.make_keys(tmp_path / "stranger")
+    assert show(archive, keys[1], as_json=False) == 1
+    shown = capsys.readouterr().out
+    assert f"signature  holds for {keys[1]}" in shown
+    assert f"place      DOES NOT MATCH: archive.unexpected: {archive} holds version 1 of 'tiny', where version 2 belongs" in shown
+    assert show(archive, stranger, as_json=False) == 1
+    shown = capsys.readouterr().out
+    assert f"signature  DOES NOT HOLD: archive.refused: {archive} is refused" in shown
+    assert "place      DOES NOT MATCH" in shown
+    assert show(archive, stranger, as_json=True) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert [facts[name]["holds"] for name in ("signature", "place")] == [False, False]
+    assert facts["signature"]["public_key_sha256"] == signing.fingerprint(stranger)
