@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and their digests."""
+"""Files and folders that appear whole or not at all, their digests, and their names in sentences."""
 
 import hashlib
 import shutil
@@ -51,3 +51,8 @@ def sha256(path: Path) -> str:
     """Compute the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(path: Path) -> str:
+    """Write a path for a sentence: a name from storage may hold line breaks and a terminal's control codes."""
+    return str(path) if str(path).isprintable() else repr(str(path))

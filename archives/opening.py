@@ -17,6 +17,7 @@ from pathlib import Path
 from archives import contents, signing, store
 from archives.contents import MAX_BYTES, PIECE, Contents
 from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError
+from archives.files import printable
 from handlers.errors import ArchiveBroken, VisorError
 from handlers.spec import Spec
 
@@ -95,7 +96,7 @@ def examine(archive: Path, public_key: Path, digest: str | None = None) -> Exami
     Raises ArchiveRefused or ArchiveBroken where nothing can be read.
     """
     with tempfile.TemporaryDirectory(prefix="visor-archive-") as folder:
-        copy, shown = _copy(archive, Path(folder)), _printable(archive)
+        copy, shown = _copy(archive, Path(folder)), printable(archive)
         key, refusal, surprise = None, None, None
         try:
             key = signing.fingerprint(public_key)
@@ -117,7 +118,7 @@ def examine(archive: Path, public_key: Path, digest: str | None = None) -> Exami
 
 
 def _open(archive: Path, source: Path, public_key: Path, digest: str | None) -> Opened:
-    shown = _printable(source)
+    shown = printable(source)
     key = signing.verify(archive, public_key, shown)
     spec, found = contents.read_spec(archive, shown)
     _check_place(source, spec)
@@ -130,7 +131,7 @@ def _open(archive: Path, source: Path, public_key: Path, digest: str | None) -> 
 def _check_place(source: Path, spec: Spec) -> None:
     """Raise ArchiveUnexpected where an archive's place has another name or version than was signed."""
     name, version = store.place_of(source)
-    is_it = f"{_printable(source)} holds version {spec.version} of {spec.name!r}"
+    is_it = f"{printable(source)} holds version {spec.version} of {spec.name!r}"
     if name != spec.name:
         raise ArchiveUnexpected(f"{is_it}, so it was renamed; take {name!r} from its source again, or name it {spec.name}.mar")
     if version not in (None, spec.version):
@@ -143,7 +144,7 @@ def _check_digest(source: Path, found: str, asked: str | None) -> None:
     """Raise ArchiveUnexpected where an archive is not the one that was asked for."""
     if asked not in (None, found):
         raise ArchiveUnexpected(
-            f"{_printable(source)} has the digest {found} and not {asked}, which was asked for; it may be an older or a newer "
+            f"{printable(source)} has the digest {found} and not {asked}, which was asked for; it may be an older or a newer "
             "archive of the same name"
         )
 
@@ -158,7 +159,7 @@ def _copy(archive: Path, folder: Path) -> Path:
 
 
 def _copy_file(source: Path, target: Path, limit: int) -> None:
-    shown = _printable(source)
+    shown = printable(source)
     try:
         # Without O_NONBLOCK a pipe would be waited for.
         with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb") as file, target.open("xb") as copy:
@@ -174,8 +175,3 @@ def _copy_file(source: Path, target: Path, limit: int) -> None:
         raise ArchiveRefused(f"{shown} does not exist") from err
     except OSError as err:
         raise ArchiveRefused(f"{shown} cannot be copied to {target.parent}: {err.strerror}") from err
-
-
-def _printable(path: Path) -> str:
-    """A path for a sentence: a name from storage may hold line breaks and a terminal's control codes."""
-    return str(path) if str(path).isprintable() else repr(str(path))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archives.errors import ArchiveAmbiguous
+from archives.files import printable
 from visor.errors import ArchiveMissing
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def find_archive(models: Path, wait_s: float) -> Path:
             )
         time.sleep(POLL_S)
     if len(found) > 1:
-        names = ", ".join(str(path.relative_to(models)) for path in found)
+        names = ", ".join(printable(path.relative_to(models)) for path in found)
         raise ArchiveAmbiguous(f"{len(found)} archives lie below {models} ({names}); storageUri must lead to a single one")
     return found[0]
 

@@ -22,6 +22,7 @@ SERVING = (
     "handlers.entry",
 )
 LAZY = (
+    "archives.opening",
     "model_signing.verifying",
     "openvino",
     "safetensors",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from archives.files import atomic_folder, replacing
+from archives.files import atomic_folder, printable, replacing
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
@@ -58,3 +58,8 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         fail_midway()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_in_a_sentence_stays_in_its_line() -> None:
+    assert printable(Path("a/räume 1.mar")) == "a/räume 1.mar"
+    assert printable(Path("a\nb\x1b[2J.mar")) == r"'a\nb\x1b[2J.mar'"
