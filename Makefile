@@ -44,7 +44,7 @@ TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
 # What `make verify` makes once more.
 GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools
+SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
   docker/build docker/install docker/trim
 
@@ -123,6 +123,7 @@ lint: setup lint-charts ## ruff, import contracts, mypy --strict, shellcheck, he
 	@$(BIN)/ruff check $(SOURCES)
 	@said=$$($(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; exit 1; } # pyproject.toml's contracts
 	@$(BIN)/mypy
+	@$(BIN)/mypy --scripts-are-modules docker/pin docker/sbom
 	@$(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: lint-charts

@@ -3,6 +3,7 @@
 VisorError
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
+│   └── ProvenanceRefused provenance.refused: a provenance statement that is not signed, or is about another archive
 ├── ArchiveUnexpected     archive.unexpected: a signed archive, but another one than its place or the caller says
 ├── ArchiveAmbiguous      archive.ambiguous: several archives lie where a pod looks for the one to serve
 └── StoreError            store.missing: a name or version that the model store does not hold
@@ -21,6 +22,12 @@ class ArchiveRefused(VisorError):
     """An archive whose signature does not hold."""
 
     code = "archive.refused"
+
+
+class ProvenanceRefused(ArchiveRefused):
+    """A provenance statement that is not signed by the archive's signer, or is about another archive."""
+
+    code = "provenance.refused"
 
 
 class ArchiveUnexpected(VisorError):

@@ -1,21 +1,26 @@
-"""Show what an archive is, where it came from and whether it would be served."""
+"""Show what an archive is, where it came from, whether it would be served and whether its provenance holds."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from archives import provenance, sbom
 from archives.contents import Contents
-from archives.opening import examine
+from archives.errors import KeyFileError, ProvenanceRefused
+from archives.opening import examine, opened
 
 
 def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json: bool) -> int:
-    """Print spec, lineage and the signature's state; return 0 when the archive would be served, otherwise 1.
+    """Print spec, lineage and the signature's state; return 0 when the archive would be served and its provenance
+    holds, otherwise 1. An archive without a provenance statement is fine: those of older versions have none.
 
     Raises ArchiveRefused or ArchiveBroken where nothing can be read.
     """
     found = examine(archive, public_key, digest)
     contents, refusal, surprise = found.contents, found.refusal, found.surprise
+    origin = _provenance(archive, contents, public_key)
     spec, lineage = contents.spec.model_dump(mode="json"), contents.lineage.model_dump(mode="json")
     if as_json:
         facts = {"path": str(archive), "archive_digest": contents.digest, "bytes": contents.size}
@@ -26,16 +31,44 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
             "public_key_sha256": found.key,
         }
         place = {"holds": surprise is None, "reason": str(surprise) if surprise else None}
-        print(json.dumps({**facts, "signature": signature, "place": place, "spec": spec, "lineage": lineage}, indent=2))
+        verdicts = {"signature": signature, "place": place, "provenance": origin}
+        print(json.dumps({**facts, **verdicts, "spec": spec, "lineage": lineage}, indent=2))
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
         print(f"backend    {_backend(contents)}")
         print(f"signature  {f'DOES NOT HOLD: {refusal}' if refusal else f'holds for {public_key}, SHA-256 {found.key}'}")
         if surprise:
             print(f"place      DOES NOT MATCH: {surprise}")
+        print(f"provenance {_origin(origin)}")
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
-    return 1 if refusal or surprise else 0
+    return 1 if refusal or surprise or (origin and not origin["holds"]) else 0
+
+
+def show_sbom(archive: Path, public_key: Path, digest: str | None = None) -> int:
+    """Print an archive's bill of materials as JSON; return 0. Raises what `archives.opening.opened` raises."""
+    with opened(archive, public_key, digest) as found:
+        print(json.dumps(sbom.of_archive(found.read()), indent=2))
+    return 0
+
+
+def _provenance(archive: Path, contents: Contents, public_key: Path) -> dict[str, Any] | None:
+    """What JSON says of the statement beside an archive; None where there is none."""
+    statement, reason = None, None
+    try:
+        statement = provenance.read_verified(archive, contents, public_key)
+        if statement is None:
+            return None
+    except (ProvenanceRefused, KeyFileError) as err:
+        reason = str(err)
+    path = str(provenance.path_of(archive))
+    return {"holds": statement is not None, "path": path, "reason": reason, "statement": statement}
+
+
+def _origin(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none"
+    return f"holds: {provenance.describe(found['statement'])}" if found["holds"] else f"DOES NOT HOLD: {found['reason']}"
 
 
 def _backend(contents: Contents) -> str:

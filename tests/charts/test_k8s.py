@@ -4,8 +4,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +193,36 @@ def test_an_archive_that_is_not_there_is_named(archive: str, words: str, tmp_pat
     assert words in done.stderr
 
 
+IN_POD = """#!/bin/sh
+# A cluster whose pod has its volume in a folder of this machine.
+while [ $# -gt 0 ] && [ "$1" != exec ]; do shift; done
+[ $# -gt 0 ] || exit 0
+for script; do :; done  # the last argument
+exec sh -euc "$(echo "$script" | sed 's#/models/#{models}/#g')"
+"""
+
+
+@pytest.mark.parametrize("statement", [["roofs.mar.provenance.json", "roofs.mar.provenance.json.sig"], []])
+def test_an_archive_is_copied_with_what_lies_beside_it(tmp_path: Path, statement: list[str]) -> None:
+    (tmp_path / "store/roofs/1").mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    names = ["roofs.mar", "roofs.mar.sig", *statement]
+    for name in [*names, "roofs.onnx"]:
+        (tmp_path / "store/roofs/1" / name).write_text(name)
+    (tmp_path / "kubectl").write_text(IN_POD.format(models=tmp_path / "models"))
+    (tmp_path / "kubectl").chmod(0o755)
+    command = [str(K8S / "put-archive"), "--store", str(tmp_path / "store"), "roofs"]
+    for _ in range(2):  # and once more, which finds it there
+        assert (
+            ok(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
+            == f"pvc://models/roofs/1\n{hashlib.sha256(b'roofs.mar').hexdigest()}\n"
+        )
+        assert sorted(path.name for path in (tmp_path / "models/roofs/1").iterdir()) == sorted(names)
+    (tmp_path / "store/roofs/1" / names[-1]).write_text("another")
+    done = sh(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.returncode, "holds other files than" in done.stderr) == (1, True)
+
+
 def test_what_is_put_is_named_by_address_and_digest(machine: dict[str, str], tmp_path: Path) -> None:
     place = tmp_path / "store/roofs/3"
     place.mkdir(parents=True)
@@ -216,6 +250,12 @@ def machine(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log)}
 
 
+@pytest.fixture
+def installer(tmp_path: Path) -> str:
+    """k8s/install in a copy of the folder, which has no install.lock yet."""
+    return str(Path(shutil.copytree(K8S, tmp_path / "k8s", ignore=shutil.ignore_patterns("install.lock"))) / "install")
+
+
 def calls(machine: dict[str, str]) -> list[str]:
     return Path(machine["LOG"]).read_text().splitlines()
 
@@ -226,8 +266,8 @@ def position(lines: list[str], *words: str) -> int:
     return found
 
 
-def test_install_builds_in_order_and_waits(machine: dict[str, str]) -> None:
-    ok(str(K8S / "install"), **machine)
+def test_install_builds_in_order_and_waits(machine: dict[str, str], installer: str) -> None:
+    ok(installer, **machine)
     lines = calls(machine)
     crds = position(lines, "apply", "gateway-api", "experimental-install.yaml")
     established = position(lines, "wait", "Established", "crd")
@@ -243,13 +283,13 @@ def test_install_builds_in_order_and_waits(machine: dict[str, str]) -> None:
     assert position(lines, "helm upgrade", "kube-prometheus-stack", "prometheus-values.yaml") < controller
     assert all("--wait" in line for line in lines if line.startswith("helm upgrade"))
     assert not any(word in line for line in lines for word in ("knative", "keda"))
-    local = [word for line in lines for word in line.split() if word.startswith(str(K8S))]
+    local = [word for line in lines for word in line.split() if word.startswith(str(Path(installer).parent))]
     assert local
     assert [path for path in local if not Path(path).is_file()] == []
 
 
-def test_install_adds_knative_and_keda_and_tells_a_kserve_that_runs(machine: dict[str, str]) -> None:
-    ok(str(K8S / "install"), "--knative", "--keda", **machine)
+def test_install_adds_knative_and_keda_and_tells_a_kserve_that_runs(machine: dict[str, str], installer: str) -> None:
+    ok(installer, "--knative", "--keda", **machine)
     lines = calls(machine)
     restart = position(lines, "rollout restart", "kserve-controller-manager")
     for words in (("rollout status", "deployment/webhook"), ("patch service kourier",), ("helm upgrade", "kedacore")):
@@ -260,6 +300,133 @@ def test_install_adds_knative_and_keda_and_tells_a_kserve_that_runs(machine: dic
     )
 
 
+CURL = """#!/bin/sh
+# The real curl, with a server on this machine in the place of the internet's.
+exec {curl} $(for word in "$@"; do echo "$word" | sed 's#^https://#http://127.0.0.1:{port}/#'; done)
+"""
+PULL = """#!/bin/sh
+echo "helm $*" >>{log}
+[ "$1" = pull ] || exit 0
+for folder; do :; done  # the last argument
+mkdir -p "$folder" && echo "the chart of $2" >"$folder/${{2##*/}}-1.tgz"
+"""
+
+
+@pytest.fixture
+def internet(machine: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+    """A folder that a web server on this machine serves to k8s/install's curl: each file that is asked for, as it is there.
+
+    A file that is missing is made when it is first asked for.
+    """
+    served = tmp_path / "served"
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            place = served / self.path.lstrip("/")
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(f"# what lies at {self.path}\n")
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(served))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        curl = shutil.which("curl")
+        for name, text in (("curl", CURL.format(curl=curl, port=server.server_port)), ("helm", PULL.format(log=machine["LOG"]))):
+            (tmp_path / "bin" / name).write_text(text)
+            (tmp_path / "bin" / name).chmod(0o755)
+        yield served
+        server.shutdown()
+
+
+def test_lock_fetches_all_and_installs_nothing(machine: dict[str, str], internet: Path, installer: str) -> None:
+    (Path(machine["LOG"]).parent / "bin/kubectl").unlink()
+    ok(installer, "--lock", **machine)
+    assert [line for line in calls(machine) if not line.startswith("helm pull ")] == []
+    lines = [line.split("  ") for line in Path(installer).with_name("install.lock").read_text().splitlines() if line[0] != "#"]
+    files = {path.relative_to(internet).as_posix(): path.read_bytes() for path in internet.rglob("*.yaml")}
+    assert len(files) == 9  # the Gateway API's, five of Contour's, two of Knative's, Kourier's
+    assert {address: digest for digest, address in lines if address.endswith(".yaml")} == {
+        f"https://{name}": hashlib.sha256(data).hexdigest() for name, data in files.items()
+    }
+    charts = {address: digest for digest, address in lines if not address.endswith(".yaml")}
+    assert set(charts) == {
+        f"https://charts.jetstack.io/cert-manager@{versions()['CERT_MANAGER_VERSION']}",
+        f"https://kubernetes-sigs.github.io/metrics-server/metrics-server@{versions()['METRICS_SERVER_CHART_VERSION']}",
+        f"https://prometheus-community.github.io/helm-charts/kube-prometheus-stack@{versions()['PROMETHEUS_CHART_VERSION']}",
+        f"https://kedacore.github.io/charts/keda@{versions()['KEDA_CHART_VERSION']}",
+        f"oci://ghcr.io/kserve/charts/kserve-crd@{versions()['KSERVE_VERSION']}",
+        f"oci://ghcr.io/kserve/charts/kserve-resources@{versions()['KSERVE_VERSION']}",
+    }
+    assert charts[f"https://kedacore.github.io/charts/keda@{versions()['KEDA_CHART_VERSION']}"] == (
+        hashlib.sha256(b"the chart of keda\n").hexdigest()
+    )
+
+
+def test_what_is_as_locked_is_installed_from_what_was_checked(machine: dict[str, str], internet: Path, installer: str) -> None:
+    ok(installer, "--lock", **machine)
+    Path(machine["LOG"]).write_text("")
+    ok(installer, "--knative", "--keda", **machine)
+    lines = calls(machine)
+    applied = [line.split("--filename ")[1] for line in lines if line.startswith("kubectl apply")]
+    assert [place for place in applied if place.startswith("https://")] == []
+    assert len([place for place in applied if Path(place).name in {path.name for path in internet.rglob("*.yaml")}]) == 9
+    upgraded = [line for line in lines if line.startswith("helm upgrade")]
+    assert len(upgraded) == 6
+    assert [line for line in upgraded if ".tgz" not in line or "--repo" in line] == []
+    assert not list(Path(installer).parent.glob("*.new"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("serving-core.yaml", "serving-core.yaml has the checksum"),
+        ("00-common.yaml", "00-common.yaml has the checksum"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(
+    machine: dict[str, str], internet: Path, installer: str, name: str, words: str
+) -> None:
+    ok(installer, "--lock", **machine)
+    [place] = internet.rglob(name)
+    place.write_text("kind: Anything\n")
+    done = sh(installer, "--knative", **machine)
+    assert (done.returncode, words in done.stderr) == (1, True)
+    assert "nothing of it was installed" in done.stderr
+    assert not [line for line in calls(machine) if "apply" in line and name in line]
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_chart_that_was_changed_or_is_not_in_the_lock_is_refused(machine: dict[str, str], installer: str) -> None:
+    ok(installer, "--lock", **machine)
+    lock = Path(installer).with_name("install.lock")
+    whole = lock.read_text()
+    lock.write_text(re.sub(r"^[0-9a-f]{64}(  \S+/cert-manager@)", "0" * 64 + r"\1", whole, flags=re.MULTILINE))
+    done = sh(installer, **machine)
+    assert (done.returncode, "cert-manager@v1.17.0 has the checksum" in done.stderr) == (1, True)
+    lock.write_text("".join(line for line in whole.splitlines(keepends=True) if "/cert-manager@" not in line))
+    done = sh(installer, **machine)
+    assert (done.returncode, "does not have https://charts.jetstack.io/cert-manager@v1.17.0" in done.stderr) == (1, True)
+    assert [line for line in calls(machine) if line.startswith("helm upgrade")] == []
+
+
+@pytest.mark.usefixtures("internet")
+def test_what_cannot_be_fetched_leaves_the_lock_as_it_is(machine: dict[str, str], installer: str, tmp_path: Path) -> None:
+    lock = Path(installer).with_name("install.lock")
+    lock.write_text("what was\n")
+    (tmp_path / "bin/curl").write_text("#!/bin/sh\nexit 22\n")
+    done = sh(installer, "--lock", **machine)
+    assert (done.returncode, lock.read_text()) == (1, "what was\n")
+    assert "experimental-install.yaml cannot be fetched" in done.stderr
+
+
+def test_without_a_lock_it_says_that_nothing_is_checked(machine: dict[str, str], installer: str) -> None:
+    done = sh(installer, **machine)
+    assert (done.returncode, "no install.lock: what is fetched is not checked" in done.stderr) == (0, True)
+
+
 def test_install_without_a_cluster_says_so(machine: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "bin/kubectl").write_text("#!/bin/sh\nexit 1\n")
     done = sh(str(K8S / "install"), **machine)
@@ -267,8 +434,8 @@ def test_install_without_a_cluster_says_so(machine: dict[str, str], tmp_path: Pa
     assert "no cluster answers" in done.stderr
 
 
-def test_cluster_is_kind_s_where_docker_answers(machine: dict[str, str]) -> None:
-    ok(str(K8S / "cluster"), "nowhere", **machine)
+def test_cluster_is_kind_s_where_docker_answers(machine: dict[str, str], installer: str) -> None:
+    ok(str(Path(installer).with_name("cluster")), "nowhere", **machine)
     lines = calls(machine)
     assert position(lines, "kind create cluster", "kind.yaml") < position(lines, "helm upgrade", "kserve-resources")
     assert any("knative" in line for line in lines)

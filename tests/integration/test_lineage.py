@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import mlflow
 import pytest
 
+from archives import provenance
 from tests.integration.running import ROOT, Server, Workspace
 
 CONFIG = str(ROOT / "training/configs/digits.yaml")
@@ -83,12 +85,43 @@ def test_the_text_of_inspect_says_the_same_as_its_json(workspace: Workspace, arc
     for value in (facts["archive_digest"], facts["lineage"]["mlflow_run_id"], facts["lineage"]["dataset_digest"]):
         assert value in shown
     assert "signature  holds for keys/visor.pub" in shown
+    assert facts["provenance"]["holds"] is True
+    assert facts["provenance"]["statement"]["subject"][0]["digest"] == {"sha256": facts["archive_digest"]}
+    assert re.search(
+        rf"^provenance holds: made by visor .* data set {facts['lineage']['dataset_digest'][:12]}", shown, re.MULTILINE
+    )
     backend, parity = facts["spec"]["backend"], facts["lineage"]["parity"]
     assert list(parity) == ["openvino-int8", "openvino"]
     assert backend == next(name for name, one in parity.items() if one["holds"])
     assert f"backend    {backend} (decisions agree on {parity[backend]['decision_agreement']:.1%} of" in shown
     for name, one in parity.items():
         assert (f"{name} does not answer as torch does: decisions agree on" in shown) is not one["holds"]
+
+
+def test_inspect_accepts_no_provenance_and_refuses_a_wrong_one(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(archive, tmp_path))
+    shutil.copy(f"{archive}.sig", f"{copy}.sig")
+    assert "\nprovenance none\n" in workspace.ok("inspect", str(copy))
+    assert inspect(workspace, str(copy))["provenance"] is None
+    for path in provenance.beside(archive):
+        shutil.copy(path, tmp_path)
+    statement = provenance.path_of(copy)
+    statement.write_text(statement.read_text().replace("visor", "other"))
+    done = workspace.visor("inspect", str(copy), "--json")
+    assert (done.returncode, json.loads(done.stdout)["signature"]["holds"]) == (1, True)
+    found = json.loads(done.stdout)["provenance"]
+    assert (found["holds"], found["statement"], found["path"]) == (False, None, str(statement))
+    assert found["reason"].startswith("provenance.refused: ")
+    assert "provenance DOES NOT HOLD: provenance.refused: " in workspace.visor("inspect", str(copy)).stdout
+
+
+def test_the_bill_of_materials_is_of_a_verified_archive_alone(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+    sbom, facts = json.loads(workspace.ok("inspect", str(archive), "--sbom")), inspect(workspace, str(archive))
+    assert sbom["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": facts["archive_digest"]}]
+    copy = Path(shutil.copy(archive, tmp_path))
+    done = workspace.visor("inspect", str(copy), "--sbom")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "digits.mar.sig is missing" in done.stderr
 
 
 def test_evaluating_again_changes_nothing(workspace: Workspace) -> None:

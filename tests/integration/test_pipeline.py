@@ -13,6 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from archives import provenance
 from archives.opening import opened
 from tests.integration.running import QUICK, ROOT, BeginHome, Workspace
 from tests.s3 import S3, s3_server
@@ -23,6 +24,7 @@ COMMAND = [
     "pipeline", str(ROOT / "training/configs/digits.yaml"), *QUICK, "--set", "data={source: imagefolder}",
     "--data-uri", PICTURES, "--store-uri", MODELS,
 ]  # fmt: skip
+DELIVERED = ["digits.mar.sig", "digits.mar.provenance.json", "digits.mar.provenance.json.sig", "digits.mar"]
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,19 @@ def test_a_killed_pipeline_goes_on_and_delivers(delivered: Delivered, tmp_path: 
     assert "going on after epoch 1" in delivered.said
     assert delivered.place == "s3://models/store/digits/1"
     with delivered.s3.client() as client:
-        for name in ("digits.mar", "digits.mar.sig"):
+        for name in DELIVERED:
             client.download_file("models", f"store/digits/1/{name}", str(tmp_path / name))
     with opened(tmp_path / "digits.mar", delivered.workspace.public_key) as archive:
         assert archive.spec.version == "1"
+        found = provenance.read_verified(tmp_path / "digits.mar", archive.read(), delivered.workspace.public_key)
+    assert found is not None
     client = mlflow.MlflowClient(f"sqlite:///{delivered.workspace.home / 'mlflow.db'}")
     assert client.get_model_version_by_alias("digits", "champion").tags["archive_digest"] == archive.digest
 
 
-def test_the_signature_was_there_first(delivered: Delivered) -> None:
+def test_the_archive_was_there_last(delivered: Delivered) -> None:
     copying = [line for line in delivered.said.splitlines() if ": copying " in line]
-    assert [line.split(":")[1].rsplit("/", 1)[1] for line in copying] == ["digits.mar.sig", "digits.mar"]
+    assert [line.split(":")[1].rsplit("/", 1)[1] for line in copying] == DELIVERED
 
 
 def test_another_call_does_nothing_again(delivered: Delivered) -> None:
@@ -148,7 +152,7 @@ def test_other_images_from_a_new_home_are_the_next_version(delivered: Delivered)
     assert (done.returncode, done.stdout.strip()) == (0, "s3://models/store/digits/2"), done.stderr
     after = delivered.objects()
     assert {key: after[key] for key in before} == before
-    assert set(after) - set(before) == {"store/digits/2/digits.mar", "store/digits/2/digits.mar.sig"}
+    assert set(after) - set(before) == {f"store/digits/2/{name}" for name in DELIVERED}
 
 
 def test_a_server_that_is_away_is_said_before_anything_is_fetched(delivered: Delivered) -> None:

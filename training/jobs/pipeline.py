@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from archives import signing, store
+from archives import provenance, signing, store
 from archives.contents import read
 from archives.opening import opened
 from handlers.errors import ArchiveBroken
@@ -179,9 +179,9 @@ def _find(model_store: Path, name: str, record: runs.Record) -> Path | None:
 def _copy(run: Path, delivery: Delivery, archive: Path, place: str) -> Delivery:
     if place in delivery.copies:
         return delivery
-    # The signature first: whoever finds the archive finds it signed.
+    # The archive last: whoever finds it finds it signed, and its provenance.
     try:
-        remote.upload([signing.signature_of(archive), archive], place)
+        remote.upload([*provenance.beside(archive), archive], place)
     except RemoteConflict as err:
         raise RemoteConflict(
             f"{err.args[0]}: another home wrote this version meanwhile; "

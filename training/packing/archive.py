@@ -1,4 +1,4 @@
-"""A run's folder → NAME.mar with spec, lineage and signature; and the way back, for `visor inspect` and offline use."""
+"""A run's folder → NAME.mar with spec and lineage, and beside it the signature and the signed provenance statement."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import handlers
-from archives import signing, store
-from archives.contents import LINEAGE, MAX_BYTES, SPEC
+from archives import provenance, signing, store
+from archives.contents import LINEAGE, MAX_BYTES, SPEC, read
 from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
 from handlers.spec import MIB, BackendName, Spec
@@ -27,7 +27,7 @@ SCRATCH, STALE_S = ".building-", 3600.0
 def build(
     run: Path, model_store: Path, lineage: Lineage, private_key: Path, graphs: "Mapping[BackendName, Graph] | None" = None
 ) -> Path:
-    """Pack a finished run as the next version of its name, signed, and return the .mar's path.
+    """Pack a finished run as the next version of its name, signed and with its provenance, and return the .mar's path.
 
     `graphs`: exports by backend (`training.packing.export`). The archive holds all of them and runs on the first, or
     on torch where there is none; the weights are in it in any case.
@@ -50,6 +50,7 @@ def build(
                 f"{spec.name}.mar has {archive.stat().st_size / MIB:.0f} MiB, over {MAX_BYTES // 10**6} MB; use a smaller network"
             )
         signing.sign(archive, private_key)
+        provenance.write(archive, read(archive), private_key)
         out.rename(model_store / spec.name / version)
     return store.path_of(model_store, spec.name, version)
 

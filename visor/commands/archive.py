@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
         run,
         "Pack and sign a finished run as the next version in the model store. Reads the run and, unless --backend torch, the "
         "images of its test split (for openvino-int8 of its calibration split, too), writes NAME/VERSION/NAME.mar with its "
-        "signature beside it, and prints the path.",
+        "signature and its signed provenance statement beside it, and prints the path.",
     )
     archive.add_argument("folder", type=Path, metavar="RUN", help="folder of the finished run, such as runs/roofs")
     archive.add_argument(

@@ -1,4 +1,4 @@
-"""`visor inspect`: show what an archive holds and whether its signature holds."""
+"""`visor inspect`: show what an archive holds, and whether its signature and its provenance hold."""
 
 import argparse
 
@@ -12,21 +12,32 @@ def add(commands: Commands) -> None:
         "inspect",
         run,
         "Print what an archive holds, where it came from and whether it would be served. Reads the archive without running "
-        "anything in it and prints its digest, size, backend, spec and lineage, whether its signature holds, and whether its "
-        "name and version are those of its place in the store.",
-        exits="Exit codes: 0 the signature holds and the archive is the one of its place and --digest; 1 one of them is not so, "
+        "anything in it and prints its digest, size, backend, spec and lineage, whether its signature holds, whether its name "
+        "and version are those of its place in the store, and what the provenance statement beside it says, if there is one.",
+        exits="Exit codes: 0 the signature holds, the archive is the one of its place and --digest, and the provenance statement "
+        "holds if there is one; 1 one of them is not so, "
         "or the archive cannot be read; 2 a mistyped command line.",
     )
     inspect.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
-    inspect.add_argument("--json", action="store_true", help="print one JSON object (default: text to read)")
+    form = inspect.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object (default: text to read)")
+    form.add_argument(
+        "--sbom",
+        action="store_true",
+        help="print the archive's software bill of materials, if its signature holds: CycloneDX 1.6 in JSON "
+        "(default: text to read)",
+    )
     add_public_key(inspect, more="")
     add_digest(inspect)
     add_store(inspect)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the archive's facts; 0 when it would be served, 1 when it would be refused."""
+    """Print the archive's facts; 0 when it would be served and its provenance holds, 1 when not."""
     from archives import store
-    from visor.inspect import show
+    from visor.inspect import show, show_sbom
 
-    return show(store.find(args.store, args.archive), args.public_key, args.digest, as_json=args.json)
+    archive = store.find(args.store, args.archive)
+    if args.sbom:
+        return show_sbom(archive, args.public_key, args.digest)
+    return show(archive, args.public_key, args.digest, as_json=args.json)

@@ -1,6 +1,7 @@
 """docker/build, with programs in the place of Docker, kind, minikube and the stand-in that write down how they are called."""
 
 import os
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -14,7 +15,9 @@ VERSION = f"--build-arg VERSION={tomllib.loads((BUILD.parents[1] / 'pyproject.to
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder for the PATH; no Docker engine answers yet."""
+    """A folder for the PATH, where no Docker engine answers yet, beside a copy of docker/ without a lock."""
+    shutil.copytree(BUILD.parent, tmp_path / "docker", ignore=shutil.ignore_patterns("images.lock"))
+    shutil.copy(BUILD.parents[1] / "pyproject.toml", tmp_path)
     folder = tmp_path / "bin"
     folder.mkdir()
     add(folder / "docker", "exit 1")
@@ -36,7 +39,9 @@ def build(programs: Path, *arguments: str, **environment: str) -> tuple["subproc
     stand_in = {"STAND_IN": str(programs.parent / "stand-in")}
     kept = {key: value for key, value in os.environ.items() if key not in {"REGISTRY", "TAG", "REVISION", "SOURCE", "BACKEND"}}
     env = {**kept, "TORCH_INDEX": "", **place, **stand_in, **environment}
-    done = subprocess.run([str(BUILD), *arguments], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(programs.parent / "docker/build"), *arguments], env=env, capture_output=True, text=True, check=False
+    )
     return done, [line for line in calls.read_text().splitlines() if line != "docker info"]
 
 
@@ -77,6 +82,32 @@ def test_another_cluster_gets_its_images_from_a_registry(programs: Path) -> None
     assert done.returncode == 0
     assert "docker push localhost/visor-transformer:dev" in done.stdout
     assert calls[-1] == "minikube status --profile production"
+
+
+def test_a_locked_base_image_is_taken_by_its_digest(programs: Path) -> None:
+    add(programs / "docker")
+    pinned = f"python:3.11-slim-bookworm@{ID}"
+    (programs.parent / "docker/images.lock").write_text(f"# a comment\npython:3.11-slim-bookworm-other@sha256:0\n{pinned}\n")
+    done, calls = build(programs, "transformer")
+    assert done.returncode == 0, done.stderr
+    file = "docker/transformer/Dockerfile"
+    assert calls == [f"docker build --file {file} --tag localhost/visor-transformer:dev --build-arg PYTHON={pinned} {VERSION} ."]
+
+
+def test_a_base_image_that_the_lock_lacks_is_refused(programs: Path) -> None:
+    add(programs / "docker")
+    (programs.parent / "docker/images.lock").write_text("python:3.11-slim@sha256:0\n")
+    done, calls = build(programs, "serving")
+    assert (done.returncode, calls) == (1, [])
+    assert "images.lock does not have python:3.11-slim-bookworm, which docker/serving/Dockerfile begins with" in done.stderr
+
+
+def test_the_stand_in_has_a_base_of_its_own(programs: Path) -> None:
+    add(programs.parent / "stand-in/build-image")
+    (programs.parent / "docker/images.lock").write_text(f"python:3.11-slim-bookworm@{ID}\n")
+    done, calls = build(programs, "transformer")
+    assert done.returncode == 0, done.stderr
+    assert calls == [f"build-image localhost/visor-transformer:dev . --file docker/transformer/Dockerfile {VERSION}"]
 
 
 def test_without_docker_the_stand_in_builds_and_loads_what_is_not_there(programs: Path) -> None:

@@ -33,6 +33,7 @@ def test_what_would_be_served_is_shown_with_its_key(
         "bytes": archive.stat().st_size,
         "signature": {"holds": True, "public_key": str(keys[1]), "reason": None, "public_key_sha256": key},
         "place": {"holds": True, "reason": None},
+        "provenance": None,
         "spec": make_spec().model_dump(mode="json"),
         "lineage": LINEAGE.model_dump(mode="json"),
     }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from archives import signing
+from archives import provenance, signing
 from archives.contents import read, unpacked
 from archives.errors import KeyFileError
 from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
@@ -41,7 +41,8 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 def test_an_archive_holds_what_it_should_and_nothing_else(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
     path = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
     assert path == tmp_path / "store/tiny/1/tiny.mar"
-    assert sorted(p.name for p in path.parent.iterdir()) == ["tiny.mar", "tiny.mar.sig"]
+    statement = "tiny.mar.provenance.json"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["tiny.mar", statement, f"{statement}.sig", "tiny.mar.sig"]
     with zipfile.ZipFile(path) as mar:
         names = set(mar.namelist())
         manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
@@ -66,6 +67,7 @@ def test_what_is_read_is_what_was_packed(run: Path, tmp_path: Path, keys: tuple[
     assert contents.spec == TINY
     assert contents.lineage == LINEAGE
     assert contents.size == path.stat().st_size
+    assert provenance.read_verified(path, contents, keys[1]) == provenance.make_statement(contents)
     with unpacked(path) as folder:
         packed, original = load_file(folder / "model.safetensors"), load_file(run / "model.safetensors")
         assert packed.keys() == original.keys()
