@@ -40,7 +40,7 @@ class ServeOptions:
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
 
-    Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken (the edge's), ServeError; on each of
+    Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken and TokensUnusable (the edge's), ServeError; on each of
     them nothing is left running.
     """
     edge_logger = logging.getLogger("transformer")
@@ -85,7 +85,7 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(contents.spec, contents.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(contents, server, listening, workers, announce))
+        ready = asyncio.create_task(_announce_ready(contents, server, listening, workers, settings.token_file, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
@@ -106,14 +106,16 @@ async def _announce_ready(
     server: torchserve.Server,
     listening: "asyncio.Future[Listening]",
     workers: int,
+    token_file: Path | None,
     announce: Callable[[str], None],
 ) -> None:
     await server.wait_ready(contents.spec.name)
     ports = await listening
     spec = contents.spec
+    token = f" --token-file {token_file}" if token_file else ""
     announce(
         f"serving {spec.name} version {spec.version} (archive {contents.digest[:12]}) with {workers} workers\n"
         f"  REST  http://{ports.host}:{ports.http_port}/v2/models/{spec.name}\n"
         f"  gRPC  {ports.host}:{ports.grpc_port}\n"
-        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}"
+        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}{token}"
     )
