@@ -117,6 +117,12 @@ def test_notes_say_the_next_commands(helm: Any) -> None:
     assert "--set canary.enabled=false --set archive.uri=pvc://models/roofs/2" in said
 
 
+def test_notes_say_where_a_token_is(helm: Any) -> None:
+    assert "VISOR_TOKEN" not in notes(helm, *case("pvc"))
+    said = notes(helm, *case("pvc"), "--set", "edge.token.secretName=roofs-tokens,edge.token.key=a.b")
+    assert """kubectl get secret -n ns roofs-tokens -o go-template='{{index .data "a.b" | base64decode}}'""" in said
+
+
 def test_notes_say_what_there_is(helm: Any) -> None:
     assert "canary" not in notes(helm, *case("pvc"))
     assert "--url grpc://127.0.0.1:8080" in notes(helm, *case("pvc"), "--set", "protocol=grpc")
