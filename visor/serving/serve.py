@@ -17,6 +17,7 @@ from archives.contents import Contents
 from transformer.request_log import json_handler
 from transformer.server import serve_edge
 from transformer.settings import EdgeSettings, Listening
+from transformer.tokens import read_tokens
 from visor.serving import torchserve
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
+    if options.edge.token_file:
+        read_tokens(options.edge.token_file)
     with tempfile.TemporaryDirectory(prefix="visor-serve-") as folder:
         contents = _copy_verified(archive, options.public_key, Path(folder))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
