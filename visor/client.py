@@ -85,6 +85,9 @@ def ask_server(url: str, model: str | None, images: Sequence[Path], request: Req
     except ssl.SSLCertVerificationError as err:
         sentence = f"{url} has a certificate that is not trusted: {err.verify_message}; name its authority by --cacert"
         raise ClientError(sentence) from err
+    except ssl.SSLError as err:
+        sentence = f"{url}: TLS failed: {err}; the server may ask for a certificate (--cert), or speak no TLS (http://)"
+        raise ClientError(sentence) from err
     except HTTPParseError as err:
         raise ClientError(f"{url} answered nothing that is HTTP: {err}") from err
     except OSError as err:

@@ -104,9 +104,9 @@ class Access:
         if secrets and not address.secure and not address.loopback:
             # A warning and no refusal: the edge has no TLS of its own, and inside a cluster a mesh or nobody adds any.
             logger.warning(
-                "%s goes to %s without TLS: whoever is on the way can read and use it; ask %ss:// where there is one",
-                " and ".join(secrets),
+                "sent to %s without TLS: %s; whoever is on the way can read it and use it, so ask %ss:// where there is one",
                 address.netloc,
+                " and ".join(secrets),
                 address.scheme,
             )
 

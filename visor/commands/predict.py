@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import logging
 from pathlib import Path
 
 from visor.commands.arguments import Commands, add_command, add_public_key, add_store, add_threshold
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -87,12 +90,14 @@ def run(args: argparse.Namespace) -> int:
     """Print each image's answer; 1 when an image has an error instead."""
     from archives import store
     from visor import client
-    from visor.connection import Access, read_token
+    from visor.connection import SECRET_HEADERS, Access, read_token
 
     request = client.Request(threshold=args.threshold, overlays=args.explain)
     if args.archive:
         predictions = client.ask_archive(store.find(args.store, args.archive), args.public_key, args.images, request)
     else:
+        for name in sorted(SECRET_HEADERS & dict(args.header).keys()):
+            logger.warning("--header %s: every user of this machine can read it on the command line; see --token-file", name)
         access = Access(args.cacert, args.cert, args.key, read_token(args.token_file))
         request = dataclasses.replace(request, headers=dict(args.header), access=access)
         predictions = client.ask_server(args.url, args.model, args.images, request)

@@ -146,7 +146,7 @@ def test_a_secret_that_leaves_the_machine_in_the_clear_is_told_of(
     address = Address.parse(f"{scheme}://{host}")
     Access(token=TOKEN).check(address, {"cookie": TOKEN, "x-visor-canary": "true"})
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert said == ([] if own else [f"cookie and token goes to {host} without TLS: " + REST.format(scheme)])
+    assert said == ([] if own else [f"sent to {host} without TLS: cookie and token; " + REST.format(scheme)])
     assert TOKEN not in caplog.text
     caplog.clear()
     Access().check(address, {"x-visor-canary": "true"})
@@ -154,7 +154,7 @@ def test_a_secret_that_leaves_the_machine_in_the_clear_is_told_of(
     assert caplog.records == []
 
 
-REST = "whoever is on the way can read and use it; ask {}s:// where there is one"
+REST = "whoever is on the way can read it and use it, so ask {}s:// where there is one"
 
 
 def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
@@ -213,6 +213,16 @@ def test_a_token_of_the_environment_with_a_line_break_is_refused(monkeypatch: py
         read_token(None)
 
 
+def test_a_secret_on_the_command_line_is_told_of(picture: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with rest_server() as canned:
+        arguments = ["predict", str(picture), "--url", f"http://{canned.address}"]
+        assert cli.main([*arguments, "--header", f"Authorization: Bearer {TOKEN}", "--header", "x-visor-canary: true"]) == 0
+    assert canned.headers[1]["authorization"] == f"Bearer {TOKEN}"
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("--header authorization: every user of this machine can read it")
+    assert TOKEN not in caplog.text
+
+
 def test_the_command_has_no_flag_for_the_token_itself(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["predict", str(picture), "--token", TOKEN])
@@ -267,6 +277,8 @@ def test_a_redirect_is_named_and_not_followed(picture: Path) -> None:
 def test_a_server_of_another_protocol_is_an_error(picture: Path) -> None:
     with grpc_server() as canned, pytest.raises(ClientError):
         ask(f"http://{canned.address}", picture)
+    with rest_server() as canned, pytest.raises(ClientError, match="TLS failed"):
+        ask(f"https://{canned.address}", picture)
     with rest_server() as canned, pytest.raises(ClientError):
         ask(f"grpc://{canned.address}", picture)
 
