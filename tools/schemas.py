@@ -21,12 +21,18 @@ Schema = dict[str, Any]
 
 HERE = Path(__file__).parent
 KUBERNETES = "k8s.io/kubernetes@v1.35.4"
-# (Go module, CRD below it, kind, version): the versions that k8s/install installs, where they are published as modules.
+ENVOY = "charts/gateway-helm/charts/crds/crds/generated/gateway.envoyproxy.io"
+# (Go module, CRD below it, version): the versions that k8s/install installs, where they are published as modules. A file of
+# several CRDs is followed by the wanted one's kind. Envoy Gateway, for samples, is of the version that KServe 0.20 names.
 CRDS = [
     ("github.com/kserve/kserve@v0.20.0", "config/crd/full/serving.kserve.io_inferenceservices.yaml", "v1beta1"),
     ("github.com/kserve/kserve@v0.20.0", "config/crd/full/serving.kserve.io_servingruntimes.yaml", "v1alpha1"),
     ("sigs.k8s.io/gateway-api@v1.3.0", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml", "v1"),
     ("sigs.k8s.io/gateway-api@v1.3.0", "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml", "v1"),
+    ("sigs.k8s.io/gateway-api@v1.3.0", "config/crd/standard/gateway.networking.k8s.io_gateways.yaml", "v1"),
+    ("github.com/projectcontour/contour@v1.33.8", "examples/contour/01-crds.yaml HTTPProxy", "v1"),
+    ("github.com/envoyproxy/gateway@v1.8.1", f"{ENVOY}_securitypolicies.yaml", "v1alpha1"),
+    ("github.com/envoyproxy/gateway@v1.8.1", f"{ENVOY}_clienttrafficpolicies.yaml", "v1alpha1"),
     ("github.com/kedacore/keda/v2@v2.18.0", "config/crd/bases/keda.sh_scaledobjects.yaml", "v1alpha1"),
     ("github.com/kubeflow/trainer/v2@v2.3.0", "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml", "v1alpha1"),
     ("github.com/kubeflow/trainer/v2@v2.3.0", "manifests/base/crds/trainer.kubeflow.org_trainingruntimes.yaml", "v1alpha1"),
@@ -79,7 +85,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _custom() -> Iterator[tuple[str, Schema]]:
     for module, path, version in CRDS:
-        spec = yaml.load((_module(module) / path).read_text(), yaml.CSafeLoader)["spec"]
+        file, _, kind = path.partition(" ")
+        found = [crd["spec"] for crd in yaml.load_all((_module(module) / file).read_text(), yaml.CSafeLoader) if crd]
+        [spec] = [spec for spec in found if kind in ("", spec["names"]["kind"])]
         [schema] = [v["schema"]["openAPIV3Schema"] for v in spec["versions"] if v["name"] == version]
         strict = _strict(schema, root=True)
         yield f"{spec['names']['kind'].lower()}-{spec['group'].split('.')[0]}-{version}.json", _share(strict)

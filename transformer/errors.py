@@ -11,6 +11,7 @@ VisorError
 │   ├── OutputInvalid          request.output
 │   ├── RequestTooLarge        request.too_large, 413
 │   ├── HeadTooLarge           request.head, 431
+│   ├── Unauthenticated        request.unauthenticated, 401
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
 │   ├── EncodingBroken         request.encoding, a compressed body that cannot be decompressed
 │   ├── PathUnknown            request.path, 404
@@ -27,6 +28,7 @@ VisorError
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
+├── TokensUnusable             serve.tokens
 └── SelftestFailed             selftest.failed: a served model did not answer as a client expects
 """
 
@@ -104,6 +106,19 @@ class HeadTooLarge(RequestError):
 
     code = "request.head"
     status = 431
+
+
+class Unauthenticated(RequestError):
+    """No bearer token, or one that the server does not know."""
+
+    code = "request.unauthenticated"
+    status = 401
+
+    def __init__(self, sentence: str, error: str = "") -> None:
+        """`error`: RFC 6750's own code, where a token was sent."""
+        super().__init__(sentence)
+        self.challenge = f'Bearer realm="visor", error="{error}"' if error else 'Bearer realm="visor"'
+        """What the answer's header WWW-Authenticate says."""
 
 
 class ContentUnsupported(RequestError):
@@ -205,6 +220,12 @@ class PortTaken(VisorError):
     code = "serve.port"
 
 
+class TokensUnusable(VisorError):
+    """A file of bearer tokens cannot be read, holds none, or holds something else."""
+
+    code = "serve.tokens"
+
+
 class SelftestFailed(VisorError):
     """A served model did not answer as a client expects."""
 
@@ -213,6 +234,7 @@ class SelftestFailed(VisorError):
 
 _GRPC_CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
     # Not RESOURCE_EXHAUSTED, which clients retry: the same request stays too large.
     413: grpc.StatusCode.INVALID_ARGUMENT,

@@ -5,13 +5,16 @@ It is a client and nothing else: it knows the protocol, and neither the archive 
 
 import argparse
 import base64
+import functools
 import json
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -22,12 +25,14 @@ from transformer.errors import SelftestFailed, show
 from transformer.grpc.messages import SERVICE, message, service_descriptor
 from transformer.rest.body import HEADER_LENGTH
 from transformer.rest.schemas import EXAMPLE_PNG
+from transformer.tokens import AUTHORIZATION, read_tokens
 
 PICTURE = base64.b64decode(EXAMPLE_PNG)
 """The picture that is asked about."""
 
 PAUSE_S = 0.5  # between two questions whether the server is ready
 WORDS_BYTES = 1000  # shown of a server's own explanation
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class SelftestResult:
         )
 
 
+Ask: TypeAlias = Callable[[str, float], SelftestResult]
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a mistyped flag, or no server at all, ends the process with a usage line."""
     parser = argparse.ArgumentParser(
@@ -68,6 +76,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="address of the gRPC server to test, such as roofs-predictor.default:8081 (default: none)",
     )
     parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file of bearer tokens, as the edge has it, whose first one is sent (default: none)",
+    )
+    parser.add_argument(
         "--timeout-s",
         type=float,
         default=60.0,
@@ -83,11 +97,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask every named server; 0 when each has answered in time and as the protocol says, else 1."""
     args = parse_args(argv)
-    asks: list[tuple[str, str | None, Callable[[str, float], SelftestResult]]] = [
-        ("REST", args.rest, ask_rest),
-        ("gRPC", args.grpc, ask_grpc),
-    ]
     try:
+        own = {AUTHORIZATION: f"Bearer {read_tokens(args.token_file)[0]}"} if args.token_file else {}
+        asks: list[tuple[str, str | None, Ask]] = [
+            ("REST", args.rest, functools.partial(ask_rest, headers=own)),
+            ("gRPC", args.grpc, functools.partial(ask_grpc, headers=own)),
+        ]
         for protocol, address, ask in asks:
             if address:
                 sys.stdout.write(f"{protocol} {address}: {_read(ask, address, args.timeout_s)}\n")
@@ -97,12 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def ask_rest(url: str, timeout_s: float) -> SelftestResult:
-    """Ask over REST for readiness, the model's name, and one picture's answer with a heat map. Raises SelftestFailed."""
+def ask_rest(url: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> SelftestResult:
+    """Ask over REST for readiness, the model's name, and one picture's answer with a heat map. Raises SelftestFailed.
+
+    `headers`: sent along with each request.
+    """
     base, deadline = url.rstrip("/"), time.monotonic() + timeout_s
 
-    def call(path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
-        request = Request(f"{base}{path}", data=body, headers=headers or {}, method="POST" if body is not None else "GET")
+    def call(path: str, body: bytes | None = None, about: Mapping[str, str] = NONE) -> Any:
+        request = Request(f"{base}{path}", data=body, headers={**headers, **about}, method="POST" if body is not None else "GET")
         try:
             with urlopen(request, timeout=max(deadline - time.monotonic(), PAUSE_S)) as answer:
                 text = answer.read()
@@ -136,8 +154,8 @@ def ask_rest(url: str, timeout_s: float) -> SelftestResult:
     )
 
 
-def ask_grpc(address: str, timeout_s: float) -> SelftestResult:
-    """Ask the same over gRPC, with raw contents. Raises SelftestFailed."""
+def ask_grpc(address: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> SelftestResult:
+    """Ask the same over gRPC, with raw contents; `headers` go along as metadata. Raises SelftestFailed."""
     deadline = time.monotonic() + timeout_s
     with grpc.insecure_channel(address) as channel:
 
@@ -148,7 +166,7 @@ def ask_grpc(address: str, timeout_s: float) -> SelftestResult:
             )
             request = message(described.input_type.name)(**fields).SerializeToString()
             try:
-                return stub(request, timeout=max(deadline - time.monotonic(), PAUSE_S))
+                return stub(request, timeout=max(deadline - time.monotonic(), PAUSE_S), metadata=tuple(headers.items()))
             except grpc.RpcError as err:
                 if err.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise _NotYet(f"{method} did not answer: {err.details()}") from err
@@ -180,7 +198,7 @@ def ask_grpc(address: str, timeout_s: float) -> SelftestResult:
     )
 
 
-def _read(ask: Callable[[str, float], SelftestResult], address: str, timeout_s: float) -> SelftestResult:
+def _read(ask: Ask, address: str, timeout_s: float) -> SelftestResult:
     try:
         return ask(address, timeout_s)
     except (LookupError, ValueError, struct.error) as err:

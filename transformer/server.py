@@ -23,6 +23,7 @@ from transformer.rest.app import create_app
 from transformer.rest.http_protocol import BoundedHttpProtocol
 from transformer.service import Service
 from transformer.settings import EdgeSettings, Listening
+from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.torchserve import TorchServe
 
@@ -68,9 +69,11 @@ async def serve_edge(
     """Serve one archive until `stop` is set; then accept no connection, answer all requests that come, return in `grace_s`.
 
     `archive_digest`: SHA-256 of the .mar, hexadecimal. `on_listening` is called once the ports accept connections; whether a
-    model is ready is another matter, which /v2/health/ready tells. Raises PortTaken, before it calls `on_listening`.
+    model is ready is another matter, which /v2/health/ready tells. Raises TokensUnusable and PortTaken, before it calls
+    `on_listening`.
     """
     return_large_buffers()
+    tokens = Tokens(settings.token_file) if settings.token_file else None
     upstream = TorchServe(
         settings.inference_url,
         spec.name,
@@ -80,7 +83,7 @@ async def serve_edge(
         ready_cache_s=settings.ready_cache_s,
     )
     lines = LineWriter(sys.stderr.fileno())
-    service = create_service(spec, archive_digest, settings, upstream, lines)
+    service = create_service(spec, archive_digest, settings, upstream, lines, tokens)
     with contextlib.closing(lines), contextlib.closing(upstream), listen(settings.host, settings.http_port) as listener:
         grpc_server, grpc_port = None, None
         if settings.serves_grpc:
@@ -106,7 +109,14 @@ async def serve_edge(
     logger.info("the edge is drained")
 
 
-def create_service(spec: Spec, archive_digest: str, settings: EdgeSettings, upstream: TorchServe, lines: LineWriter) -> Service:
+def create_service(
+    spec: Spec,
+    archive_digest: str,
+    settings: EdgeSettings,
+    upstream: TorchServe,
+    lines: LineWriter,
+    tokens: Tokens | None = None,
+) -> Service:
     """Make the service that both protocols share. `lines`: where the request log goes."""
     return Service(
         spec,
@@ -117,6 +127,7 @@ def create_service(spec: Spec, archive_digest: str, settings: EdgeSettings, upst
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
         log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+        tokens=tokens,
     )
 
 

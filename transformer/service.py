@@ -22,6 +22,7 @@ from transformer.metrics import Metrics
 from transformer.outputs import OUTPUTS, Options, choose_outputs, make_outputs, read_options
 from transformer.request_log import Record, RequestLog
 from transformer.settings import EdgeLimits
+from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.dispatch import Dispatcher, Question
 from transformer.upstream.image_answers import Result
@@ -44,7 +45,10 @@ class PreparedRequest:
 
 
 class Service:
-    """The service of one archive. `track`: what its answers call this release, "" for nothing."""
+    """The service of one archive. `track`: what its answers call this release, "" for nothing.
+
+    `tokens`: those of which a request brings one, None where whoever reaches the server may ask.
+    """
 
     def __init__(
         self,
@@ -57,11 +61,13 @@ class Service:
         limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
         cache: AnswerCache | None = None,
         log: RequestLog | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.spec = spec
         self.archive_digest = archive_digest
         self.metrics = metrics
         self.limits = limits
+        self.tokens = tokens
         self.draining = False
         self._track = {"track": track} if track else {}
         self._log = log or RequestLog()

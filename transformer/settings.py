@@ -227,6 +227,17 @@ class EdgeSettings(_Flags):
             shown="the environment variable VISOR_TRACK, else none",
         ),
     )
+    token_file: Path | None = field(
+        default=None,
+        metadata=_flag(
+            "--token-file",
+            "file of bearer tokens, one a line, of which each request has to bring one, but for those of the server's health and "
+            "metrics; others are answered 401, over gRPC UNAUTHENTICATED. A changed file is read again within a second",
+            type=Path,
+            metavar="FILE",
+            shown="none, whoever reaches the ports may ask",
+        ),
+    )
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     cache_images: int = field(
         default=0,

@@ -1,11 +1,13 @@
 """Ask a V2 server, or an archive directly, about images, for `visor predict`."""
 
 import json
+import ssl
+import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,13 +18,14 @@ from handlers.backends import load_backend
 from handlers.errors import VisorError
 from handlers.predictor import Item, predict
 from training.evaluation.saliency import overlay
-from visor.errors import ClientError
+from visor.connection import Access, Address, connect
+from visor.errors import AnswerInvalid, ClientError
 
 # The edge spreads a request's images over its workers; more of them in one request only make it larger.
 CHUNK = 8
 # An overlay's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 256, 1024
-TIMEOUT_S = 60.0
+REDIRECTS = ("301", "302", "307", "308")
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,47 @@ class Request:
     """Says what is asked about every image.
 
     `overlays`: the folder that heat maps are drawn into, or None for no heat maps. `headers`: sent along to a server, over
-    gRPC as metadata; `host`, in small letters like all of them, names the server to a gateway that serves several.
+    gRPC as metadata; `host`, in small letters like all of them, names the server to a gateway that serves several. `access`:
+    TLS and the token, for a server.
     """
 
     threshold: float | None = None
     overlays: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
 
 
 def ask_server(url: str, model: str | None, images: Sequence[Path], request: Request) -> Iterator[Prediction]:
-    """Ask a V2 server over REST (http://, https://) or gRPC (grpc://). Raises ClientError when it cannot be asked."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
-        raise ClientError(f"--url {url!r} is not http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT")
+    """Ask a V2 server over REST (http, https) or gRPC (grpc, grpcs). Raises ClientError when it cannot be asked.
+
+    Raises AnswerInvalid when what answers does not speak V2.
+    """
+    address = Address.parse(url)
+    request.access.check(address, request.headers)
+    from geventhttpclient.response import HTTPParseError
     from tritonclient.utils import InferenceServerException
 
+    client, inputs, outputs = connect(address, request.access, request.headers)
     try:
-        client, inputs, outputs = _connect(parts.scheme, parts.netloc, request.headers)
         model = model or _only_model(client)
         for start in range(0, len(images), CHUNK):
             yield from _ask(client, inputs, outputs, model, images[start : start + CHUNK], request)
     except InferenceServerException as err:
+        if err.status() in REDIRECTS:
+            raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
         raise ClientError(f"{url}: {err.message()}") from err
+    except ssl.SSLCertVerificationError as err:
+        sentence = f"{url} has a certificate that is not trusted: {err.verify_message}; name its authority by --cacert"
+        raise ClientError(sentence) from err
+    except ssl.SSLError as err:
+        sentence = f"{url}: TLS failed: {err}; the server may ask for a certificate (--cert), or speak no TLS (http://)"
+        raise ClientError(sentence) from err
+    except HTTPParseError as err:
+        raise ClientError(f"{url} answered nothing that is HTTP: {err}") from err
     except OSError as err:
         raise ClientError(f"{url} does not answer: {err}; is `visor serve` running?") from err
+    finally:
+        client.close()
 
 
 def ask_archive(
@@ -100,33 +120,24 @@ def ask_archive(
             )
 
 
-def _connect(scheme: str, netloc: str, headers: Mapping[str, str]) -> tuple[Any, Any, Any]:
-    if scheme == "grpc":
-        from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-
-        # gRPC's Host is the channel's authority. These options replace tritonclient's own: sizes without a limit, as there.
-        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        authority = [("grpc.default_authority", headers["host"])] if "host" in headers else []
-        client = InferenceServerClient(netloc, channel_args=options + authority)
-        headers = {name: value for name, value in headers.items() if name != "host"}
-    else:
-        from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
-
-        client = InferenceServerClient(netloc, ssl=scheme == "https", connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S)
-
-    def add_headers(call: Any) -> None:
-        call.headers = {**(call.headers or {}), **headers}
-
-    client.register_plugin(add_headers)
-    return client, InferInput, InferRequestedOutput
+@contextmanager
+def _reading_answer() -> Iterator[None]:
+    """Raise AnswerInvalid for what a server's answer lacks, or has in another form than V2's."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, struct.error) as err:
+        raise AnswerInvalid(
+            f"what answers does not speak V2 ({type(err).__name__}: {err}); is it another server's address?"
+        ) from err
 
 
 def _only_model(client: Any) -> str:
-    index = client.get_model_repository_index()
-    names = [model.name for model in index.models] if hasattr(index, "models") else [model["name"] for model in index]
+    with _reading_answer():
+        index = client.get_model_repository_index()
+        names = [str(model.name) for model in index.models] if hasattr(index, "models") else [str(one["name"]) for one in index]
     if len(names) != 1:
         raise ClientError(f"the server has {len(names)} models ({', '.join(names)}); name one with --model")
-    return str(names[0])
+    return names[0]
 
 
 def _ask(
@@ -141,7 +152,10 @@ def _ask(
         parameters["threshold"] = request.threshold
     names = ["label", "confidence", "decision", "error", *(["heatmap"] if request.overlays else [])]
     try:
-        result = client.infer(model, [tensor], outputs=[make_output(name) for name in names], parameters=parameters)
+        with _reading_answer():
+            result = client.infer(model, [tensor], outputs=[make_output(name) for name in names], parameters=parameters)
+            answers = [_prediction(result, n, image) for n, image in enumerate(images)]
+            heatmaps = result.as_numpy("heatmap") if request.overlays else None
     except InferenceServerException as err:
         # Every image of this request is bad: the server says so as one error. Ask for each, so that each gets its own.
         code = (err.message() or "").split(":", 1)[0]
@@ -153,20 +167,30 @@ def _ask(
         for image in images:
             yield from _ask(client, make_input, make_output, model, [image], request)
         return
+    for n, (image, answer) in enumerate(zip(images, answers, strict=True)):
+        if heatmaps is None or answer.error:
+            yield answer
+        else:
+            yield replace(answer, overlay=_draw(image, heatmaps[n], request.overlays))
+
+
+def _prediction(result: Any, n: int, image: Path) -> Prediction:
+    """The n-th image's answer, but for its heat map."""
     facts = _parameters(result.get_response())
-    arrays = {name: result.as_numpy(name) for name in names}
-    for n, image in enumerate(images):
-        text = {name: arrays[name][n].decode() for name in ("label", "decision", "error")}
-        heatmap = arrays["heatmap"][n] if request.overlays and not text["error"] else None
-        yield Prediction(
-            image=str(image),
-            confidence=float(arrays["confidence"][n]),
-            threshold=facts.get("threshold"),
-            archive_digest=str(facts.get("archive_digest", "")),
-            model_version=str(facts.get("model_version", "")),
-            overlay=_draw(image, heatmap, request.overlays),
-            **text,
-        )
+    text = {name: _text(result.as_numpy(name)[n]) for name in ("label", "decision", "error")}
+    return Prediction(
+        image=str(image),
+        confidence=float(result.as_numpy("confidence")[n]),
+        threshold=facts.get("threshold"),
+        archive_digest=str(facts.get("archive_digest", "")),
+        model_version=str(facts.get("model_version", "")),
+        **text,
+    )
+
+
+def _text(element: Any) -> str:
+    """An element of a BYTES tensor as text, which tritonclient has as a str where it came in JSON."""
+    return element if isinstance(element, str) else element.decode()
 
 
 def _parameters(response: Any) -> dict[str, Any]:

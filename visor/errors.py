@@ -8,6 +8,7 @@ VisorError
 ├── ImageUnreadable       image.unreadable: a listed image file cannot be read; the error of its row
 ├── ImageChanged          image.changed: an image file's bytes do not have the manifest's digest; the error of its row
 ├── ClientError           client.failed: a server does not answer, or answers with an error
+│   └── AnswerInvalid     client.answer: what answers does not speak V2
 └── DemoError             demo.failed: a step of the demo failed
 """
 
@@ -54,6 +55,12 @@ class ClientError(VisorError):
     """A server does not answer, or answers with an error."""
 
     code = "client.failed"
+
+
+class AnswerInvalid(ClientError):
+    """A server's answer is not of the form that V2 gives it."""
+
+    code = "client.answer"
 
 
 class DemoError(VisorError):

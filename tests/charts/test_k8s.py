@@ -149,6 +149,38 @@ def test_the_samples_are_held_against_the_versions_that_are_installed() -> None:
     assert f'"github.com/kserve/kserve@{versions()["KSERVE_VERSION"]}"' in schemas
     assert f'"sigs.k8s.io/gateway-api@{versions()["GATEWAY_API_VERSION"]}"' in schemas
     assert f'"github.com/kedacore/keda/v2@v{versions()["KEDA_CHART_VERSION"]}"' in schemas
+    assert f'"github.com/projectcontour/contour@{versions()["CONTOUR_VERSION"]}"' in schemas
+
+
+def test_envoy_gateway_is_of_the_version_that_kserve_names(kserve: Path) -> None:
+    [version] = re.findall(r"^ENVOY_GATEWAY_VERSION=(\S+)$", (kserve.parent / "kserve-deps.env").read_text(), re.MULTILINE)
+    assert f'"github.com/envoyproxy/gateway@{version}"' in (ROOT / "tools/schemas.py").read_text()
+    said = [(K8S / f"samples/envoy-gateway-{name}.yaml").read_text() for name in ("jwt", "mtls")]
+    assert all(f"Envoy Gateway {version[1:].rpartition('.')[0]} " in text for text in said)
+
+
+def test_tls_is_a_listener_beside_the_gateway_s_own() -> None:
+    [plain] = [item for item in documents(K8S / "gateway.yaml") if item["kind"] == "Gateway"]
+    [secure] = documents(K8S / "samples/gateway-tls.yaml")
+    assert secure["metadata"] == plain["metadata"]
+    assert secure["spec"]["listeners"][:1] == plain["spec"]["listeners"]
+    # Contour gives an HTTPProxy of a TLS host to the one listener of each kind.
+    assert [listener["protocol"] for listener in secure["spec"]["listeners"]] == ["HTTP", "HTTPS"]
+
+
+def test_the_samples_of_who_may_ask_lead_where_the_chart_s_routes_do(tools: Path) -> None:
+    chart = ROOT / "charts/visor"
+    settings = "archive.uri=pvc://models/roofs/1,archive.publicKeyConfigMap.name=visor-public-key"
+    text = ok(str(tools / "helm"), "template", "roofs", str(chart), "--namespace", "demo", "--set", settings)
+    routes = {item["kind"]: item for item in yaml.safe_load_all(text) if item and item["kind"].endswith("Route")}
+    backends = {(ref["name"], ref["port"]) for item in routes.values() for ref in item["spec"]["rules"][0]["backendRefs"]}
+    for name in ("contour-jwt", "contour-mtls"):
+        [proxy] = documents(K8S / f"samples/{name}.yaml")
+        assert [proxy["spec"]["virtualhost"]["fqdn"]] == routes["HTTPRoute"]["spec"]["hostnames"]
+        assert {(one["name"], one["port"]) for route in proxy["spec"]["routes"] for one in route["services"]} == backends
+    [policy] = documents(K8S / "samples/envoy-gateway-jwt.yaml")
+    targets = {(target["kind"], target["name"]) for target in policy["spec"]["targetRefs"]}
+    assert targets == {(kind, item["metadata"]["name"]) for kind, item in routes.items()}
 
 
 def test_the_plain_inference_service_is_the_one_that_the_chart_renders(tools: Path) -> None:

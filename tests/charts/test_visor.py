@@ -127,6 +127,12 @@ def test_notes_name_the_key_as_visor_does_and_the_canarys_digest(helm: Any, tmp_
     assert f"--set archive.uri=pvc://models/roofs/2 --set archive.digest={digest}\n" in said
 
 
+def test_notes_say_where_a_token_is(helm: Any) -> None:
+    assert "VISOR_TOKEN" not in notes(helm, *case("pvc"))
+    said = notes(helm, *case("pvc"), "--set", "edge.token.secretName=roofs-tokens,edge.token.key=a.b")
+    assert """kubectl get secret -n ns roofs-tokens -o go-template='{{index .data "a.b" | base64decode}}'""" in said
+
+
 def test_notes_say_what_there_is(helm: Any) -> None:
     assert "canary" not in notes(helm, *case("pvc"))
     assert "--url grpc://127.0.0.1:8080" in notes(helm, *case("pvc"), "--set", "protocol=grpc")

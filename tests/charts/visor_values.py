@@ -25,6 +25,8 @@ REFUSED = [
     ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
     ("knative.metric=cpu", "at '/knative/metric': value must be one of 'concurrency', 'rps'"),
     ("images.serving.digest=sha256:12", "at '/images/serving/digest': 'sha256:12' does not match pattern"),
+    ("edge.token.secretName=Roofs", "at '/edge/token/secretName': 'Roofs' does not match pattern"),
+    ("edge.token.key=a b", "at '/edge/token/key': 'a b' does not match pattern"),
     ("resources.serving.limits.memory=1 GB", "at '/resources/serving/limits/memory': '1 GB' does not match pattern"),
 ]  # fmt: skip
 
@@ -95,6 +97,7 @@ BASES: dict[str, Values] = {
     "mode": PLAIN,
     "archive.publicKey": {"archive": {"uri": "pvc://models/roofs/1", "publicKey": "-----BEGIN PUBLIC KEY-----\n\n"}},
     "canary.enabled": {**PLAIN, "canary": {"archive": "pvc://models/roofs/2"}},
+    "edge.token.key": {**PLAIN, "edge": {"token": {"secretName": "roofs-tokens"}}},
     "replicas": PLAIN,
     "route.enabled": PLAIN,
     "networkPolicy.extraEgress": {**PLAIN, "networkPolicy": {"enabled": True, "egress": "dns"}},

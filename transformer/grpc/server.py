@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +14,19 @@ from grpc_health.v1 import health_pb2_grpc
 
 from handlers.errors import VisorError
 from transformer import metadata, stats
-from transformer.errors import DeadlineExceeded, PortTaken, ProtobufInvalid, Unavailable, grpc_code, is_trouble
+from transformer.errors import DeadlineExceeded, PortTaken, ProtobufInvalid, Unauthenticated, Unavailable, grpc_code, is_trouble
 from transformer.grpc.health import Health
 from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
 from transformer.request_log import ID_HEADER, Record
 from transformer.service import Service
+from transformer.tokens import AUTHORIZATION, OPEN_METHODS, Tokens
 
 logger = logging.getLogger(__name__)
 
 CODE_KEY = "visor-code"  # trailing metadata: an error's stable code
 RETRY_KEY = "retry-after"  # trailing metadata, in seconds, as over HTTP
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # the same for gRPC's own retries (gRPC proposal A6)
+CHALLENGE_KEY = "www-authenticate"  # trailing metadata, as over HTTP
 # Details travel in a header, and clients refuse headers over 8 KiB.
 DETAIL_CHARACTERS = 1000
 INFER = "ModelInfer"
@@ -47,12 +49,13 @@ def create_server(service: Service, host: str, port: int, age_s: float) -> tuple
     """Make the gRPC side of a service, not started, and bind its port. `age_s`: a connection's longest age. Raises PortTaken."""
     limit = service.limits.max_body_bytes
     server = grpc.aio.server(
+        interceptors=(_TokenCheck(service, service.tokens),) if service.tokens else (),
         options=[
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
             ("grpc.so_reuseport", 0),  # a port that another process has is an error, not half of its connections
             ("grpc.max_connection_age_ms", round(age_s * 1000)),
-        ]
+        ],
     )
     server.add_generic_rpc_handlers((_handlers(_Api(service), service),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
@@ -61,6 +64,34 @@ def create_server(service: Service, host: str, port: int, age_s: float) -> tuple
         return server, server.add_insecure_port(address)
     except RuntimeError as err:
         raise PortTaken(f"gRPC cannot listen on {address}: {err}; choose another port") from err
+
+
+class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Refuses calls that lack a token, before their messages are read."""
+
+    def __init__(self, service: Service, tokens: Tokens) -> None:
+        self._service = service
+        self._tokens = tokens
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:
+        service, _, method = call.method.lstrip("/").partition("/")
+        if service == SERVICE and method not in OPEN_METHODS:
+            try:
+                self._tokens.check(_metadata(call.invocation_metadata, AUTHORIZATION))
+            except Unauthenticated as err:
+                return self._refusing(call, err)
+        return await continuation(call)
+
+    def _refusing(self, call: Any, err: Unauthenticated) -> Any:
+        async def refuse(_: AsyncIterator[bytes], context: Any) -> None:
+            record = Record("grpc", call.method)
+            record.name(_metadata(call.invocation_metadata, ID_HEADER) or "")
+            record.fail(err)
+            self._service.end(record)
+            await _abort(context, err, record.id)
+
+        # A stream of messages for every method: nobody reads one.
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 class _Api:
@@ -128,7 +159,7 @@ def _answering(name: str, request_class: Any, method: Method, service: Service) 
 
     async def answer(body: bytes, context: Any) -> bytes:
         record = Record("grpc", f"/{SERVICE}/{name}", bytes_in=len(body), inference=name == INFER)
-        record.name(next((str(value) for key, value in context.invocation_metadata() if key == ID_HEADER), ""))
+        record.name(_metadata(context.invocation_metadata(), ID_HEADER) or "")
         try:
             if record.inference:
                 service.check_room()
@@ -150,19 +181,29 @@ def _answering(name: str, request_class: Any, method: Method, service: Service) 
             return answered
         if is_trouble(record.error):
             logger.warning("%s", record.error)
-        await context.abort(
-            grpc_code(record.error), str(record.error)[:DETAIL_CHARACTERS], trailing_metadata=_trailer(record.error, record.id)
-        )
+        await _abort(context, record.error, record.id)
         raise AssertionError("abort raises")
 
     return answer
 
 
+async def _abort(context: Any, error: VisorError, request_id: str) -> None:
+    """End a call with an error; raises what gRPC ends it with."""
+    await context.abort(grpc_code(error), str(error)[:DETAIL_CHARACTERS], trailing_metadata=_trailer(error, request_id))
+
+
+def _metadata(sent: Any, wanted: str) -> str | None:
+    """The value of a call's metadata, the first one where it came twice."""
+    return next((str(value) for key, value in sent if key == wanted), None)
+
+
 def _trailer(error: VisorError, request_id: str) -> Metadata:
-    again: Metadata = ()
+    more: Metadata = ()
     if isinstance(error, Unavailable):
-        again = ((RETRY_KEY, str(error.retry_after_s)), (PUSHBACK_KEY, str(1000 * error.retry_after_s)))
-    return ((CODE_KEY, error.code), (ID_HEADER, request_id), *again)
+        more = ((RETRY_KEY, str(error.retry_after_s)), (PUSHBACK_KEY, str(1000 * error.retry_after_s)))
+    elif isinstance(error, Unauthenticated):
+        more = ((CHALLENGE_KEY, error.challenge),)
+    return ((CODE_KEY, error.code), (ID_HEADER, request_id), *more)
 
 
 def _parse(request_class: Any, body: bytes) -> Any:

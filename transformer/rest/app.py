@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
+from transformer.errors import MethodWrong, PathUnknown, Unauthenticated, Unavailable, is_trouble, show
 from transformer.request_log import Record
 from transformer.rest.body import BINARY, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
 from transformer.rest.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
@@ -58,7 +58,7 @@ def create_app(service: Service) -> Envelope:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    return Envelope(app, service, infer_routes)
+    return Envelope(app, service, infer_routes, _error)
 
 
 class _Infer:
@@ -186,8 +186,12 @@ def _error(record: Record, err: VisorError, headers: dict[str, str] | None = Non
     record.fail(err)
     if is_trouble(err):
         logger.warning("%s", err)
-    after = {"Retry-After": str(err.retry_after_s)} if isinstance(err, Unavailable) else {}
-    return _json({**fields, "error": str(err), "code": err.code}, err.status, {**after, **(headers or {})})
+    own: dict[str, str] = {}
+    if isinstance(err, Unavailable):
+        own = {"Retry-After": str(err.retry_after_s)}
+    elif isinstance(err, Unauthenticated):
+        own = {"WWW-Authenticate": err.challenge}
+    return _json({**fields, "error": str(err), "code": err.code}, err.status, {**own, **(headers or {})})
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:

@@ -17,11 +17,13 @@ from transformer.request_log import ID_HEADER
 from transformer.rest.body import BINARY, HEADER_LENGTH, JSON
 from transformer.rest.compression import WORTH_BYTES
 from transformer.rest.schemas import FLAG, TEXT, Schema, components, fields, reference, strings
+from transformer.tokens import OPEN_PATHS
 
 PLAIN = "text/plain"
 MODEL = "/v2/models/{name}"
 VERSIONED = MODEL + "/versions/{version}"
 REPOSITORY = "/v2/repository"
+BEARER = "token"  # the document's name of the scheme
 
 Kinds = tuple[type[VisorError], ...]
 BODY: Kinds = (errors.JsonInvalid, errors.RequestTooLarge, errors.ContentUnsupported, errors.EncodingBroken)
@@ -49,7 +51,7 @@ SERVER: Kinds = (
 INFER = (*ADDRESS, *BODY, *CONTENTS, *SERVER)
 FIXED: Kinds = (errors.ModelUnknown, errors.PathUnknown, errors.RepositoryFixed)
 # Answered at any address, and so of no operation's own.
-ANYWHERE: Kinds = (errors.MethodWrong, errors.HeadTooLarge)
+ANYWHERE: Kinds = (errors.MethodWrong, errors.HeadTooLarge, errors.Unauthenticated)
 
 LENGTH: Schema = {"type": "integer", "minimum": 0}
 FILE: Schema = {"type": "string", "format": "binary"}
@@ -76,8 +78,13 @@ Every error is `{{"error": "CODE: sentence", "code": "CODE"}}`. Codes are stable
 """
 
 
-def document(spec: Spec, archive_digest: str, max_images: int, max_body_bytes: int) -> dict[str, Any]:
-    """Make the document of one archive's edge. `max_images` and `max_body_bytes`: the largest request."""
+def document(
+    spec: Spec, archive_digest: str, max_images: int, max_body_bytes: int, *, asks_tokens: bool = False
+) -> dict[str, Any]:
+    """Make the document of one archive's edge. `max_images` and `max_body_bytes`: the largest request.
+
+    `asks_tokens`: whether a request has to bring a bearer token, but for `OPEN_PATHS`.
+    """
     about = ABOUT.format(
         name=spec.name,
         version=spec.version,
@@ -91,11 +98,19 @@ def document(spec: Spec, archive_digest: str, max_images: int, max_body_bytes: i
         worth_bytes=WORTH_BYTES,
         errors="\n".join(error_rows((*INFER, *FIXED, *ANYWHERE))),
     )
+    paths = {**_model_paths(MODEL, ""), **_model_paths(VERSIONED, "Version"), **_repository_paths(), **_server_paths()}
+    security: dict[str, Any] = {}
+    if asks_tokens:
+        security = {"security": [{BEARER: []}]}
+        for path in OPEN_PATHS:
+            paths[path]["get"]["security"] = []
     return {
         "openapi": "3.0.3",
         "info": {"title": f"visor: {spec.name}", "version": version("visor"), "description": about},
-        "paths": {**_model_paths(MODEL, ""), **_model_paths(VERSIONED, "Version"), **_repository_paths(), **_server_paths()},
+        "paths": paths,
+        **security,
         "components": {
+            **({"securitySchemes": {BEARER: {"type": "http", "scheme": "bearer"}}} if asks_tokens else {}),
             "schemas": components(spec, max_images),
             "parameters": {
                 "name": {"name": "name", "in": "path", "required": True, "schema": strings(spec.name)},

@@ -30,7 +30,10 @@ HEADERS = {
 
 def docs_routes(service: Service) -> list[Route]:
     """Make the routes of `/openapi.json`, `/docs` and the page's files. The document is made once, as nothing in it changes."""
-    made = orjson.dumps(document(service.spec, service.archive_digest, service.limits.max_images, service.limits.max_body_bytes))
+    limits, asks_tokens = service.limits, service.tokens is not None
+    made = orjson.dumps(
+        document(service.spec, service.archive_digest, limits.max_images, limits.max_body_bytes, asks_tokens=asks_tokens)
+    )
 
     async def openapi(_: Request) -> Response:
         return Response(made, media_type=JSON)

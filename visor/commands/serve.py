@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="number of worker processes (default: one per CPU that this process may use)",
     )
-    EdgeSettings.add_flags(serve, ("--host", "--max-queue", "--cache-images", "--request-log"))
+    EdgeSettings.add_flags(serve, ("--host", "--token-file", "--max-queue", "--cache-images", "--request-log"))
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
     add_digest(serve)

@@ -15,6 +15,7 @@ from archives.opening import Opened, opened
 from transformer.request_log import json_handler
 from transformer.server import serve_edge
 from transformer.settings import EdgeSettings, Listening
+from transformer.tokens import read_tokens
 from visor.serving import torchserve
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,16 @@ class ServeOptions:
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
 
-    Raises what `archives.opening.opened` raises, JavaMissing, PortTaken (the edge's), ServeError; on each of them nothing is left
-    running.
+    Raises what `archives.opening.opened` raises, JavaMissing, PortTaken and TokensUnusable (the edge's), ServeError; on each of
+    them nothing is left running.
     """
     edge_logger = logging.getLogger("transformer")
     if not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
+    if options.edge.token_file:
+        read_tokens(options.edge.token_file)
     with (
         opened(archive, options.public_key, options.digest) as verified,
         tempfile.TemporaryDirectory(prefix="visor-serve-") as folder,
@@ -72,7 +75,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers, announce))
+        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers, settings.token_file, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
@@ -93,15 +96,17 @@ async def _announce_ready(
     server: torchserve.Server,
     listening: "asyncio.Future[Listening]",
     workers: int,
+    token_file: Path | None,
     announce: Callable[[str], None],
 ) -> None:
     await server.wait_ready(archive.spec.name)
     ports = await listening
     spec = archive.spec
+    token = f" --token-file {token_file}" if token_file else ""
     announce(
         f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {workers} workers\n"
         f"  key   {archive.key}\n"
         f"  REST  http://{ports.host}:{ports.http_port}/v2/models/{spec.name}\n"
         f"  gRPC  {ports.host}:{ports.grpc_port}\n"
-        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}"
+        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}{token}"
     )

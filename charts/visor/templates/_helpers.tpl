@@ -66,6 +66,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- .Values.archive.publicKeyConfigMap.name | default (printf "%s-public-key" (include "visor.fullname" .)) -}}
 {{- end -}}
 
+{{/* The volume of the edge's tokens, where it asks for one; mounted as a folder, as a file alone would not follow the Secret. */}}
+{{- define "visor.tokenVolume" -}}
+{{- with .Values.edge.token }}
+{{- if .secretName -}}
+- name: tokens
+  secret:
+    secretName: {{ .secretName }}
+    items: [{key: {{ .key }}, path: tokens}]
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Whether a canary of its own stands beside the stable InferenceService. */}}
 {{- define "visor.hasCanary" -}}
 {{- if and .Values.canary.enabled (eq .Values.mode "Standard") }}true{{ end -}}
