@@ -39,7 +39,14 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="number of worker processes (default: one per CPU that this process may use)",
     )
-    EdgeSettings.add_flags(serve, ("--host", "--max-queue", "--cache-images", "--request-log"))
+    serve.add_argument(
+        "--picture-memory-mib",
+        type=positive,
+        metavar="MIB",
+        help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
+        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 335 for 50 megapixels)",
+    )
+    EdgeSettings.add_flags(serve, ("--host", "--max-queue", "--hang-s", "--cache-images", "--request-log"))
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
     add_store(serve)
@@ -51,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from visor.serving.serve import ServeOptions, serve
 
     edge = dataclasses.replace(EdgeSettings.from_args(args), http_port=args.port, grpc_port=grpc_port(args))
-    options = ServeOptions(args.public_key, edge, args.workers)
+    options = ServeOptions(args.public_key, edge, args.workers, args.picture_memory_mib and args.picture_memory_mib << 20)
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))
     return 0
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from archives.errors import ArchiveAmbiguous
 from visor.errors import ArchiveMissing
+from visor.serving.memory import ArchiveMemory, of_archive
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,17 @@ SUFFIXES = ("", ".sig")  # the archive itself, and its signature beside it
 
 @dataclass(frozen=True)
 class VerifiedArchive:
-    """The archive that this pod serves, verified, and alone with its signature in its folder. `digest`: SHA-256 of its bytes."""
+    """The archive that this pod serves, verified, and alone with its signature in its folder. `digest`: SHA-256 of its bytes.
+
+    `memory`: what serving it takes.
+    """
 
     path: Path
     name: str
     version: str
     backend: str
     digest: str
+    memory: ArchiveMemory
 
 
 def find_archive(models: Path, wait_s: float) -> Path:
@@ -103,4 +108,5 @@ def _verify(archive: Path, public_key: Path) -> VerifiedArchive:
 
     signing.verify(archive, public_key)
     spec, digest = read_spec(archive)
-    return VerifiedArchive(archive, spec.name, spec.version, spec.backend, digest)
+    needs = of_archive(spec.backend, archive.stat().st_size, spec.limits)
+    return VerifiedArchive(archive, spec.name, spec.version, spec.backend, digest, needs)

@@ -17,7 +17,7 @@ from archives.contents import Contents
 from transformer.request_log import json_handler
 from transformer.server import serve_edge
 from transformer.settings import EdgeSettings, Listening
-from visor.serving import torchserve
+from visor.serving import memory, torchserve
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +30,20 @@ class ServeOptions:
     """How to serve. `workers`: None for one per CPU of the limit.
 
     `edge`: the edge's settings, to which serving adds where this run's TorchServe is.
+    `picture_bytes`: what a worker may take for one picture, None for what the archive's limits come to.
     """
 
     public_key: Path
     edge: EdgeSettings
     workers: int | None = None
+    picture_bytes: int | None = None
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
 
-    Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken (the edge's), ServeError; on each of
-    them nothing is left running.
+    Raises ArchiveRefused, ArchiveBroken, JavaMissing, MemoryShort, PortTaken (the edge's), ServerEnded, ServeError; on each
+    of them nothing is left running.
     """
     edge_logger = logging.getLogger("transformer")
     if not edge_logger.handlers:
@@ -72,7 +74,8 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    workers = options.workers or torchserve.cpu_limit()
+    needs = memory.of_archive(contents.spec.backend, contents.size, contents.spec.limits)
+    workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
     async with torchserve.running(contents.path, workers, home, ports) as server:
         settings = dataclasses.replace(
@@ -85,7 +88,7 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(contents.spec, contents.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(contents, server, listening, workers, announce))
+        ready = asyncio.create_task(_announce_ready(contents, server, listening, workers.count, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
