@@ -26,6 +26,7 @@ from visor.serving.torchserve import free_ports
 
 READY_TIMEOUT_S = 240.0
 ROOT_GROUP = Path("/sys/fs/cgroup")
+MIB = 1 << 20
 
 
 @dataclass
@@ -305,8 +306,8 @@ def test_a_torchserve_that_is_killed_ends_the_pod_at_once_with_its_reason(pod: P
     assert edge.poll() is None
 
 
-def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(pod: Pod, make_cgroup: Callable[[int], Path]) -> None:
-    limit = 900 << 20
+def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    limit = 900 * MIB
     group = make_cgroup(limit)
     serving = pod.start_serving(cgroup=group)
     pod.start_edge()
@@ -314,7 +315,7 @@ def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(pod: Pod, mak
     [java] = [child for child in psutil.Process(serving.pid).children(recursive=True) if child.name() == "java"]
     Path(f"/proc/{java.pid}/oom_score_adj").write_text("1000")  # so that it is chosen
     hog = "import sys, time; open(sys.argv[1], 'w').write('0'); taken = bytearray(b'x') * int(sys.argv[2]); time.sleep(60)"
-    command = [sys.executable, "-c", hog, str(group / "cgroup.procs"), str(limit - (150 << 20))]
+    command = [sys.executable, "-c", hog, str(group / "cgroup.procs"), str(limit - (150 * MIB))]
     with subprocess.Popen(command) as process:
         try:
             assert serving.wait(30) == 1
@@ -325,14 +326,14 @@ def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(pod: Pod, mak
     )
 
 
-def test_a_limit_in_which_no_worker_starts_is_refused_before_one_does(pod: Pod, make_cgroup: Callable[[int], Path]) -> None:
-    assert pod.start_serving(cgroup=make_cgroup(240 << 20)).wait(60) == 1
+def test_a_limit_in_which_no_worker_starts_is_refused_before_one_does(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    assert pod.start_serving(cgroup=make_cgroup(240 * MIB)).wait(60) == 1
     assert pod.last_words.startswith("visor: serve.memory: with the largest pictures 1 worker may take")
     assert "the memory limit is 240 MiB; they need" in pod.last_words
 
 
-def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(pod: Pod, make_cgroup: Callable[[int], Path]) -> None:
-    group = make_cgroup(memory.needed(1, needs(pod)))
+def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    group = make_cgroup(-(-memory.needed(1, needs(pod)) // MIB) * MIB)
     serving = pod.start_serving(cgroup=group)
     pod.start_edge()
     pod.wait_ready()
@@ -347,10 +348,10 @@ def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(pod: Pod, mak
         picture("BMP", 2600, 2600),
     ]
     with ThreadPoolExecutor(4) as clients:
-        answers = list(clients.map(lambda data: ask(pod.rest.removeprefix("http://"), data), 3 * pictures))
+        answers = list(clients.map(lambda data: ask(pod.rest.removeprefix("http://"), data), 2 * pictures))
     assert {answer.status_code for answer in answers} <= {200, 400}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 400} <= {"image.too_large"}
-    assert [answer.status_code for answer in answers].count(200) >= 3 * 5
+    assert [answer.status_code for answer in answers].count(200) >= 2 * 5
     assert oom_kills(group) == 0
     assert worker.is_running()
     assert "serve.memory" not in pod.log

@@ -6,13 +6,16 @@ TorchServe reaps its own workers, and when TorchServe ends, so does this process
 
 import argparse
 import http.client
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from visor.serving import loopback
+
+Number = TypeVar("Number", int, float)
 
 FAILED = 1
 CHECK_TIMEOUT_S = 5.0
@@ -117,14 +120,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--picture-memory-mib",
-        type=int,
+        type=positive(int),
         metavar="MIB",
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
         "picture that takes more is answered image.too_large (default: what the archive's limits come to, 335 for 50 megapixels)",
     )
     parser.add_argument(
         "--hang-s",
-        type=float,
+        type=positive(float),
         default=10.0,
         metavar="S",
         help="seconds without an answer after which a worker is killed, so that TorchServe starts another; the edge has the "
@@ -196,6 +199,18 @@ def make_parser() -> argparse.ArgumentParser:
         "print why the pod is not served, as --work says, and exit with 1 (default: serve)",
     )
     return parser
+
+
+def positive(kind: type[Number]) -> Callable[[str], Number]:
+    """Make a parser of numbers above 0, for argparse's `type`."""
+
+    def number(text: str) -> Number:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
