@@ -315,7 +315,7 @@ def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_cgroup: 
     [java] = [child for child in psutil.Process(serving.pid).children(recursive=True) if child.name() == "java"]
     Path(f"/proc/{java.pid}/oom_score_adj").write_text("1000")  # so that it is chosen
     hog = "import sys, time; open(sys.argv[1], 'w').write('0'); taken = bytearray(b'x') * int(sys.argv[2]); time.sleep(60)"
-    command = [sys.executable, "-c", hog, str(group / "cgroup.procs"), str(limit - (150 * MIB))]
+    command = [sys.executable, "-c", hog, str(group / "cgroup.procs"), str(limit)]
     with subprocess.Popen(command) as process:
         try:
             assert serving.wait(30) == 1
