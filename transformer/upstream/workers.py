@@ -68,6 +68,7 @@ class Workers:
         def end(reply: "asyncio.Future[Reply]") -> None:
             timer.cancel()
             if reply.cancelled():
+                self._forget(connection)
                 connection.close()
             elif connection.open:
                 self._idle.append(connection)
@@ -112,6 +113,7 @@ class Workers:
     def _leave(self, connection: "_Connection") -> None:
         """Leave a worker that hangs to who kills it: its image gets an error, and the others go to other workers."""
         self._hung |= {name for name, one in self._connections.items() if one is connection}
+        self._forget(connection)  # before its turn goes to another image
         connection.fail(ConnectionError(f"the worker has not answered for {self._hang_s:g} s"))
 
     def _forget(self, lost: "_Connection") -> None:

@@ -219,9 +219,9 @@ async def hanging(folder, name, answers):
 
 @pytest.fixture
 async def impatient(torchserve, folder):
-    """A client of TorchServe for which 0.1 s without an answer is a worker that hangs."""
+    """A client of TorchServe for which 0.3 s without an answer is a worker that hangs."""
     with contextlib.closing(
-        TorchServe(torchserve.url, "roofs", torchserve.url, folder, ready_cache_s=0.0, hang_s=0.1)
+        TorchServe(torchserve.url, "roofs", torchserve.url, folder, ready_cache_s=0.0, hang_s=0.3)
     ) as upstream:
         yield upstream
 
@@ -235,7 +235,7 @@ async def test_a_worker_that_hangs_takes_one_image_and_no_second_one(torchserve,
             first = await asyncio.gather(*(ask(impatient, images[0]) for _ in range(2)), return_exceptions=True)
             [error] = [answer for answer in first if isinstance(answer, Exception)]
             assert isinstance(error, ModelNotReady)
-            assert "the worker has not answered for 0.1 s" in str(error)
+            assert "the worker has not answered for 0.3 s" in str(error)
             answers = [await ask(impatient, images[0]) for _ in range(4)]
             assert all(answer["label"] for answer in answers)
             assert await impatient.ready()
@@ -248,7 +248,7 @@ async def test_where_all_workers_hang_it_is_not_ready_and_says_so_at_once(torchs
     torchserve.workers = [{"status": "READY"}]
     async with hanging(folder, "1", answers=1):
         assert await impatient.ready()
-        with pytest.raises(ModelNotReady, match=r"has not answered for 0\.1 s"):
+        with pytest.raises(ModelNotReady, match=r"has not answered for 0\.3 s"):
             await ask(impatient, images[0])
         assert not await impatient.ready()
         with pytest.raises(ModelNotReady, match="no worker answers"):
@@ -271,3 +271,18 @@ async def test_a_worker_that_goes_on_is_asked_again(torchserve, impatient, folde
             while not await impatient.ready():
                 await asyncio.sleep(0.01)
         assert len(impatient.direct) == 1
+
+
+async def test_the_line_moves_on_past_a_worker_that_hangs(torchserve, impatient, spec, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}] * 2
+    service = Service(spec, "ab" * 32, impatient, Metrics(spec, "ab" * 32))
+    async with hanging(folder, "1", answers=1):
+        with worker(folder, handler, "2"):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+                assert (await client.get("/v2/health/ready")).status_code == 200
+                answers = await asyncio.gather(*(client.post(URL, content=images[0], headers=ONE) for _ in range(12)))
+                assert (await client.get("/v2/health/ready")).status_code == 200
+            statuses = [answer.status_code for answer in answers]
+            assert (statuses.count(503), statuses.count(200)) == (1, 11)
+            await service.close()
+    assert torchserve.calls == []
