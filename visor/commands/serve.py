@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         type=positive,
         metavar="MIB",
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
-        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 335 for 50 megapixels)",
+        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
     EdgeSettings.add_flags(serve, ("--host", "--max-queue", "--hang-s", "--cache-images", "--request-log"))
     serve.set_defaults(host="127.0.0.1")

@@ -123,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=positive(int),
         metavar="MIB",
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
-        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 335 for 50 megapixels)",
+        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
     parser.add_argument(
         "--hang-s",
