@@ -19,12 +19,14 @@ FOUND_S = 15.0
 
 @pytest.fixture
 def running(workspace: Workspace, archive: Path, tmp_path: Path) -> Iterator[Server]:
-    """A server of two workers that has answered."""
+    """A server of two workers, both of which the edge knows."""
     server = start_server(workspace, str(archive), tmp_path / "log", "--workers", "2")
     deadline = time.monotonic() + 60
     while len(list(sockets(server).iterdir())) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    time.sleep(1.5)  # for longer than the edge remembers how many there were
+    assert httpx.get(f"http://{server.rest}/v2/health/ready", timeout=10).status_code == 200
     yield server
     stop_server(server)
 

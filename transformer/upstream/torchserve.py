@@ -108,8 +108,9 @@ class TorchServe:
         async with self._asking:
             if self.stale:
                 self._keys = self._read_keys()
-                self.workers = await self._count_workers()
+                workers = await self._count_workers()
                 await self.direct.connect_new()
+                self.workers = workers  # now: who waits for the first number is not to go past those that can be asked directly
                 self._ready_until = time.monotonic() + self._ready_cache_s
                 self.on_change()
         return bool(self.workers) and not self.direct.hang

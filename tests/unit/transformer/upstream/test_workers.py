@@ -138,6 +138,27 @@ async def test_without_a_worker_to_ask_it_goes_through_torchserve(torchserve, up
     assert len(torchserve.calls) == 1
 
 
+async def test_the_first_images_go_past_torchserve_as_well(torchserve, upstream, spec, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}]
+    connect, connecting = upstream.direct.connect_new, asyncio.Event()
+
+    async def connect_slowly():
+        connecting.set()
+        await asyncio.sleep(0.05)
+        await connect()
+
+    upstream.direct.connect_new = connect_slowly
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32))
+    with worker(folder, handler, "1"):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+            first = asyncio.create_task(client.post(URL, content=images[0], headers=ONE))
+            await connecting.wait()
+            answers = await asyncio.gather(first, *(client.post(URL, content=images[0], headers=ONE) for _ in range(3)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        await service.close()
+    assert torchserve.calls == []
+
+
 async def test_a_folder_that_is_not_there_is_no_error(torchserve, images, tmp_path):
     with contextlib.closing(TorchServe(torchserve.url, "roofs", torchserve.url, tmp_path / "none")) as upstream:
         assert (await ask(upstream, images[0]))["label"]
