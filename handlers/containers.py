@@ -142,6 +142,22 @@ def _sift_png(data: bytes) -> bytes:
     return b"".join([*kept, memoryview(data)[copied:]]) if kept else data
 
 
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Read the width and height that a WebP's first chunk gives the whole picture; None for another file."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    match data[12:16]:
+        case b"VP8X":
+            return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            width, height = struct.unpack_from("<HH", data, 26)
+            return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
 def _check_parts(parts: int, form: str, of: str) -> None:
     if parts > MAX_PARTS:
         raise ImageUnsupported(f"{form} with more than {MAX_PARTS} {of}; save it again as an ordinary {form}")

@@ -17,9 +17,9 @@ from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resize
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from handlers.arrays import Float32, UInt8
-from handlers.containers import check_tags, sift
+from handlers.containers import check_tags, sift, webp_size
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
-from handlers.memory import RGB, bounded, budget, check_memory, check_size, kept
+from handlers.memory import RGB, WEBP_KEPT, bounded, budget, check_memory, check_size, is_out_of_memory, kept, reserve
 from handlers.spec import Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -62,7 +62,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: boo
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes, more than the limit of {limits.max_bytes}; send a smaller one")
     try:
-        # Not around the resizer, whose needs are known, and which would end the process where it gets no memory.
+        # Not around the resizer, whose needs are known, and which would end the process where it gets no memory: see `_fit`.
         with bounded(limits) if alone else nullcontext():
             rgb, orientation, held = _pixels(data, preprocessing, limits)
         if orientation in TURNS:
@@ -72,11 +72,11 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: boo
         raise
     except Image.DecompressionBombError as err:
         raise ImageTooLarge(f"{err}; the limit is {limits.max_pixels} pixels") from err
-    except MemoryError as err:
-        raise ImageTooLarge(
-            f"the image has {len(data)} bytes and took all memory that there was for one; send a smaller one"
-        ) from err
     except Exception as err:
+        if is_out_of_memory(err):
+            raise ImageTooLarge(
+                f"the image has {len(data)} bytes and took all memory that there was for one; send a smaller one"
+            ) from err
         # Pillow's plugins raise almost anything on damaged data (OSError, SyntaxError, struct.error, KeyError, ...),
         # and whatever it was, it is this image's fault and the next one is answered.
         if kind := _foreign(data):
@@ -92,7 +92,10 @@ def from_pixels(pixels: UInt8, preprocessing: Preprocessing, limits: Limits) -> 
     if pixels.size == 0:
         raise ImageEmpty(f"the image has {height} x {width} pixels")
     check_size(width, height, limits)
-    return _fit(Image.fromarray(pixels), preprocessing, RGB * width * height, limits)
+    try:
+        return _fit(Image.fromarray(pixels), preprocessing, RGB * width * height, limits)
+    except MemoryError as err:
+        raise ImageTooLarge(f"there was no memory for {height} x {width} pixels; send a smaller image") from err
 
 
 def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> Float32:
@@ -109,6 +112,9 @@ def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> Float32:
 def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[Image.Image, object, int]:
     """The picture in RGB, not yet turned; its orientation; and the bytes of memory that it and what stays beside it take."""
     data = sift(data)
+    if webp := webp_size(data):  # Pillow takes memory for this when it opens it, and does not say where there is none
+        check_size(*webp, limits)
+        reserve(WEBP_KEPT * webp[0] * webp[1])
     # Pillow warns and raises by its own pixel limit; ours comes first and is the archive's.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
@@ -125,7 +131,9 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
             _check_scans(data)
             image.draft(None, _draft_size(size, preprocessing, _orientation(image) in TURNED))
         # Pillow turns a TIFF itself, and then takes its tag away. Of a PNG, the tag is known only when all of it is read.
-        check_memory(image, data, size, image.format == "TIFF" and _orientation(image) in TURNS, limits)
+        needed = check_memory(image, data, size, image.format == "TIFF" and _orientation(image) in TURNS, limits)
+        # Decoders that get no memory in the middle seldom say so; and what is in the budget need not be there.
+        reserve(needed - (WEBP_KEPT * size[0] * size[1] if image.format == "WEBP" else 0))
         image.load()
         rgb = _rgb(image)
         # What was decoded is let go with `image`, which is this function's, where `rgb` is a copy of it.
@@ -219,6 +227,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, held: int, limits: Li
     # The resizer makes the height right first: what is between is as wide as the picture, 3.5 GB for 4,000,000 x 1 pixels; the
     # width first, it is as tall. The smaller of both has room: 29 MB of the 50 beside 50 megapixels, at the largest network.
     flat, narrow = RGB * ceil(across) * size[1], RGB * image.height * size[0]
+    reserve(min(flat, narrow) + RGB * size[0] * size[1])  # of which the resizer takes three quarters
     if held + flat > budget(limits) and narrow < flat:
         image = _resize(image, (size[0], image.height), kind, CropBox(left, 0, across, image.height))
         box = CropBox(0, top, size[0], down)

@@ -12,7 +12,9 @@
 Other packages grow their own branches from `VisorError`; the place that answers a client maps `code` and `status` once.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Error = TypeVar("Error", bound="VisorError")
 
 
 class VisorError(Exception):
@@ -23,6 +25,12 @@ class VisorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"
+
+
+def without_traceback(err: Error) -> Error:
+    """Take traceback and causes off an error that is to be kept: their frames hold the picture, and what it was decoded to."""
+    err.__traceback__ = err.__cause__ = err.__context__ = None
+    return err
 
 
 class ImageError(VisorError):

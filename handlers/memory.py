@@ -5,6 +5,7 @@ Pillow keeps 4 bytes a pixel of a colour picture, and each format's decoder take
 measure that no picture takes more. Whoever raises `max_pixels` in an archive raises the budget for every format with it.
 """
 
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from handlers.containers import BIG_TIFF, first_scan
@@ -43,6 +45,9 @@ JPEG_COEFFICIENT = 2
 TIFF_COPIES = {"jpeg": 3, "tiff_jpeg": 3, "zstd": 2, "lzma": 2, "webp": 5}
 """How often a strip or tile is held while it is decoded, for compressions that hold it more than once."""
 
+NO_MEMORY = re.compile(r"bad_alloc|bad allocation|out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE)
+"""What OpenVINO, torch and Pillow say where the C library gave them no memory, and Python has no MemoryError of it."""
+
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANES = 256, 257, 258, 259, 262, 277, 278, 284
 TILE_WIDTH, TILE_LENGTH = 322, 323
 TIFF_LAYOUT = (WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANES, TILE_WIDTH, TILE_LENGTH)
@@ -72,13 +77,28 @@ def bounded(limits: Limits) -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = int(STATM.read_bytes().split()[DATA_PAGES]) * resource.getpagesize() + budget(limits) + SLACK
-    lowest = min(limit for limit in (most, soft, hard) if limit != resource.RLIM_INFINITY)
+    reached = int(STATM.read_bytes().split()[DATA_PAGES]) * resource.getpagesize() + most(limits)
+    lowest = min(limit for limit in (reached, soft, hard) if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def most(limits: Limits) -> int:
+    """Return the bytes that a process that decodes a picture may take above what it has: the budget and what is beside pixels."""
+    return budget(limits) + SLACK
+
+
+def is_out_of_memory(err: Exception) -> bool:
+    """Whether an error says that there was no memory, in whichever library's words."""
+    return isinstance(err, MemoryError) or (isinstance(err, RuntimeError | OSError) and bool(NO_MEMORY.search(str(err))))
+
+
+def reserve(size: int) -> None:
+    """Raise MemoryError where so many bytes cannot be had, for code that would end the process instead."""
+    np.empty(size, np.uint8)  # touches none of them, and so costs nothing
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:

@@ -10,7 +10,8 @@ from handlers.arrays import Float32, UInt8
 from handlers.backends import Backend
 from handlers.decision import Outcome
 from handlers.decode import decode, from_pixels, to_batch
-from handlers.errors import VisorError
+from handlers.errors import ImageTooLarge, VisorError, without_traceback
+from handlers.memory import is_out_of_memory
 from handlers.spec import Spec
 
 
@@ -63,12 +64,31 @@ def predict(
                 images.append(_prepare(item, spec, alone))
                 rows.append(row)
             except VisorError as err:
-                results[row] = err
+                results[row] = without_traceback(err)
     if images:
-        answers = _answer(images, [items[row] for row in rows], spec, backend, stages)
+        answers = _answer_in_memory(images, [items[row] for row in rows], spec, backend, stages)
         for row, answer in zip(rows, answers, strict=True):
             results[row] = answer
     return [result for result in results if result is not None]
+
+
+def _answer_in_memory(
+    images: list[UInt8], items: list[Item], spec: Spec, backend: Backend, stages: Stages
+) -> list[Answer | VisorError]:
+    """Answer the images together or, where there is no memory for that, one by one; what is too large alone says so."""
+    try:
+        return list(_answer(images, items, spec, backend, stages))
+    except Exception as err:
+        if not is_out_of_memory(err):
+            raise
+    # Here, where what the attempt held is free again.
+    if len(images) == 1:
+        return [ImageTooLarge("there was no memory to answer the image; send a smaller one, or fewer at once")]
+    return [
+        result
+        for n in range(len(images))
+        for result in _answer_in_memory(images[n : n + 1], items[n : n + 1], spec, backend, stages)
+    ]
 
 
 def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend, stages: Stages) -> list[Answer]:

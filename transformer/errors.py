@@ -35,14 +35,13 @@ VisorError
 from collections.abc import Iterator
 from functools import cache
 from reprlib import Repr
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import grpc
 
 from handlers.errors import ImageError, OptionError, VisorError
 
 SHOWN_CHARACTERS = 80
-Error = TypeVar("Error", bound=VisorError)
 
 
 class RequestError(VisorError):
@@ -256,12 +255,6 @@ def grpc_code(error: VisorError) -> grpc.StatusCode:
 def is_trouble(error: VisorError) -> bool:
     """Whether this error is a reason to look at the server; load and impatient clients are none."""
     return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
-
-
-def without_traceback(err: Error) -> Error:
-    """Take traceback and causes off an error that is to be kept: their frames hold the request, its body too."""
-    err.__traceback__ = err.__cause__ = err.__context__ = None
-    return err
 
 
 def item_error(code: str, message: str) -> VisorError:

@@ -20,8 +20,8 @@ import structlog
 from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import Processor
 
-from handlers.errors import VisorError
-from transformer.errors import ClientGone, grpc_code, is_trouble, without_traceback
+from handlers.errors import VisorError, without_traceback
+from transformer.errors import ClientGone, grpc_code, is_trouble
 from transformer.line_writer import LineWriter
 from transformer.settings import Level
 from transformer.upstream.image_answers import ImageAnswer, Result

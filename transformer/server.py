@@ -81,6 +81,7 @@ async def serve_edge(
         settings.worker_sockets,
         settings.torchserve_keys,
         ready_cache_s=settings.ready_cache_s,
+        hang_s=settings.hang_s,
     )
     lines = LineWriter(sys.stderr.fileno())
     service = create_service(spec, archive_digest, settings, upstream, lines, tokens)

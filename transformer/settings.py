@@ -162,7 +162,8 @@ class EdgeLimits(_Flags):
 
     def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
         """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
-        busy = workers if direct >= workers else CALLS_PER_WORKER * workers
+        # One that cannot be asked while others can is about to start or hangs: what TorchServe gave it would wait for that.
+        busy = direct or CALLS_PER_WORKER * workers
         slots = busy if self.concurrency is None else self.concurrency
         waiting = max(self.max_images, WAITING_PER_WORKER * workers) if self.max_queue is None else self.max_queue
         return slots, waiting
@@ -200,6 +201,16 @@ class EdgeSettings(_Flags):
             type=Path,
             metavar="DIR",
             shown="none, every image goes through TorchServe's HTTP",
+        ),
+    )
+    hang_s: float = field(
+        default=10.0,
+        metadata=_flag(
+            "--hang-s",
+            "seconds without an answer after which a worker that is asked directly counts as hung: its image gets 503, it is "
+            "asked no more, and whoever started it kills it",
+            type=positive_seconds,
+            metavar="S",
         ),
     )
     host: str = field(default="0.0.0.0", metadata=_flag("--host", "address on which REST and gRPC listen"))

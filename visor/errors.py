@@ -1,7 +1,9 @@
 """The errors of the commands; `handlers.errors` draws the root.
 
 VisorError
-├── ServeError            serve.failed: TorchServe ended, or its worker could not load the archive
+├── ServeError            serve.failed: TorchServe could not start, or its worker could not load the archive
+│   ├── ServerEnded       serve.ended: TorchServe ended while it served; its status or signal, and the kernel's reason where known
+│   ├── MemoryShort       serve.memory: the memory limit is too little to start with
 │   ├── JavaMissing       serve.java: there is no Java 17 to run TorchServe with
 │   └── ArchiveMissing    archive.missing: nothing to serve lies where a pod's storage should have put it
 ├── ScoreError            score.failed: a batch scoring cannot begin or continue
@@ -16,9 +18,21 @@ from handlers.errors import VisorError
 
 
 class ServeError(VisorError):
-    """TorchServe ended, or its worker could not load the archive."""
+    """TorchServe could not start, or its worker could not load the archive."""
 
     code = "serve.failed"
+
+
+class ServerEnded(ServeError):
+    """TorchServe ended by itself, or something ended it."""
+
+    code = "serve.ended"
+
+
+class MemoryShort(ServeError):
+    """The memory limit is too little to start with."""
+
+    code = "serve.memory"
 
 
 class JavaMissing(ServeError):

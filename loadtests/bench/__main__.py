@@ -24,7 +24,7 @@ from loadtests.bench.pictures import HEIGHT, WIDTH, photo
 from loadtests.bench.rounds import Bench, Outcome, Plan
 from loadtests.bench.servers import SERVERS, prepare
 from loadtests.errors import FlagsWrong, LoadTestError, ServerFailed
-from visor.serving.torchserve import cpu_limit
+from visor.serving.cgroup import cpu_limit
 
 PACKAGES = ("torchserve", "openvino", "torch", "pillow", "uvicorn", "grpcio", "numpy")
 FULL, QUICK = (6.0, 6.0, 8.0, 1.5), (0.7, 0.7, 0.7, 0.2)

@@ -22,7 +22,7 @@ from loadtests.bench.machine import describe
 from loadtests.bench.model import Model, add_network_flag, make_archive, opened
 from loadtests.bench.pictures import photos
 from visor.scoring.score import Options, score
-from visor.serving.torchserve import cpu_limit
+from visor.serving.cgroup import cpu_limit
 
 BARE_S = 8.0
 

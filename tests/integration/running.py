@@ -1,5 +1,6 @@
 """visor's commands as processes: a workspace to run them in, and a server with what it started."""
 
+import io
 import os
 import re
 import signal
@@ -9,8 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 240.0
@@ -92,6 +96,19 @@ class Server:
         """The file that TorchServe was told its configuration in; its folder is the run's own."""
         (path,) = {Path(part) for child in self.family() for part in child.cmdline() if part.endswith("config.properties")}
         return path
+
+
+def picture(form: str, width: int, height: int, mode: str = "RGB", **options: Any) -> bytes:
+    """An encoded picture of one colour."""
+    file = io.BytesIO()
+    Image.new(mode, (width, height)).save(file, form, **options)
+    return file.getvalue()
+
+
+def ask(rest: str, body: bytes, timeout_s: float = 60.0) -> httpx.Response:
+    """Ask the model `digits` about one encoded picture."""
+    headers = {"Inference-Header-Content-Length": "0"}
+    return httpx.post(f"http://{rest}/v2/models/digits/infer", content=body, headers=headers, timeout=timeout_s)
 
 
 def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:

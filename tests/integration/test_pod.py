@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,14 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.running import Workspace, is_worker
+from archives.contents import read_spec
+from tests.integration.running import Workspace, ask, is_worker, picture
+from visor.serving import memory
 from visor.serving.torchserve import free_ports
 
 READY_TIMEOUT_S = 240.0
+ROOT_GROUP = Path("/sys/fs/cgroup")
+MIB = 1 << 20
 
 
 @dataclass
@@ -54,8 +59,8 @@ class Pod:
     def last_words(self) -> str:
         return (self.folder / "termination-log").read_text()
 
-    def start_serving(self) -> "subprocess.Popen[bytes]":
-        """Start the serving container's command."""
+    def start_serving(self, *more: str, cgroup: Path | None = None) -> "subprocess.Popen[bytes]":
+        """Start the serving container's command. `cgroup`: the control group to start it in."""
         (self.folder / "termination-log").touch()
         inference, management, metrics, rest, grpc = map(str, self.ports)
         flags = ["--models", str(self.models), "--public-key", str(self.public_key), "--work", str(self.work), "--workers", "1"]
@@ -71,8 +76,10 @@ class Pod:
             "--linger-s",
             "0",
         ]
+        enter = () if cgroup is None else ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(cgroup / "cgroup.procs"))
         with (self.folder / "serving.log").open("wb") as log:
-            self.serving = subprocess.Popen([sys.executable, "-m", "visor.pod", *flags], stdout=log, stderr=log)
+            command = [*enter, sys.executable, "-m", "visor.pod", *flags, *more]
+            self.serving = subprocess.Popen(command, stdout=log, stderr=log)
         return self.serving
 
     def start_edge(self) -> "subprocess.Popen[bytes]":
@@ -241,3 +248,108 @@ def test_a_pod_that_still_waits_for_its_archive_ends_at_once(pod: Pod, number: i
     assert edge.wait(30) == 0
     assert serving.wait(30) == 0
     assert pod.last_words == ""
+
+
+@pytest.fixture
+def make_cgroup(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a control group of so many bytes of memory, of the kernel's version 1 or 2, where this user may."""
+    version_1 = ROOT_GROUP / "memory"
+    root = version_1 if version_1.is_dir() else ROOT_GROUP
+    made: list[Path] = []
+
+    def make(limit: int) -> Path:
+        group = root / f"visor-{os.getpid()}-{tmp_path.name}-{len(made)}"
+        try:
+            if root == ROOT_GROUP:
+                (root / "cgroup.subtree_control").write_text("+memory")
+            group.mkdir()
+            made.append(group)
+            (group / ("memory.max" if root == ROOT_GROUP else "memory.limit_in_bytes")).write_text(str(limit))
+        except OSError as err:
+            pytest.skip(f"no control group can be made here: {err}")
+        return group
+
+    yield make
+    for group in made:
+        deadline = time.monotonic() + 20
+        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        group.rmdir()
+
+
+def oom_kills(group: Path) -> int:
+    text = "".join(path.read_text() for name in ("memory.events", "memory.oom_control") if (path := group / name).exists())
+    return int(dict(line.split() for line in text.splitlines())["oom_kill"])
+
+
+def needs(pod: Pod) -> memory.ArchiveMemory:
+    archive = pod.models / "digits.mar"
+    spec, _ = read_spec(archive)
+    return memory.of_archive(spec.backend, archive.stat().st_size, spec.limits)
+
+
+def test_a_torchserve_that_is_killed_ends_the_pod_at_once_with_its_reason(pod: Pod) -> None:
+    edge, serving = pod.start_edge(), pod.start_serving("--linger-s", "60")
+    pod.wait_ready()
+    family = psutil.Process(serving.pid).children(recursive=True)
+    [java] = [process for process in family if process.name() == "java"]
+    java.kill()
+    assert serving.wait(3) == 1
+    assert pod.last_words.startswith("visor: serve.ended: TorchServe was killed (137), by somebody or")
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert httpx.get(f"{pod.rest}/v2/health/ready").status_code == 503
+    assert httpx.get(f"{pod.rest}/v2/health/live").status_code == 200
+    pod.start_serving()  # as the kubelet does
+    pod.wait_ready()
+    assert edge.poll() is None
+
+
+def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    limit = 900 * MIB
+    group = make_cgroup(limit)
+    serving = pod.start_serving(cgroup=group)
+    pod.start_edge()
+    pod.wait_ready()
+    [java] = [child for child in psutil.Process(serving.pid).children(recursive=True) if child.name() == "java"]
+    Path(f"/proc/{java.pid}/oom_score_adj").write_text("1000")  # so that it is chosen
+    hog = "import sys, time; open(sys.argv[1], 'w').write('0'); taken = bytearray(b'x') * int(sys.argv[2]); time.sleep(60)"
+    command = [sys.executable, "-c", hog, str(group / "cgroup.procs"), str(limit)]
+    with subprocess.Popen(command) as process:
+        try:
+            assert serving.wait(30) == 1
+        finally:
+            process.kill()
+    assert pod.last_words.startswith(
+        "visor: serve.ended: TorchServe was killed (137, OOM): the memory limit of 900 MiB was reached"
+    )
+
+
+def test_a_limit_in_which_no_worker_starts_is_refused_before_one_does(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    assert pod.start_serving(cgroup=make_cgroup(240 * MIB)).wait(60) == 1
+    assert pod.last_words.startswith("visor: serve.memory: with the largest pictures 1 worker may take")
+    assert "the memory limit is 240 MiB; they need" in pod.last_words
+
+
+def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+    group = make_cgroup(-(-memory.needed(1, needs(pod)) // MIB) * MIB)
+    serving = pod.start_serving(cgroup=group)
+    pod.start_edge()
+    pod.wait_ready()
+    [worker] = filter(is_worker, psutil.Process(serving.pid).children(recursive=True))
+    pictures = [
+        picture("PNG", 7000, 7000),
+        picture("PNG", 5500, 5500, "RGBA"),
+        picture("JPEG", 6000, 6000, progressive=True, subsampling=0),
+        picture("WEBP", 3900, 3900, "RGBA", lossless=True),
+        picture("TIFF", 7000, 7000, compression="tiff_deflate"),
+        picture("PNG", 100_000, 400),
+        picture("BMP", 2600, 2600),
+    ]
+    with ThreadPoolExecutor(4) as clients:
+        answers = list(clients.map(lambda data: ask(pod.rest.removeprefix("http://"), data), 2 * pictures))
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 400} <= {"image.too_large"}
+    assert [answer.status_code for answer in answers].count(200) >= 2 * 5
+    assert oom_kills(group) == 0
+    assert worker.is_running()
+    assert "serve.memory" not in pod.log

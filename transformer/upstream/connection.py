@@ -14,7 +14,7 @@ class Reply(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """One connection with one request at a time. A subclass parses what comes and calls `_answer` or `_fail`."""
+    """One connection with one request at a time. A subclass parses what comes and calls `_answer` or `fail`."""
 
     def __init__(self) -> None:
         self._reply: asyncio.Future[Reply] | None = None
@@ -41,7 +41,8 @@ class Connection(asyncio.Protocol):
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
 
-    def _fail(self, err: ConnectionError) -> None:
+    def fail(self, err: ConnectionError) -> None:
+        """Fail the request that is under way, if there is one, and close the connection at once."""
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(err)
         self._transport.abort()

@@ -6,9 +6,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.errors import ImageError, OptionError, VisorError
+from handlers.errors import ImageError, OptionError, VisorError, without_traceback
 from handlers.spec import Spec
-from transformer.errors import without_traceback
 from transformer.images import Picture
 from transformer.metrics import Metrics
 from transformer.request_log import Record

@@ -91,10 +91,10 @@ class _Connection(Connection):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as err:
-            self._fail(ConnectionError(f"the answer is not HTTP ({err})"))
+            self.fail(ConnectionError(f"the answer is not HTTP ({err})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ConnectionResetError(f"closed before the answer was whole{f' ({exc})' if exc else ''}"))
+        self.fail(ConnectionResetError(f"closed before the answer was whole{f' ({exc})' if exc else ''}"))
 
     def on_body(self, chunk: bytes) -> None:
         self._chunks.append(chunk)

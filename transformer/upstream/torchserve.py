@@ -14,7 +14,7 @@ from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, 
 from transformer.images import Picture
 from transformer.upstream.connection import Reply
 from transformer.upstream.loopback import Connections
-from transformer.upstream.workers import Workers
+from transformer.upstream.workers import HANG_S, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,11 @@ class TorchServe:
         keys: Path | None = None,
         *,
         ready_cache_s: float = 1.0,
+        hang_s: float = HANG_S,
     ) -> None:
         self.workers: int | None = None
         self.on_change: Callable[[], None] = lambda: None
-        self.direct = Workers(worker_sockets, lambda: self.on_change())
+        self.direct = Workers(worker_sockets, lambda: self.on_change(), hang_s)
         self._keys_file = keys
         self._keys: dict[str, dict[str, str]] = {}
         self._inference = Connections(url)
@@ -74,6 +75,9 @@ class TorchServe:
         if threshold is not None:
             headers["x-visor-threshold"] = repr(threshold)
         reply = self.direct.begin(headers, picture.body)
+        if reply is None and self.direct.hang:  # TorchServe would send it to one of them
+            reply = asyncio.get_running_loop().create_future()
+            reply.set_exception(ConnectionError("no worker answers"))
         if reply is None:
             headers |= {"Content-Type": "application/octet-stream", **self._authorization("inference")}
             path = f"/predictions/{self._name}"
@@ -100,15 +104,16 @@ class TorchServe:
         return time.monotonic() >= self._ready_until
 
     async def ready(self) -> bool:
-        """Whether TorchServe has a READY worker for the model; it is asked at most once in `ready_cache_s`."""
+        """Whether TorchServe has a READY worker for the model, and not all hang; it is asked at most once in `ready_cache_s`."""
         async with self._asking:
             if self.stale:
                 self._keys = self._read_keys()
-                self.workers = await self._count_workers()
+                workers = await self._count_workers()
                 await self.direct.connect_new()
+                self.workers = workers  # now: who waits for the first number is not to go past those that can be asked directly
                 self._ready_until = time.monotonic() + self._ready_cache_s
                 self.on_change()
-        return bool(self.workers)
+        return bool(self.workers) and not self.direct.hang
 
     async def _count_workers(self) -> int:
         try:

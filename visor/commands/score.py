@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Score, and print how many images got each decision and error."""
     from archives import store
     from visor.scoring.score import Options, score
-    from visor.serving.torchserve import cpu_limit
+    from visor.serving.cgroup import cpu_limit
 
     options = Options(
         images=args.images,

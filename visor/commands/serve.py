@@ -39,7 +39,14 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="number of worker processes (default: one per CPU that this process may use)",
     )
-    EdgeSettings.add_flags(serve, ("--host", "--token-file", "--max-queue", "--cache-images", "--request-log"))
+    serve.add_argument(
+        "--picture-memory-mib",
+        type=positive,
+        metavar="MIB",
+        help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
+        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
+    )
+    EdgeSettings.add_flags(serve, ("--host", "--token-file", "--max-queue", "--hang-s", "--cache-images", "--request-log"))
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
     add_digest(serve)
@@ -52,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from visor.serving.serve import ServeOptions, serve
 
     edge = dataclasses.replace(EdgeSettings.from_args(args), http_port=args.port, grpc_port=grpc_port(args))
-    options = ServeOptions(args.public_key, edge, args.digest, args.workers)
+    picture_bytes = args.picture_memory_mib and args.picture_memory_mib << 20
+    options = ServeOptions(args.public_key, edge, args.digest, args.workers, picture_bytes)
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))
     return 0
 

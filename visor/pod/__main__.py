@@ -6,13 +6,16 @@ TorchServe reaps its own workers, and when TorchServe ends, so does this process
 
 import argparse
 import http.client
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from visor.serving import loopback
+
+Number = TypeVar("Number", int, float)
 
 FAILED = 1
 CHECK_TIMEOUT_S = 5.0
@@ -44,6 +47,7 @@ def _run(args: argparse.Namespace) -> int:
     import time
 
     from handlers.errors import VisorError
+    from visor.errors import ServerEnded
     from visor.pod import intake, serving
     from visor.serving import torchserve
 
@@ -53,7 +57,9 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="visor: %(message)s", stream=sys.stderr)
     settings = serving.PodSettings(
         work=args.work,
-        workers=args.workers or torchserve.cpu_limit(),
+        workers=args.workers,
+        picture_bytes=args.picture_memory_mib and args.picture_memory_mib << 20,
+        hang_s=args.hang_s,
         ports=torchserve.Ports(args.inference_port, args.management_port, args.metrics_port),
         edge_ports=frozenset(args.edge_port),
         grace_s=args.grace_s,
@@ -68,7 +74,8 @@ def _run(args: argparse.Namespace) -> int:
             print(f"visor: {err}", file=sys.stderr, flush=True)
             leave_message(args.termination_log, f"visor: {err}")
             refusal.write_text(f"visor: {err}")
-            time.sleep(args.linger_s)
+            # Once it has served, clients wait for the next start, and no probe for the reason of a refusal.
+            time.sleep(0 if isinstance(err, ServerEnded) else args.linger_s)
             return FAILED
     except Stopped:
         return 0
@@ -116,6 +123,21 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="number of TorchServe's workers (default: one per CPU of the container's limit, rounded down, 1 at least)",
+    )
+    parser.add_argument(
+        "--picture-memory-mib",
+        type=positive(int),
+        metavar="MIB",
+        help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
+        "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
+    )
+    parser.add_argument(
+        "--hang-s",
+        type=positive(float),
+        default=10.0,
+        metavar="S",
+        help="seconds without an answer after which a worker is killed, so that TorchServe starts another; the edge has the "
+        "same flag (default: %(default)s)",
     )
     parser.add_argument(
         "--wait-s",
@@ -173,8 +195,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=LINGER_S,
         metavar="S",
-        help="seconds between an error and the end of the process, in which a probe that runs --check can report the error "
-        "(default: %(default)s)",
+        help="seconds between an error and the end of the process, in which a probe that runs --check can report the error; none "
+        "where TorchServe has ended by itself (default: %(default)s)",
     )
     parser.add_argument(
         "--check",
@@ -183,6 +205,18 @@ def make_parser() -> argparse.ArgumentParser:
         "print why the pod is not served, as --work says, and exit with 1 (default: serve)",
     )
     return parser
+
+
+def positive(kind: type[Number]) -> Callable[[str], Number]:
+    """Make a parser of numbers above 0, for argparse's `type`."""
+
+    def number(text: str) -> Number:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from pathlib import Path
 from archives.errors import ArchiveAmbiguous
 from archives.files import printable
 from visor.errors import ArchiveMissing
+from visor.serving.memory import ArchiveMemory, of_archive
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +27,11 @@ PUBLISHED, SCRATCH = "archive", ".taking-"
 
 @dataclass(frozen=True)
 class VerifiedArchive:
-    """The archive that this pod serves, verified, and alone with its signature in its folder."""
+    """The archive that this pod serves, verified, and alone with its signature in its folder. `memory`: what serving it takes."""
 
     path: Path
     name: str
+    memory: ArchiveMemory
 
 
 def find_archive(models: Path, wait_s: float) -> Path:
@@ -88,4 +90,5 @@ def _publish(source: Path | None, public_key: Path, work: Path, digest: str | No
             archive = opening.take(source, public_key, folder, digest)
             folder.chmod(0o755)  # the other container may run as another user, as it does where the archive comes from an image
             folder.rename(published)  # whole or not at all, for the container that waits for it
-    return VerifiedArchive(published / archive.path.name, archive.spec.name)
+    path = published / archive.path.name
+    return VerifiedArchive(path, archive.spec.name, of_archive(archive.spec.backend, path.stat().st_size, archive.spec.limits))

@@ -25,24 +25,31 @@ OPEN = {"LISTEN", "SYN_RECV", "ESTABLISHED", "CLOSE_WAIT"}
 
 @dataclass(frozen=True)
 class PodSettings:
-    """How one pod serves. `work`: the folder that its containers share; `edge_ports`: the ports of the edge beside TorchServe."""
+    """How one pod serves. `work`: the folder that its containers share; `edge_ports`: the ports of the edge beside TorchServe.
+
+    `workers`, `picture_bytes` and `hang_s`: as `torchserve.choose_workers` takes them.
+    """
 
     work: Path
-    workers: int
+    workers: int | None
+    picture_bytes: int | None
+    hang_s: float
     ports: torchserve.Ports
     edge_ports: frozenset[int]
     grace_s: float
 
 
 async def serve(archive: VerifiedArchive, settings: PodSettings) -> None:
-    """Run TorchServe until SIGTERM or SIGINT, then until the edge is done with it. Raises ServeError, JavaMissing."""
+    """Run TorchServe until SIGTERM or SIGINT, then until the edge is done with it.
+
+    Raises JavaMissing, MemoryShort, ServerEnded, ServeError.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     start = time.monotonic()
-    async with torchserve.running(
-        archive.path, settings.workers, _make_home(settings.work), settings.ports, sys.stdout.buffer
-    ) as server:
+    workers = torchserve.choose_workers(settings.workers, archive.memory, settings.picture_bytes, settings.hang_s)
+    async with torchserve.running(archive.path, workers, _make_home(settings.work), settings.ports, sys.stdout.buffer) as server:
         ready = asyncio.create_task(server.wait_ready(archive.name))
         stopping = asyncio.create_task(stop.wait())
         died = asyncio.create_task(server.process.wait())
@@ -50,7 +57,7 @@ async def serve(archive: VerifiedArchive, settings: PodSettings) -> None:
         if ready.done():
             ready.result()  # its error, where no worker will ever be ready
             publish_keys(server.keys, settings.work / KEYS)
-            logger.info("ready after %.1f s, with %d workers", time.monotonic() - start, settings.workers)
+            logger.info("ready after %.1f s, with %d workers", time.monotonic() - start, workers.count)
         else:
             ready.cancel()
         await asyncio.wait({stopping, died}, return_when=asyncio.FIRST_COMPLETED)

@@ -32,7 +32,7 @@ from visor.errors import ImageChanged, ImageUnreadable, ScoreError
 from visor.scoring import listing, parts
 from visor.scoring.listing import ListedImage, Listing
 from visor.scoring.parts import Counts, Scoring
-from visor.serving.torchserve import cpu_limit
+from visor.serving.cgroup import cpu_limit
 
 logger = logging.getLogger(__name__)
 

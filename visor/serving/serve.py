@@ -16,7 +16,7 @@ from transformer.request_log import json_handler
 from transformer.server import serve_edge
 from transformer.settings import EdgeSettings, Listening
 from transformer.tokens import read_tokens
-from visor.serving import torchserve
+from visor.serving import memory, torchserve
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +29,21 @@ class ServeOptions:
     """How to serve. `digest`: that the archive must have, None for any; `workers`: None for one per CPU of the limit.
 
     `edge`: the edge's settings, to which serving adds where this run's TorchServe is.
+    `picture_bytes`: what a worker may take for one picture, None for what the archive's limits come to.
     """
 
     public_key: Path
     edge: EdgeSettings
     digest: str | None = None
     workers: int | None = None
+    picture_bytes: int | None = None
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
 
-    Raises what `archives.opening.opened` raises, JavaMissing, PortTaken and TokensUnusable (the edge's), ServeError; on each of
-    them nothing is left running.
+    Raises what `archives.opening.opened` raises, JavaMissing, MemoryShort, PortTaken and TokensUnusable (the edge's),
+    ServerEnded, ServeError; on each of them nothing is left running.
     """
     edge_logger = logging.getLogger("transformer")
     if not edge_logger.handlers:
@@ -62,7 +64,8 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    workers = options.workers or torchserve.cpu_limit()
+    needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
+    workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
     async with torchserve.running(archive.path, workers, home, ports) as server:
         settings = dataclasses.replace(
@@ -75,7 +78,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers, settings.token_file, announce))
+        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers.count, settings.token_file, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:

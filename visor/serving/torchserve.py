@@ -8,21 +8,24 @@ import http.client
 import importlib.util
 import itertools
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from visor.errors import JavaMissing, ServeError
-from visor.serving import loopback
-from visor.serving.worker import SOCKETS_VARIABLE
+from visor.errors import JavaMissing, ServeError, ServerEnded
+from visor.serving import cgroup, loopback, memory
+from visor.serving.watch import watch_workers
+from visor.serving.worker import HANG_S, HANG_VARIABLE, MEMORY_VARIABLE, SOCKETS_VARIABLE
 
 JAVA_NEEDED = 17
 JAVA_ADVICE = "install Java 17, on Debian and Ubuntu `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
@@ -30,8 +33,6 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.1
 POLL_TIMEOUT_S = 5.0
-# The edge refuses larger bodies, so TorchServe never has to: it would close the connection without a word.
-MAX_BODY_BYTES = 65 << 20
 # The guard starts before TorchServe, in a process group of its own, which TorchServe and its workers join. It waits for the
 # end of a pipe that this process alone holds, and that closes however this process ends; then it ends its whole group.
 GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
@@ -48,9 +49,8 @@ KEYS_LAST_MINUTES = 100 * 365 * 24 * 60
 # Characters that mean themselves in a file of Java's properties: no backslash, line break, blank or separator.
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9._,:/*-]+")
 JVM = (
-    # The heap grows with what is under way, up to half of the container's limit; the workers need the other half.
+    # The heap grows with what is under way, up to `memory.java_heap`.
     "-Xms16m",
-    "-XX:MaxRAMPercentage=50",
     "-XX:+ExitOnOutOfMemoryError",  # half a server is worse than one that is started again
     # One collector thread, the quick compiler and netty's memory in pieces of 4 instead of 16 MiB: what TorchServe does
     # takes no longer for it [48 KB there and back: p50 1.6 ms; 4 MB: 15], and idle it holds 84 MB instead of 201.
@@ -65,6 +65,8 @@ JVM = (
 UNASSIGNED = range(10_240, 30_000)
 PORTS_APART = 16
 _TURNS = itertools.count(os.getpid() * PORTS_APART)
+# What Java ends with when its heap is full.
+HEAP_FULL = 3
 
 # TorchServe hands each request to a worker through Java's common pool. Below two threads, which is its size on two cores,
 # CompletableFuture makes a thread for each request instead [p50 2.7 ms instead of 1.7, Java's CPU 1.2 ms instead of 0.7].
@@ -90,6 +92,15 @@ def url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How many workers TorchServe has, and what each may take: bytes for one picture above the loaded archive, and seconds."""
+
+    count: int
+    picture_bytes: int
+    hang_s: float = HANG_S
+
+
 class Server:
     """A running TorchServe, and the end of its log. `keys`: the file, which it writes, of the keys that its APIs ask for."""
 
@@ -99,6 +110,7 @@ class Server:
         self.keys = keys
         self._forward = forward
         self._tail = b""
+        self._oom_kills = cgroup.oom_kills()
 
     async def wait_ready(self, name: str) -> None:
         """Return once a worker of the model is READY. Raises ServeError with the log's own words when none will be."""
@@ -120,9 +132,10 @@ class Server:
             await asyncio.sleep(SILENCE_S)
         return tail[tail.index(WORKER_FAILED) :] if WORKER_FAILED in tail else tail
 
-    def ended_error(self) -> ServeError:
-        """The error that says that TorchServe ended by itself."""
-        return ServeError(f"TorchServe ended with {self.process.returncode}:\n{self.tail()}")
+    def ended_error(self) -> ServerEnded:
+        """The error that says that TorchServe ended by itself, and why as far as that can be known."""
+        how = how_ended(self.process.returncode or 0, cgroup.oom_kills() - self._oom_kills, cgroup.memory_limit())
+        return ServerEnded(f"TorchServe {how}:\n{self.tail()}")
 
     def tail(self, lines: int = 30) -> str:
         """The last lines that TorchServe and its workers logged."""
@@ -150,7 +163,11 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    archive: Path, workers: int, home: Path, ports: Ports, forward: BinaryIO | None = None
+    archive: Path,
+    settings: WorkerSettings,
+    home: Path,
+    ports: Ports,
+    forward: BinaryIO | None = None,
 ) -> AsyncIterator[Server]:
     """Run TorchServe, on an archive that is alone in its folder, until the block ends; then stop it and its workers.
 
@@ -160,17 +177,17 @@ async def running(
     java = find_java()
     archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
     (home / SOCKETS).mkdir()
-    config = _write_config(home, archive, ports, workers)
+    config = _write_config(home, archive, ports, settings)
     guard = await asyncio.create_subprocess_exec(
         *GUARD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
     )
     process = await asyncio.create_subprocess_exec(
-        *_command(java, home, config, archive.parent, workers),
+        *_command(java, home, config, archive.parent, settings.count),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=home,
-        env=_environment(home),
+        env=_environment(home, settings),
         # The guard's group is not the terminal's: Ctrl-C is ours to hand on, after the drain.
         preexec_fn=lambda: os.setpgid(0, guard.pid),
     )
@@ -178,30 +195,22 @@ async def running(
     if process.stdout is None:
         raise RuntimeError("a process that was started with a pipe has one")
     following = asyncio.create_task(server.follow(process.stdout))
+    watching = asyncio.create_task(watch_workers(home / SOCKETS, settings.hang_s))
     try:
         yield server
     finally:
+        watching.cancel()
         await _stop(process, guard)
         await following
 
 
-def cpu_limit() -> int:
-    """Count the CPUs that this process may use: the cgroup's quota where there is one, not the node's cores; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return limit_cores(cores, Path("/sys/fs/cgroup"))
-
-
-def limit_cores(cores: int, cgroup: Path) -> int:
-    """Limit `cores` to the quota of a cgroup, of version 2 ("QUOTA PERIOD" in microseconds, or "max PERIOD") or 1."""
-    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
-        try:
-            quota, period = " ".join((cgroup / file).read_text() for file in files).split()
-            allowed = int(quota) // int(period)
-        except (OSError, ValueError):
-            continue  # the other version, or "max"
-        # A quota below one CPU still needs a worker; -1 is version 1's word for no quota.
-        return max(1, min(cores, allowed)) if int(quota) > 0 else cores
-    return cores
+def choose_workers(count: int | None, archive: memory.ArchiveMemory, picture_bytes: int | None, hang_s: float) -> WorkerSettings:
+    """Choose how TorchServe runs an archive; what is None follows from CPUs and archive. Warns or raises MemoryShort."""
+    if picture_bytes is not None:
+        archive = replace(archive, picture=picture_bytes)
+    settings = WorkerSettings(count or cgroup.cpu_limit(), archive.picture, hang_s)
+    memory.check_limit(cgroup.memory_limit(), settings.count, archive)
+    return settings
 
 
 def find_java() -> str:
@@ -234,7 +243,19 @@ def free_ports(count: int) -> list[int]:
     raise ServeError(f"none of the loopback ports {UNASSIGNED[0]} to {UNASSIGNED[-1]} is free")
 
 
-def _write_config(home: Path, archive: Path, ports: Ports, workers: int) -> Path:
+def how_ended(returncode: int, oom_kills: int, memory_limit: int | None) -> str:
+    """Say how a process ended, as Python tells it. `oom_kills`: processes that the kernel ended for memory meanwhile."""
+    if returncode == HEAP_FULL:
+        return f"ended with {returncode}, as Java's heap was full"
+    if returncode != -signal.SIGKILL:
+        return f"ended with {returncode}" if returncode >= 0 else f"was ended by {signal.Signals(-returncode).name}"
+    if oom_kills:
+        limit = "" if memory_limit is None else f" of {memory_limit >> 20} MiB"
+        return f"was killed (137, OOM): the memory limit{limit} was reached; raise it or lower the number of workers"
+    return "was killed (137), by somebody or something else than its memory limit"
+
+
+def _write_config(home: Path, archive: Path, ports: Ports, workers: WorkerSettings) -> Path:
     unused = free_ports(2)  # for TorchServe's own gRPC, which cannot be turned off
     values = {
         "inference_address": url(ports.inference),
@@ -252,9 +273,11 @@ def _write_config(home: Path, archive: Path, ports: Ports, workers: int) -> Path
         # Nothing but the archive in its folder is loaded, whoever asks.
         "allowed_urls": "none",
         "load_models": archive.name,
-        "default_workers_per_model": workers,
-        "max_request_size": MAX_BODY_BYTES,
-        "max_response_size": MAX_BODY_BYTES,
+        "default_workers_per_model": workers.count,
+        # Of requests that come through it. The other time, for loading an archive, keeps its default of 120 s.
+        "default_response_timeout": math.ceil(workers.hang_s),
+        "max_request_size": memory.BODY,
+        "max_response_size": memory.BODY,
         "metrics_mode": "prometheus",
         "disable_system_metrics": "true",
     }
@@ -281,7 +304,9 @@ def _command(java: str, home: Path, config: Path, model_store: Path, workers: in
     if spec is None or spec.origin is None:
         raise ServeError("the package torchserve is not installed; `make setup` installs it")
     site = Path(spec.origin).parent.parent
-    jvm = [*JVM, f"-Dmodel_server_home={server_home(site, home / 'server')}", f"-Djava.io.tmpdir={home}"]
+    heap, direct = memory.java_heap(workers)
+    jvm = [*JVM, f"-Xmx{heap}", f"-XX:MaxDirectMemorySize={direct}"]
+    jvm += [f"-Dmodel_server_home={server_home(site, home / 'server')}", f"-Djava.io.tmpdir={home}"]
     jvm += [f"-Djava.util.concurrent.ForkJoinPool.common.parallelism={max(POOLED, workers)}"]
     jvm += [f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml')}"]
     server = ["org.pytorch.serve.ModelServer", "--python", sys.executable, "-f", str(config), "-s", str(model_store), "-ncs"]
@@ -302,16 +327,18 @@ def server_home(site: Path, home: Path) -> Path:
     return home
 
 
-def _environment(home: Path) -> dict[str, str]:
+def _environment(home: Path, workers: WorkerSettings) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     places = {"TMPDIR": str(home), "LOG_LOCATION": str(home), "METRICS_LOCATION": str(home)}
     places[SOCKETS_VARIABLE] = str(home / SOCKETS)
+    bounds = {HANG_VARIABLE: str(workers.hang_s), MEMORY_VARIABLE: str(workers.picture_bytes)}
     # Large pages for what is allocated, where the kernel leaves it to us (madvise): a CPU finds them sooner, most of all in a
     # virtual machine [EfficientNet-Lite0 in 8 bits: 2 to 4 % of a worker's time, for 5 MB]. Only glibc reads it.
     pages = {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
     # TorchServe prefers some variables, such as TS_CONFIG_FILE, to the configuration that it is given.
     others = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    return {**others, "MALLOC_ARENA_MAX": "2", **pages, **threads, **places}
+    # A second arena that glibc makes where the first gets no more memory keeps 64 MiB of a worker's limit for good.
+    return {**others, "MALLOC_ARENA_MAX": "1", **pages, **threads, **places, **bounds}
 
 
 async def _stop(process: "asyncio.subprocess.Process", guard: "asyncio.subprocess.Process") -> None:

@@ -20,6 +20,7 @@ import io
 import json
 import logging
 import os
+import resource
 import runpy
 import selectors
 import signal
@@ -41,7 +42,19 @@ SOCKETS_VARIABLE = "VISOR_WORKER_SOCKETS"
 LENGTHS = struct.Struct("!II")  # asked: of the headers in JSON and of the body; answered: the status and the length of the JSON
 # A client connects with its request at hand, so a pause in the middle of a request means that it has gone or hangs.
 PAUSE_S = 10.0
-HANG_S = 120  # TorchServe's own `default_response_timeout`: a worker that takes longer is ended, and started again
+# A worker that takes longer for one picture is ended, and started again by TorchServe.
+HANG_VARIABLE, HANG_S = "VISOR_WORKER_HANG_S", 10.0
+# Bytes that a worker may take above what it has once the archive is loaded; without the variable there is no limit.
+MEMORY_VARIABLE = "VISOR_WORKER_MEMORY"
+STATM, DATA_PAGES = Path("/proc/self/statm"), 5  # the memory that RLIMIT_DATA counts, in pages
+TOO_LARGE = json.dumps(
+    {
+        "error": {
+            "code": "image.too_large",
+            "message": "image.too_large: the image took all memory that a worker has for one; send a smaller one",
+        }
+    }
+)
 
 
 def import_codec() -> Any:
@@ -82,6 +95,30 @@ def read_exactly(stream: BinaryIO, length: int) -> bytes:
     return data
 
 
+def read_or_skip(stream: BinaryIO, length: int) -> bytes | None:
+    """Read exactly `length` bytes; where there is no memory for them, pass over them and return None. Raises EOFError."""
+    try:
+        return read_exactly(stream, length)
+    except MemoryError:
+        pass  # before anything was read
+    while length:
+        length -= len(read_exactly(stream, min(length, BUFFER_BYTES)))
+    return None
+
+
+def bound_memory(more: int) -> None:
+    """Let this process have `more` bytes above what it has now: what would take more is a MemoryError, and not the kernel's kill.
+
+    On Linux; elsewhere nothing happens. Java, which started this process, has no such limit.
+    """
+    if not STATM.exists():
+        return
+    has = int(STATM.read_bytes().split()[DATA_PAGES]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (has + more if hard == resource.RLIM_INFINITY else min(has + more, hard), hard))
+    logging.info("This worker has %d MiB of data and may have %d.", has >> 20, (has + more) >> 20)
+
+
 def skip_per_request_work(codec: Any) -> None:
     """Have the codec read through a buffer, and leave out the log line and the metric of single requests."""
     codec._retrieve_buffer = Reader().read
@@ -93,8 +130,9 @@ def skip_per_request_work(codec: Any) -> None:
 class EdgeSocket:
     """The socket by which the edge asks this worker. `open` it for a loaded handler; `serve_until` TorchServe sends something."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hang_s: float = HANG_S) -> None:
         self._path = folder / str(os.getpid())
+        self._hang_s = hang_s
         self._selector = selectors.DefaultSelector()
         self._frontend: socket.socket | None = None
         self._answer: Any = None
@@ -102,10 +140,9 @@ class EdgeSocket:
     def open(self, handler: Any) -> None:
         """Listen once the archive is loaded; an older archive's handler, without `answer`, is asked through TorchServe alone."""
         self._answer = getattr(handler, "answer", None)
-        if self._answer is None:
-            return
         try:
             listening = socket.socket(socket.AF_UNIX)
+            self._path.unlink(missing_ok=True)  # of a process that had this one's id and has ended
             listening.bind(str(self._path))
             listening.listen()
         except OSError as err:
@@ -131,11 +168,14 @@ class EdgeSocket:
         self._selector.register(connection, selectors.EVENT_READ, lambda connection: self._serve(connection, stream))
 
     def _serve(self, connection: socket.socket, stream: BinaryIO) -> None:
-        """Answer one request of a connection, which has one at a time."""
+        """Answer one request of a connection, which has one at a time. A request of nothing asks whether others are answered."""
         try:
             lengths = LENGTHS.unpack(read_exactly(stream, LENGTHS.size))
-            headers, body = (read_exactly(stream, length) for length in lengths)
-            status, text = self._ask(body, headers)
+            if lengths == (0, 0):
+                status, text = (404 if self._answer is None else 200), ""
+            else:
+                headers, body = read_exactly(stream, lengths[0]), read_or_skip(stream, lengths[1])
+                status, text = (400, TOO_LARGE) if body is None else self._ask(body, headers)
             answer = text.encode()
             connection.sendall(LENGTHS.pack(status, len(answer)) + answer)
         except (OSError, EOFError):  # the edge has gone
@@ -143,9 +183,11 @@ class EdgeSocket:
             connection.close()
 
     def _ask(self, body: bytes, headers: bytes) -> tuple[int, str]:
-        signal.setitimer(signal.ITIMER_REAL, HANG_S)  # its signal has no handler, so it ends the process, whatever hangs
+        signal.setitimer(signal.ITIMER_REAL, self._hang_s)  # its signal has no handler, so it ends the process, whatever hangs
         try:
             status, text = self._answer(body, json.loads(headers))
+        except MemoryError:
+            return 400, TOO_LARGE
         except Exception:
             logging.exception("The handler failed")
             return 500, json.dumps({"code": 500, "type": "InternalServerException"})
@@ -155,8 +197,8 @@ class EdgeSocket:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def serve_edge_between(codec: Any, edge: EdgeSocket) -> None:
-    """Serve the edge whenever TorchServe's worker would wait for its next message."""
+def serve_edge_between(codec: Any, edge: EdgeSocket, memory: int | None) -> None:
+    """Serve the edge whenever TorchServe's worker would wait for its next message. `memory`: as MEMORY_VARIABLE says."""
     service = importlib.import_module("ts.service").Service
     retrieve, set_socket = codec.retrieve_msg, service.set_cl_socket
 
@@ -166,6 +208,8 @@ def serve_edge_between(codec: Any, edge: EdgeSocket) -> None:
 
     def loaded(self: Any, connection: socket.socket) -> None:
         set_socket(self, connection)
+        if memory is not None:
+            bound_memory(memory)
         edge.open(getattr(self._entry_point, "__self__", None))
 
     codec.retrieve_msg, service.set_cl_socket = retrieve_message, loaded
@@ -176,5 +220,6 @@ if __name__ == "__main__":
     otf_codec = import_codec()
     skip_per_request_work(otf_codec)
     if SOCKETS_VARIABLE in os.environ:
-        serve_edge_between(otf_codec, EdgeSocket(Path(os.environ[SOCKETS_VARIABLE])))
+        own = EdgeSocket(Path(os.environ[SOCKETS_VARIABLE]), float(os.environ.get(HANG_VARIABLE, HANG_S)))
+        serve_edge_between(otf_codec, own, int(os.environ[MEMORY_VARIABLE]) if MEMORY_VARIABLE in os.environ else None)
     runpy.run_module("ts.model_service_worker", run_name="__main__", alter_sys=True)

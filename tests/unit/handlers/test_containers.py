@@ -4,12 +4,13 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from handlers.containers import MAX_PARTS, MAX_VALUES, first_scan, sift
+from handlers.containers import MAX_PARTS, MAX_VALUES, first_scan, sift, webp_size
 from handlers.decode import decode
 from handlers.errors import ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
@@ -33,6 +34,21 @@ def with_segments(*segments: bytes) -> bytes:
 
 def fractions(tag: int, count: int, order: str = "<") -> bytes:
     return crafted.exif((tag, FRACTIONS, count, 26), order=order, behind=struct.pack(order + "II", 70001, 70003) * count)
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (300, 7), (5, 700), (16383, 1)])
+def test_a_webp_s_size_is_as_pillow_reads_it(size: tuple[int, int], mode: str, options: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    Image.new(mode, size, (1, 2, 3, 4)[: len(mode)]).save(file, "WEBP", **options)
+    assert Image.open(file).size == size
+    assert webp_size(file.getvalue()) == size
+
+
+@pytest.mark.parametrize("data", [b"", JPEG, b"RIFF" + bytes(40), b"RIFF\0\0\0\0WEBPVP8X", b"RIFF\0\0\0\0WEBPVP9 " + bytes(40)])
+def test_what_is_no_webp_has_no_size_of_one(data: bytes) -> None:
+    assert webp_size(data) is None
 
 
 def in_jpeg(exif: bytes) -> bytes:

@@ -15,7 +15,7 @@ from PIL import Image
 from handlers import decode as module
 from handlers.decode import INTERPOLATION, decode, from_pixels
 from handlers.errors import ImageTooLarge, ImageUndecodable, ImageUnsupported
-from handlers.memory import MAX_SIDE, bounded, budget, check_memory
+from handlers.memory import MAX_SIDE, bounded, budget, check_memory, is_out_of_memory, reserve
 from handlers.spec import Limits, Preprocessing
 from tests.unit.handlers import crafted
 from tests.unit.handlers.crafted import DEFLATE, FINDING, GREY, JPEG, LZMA, PALETTE, RGB, RGBA, SEE_THROUGH, ZSTD, strip
@@ -152,6 +152,57 @@ def test_out_of_memory_is_the_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "check_size", fail)
     with pytest.raises(ImageTooLarge, match="all memory"):
         decode(encode(Image.new("RGB", (8, 8)), "PNG"), preprocessing(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "expected"),
+    [
+        # 4 bytes a pixel; and what the resizer takes, the picture made narrow, then small
+        ("PNG", {}, [4 * 40 * 30, 4 * (30 * 8 + 8 * 8)]),
+        # scaled to a half while it is decoded, of coefficients of all of it
+        ("JPEG", {"progressive": True, "subsampling": 0}, [4 * 20 * 15 + 2 * 3 * 40 * 30, 4 * (15 * 8 + 8 * 8)]),
+        # 8 of 16 are taken when it is opened
+        ("WEBP", {}, [8 * 40 * 30, 8 * 40 * 30, 4 * (30 * 8 + 8 * 8)]),
+    ],
+)
+def test_what_a_picture_needs_must_be_there_before_it_is_decoded(
+    form: str, options: dict[str, Any], expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(module, "reserve", asked.append)
+    data = encode(Image.new("RGB", (40, 30)), form, **options)
+    decode(data, preprocessing(), LIMITS)
+    assert asked == expected
+
+    def refuse(size: int) -> None:
+        if size == expected[-1]:
+            raise MemoryError
+
+    monkeypatch.setattr(module, "reserve", refuse)  # also what the resizer needs, which would end the process
+    with pytest.raises(ImageTooLarge, match="took all memory that there was for one"):
+        decode(data, preprocessing(), LIMITS)
+
+
+def test_memory_that_is_there_can_be_reserved_and_more_cannot() -> None:
+    reserve(1 << 20)
+    with pytest.raises(MemoryError):
+        reserve(1 << 60)
+
+
+def test_libraries_say_in_their_own_words_that_there_is_no_memory() -> None:
+    for error in (MemoryError(), OSError("out of memory when reading image file"), RuntimeError("std::bad_alloc")):
+        assert is_out_of_memory(error)
+    for error in (ValueError("out of memory"), OSError("broken data stream"), RuntimeError("shape")):
+        assert not is_out_of_memory(error)
+
+
+def test_pixels_for_which_there_is_no_memory_are_the_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "reserve", fail)
+    with pytest.raises(ImageTooLarge, match="no memory for 16 x 17 pixels"):
+        from_pixels(np.zeros((16, 17, 3), np.uint8), preprocessing(), LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A batch through `predict` with a hand-set backend: what each item asks is what each item gets."""
 
+import gc
 import io
+import weakref
 
 import numpy as np
 import pytest
@@ -132,3 +134,55 @@ def test_stages_are_measured():
     predict([Item(grey(0))], SPEC, Brightness(), stages)
     assert set(stages.seconds) == {"decode", "infer", "decide", "explain"}
     assert all(seconds >= 0 for seconds in stages.seconds.values())
+
+
+class Crowded(Brightness):
+    """A network that has memory for so many images at once, and says so in the words of its library."""
+
+    def __init__(self, room, error):
+        super().__init__()
+        self.room = room
+        self.error = error
+
+    def infer(self, batch):
+        if len(batch) > self.room:
+            raise self.error
+        return super().infer(batch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223:\nstd::bad_alloc"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_images_for_which_together_there_is_no_memory_are_answered_one_by_one(error):
+    items = [Item(png(grey(255))), Item(b""), Item(png(grey(0)))]
+    first, empty, last = predict(items, SPEC, Crowded(1, error))
+    assert (first.label, last.label) == ("light", "dark")
+    assert isinstance(empty, ImageEmpty)
+    large = predict(items, SPEC, Crowded(0, error))
+    assert [type(result) for result in large] == [ImageTooLarge, ImageEmpty, ImageTooLarge]
+
+
+def test_another_error_of_the_network_is_not_the_image_s():
+    with pytest.raises(RuntimeError, match="shape"):
+        predict([Item(png(grey(0)))], SPEC, Crowded(0, RuntimeError("shape mismatch")))
+
+
+def test_a_refused_image_is_let_go_without_the_garbage_collector():
+    pixels = np.zeros((101, 100, 3), np.uint8)
+    kept = weakref.ref(pixels)
+    gc.disable()
+    try:
+        [error] = predict([Item(pixels)], SPEC, Brightness())
+        del pixels
+        assert isinstance(error, ImageTooLarge)
+        assert kept() is None
+    finally:
+        gc.enable()

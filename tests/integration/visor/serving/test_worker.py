@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from visor.serving import torchserve
-from visor.serving.worker import SOCKETS_VARIABLE
+from visor.serving.worker import HANG_VARIABLE, SOCKETS_VARIABLE
 
 SITE = Path(str(find_spec("ts").origin)).parents[1]  # type: ignore[union-attr]
 HANDLER = """
@@ -89,7 +89,6 @@ class Worker:
 def worker(tmp_path: Path) -> Iterator[Worker]:
     home = torchserve.server_home(SITE, tmp_path / "server")
     code = home / "ts" / "model_service_worker.py"
-    code.write_text(code.read_text().replace("HANG_S = 120", "HANG_S = 1"))
     sockets, model = tmp_path / "s", tmp_path / "model"
     sockets.mkdir()
     model.mkdir()
@@ -103,7 +102,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     process = subprocess.Popen(
         [sys.executable, str(code), *options],
         cwd=model,
-        env={**os.environ, "PYTHONPATH": f"{model}:{home}", SOCKETS_VARIABLE: str(sockets)},
+        env={**os.environ, "PYTHONPATH": f"{model}:{home}", SOCKETS_VARIABLE: str(sockets), HANG_VARIABLE: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 
-from handlers.errors import ImageUndecodable
+from handlers.errors import ImageTooLarge, ImageUndecodable
 from transformer.errors import ModelNotReady, UpstreamFailed
 from transformer.images import Picture
 from transformer.metrics import Metrics
@@ -83,10 +83,25 @@ async def test_a_worker_answers_as_through_torchserve(torchserve, upstream, fold
 async def test_a_handler_that_fails_is_a_502(folder, upstream):
     class Broken:
         def answer(self, _body, _headers):
-            raise MemoryError
+            raise KeyError
 
     with worker(folder, Broken(), "1"), pytest.raises(UpstreamFailed, match="500"):
         await ask(upstream, b"x")
+
+
+async def test_a_handler_that_has_no_memory_left_refuses_that_image_alone(folder, upstream):
+    class Older:
+        """Which does not know of such errors."""
+
+        def answer(self, body, _headers):
+            if body == b"large":
+                raise MemoryError
+            return 200, "{}"
+
+    with worker(folder, Older(), "1"):
+        with pytest.raises(ImageTooLarge, match="took all memory that a worker has for one"):
+            await ask(upstream, b"large")
+        assert await ask(upstream, b"small") == {}
 
 
 async def test_large_bodies_and_answers_arrive_whole(folder, upstream):
@@ -113,14 +128,35 @@ async def test_without_a_worker_to_ask_it_goes_through_torchserve(torchserve, up
     class Older:
         """A handler of before, which has no `answer`."""
 
-    EdgeSocket(folder).open(Older())
-    assert list(folder.iterdir()) == []
     (folder / "999").touch()  # what a worker left that was killed
-    assert (await ask(upstream, images[0]))["label"]
-    assert len(torchserve.calls) == 1
-    with worker(folder, handler, "1"):
+    with worker(folder, Older(), "2"):
         assert (await ask(upstream, images[0]))["label"]
+        assert len(upstream.direct) == 0
+        assert len(torchserve.calls) == 1
+        with worker(folder, handler, "1"):
+            assert (await ask(upstream, images[0]))["label"]
     assert len(torchserve.calls) == 1
+
+
+async def test_the_first_images_go_past_torchserve_as_well(torchserve, upstream, spec, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}]
+    connect, connecting = upstream.direct.connect_new, asyncio.Event()
+
+    async def connect_slowly():
+        connecting.set()
+        await asyncio.sleep(0.05)
+        await connect()
+
+    upstream.direct.connect_new = connect_slowly
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32))
+    with worker(folder, handler, "1"):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+            first = asyncio.create_task(client.post(URL, content=images[0], headers=ONE))
+            await connecting.wait()
+            answers = await asyncio.gather(first, *(client.post(URL, content=images[0], headers=ONE) for _ in range(3)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        await service.close()
+    assert torchserve.calls == []
 
 
 async def test_a_folder_that_is_not_there_is_no_error(torchserve, images, tmp_path):
@@ -130,6 +166,8 @@ async def test_a_folder_that_is_not_there_is_no_error(torchserve, images, tmp_pa
 
 async def test_a_worker_that_dies_is_a_503_and_the_next_one_is_found(torchserve, upstream, folder, handler, images):
     async def die(reader, writer):
+        await reader.readexactly(LENGTHS.size)
+        writer.write(LENGTHS.pack(200, 0))
         await reader.readexactly(LENGTHS.size)
         writer.close()
 
@@ -172,5 +210,100 @@ async def test_each_worker_has_one_image_at_a_time(torchserve, upstream, spec, f
 def test_calls_under_way_follow_who_can_be_asked():
     limits = EdgeLimits()
     assert limits.room(4, direct=4)[0] == 4
-    assert limits.room(4, direct=3)[0] == limits.room(4)[0] == 4 * CALLS_PER_WORKER
+    assert limits.room(4, direct=3)[0] == 3  # what went through TorchServe would wait for the fourth, whatever it does
+    assert limits.room(4)[0] == 4 * CALLS_PER_WORKER
     assert EdgeLimits(concurrency=3).room(4, direct=4)[0] == 3
+
+
+@contextlib.asynccontextmanager
+async def hanging(folder, name, answers):
+    """A worker that answers so often, and then hangs until it is killed."""
+
+    async def answer(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                lengths = LENGTHS.unpack(await reader.readexactly(LENGTHS.size))
+                await reader.readexactly(sum(lengths))
+                asked.append(lengths)
+                if len(asked) <= answers:
+                    writer.write(LENGTHS.pack(200, 0) if lengths == (0, 0) else LENGTHS.pack(200, 2) + b"{}")
+        writer.close()
+
+    asked = []
+    server = await asyncio.start_unix_server(answer, folder / name)
+    try:
+        yield asked
+    finally:
+        server.close()
+        (folder / name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+async def impatient(torchserve, folder):
+    """A client of TorchServe for which 0.3 s without an answer is a worker that hangs."""
+    with contextlib.closing(
+        TorchServe(torchserve.url, "roofs", torchserve.url, folder, ready_cache_s=0.0, hang_s=0.3)
+    ) as upstream:
+        yield upstream
+
+
+async def test_a_worker_that_hangs_takes_one_image_and_no_second_one(torchserve, impatient, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}] * 2
+    async with hanging(folder, "1", answers=1) as asked:
+        await impatient.direct.connect_new()
+        with worker(folder, handler, "2"):
+            await impatient.direct.connect_new()
+            first = await asyncio.gather(*(ask(impatient, images[0]) for _ in range(2)), return_exceptions=True)
+            [error] = [answer for answer in first if isinstance(answer, Exception)]
+            assert isinstance(error, ModelNotReady)
+            assert "the worker has not answered for 0.3 s" in str(error)
+            answers = [await ask(impatient, images[0]) for _ in range(4)]
+            assert all(answer["label"] for answer in answers)
+            assert await impatient.ready()
+            assert len(impatient.direct) == 1
+    assert len([lengths for lengths in asked if lengths != (0, 0)]) == 1
+    assert torchserve.calls == []  # which would give it to the one that hangs
+
+
+async def test_where_all_workers_hang_it_is_not_ready_and_says_so_at_once(torchserve, impatient, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}]
+    async with hanging(folder, "1", answers=1):
+        assert await impatient.ready()
+        with pytest.raises(ModelNotReady, match=r"has not answered for 0\.3 s"):
+            await ask(impatient, images[0])
+        assert not await impatient.ready()
+        with pytest.raises(ModelNotReady, match="no worker answers"):
+            await ask(impatient, images[0])
+    # It was killed, and another one started.
+    with worker(folder, handler, "2"):
+        assert (await ask(impatient, images[0]))["label"]
+        assert await impatient.ready()
+    assert torchserve.calls == []
+
+
+async def test_a_worker_that_goes_on_is_asked_again(torchserve, impatient, folder):
+    torchserve.workers = [{"status": "READY"}]
+    async with hanging(folder, "1", answers=1) as asked:
+        await impatient.ready()
+        with pytest.raises(ModelNotReady):
+            await ask(impatient, b"x")
+        asked.clear()  # it is as if it had just begun
+        async with asyncio.timeout(5):
+            while not await impatient.ready():
+                await asyncio.sleep(0.01)
+        assert len(impatient.direct) == 1
+
+
+async def test_the_line_moves_on_past_a_worker_that_hangs(torchserve, impatient, spec, folder, handler, images):
+    torchserve.workers = [{"status": "READY"}] * 2
+    service = Service(spec, "ab" * 32, impatient, Metrics(spec, "ab" * 32))
+    async with hanging(folder, "1", answers=1):
+        with worker(folder, handler, "2"):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+                assert (await client.get("/v2/health/ready")).status_code == 200
+                answers = await asyncio.gather(*(client.post(URL, content=images[0], headers=ONE) for _ in range(12)))
+                assert (await client.get("/v2/health/ready")).status_code == 200
+            statuses = [answer.status_code for answer in answers]
+            assert (statuses.count(503), statuses.count(200)) == (1, 11)
+            await service.close()
+    assert torchserve.calls == []

@@ -17,6 +17,7 @@ from handlers.errors import ArchiveBroken
 from tests.unit.specs import make_spec
 from visor.errors import ArchiveMissing
 from visor.pod import intake
+from visor.serving.memory import of_archive
 
 # A file's name that would be further lines of TorchServe's configuration, and load an archive from elsewhere.
 HOSTILE_NAME = "r\nallowed_urls=.*\nload_models=probe=http:\\u002f\\u002f127.0.0.1:9\\u002fprobe.mar\n#.mar"
@@ -52,7 +53,8 @@ def test_the_archive_is_published_wherever_it_lay(signed: Path, tmp_path: Path, 
     put(signed, tmp_path / "models" / where)
     work = tmp_path / "run" / "visor"
     taken = intake.publish_archive(tmp_path / "models", signed / "visor.pub", work, wait_s=0)
-    assert taken == intake.VerifiedArchive(work / "archive" / "tiny.mar", "tiny")
+    needs = of_archive("torch", (signed / "tiny.mar").stat().st_size, make_spec().limits)
+    assert taken == intake.VerifiedArchive(work / "archive" / "tiny.mar", "tiny", needs)
     assert sorted(path.name for path in work.rglob("*")) == ["archive", "tiny.mar", "tiny.mar.sig"]
     assert taken.path.read_bytes() == (signed / "tiny.mar").read_bytes()
 

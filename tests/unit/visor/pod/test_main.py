@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from visor.errors import ServeError, ServerEnded
+from visor.pod import intake
 from visor.pod.__main__ import FAILED, MESSAGE_CHARACTERS, leave_message, main, parse_args
 from visor.serving.torchserve import free_ports
 
@@ -36,6 +39,28 @@ def test_a_mistyped_flag_is_an_error(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="2"):
         parse_args(["--model", "x", "--worker", "1", "--nothing"])
     assert "--nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--hang-s", "0"], ["--hang-s", "nan"], ["--picture-memory-mib", "-1"]])
+def test_a_number_out_of_range_is_an_error(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_args(given)
+    assert f"{given[1]} is not above 0" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(("error", "lingers_s"), [(ServerEnded("x"), 0), (ServeError("x"), 7)])
+def test_only_what_did_not_serve_lingers_for_a_probe(
+    error: ServeError, lingers_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    lingered: list[float] = []
+    monkeypatch.setattr(intake, "publish_archive", fail)
+    monkeypatch.setattr(time, "sleep", lingered.append)
+    assert main(["--work", str(tmp_path), "--linger-s", "7"]) == FAILED
+    assert lingered == [lingers_s]
 
 
 @pytest.mark.parametrize("status", [200, 500])

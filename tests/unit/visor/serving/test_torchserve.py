@@ -1,4 +1,4 @@
-"""Finding Java, counting CPUs and writing TorchServe's configuration; running it is tests/integration's part."""
+"""Finding Java, saying how TorchServe ended and writing TorchServe's configuration; running it is tests/integration's part."""
 
 import asyncio
 import io
@@ -9,8 +9,10 @@ from typing import BinaryIO
 
 import pytest
 
-from visor.errors import JavaMissing, ServeError
-from visor.serving import torchserve
+from visor.errors import JavaMissing, MemoryShort, ServeError
+from visor.serving import cgroup, memory, torchserve
+
+REACHED = "reached; raise it or lower the number of workers"
 
 
 def fake_java(folder: Path, version: str) -> Path:
@@ -55,29 +57,30 @@ def test_no_java_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("files", "cores", "expected"),
+    ("returncode", "kills", "limit", "said"),
     [
-        ({"cpu.max": "max 100000"}, 4, 4),
-        ({"cpu.max": "200000 100000"}, 4, 2),
-        ({"cpu.max": "250000 100000"}, 4, 2),
-        ({"cpu.max": "50000 100000"}, 4, 1),
-        ({"cpu.max": "800000 100000"}, 4, 4),
-        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 4, 2),
-        ({"cpu/cpu.cfs_quota_us": "10000", "cpu/cpu.cfs_period_us": "100000"}, 4, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4, 4),
-        ({"cpu.max": "not a quota"}, 3, 3),
-        ({}, 3, 3),
+        (-9, 1, 512 << 20, f"was killed (137, OOM): the memory limit of 512 MiB was {REACHED}"),
+        (-9, 2, None, f"was killed (137, OOM): the memory limit was {REACHED}"),
+        (-9, 0, 512 << 20, "was killed (137), by somebody or something else than its memory limit"),
+        (-15, 0, None, "was ended by SIGTERM"),
+        (-6, 1, None, "was ended by SIGABRT"),
+        (3, 0, None, "ended with 3, as Java's heap was full"),
+        (1, 1, 512 << 20, "ended with 1"),
     ],
 )
-def test_the_cgroup_limits_the_workers(files: dict[str, str], cores: int, expected: int, tmp_path: Path) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert torchserve.limit_cores(cores, tmp_path) == expected
+def test_how_torchserve_ended_names_a_signal_and_its_reason(returncode: int, kills: int, limit: int | None, said: str) -> None:
+    assert torchserve.how_ended(returncode, kills, limit) == said
 
 
-def test_the_limit_of_this_machine_is_within_its_cores() -> None:
-    assert 1 <= torchserve.cpu_limit() <= (os.cpu_count() or 1)
+def test_workers_are_as_given_or_as_cpus_and_archive_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = memory.ArchiveMemory(libraries=1, loaded=2, picture=3)
+    monkeypatch.setattr(cgroup, "cpu_limit", lambda: 5)
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: None)
+    assert torchserve.choose_workers(None, archive, None, 10.0) == torchserve.WorkerSettings(5, 3, 10.0)
+    assert torchserve.choose_workers(2, archive, 7, 20.0) == torchserve.WorkerSettings(2, 7, 20.0)
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: 1)
+    with pytest.raises(MemoryShort):
+        torchserve.choose_workers(2, archive, 7, 20.0)
 
 
 def test_free_ports_are_distinct_and_can_be_bound() -> None:
@@ -141,7 +144,7 @@ async def test_the_end_of_what_torchserve_says_is_kept_and_all_of_it_handed_on()
     assert handed_on.getvalue() == lines
     assert server.tail(2) == "line 19998\nline 19999"
     assert len(server.tail(20_000)) < torchserve.TAIL_BYTES
-    assert "serve.failed: TorchServe ended with 0:\nline 19970\n" in str(server.ended_error())
+    assert "serve.ended: TorchServe ended with 0:\nline 19970\n" in str(server.ended_error())
 
 
 async def test_torchserve_goes_on_when_nobody_reads_its_log_any_more() -> None:
