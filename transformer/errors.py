@@ -10,8 +10,12 @@ VisorError
 │   ├── ShapeInvalid           request.shape
 │   ├── OutputInvalid          request.output
 │   ├── RequestTooLarge        request.too_large, 413
+│   ├── HttpMalformed          request.http, what is not HTTP/1.1 or what it forbids
+│   ├── TransferUnknown        request.transfer, 501: a Transfer-Encoding that is not read
 │   ├── HeadTooLarge           request.head, 431
+│   ├── BodyTooSlow            request.slow, 408
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
+│   │   └── CodingUnsupported  the latter, whose answer says Accept-Encoding
 │   ├── EncodingBroken         request.encoding, a compressed body that cannot be decompressed
 │   ├── PathUnknown            request.path, 404
 │   ├── MethodWrong            request.method, 405
@@ -106,11 +110,35 @@ class HeadTooLarge(RequestError):
     status = 431
 
 
+class HttpMalformed(RequestError):
+    """What is not HTTP/1.1, or what HTTP/1.1 forbids."""
+
+    code = "request.http"
+
+
+class TransferUnknown(RequestError):
+    """A Transfer-Encoding that is not read."""
+
+    code = "request.transfer"
+    status = 501
+
+
+class BodyTooSlow(RequestError):
+    """A body that comes too slowly, or not at all."""
+
+    code = "request.slow"
+    status = 408
+
+
 class ContentUnsupported(RequestError):
     """A Content-Type or Content-Encoding that is not read."""
 
     code = "request.content"
     status = 415
+
+
+class CodingUnsupported(ContentUnsupported):
+    """A Content-Encoding that is not read; the answer says which ones are."""
 
 
 class PathUnknown(RequestError):
@@ -214,6 +242,7 @@ class SelftestFailed(VisorError):
 _GRPC_CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     # Not RESOURCE_EXHAUSTED, which clients retry: the same request stays too large.
     413: grpc.StatusCode.INVALID_ARGUMENT,
     499: grpc.StatusCode.CANCELLED,
@@ -233,7 +262,7 @@ def grpc_code(error: VisorError) -> grpc.StatusCode:
 
 def is_trouble(error: VisorError) -> bool:
     """Whether this error is a reason to look at the server; load and impatient clients are none."""
-    return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
+    return error.status >= 500 and not isinstance(error, ServerOverloaded | RequestError)
 
 
 def without_traceback(err: Error) -> Error:

@@ -125,6 +125,8 @@ class Service:
         for record in ended:
             if record.inference:
                 self.metrics.end(record)
+            else:
+                self.metrics.count_error(record)
             self._log.write(record)
 
     def check_room(self) -> None:

@@ -160,6 +160,17 @@ class EdgeLimits(_Flags):
         ),
     )
 
+    body_timeout_s: float = field(
+        default=60.0,
+        metadata=_flag(
+            "--body-timeout-s",
+            "seconds within which a request's body, over gRPC its message, must have come; after the first 20 an HTTP body must "
+            "have brought 4 KiB for each second above them; a slower one is answered 408, over gRPC DEADLINE_EXCEEDED",
+            type=positive_seconds,
+            metavar="S",
+        ),
+    )
+
     def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
         """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
         busy = workers if direct >= workers else CALLS_PER_WORKER * workers
@@ -202,7 +213,14 @@ class EdgeSettings(_Flags):
             shown="none, every image goes through TorchServe's HTTP",
         ),
     )
-    host: str = field(default="0.0.0.0", metadata=_flag("--host", "address on which REST and gRPC listen"))
+    host: str = field(
+        default="::",
+        metadata=_flag(
+            "--host",
+            "address on which REST and gRPC listen; :: is every address of IPv6 and IPv4, and of IPv4 alone on a machine without "
+            "IPv6; 0.0.0.0 is every address of IPv4",
+        ),
+    )
     protocol: Protocol = field(
         default="both",
         metadata=_flag(
@@ -279,7 +297,7 @@ class EdgeSettings(_Flags):
     )
     ready_cache_s: float = 1.0
     # Longer than the 60 s after which common proxies close an idle connection: the proxy, not the edge, ends it.
-    keep_alive_s: int = 75
+    keep_alive_s: float = 75
 
     @property
     def serves_grpc(self) -> bool:
@@ -296,9 +314,24 @@ class Listening:
     grpc_port: int | None
 
     @property
+    def http_address(self) -> str:
+        """Where REST listens, as a URL has it."""
+        return join_port(self.host, self.http_port)
+
+    @property
+    def grpc_address(self) -> str | None:
+        """Where gRPC listens, None without it."""
+        return None if self.grpc_port is None else join_port(self.host, self.grpc_port)
+
+    @property
     def ports(self) -> tuple[int, ...]:
         """The ports of all protocols."""
         return (self.http_port,) if self.grpc_port is None else (self.http_port, self.grpc_port)
+
+
+def join_port(host: str, port: int) -> str:
+    """Write HOST:PORT as URLs and gRPC have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_track() -> str:

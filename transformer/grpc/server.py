@@ -19,6 +19,7 @@ from transformer.grpc.health import Health
 from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
 from transformer.request_log import ID_HEADER, Record
 from transformer.service import Service
+from transformer.settings import join_port
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def create_server(service: Service, host: str, port: int, age_s: float) -> tuple
     )
     server.add_generic_rpc_handlers((_handlers(_Api(service), service),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = join_port(host, port)
     try:
         return server, server.add_insecure_port(address)
     except RuntimeError as err:

@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.errors import MethodWrong, PathUnknown, Unavailable, is_trouble, show
+from transformer.errors import CodingUnsupported, MethodWrong, PathUnknown, Unavailable, is_trouble, show
 from transformer.request_log import Record
 from transformer.rest.body import BINARY, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
-from transformer.rest.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
+from transformer.rest.compression import ACCEPTED, IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.rest.envelope import RECORD, Envelope
-from transformer.rest.http_protocol import CLIENT, Client
+from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
 from transformer.rest.swagger import docs_routes
@@ -58,7 +58,7 @@ def create_app(service: Service) -> Envelope:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    return Envelope(app, service, infer_routes)
+    return Envelope(app, service, infer_routes, _refuse)
 
 
 class _Infer:
@@ -100,6 +100,7 @@ class _Infer:
         if header_length is not None:
             headers.append((LENGTH_KEY.encode(), b"%d" % header_length))
         if len(content) >= WORTH_BYTES:
+            headers.append((b"vary", b"accept-encoding"))
             encoding = choose_encoding(asked.get("accept-encoding", IDENTITY))
             if encoding != IDENTITY:
                 content = compress(content, encoding)
@@ -177,6 +178,11 @@ def _model_of(scope: Scope) -> tuple[str, str]:
     return scope["path_params"]["name"], scope["path_params"].get("version", "")
 
 
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that HTTP does not allow."""
+    await _error(scope[RECORD], scope[REFUSAL])(scope, receive, send)
+
+
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
@@ -186,8 +192,12 @@ def _error(record: Record, err: VisorError, headers: dict[str, str] | None = Non
     record.fail(err)
     if is_trouble(err):
         logger.warning("%s", err)
-    after = {"Retry-After": str(err.retry_after_s)} if isinstance(err, Unavailable) else {}
-    return _json({**fields, "error": str(err), "code": err.code}, err.status, {**after, **(headers or {})})
+    more = dict(headers or {})
+    if isinstance(err, Unavailable):
+        more["Retry-After"] = str(err.retry_after_s)
+    elif isinstance(err, CodingUnsupported):
+        more["Accept-Encoding"] = ACCEPTED
+    return _json({**fields, "error": str(err), "code": err.code}, err.status, more)
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:

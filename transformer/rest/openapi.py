@@ -24,7 +24,13 @@ VERSIONED = MODEL + "/versions/{version}"
 REPOSITORY = "/v2/repository"
 
 Kinds = tuple[type[VisorError], ...]
-BODY: Kinds = (errors.JsonInvalid, errors.RequestTooLarge, errors.ContentUnsupported, errors.EncodingBroken)
+BODY: Kinds = (
+    errors.JsonInvalid,
+    errors.RequestTooLarge,
+    errors.BodyTooSlow,
+    errors.ContentUnsupported,
+    errors.EncodingBroken,
+)
 ADDRESS: Kinds = (errors.ModelUnknown, errors.VersionUnknown, errors.PathUnknown)
 CONTENTS: Kinds = (
     errors.BinaryInvalid,
@@ -49,7 +55,7 @@ SERVER: Kinds = (
 INFER = (*ADDRESS, *BODY, *CONTENTS, *SERVER)
 FIXED: Kinds = (errors.ModelUnknown, errors.PathUnknown, errors.RepositoryFixed)
 # Answered at any address, and so of no operation's own.
-ANYWHERE: Kinds = (errors.MethodWrong, errors.HeadTooLarge)
+ANYWHERE: Kinds = (errors.MethodWrong, errors.HeadTooLarge, errors.HttpMalformed, errors.TransferUnknown)
 
 LENGTH: Schema = {"type": "integer", "minimum": 0}
 FILE: Schema = {"type": "string", "format": "binary"}

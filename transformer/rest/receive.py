@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope
 
 from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
 from transformer.rest.body import HEADER_LENGTH
-from transformer.rest.compression import IDENTITY, check_encoding, decompress
+from transformer.rest.compression import IDENTITY, decompress, read_encoding
 from transformer.rest.http_protocol import Client, do_nothing
 
 # What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
@@ -25,8 +25,7 @@ def headers_of(scope: Scope) -> Headers:
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """Read the whole body. Raises RequestTooLarge as soon as it is known, ContentUnsupported, EncodingBroken, ClientGone."""
-    encoding = headers.get("content-encoding", IDENTITY).lower()
-    check_encoding(encoding)
+    encoding = read_encoding(headers.get("content-encoding", ""))
     kind = headers.get("content-type", "").lower()
     if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers:
         raise ContentUnsupported(

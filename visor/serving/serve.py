@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import shutil
-import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ import uvloop
 
 from archives import signing
 from archives.contents import Contents
+from transformer.line_writer import standard_error
 from transformer.request_log import json_handler
-from transformer.server import serve_edge
+from transformer.server import serve_edge, stop_on_signals
 from transformer.settings import EdgeSettings, Listening
 from visor.serving import torchserve
 
@@ -38,7 +39,7 @@ class ServeOptions:
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then drain and stop everything that was started.
 
     Raises ArchiveRefused, ArchiveBroken, JavaMissing, PortTaken (the edge's), ServeError; on each of
     them nothing is left running.
@@ -47,6 +48,9 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     if not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(standard_error())  # a full pipe would stop the event loop
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
     with tempfile.TemporaryDirectory(prefix="visor-serve-") as folder:
         contents = _copy_verified(archive, options.public_key, Path(folder))
@@ -70,8 +74,7 @@ def _copy_verified(archive: Path, public_key: Path, home: Path) -> Contents:
 
 async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     workers = options.workers or torchserve.cpu_limit()
     ports = torchserve.Ports.free()
     async with torchserve.running(contents.path, workers, home, ports) as server:
@@ -113,7 +116,7 @@ async def _announce_ready(
     spec = contents.spec
     announce(
         f"serving {spec.name} version {spec.version} (archive {contents.digest[:12]}) with {workers} workers\n"
-        f"  REST  http://{ports.host}:{ports.http_port}/v2/models/{spec.name}\n"
-        f"  gRPC  {ports.host}:{ports.grpc_port}\n"
-        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}"
+        f"  REST  http://{ports.http_address}/v2/models/{spec.name}\n"
+        f"  gRPC  {ports.grpc_address}\n"
+        f"  try   visor predict IMAGE --url http://{ports.http_address}"
     )
