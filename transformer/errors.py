@@ -28,6 +28,7 @@ VisorError
 ├── Unavailable                503: worth another try, and the answer says when
 │   ├── ModelNotReady          model.not_ready
 │   └── ServerOverloaded       server.overloaded
+│       └── MemorySpent        server.memory
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
@@ -211,6 +212,12 @@ class ServerOverloaded(Unavailable):
     """More images wait already than may."""
 
     code = "server.overloaded"
+
+
+class MemorySpent(ServerOverloaded):
+    """Requests under way take all the memory that this server has for them."""
+
+    code = "server.memory"
 
 
 class UpstreamFailed(VisorError):

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from handlers.spec import Spec
+from transformer.budget import Budget
 from transformer.line_writer import LineWriter
 from transformer.request_log import Record
 from transformer.upstream.image_answers import ImageAnswer
@@ -67,6 +68,15 @@ class Metrics:
         self._lost = Gauge(
             "visor_log_lines_lost", "Lines of the log that were lost since the start, as nobody read.", registry=self._registry
         )
+        self._memory = Gauge(
+            "visor_memory_bytes",
+            "Memory for requests under way: what they may take, what they are charged now.",
+            ("state",),
+            registry=self._registry,
+        )
+        self._memory_refused = Gauge(
+            "visor_memory_refused", "Charges to that memory that found no room, since the start.", registry=self._registry
+        )
         self._queue = Gauge("visor_queue_images", "Images that wait at the edge.", model, registry=self._registry)
         self._cached = Counter(
             "visor_cache_lookups_total", "Images looked up in the cache of answers.", (*model, "result"), registry=self._registry
@@ -86,6 +96,12 @@ class Metrics:
     def watch_queue(self, queue: Sized) -> None:
         """Report this queue's length whenever metrics are read."""
         self._queue.labels(*self._model).set_function(lambda: len(queue))
+
+    def watch_budget(self, budget: Budget) -> None:
+        """Report this budget whenever metrics are read."""
+        self._memory.labels("total").set_function(lambda: budget.total)
+        self._memory.labels("spent").set_function(lambda: budget.spent)
+        self._memory_refused.set_function(lambda: budget.refused)
 
     def watch_log(self, lines: LineWriter) -> None:
         """Report how many lines this writer has lost whenever metrics are read."""

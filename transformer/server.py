@@ -14,7 +14,8 @@ from typing import Any, cast
 import uvicorn
 
 from handlers.spec import Spec
-from transformer.allocation import return_large_buffers
+from transformer.allocation import Trimmer, return_large_buffers
+from transformer.budget import Budget, find_total
 from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
 from transformer.grpc.server import create_server
@@ -86,12 +87,17 @@ async def serve_edge(
         ready_cache_s=settings.ready_cache_s,
     )
     lines = standard_error()
-    service = create_service(spec, archive_digest, settings, upstream, lines)
+    total = settings.limits.memory_bytes or find_total(settings.memory_share)
+    # gRPC's core fills the place of one message whatever else is under way.
+    message_bytes = min(settings.limits.max_body_bytes, total // 2) if settings.serves_grpc else 0
+    budget = Budget(total - message_bytes)
+    budget.watchers.append(Trimmer().note)
+    service = create_service(spec, archive_digest, settings, upstream, lines, budget)
     host = resolve_host(settings.host)
     with contextlib.closing(upstream), listen(host, settings.http_port) as listener:
         grpc_server, grpc_port = None, None
         if settings.serves_grpc:
-            grpc_server, grpc_port = create_server(service, host, settings.grpc_port, settings.grpc_age_s)
+            grpc_server, grpc_port = create_server(service, host, settings.grpc_port, settings.grpc_age_s, message_bytes)
             await grpc_server.start()
         http_server = _HttpServer(_http_config(service, settings), listener)
         listening = Listening(host, listener.getsockname()[1], grpc_port)
@@ -121,7 +127,9 @@ def stop_on_signals(stop: asyncio.Event) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-def create_service(spec: Spec, archive_digest: str, settings: EdgeSettings, upstream: TorchServe, lines: LineWriter) -> Service:
+def create_service(
+    spec: Spec, archive_digest: str, settings: EdgeSettings, upstream: TorchServe, lines: LineWriter, budget: Budget | None = None
+) -> Service:
     """Make the service that both protocols share. `lines`: where the request log goes."""
     metrics = Metrics(spec, archive_digest, settings.track)
     metrics.watch_log(lines)
@@ -134,6 +142,7 @@ def create_service(spec: Spec, archive_digest: str, settings: EdgeSettings, upst
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
         log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+        budget=budget,
     )
 
 

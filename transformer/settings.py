@@ -160,6 +160,17 @@ class EdgeLimits(_Flags):
         ),
     )
 
+    memory_bytes: int | None = field(
+        default=None,
+        metadata=_flag(
+            "--memory-mib",
+            "memory for all requests under way, in MiB; with more, requests are answered 503, over gRPC RESOURCE_EXHAUSTED",
+            type=mebibytes,
+            metavar="MIB",
+            shown="0.6 of what the container's memory limit leaves beside the edge itself, as visor serve 0.25 of it; without a "
+            "limit, of a quarter of the machine's memory",
+        ),
+    )
     body_timeout_s: float = field(
         default=60.0,
         metadata=_flag(
@@ -296,6 +307,9 @@ class EdgeSettings(_Flags):
         ),
     )
     ready_cache_s: float = 1.0
+    # Of the memory that the container's limit leaves. What remains is for the moments in which gRPC's core and Python both
+    # have a message, twice its largest size, and for what freed pieces leave in the heaps.
+    memory_share: float = 0.6
     # Longer than the 60 s after which common proxies close an idle connection: the proxy, not the edge, ends it.
     keep_alive_s: float = 75
 

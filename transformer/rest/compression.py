@@ -28,7 +28,7 @@ def read_encoding(header: str) -> str:
     return encoding
 
 
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+def decompress(body: bytes | bytearray, encoding: str, limit: int) -> bytes:
     """Decompress a body in one of WINDOW_BITS' codings, without ever holding more than `limit` bytes of its content.
 
     Raises RequestTooLarge, EncodingBroken.

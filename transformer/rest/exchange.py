@@ -48,7 +48,8 @@ class Carrier(Protocol):
 class Exchange:
     """A request on its way in and its answer on its way out. `scope`: the ASGI scope; `length`: of the body, None if chunked.
 
-    `whole`: the request has come whole. `answered`: the answer has gone whole. `keep_alive`: the connection stays open after it.
+    `left`: the bytes of the body that are still to come, None where nobody knows. `whole`: the request has come whole.
+    `answered`: the answer has gone whole. `keep_alive`: the connection stays open after it.
     """
 
     __slots__ = (
@@ -58,7 +59,6 @@ class Exchange:
         "_expects",
         "_failure",
         "_head",
-        "_left",
         "_pieces",
         "_received_all",
         "_started",
@@ -66,6 +66,7 @@ class Exchange:
         "answered",
         "buffered",
         "keep_alive",
+        "left",
         "scope",
         "whole",
     )
@@ -79,7 +80,7 @@ class Exchange:
         self.answered = False
         self.buffered = 0
         self._carrier = carrier
-        self._left = length
+        self.left = length
         self._expects = expects
         self._chunks: list[bytes] = []
         self._failure: VisorError | None = None
@@ -90,15 +91,10 @@ class Exchange:
         self._answer_length: int | None = None
         self._pieces: list[bytes] = []
 
-    @property
-    def left(self) -> int | None:
-        """The bytes of the body that are still to come, None where nobody knows."""
-        return self._left
-
     def take(self, chunk: bytes) -> None:
         """Take a part of the body; once answered it is thrown away."""
-        if self._left is not None:
-            self._left -= len(chunk)
+        if self.left is not None:
+            self.left -= len(chunk)
         self._expects = False  # a client that sends its body does not wait to be told
         if not self.answered:
             self._chunks.append(chunk)
@@ -203,7 +199,7 @@ class Exchange:
         self._carrier.end(self)
 
     def _begin(self, message: Message) -> None:
-        if not self.whole and (self._expects or self._left is None or self._left > KEEP_BYTES):
+        if not self.whole and (self._expects or self.left is None or self.left > KEEP_BYTES):
             self.keep_alive = False
         lines = [_STATUS[message["status"]]]
         for name, value in (*self._carrier.default_headers, *message["headers"]):

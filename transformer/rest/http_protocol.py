@@ -203,7 +203,9 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, without the space around its value; trailers are ignored."""
         if self._in_head:
-            self._headers.append((name.lower(), value.strip(b" \t")))
+            if value[-1:] in (b" ", b"\t"):  # the parser leaves out what is before it
+                value = value.rstrip(b" \t")
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Start to answer, or queue the request behind others."""
@@ -326,14 +328,9 @@ class HttpProtocol(asyncio.Protocol):
                 self._rest += view
                 self._pause()
                 return
-            size = self._bite()
+            size = HEAD_BITE if self._reading is None else self._reading.left or CHUNKED_BITE
             self._feed(view[:size])
             view = view[size:]
-
-    def _bite(self) -> int:
-        if self._reading is None:
-            return HEAD_BITE
-        return self._reading.left or CHUNKED_BITE
 
     def _feed(self, data: bytes | memoryview) -> None:
         self._began = False

@@ -28,6 +28,7 @@ BODY: Kinds = (
     errors.JsonInvalid,
     errors.RequestTooLarge,
     errors.BodyTooSlow,
+    errors.MemorySpent,
     errors.ContentUnsupported,
     errors.EncodingBroken,
 )

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Less than a pod's: whoever stops a server in a terminal waits for its end.
 DRAIN_S = 1.0
+# Less than in a pod, where TorchServe and its workers have a container of their own.
+MEMORY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ async def _serve(contents: Contents, options: ServeOptions, announce: Callable[[
             torchserve_keys=server.keys,
             worker_sockets=home / torchserve.SOCKETS,
             drain_s=DRAIN_S,
+            memory_share=MEMORY_SHARE,
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(contents.spec, contents.digest, settings, listening.set_result, stop))
