@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import uvloop
 from archives.contents import read_spec
 from handlers.errors import VisorError
 from transformer.request_log import json_handler
-from transformer.server import serve_edge
+from transformer.server import serve_edge, stop_on_signals
 from transformer.settings import EdgeSettings, Listening, default_track
 from transformer.waiting import wait_for_archive
 
@@ -25,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="transformer",
         description="Serve one archive over the Open Inference Protocol (V2), REST and gRPC, in front of a running TorchServe. "
-        "Logs lines of JSON to standard error and runs until SIGTERM or SIGINT.",
+        "Logs lines of JSON to standard error and runs until SIGTERM, SIGINT or SIGHUP.",
         epilog="Exit codes: 0 stopped by a signal, open requests answered; 1 it could not start, for the reason logged; "
         "2 a mistyped command line.",
     )
@@ -48,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 0 when drained, 1 when the edge could not start."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; 0 when drained, 1 when the edge could not start."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, handlers=[json_handler()])
     try:
@@ -62,16 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(place: Path, settings: EdgeSettings) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     archive = place if place.is_file() or place.suffix == ".mar" else await wait_for_archive(place, stop)
     if archive is None:
         return  # stopped before there was anything to serve
     spec, digest = read_spec(archive)
 
     def announce(where: Listening) -> None:
-        grpc = "" if where.grpc_port is None else f", gRPC on {where.host}:{where.grpc_port}"
-        logger.info("%s version %s: REST on %s:%d%s", spec.name, spec.version, where.host, where.http_port, grpc)
+        grpc = f", gRPC on {where.grpc_address}" if where.grpc_address else ""
+        logger.info("%s version %s: REST on %s%s", spec.name, spec.version, where.http_address, grpc)
 
     await serve_edge(spec, digest, settings, announce, stop)
 

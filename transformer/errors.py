@@ -10,9 +10,13 @@ VisorError
 │   ├── ShapeInvalid           request.shape
 │   ├── OutputInvalid          request.output
 │   ├── RequestTooLarge        request.too_large, 413
+│   ├── HttpMalformed          request.http, what is not HTTP/1.1 or what it forbids
+│   ├── TransferUnknown        request.transfer, 501: a Transfer-Encoding that is not read
 │   ├── HeadTooLarge           request.head, 431
 │   ├── Unauthenticated        request.unauthenticated, 401
+│   ├── BodyTooSlow            request.slow, 408
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
+│   │   └── CodingUnsupported  the latter, whose answer says Accept-Encoding
 │   ├── EncodingBroken         request.encoding, a compressed body that cannot be decompressed
 │   ├── PathUnknown            request.path, 404
 │   ├── MethodWrong            request.method, 405
@@ -25,6 +29,7 @@ VisorError
 ├── Unavailable                503: worth another try, and the answer says when
 │   ├── ModelNotReady          model.not_ready
 │   └── ServerOverloaded       server.overloaded
+│       └── MemorySpent        server.memory
 ├── UpstreamFailed             upstream.failed, 502
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
@@ -120,11 +125,35 @@ class Unauthenticated(RequestError):
         """What the answer's header WWW-Authenticate says."""
 
 
+class HttpMalformed(RequestError):
+    """What is not HTTP/1.1, or what HTTP/1.1 forbids."""
+
+    code = "request.http"
+
+
+class TransferUnknown(RequestError):
+    """A Transfer-Encoding that is not read."""
+
+    code = "request.transfer"
+    status = 501
+
+
+class BodyTooSlow(RequestError):
+    """A body that comes too slowly, or not at all."""
+
+    code = "request.slow"
+    status = 408
+
+
 class ContentUnsupported(RequestError):
     """A Content-Type or Content-Encoding that is not read."""
 
     code = "request.content"
     status = 415
+
+
+class CodingUnsupported(ContentUnsupported):
+    """A Content-Encoding that is not read; the answer says which ones are."""
 
 
 class PathUnknown(RequestError):
@@ -199,6 +228,12 @@ class ServerOverloaded(Unavailable):
     code = "server.overloaded"
 
 
+class MemorySpent(ServerOverloaded):
+    """Requests under way take all the memory that this server has for them."""
+
+    code = "server.memory"
+
+
 class UpstreamFailed(VisorError):
     """TorchServe answered, but not with an answer."""
 
@@ -235,6 +270,7 @@ _GRPC_CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     # Not RESOURCE_EXHAUSTED, which clients retry: the same request stays too large.
     413: grpc.StatusCode.INVALID_ARGUMENT,
     499: grpc.StatusCode.CANCELLED,
@@ -254,7 +290,7 @@ def grpc_code(error: VisorError) -> grpc.StatusCode:
 
 def is_trouble(error: VisorError) -> bool:
     """Whether this error is a reason to look at the server; load and impatient clients are none."""
-    return error.status >= 500 and not isinstance(error, ServerOverloaded | DeadlineExceeded)
+    return error.status >= 500 and not isinstance(error, ServerOverloaded | RequestError)
 
 
 def item_error(code: str, message: str) -> VisorError:

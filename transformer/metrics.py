@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from handlers.spec import Spec
+from transformer.budget import Budget
+from transformer.line_writer import LineWriter
 from transformer.request_log import Record
 from transformer.upstream.image_answers import ImageAnswer
 
@@ -57,6 +59,24 @@ class Metrics:
             (*model, "protocol", "code"),
             registry=self._registry,
         )
+        self._errors = Counter(
+            "visor_errors_total",
+            "Requests other than inferences answered by an error, among them what is no HTTP.",
+            (*model, "protocol", "code"),
+            registry=self._registry,
+        )
+        self._lost = Gauge(
+            "visor_log_lines_lost", "Lines of the log that were lost since the start, as nobody read.", registry=self._registry
+        )
+        self._memory = Gauge(
+            "visor_memory_bytes",
+            "Memory for requests under way: what they may take, what they are charged now.",
+            ("state",),
+            registry=self._registry,
+        )
+        self._memory_refused = Gauge(
+            "visor_memory_refused", "Charges to that memory that found no room, since the start.", registry=self._registry
+        )
         self._queue = Gauge("visor_queue_images", "Images that wait at the edge.", model, registry=self._registry)
         self._cached = Counter(
             "visor_cache_lookups_total", "Images looked up in the cache of answers.", (*model, "result"), registry=self._registry
@@ -77,6 +97,16 @@ class Metrics:
         """Report this queue's length whenever metrics are read."""
         self._queue.labels(*self._model).set_function(lambda: len(queue))
 
+    def watch_budget(self, budget: Budget) -> None:
+        """Report this budget whenever metrics are read."""
+        self._memory.labels("total").set_function(lambda: budget.total)
+        self._memory.labels("spent").set_function(lambda: budget.spent)
+        self._memory_refused.set_function(lambda: budget.refused)
+
+    def watch_log(self, lines: LineWriter) -> None:
+        """Report how many lines this writer has lost whenever metrics are read."""
+        self._lost.set_function(lambda: lines.lost)
+
     def end(self, record: Record) -> None:
         """Count an inference request that has ended, and its images."""
         self.last_inference_ms = int(record.ended * 1e3)
@@ -91,6 +121,11 @@ class Metrics:
                 self._confidence.labels(*self._model).observe(result.confidence)
             else:
                 self._rejected.labels(*self._model, result.code).inc()
+
+    def count_error(self, record: Record) -> None:
+        """Count a request that is no inference, if it was answered by an error."""
+        if record.error:
+            self._errors.labels(*self._model, record.protocol, record.error.code).inc()
 
     def _measure(self, answer: ImageAnswer, queue_s: float, call_s: float) -> None:
         """Observe the stages of one image: waiting, the way to TorchServe and back, and the handler's own."""

@@ -22,7 +22,7 @@ from structlog.typing import Processor
 
 from handlers.errors import VisorError, without_traceback
 from transformer.errors import ClientGone, grpc_code, is_trouble
-from transformer.line_writer import LineWriter
+from transformer.line_writer import LineWriter, standard_error
 from transformer.settings import Level
 from transformer.upstream.image_answers import ImageAnswer, Result
 
@@ -132,9 +132,12 @@ class RequestLog:
 
 
 def json_handler() -> logging.Handler:
-    """Make a handler that writes other log records in the same form, each with the id of the request that it belongs to."""
+    """Make a handler that writes other log records in the same form, each with the id of the request that it belongs to.
+
+    Like the request log's its lines go to standard error by a thread, so that a full pipe there stops nothing here.
+    """
     common: list[Processor] = [merge_contextvars, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _TIME]
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(standard_error())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=common,

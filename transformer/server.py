@@ -2,27 +2,30 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
+import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import uvicorn
 
 from handlers.spec import Spec
-from transformer.allocation import return_large_buffers
+from transformer.allocation import Trimmer, return_large_buffers
+from transformer.budget import Budget, find_total
 from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
 from transformer.grpc.server import create_server
-from transformer.line_writer import LineWriter
+from transformer.line_writer import LineWriter, standard_error
 from transformer.metrics import Metrics
 from transformer.request_log import RequestLog
 from transformer.rest.app import create_app
-from transformer.rest.http_protocol import BoundedHttpProtocol
+from transformer.rest.http_protocol import HttpProtocol, Patience
 from transformer.service import Service
-from transformer.settings import EdgeSettings, Listening
+from transformer.settings import EdgeSettings, Listening, join_port
 from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.torchserve import TorchServe
@@ -60,7 +63,11 @@ class _HttpServer(uvicorn.Server):
 
     def _make_protocol(self) -> asyncio.Protocol:
         # As uvicorn makes one for each connection that it accepts itself.
-        return BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol_class: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 async def serve_edge(
@@ -83,15 +90,21 @@ async def serve_edge(
         ready_cache_s=settings.ready_cache_s,
         hang_s=settings.hang_s,
     )
-    lines = LineWriter(sys.stderr.fileno())
-    service = create_service(spec, archive_digest, settings, upstream, lines, tokens)
-    with contextlib.closing(lines), contextlib.closing(upstream), listen(settings.host, settings.http_port) as listener:
+    lines = standard_error()
+    total = settings.limits.memory_bytes or find_total(settings.memory_share)
+    # gRPC's core fills the place of one message whatever else is under way.
+    message_bytes = min(settings.limits.max_body_bytes, total // 2) if settings.serves_grpc else 0
+    budget = Budget(total - message_bytes)
+    budget.watchers.append(Trimmer().note)
+    service = create_service(spec, archive_digest, settings, upstream, lines, budget, tokens)
+    host = resolve_host(settings.host)
+    with contextlib.closing(upstream), listen(host, settings.http_port) as listener:
         grpc_server, grpc_port = None, None
         if settings.serves_grpc:
-            grpc_server, grpc_port = create_server(service, settings.host, settings.grpc_port, settings.grpc_age_s)
+            grpc_server, grpc_port = create_server(service, host, settings.grpc_port, settings.grpc_age_s, message_bytes)
             await grpc_server.start()
-        http_server = _HttpServer(_http_config(service, settings.keep_alive_s), listener)
-        listening = Listening(settings.host, listener.getsockname()[1], grpc_port)
+        http_server = _HttpServer(_http_config(service, settings), listener)
+        listening = Listening(host, listener.getsockname()[1], grpc_port)
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
         left_s = settings.grace_s
@@ -108,6 +121,14 @@ async def serve_edge(
             await asyncio.gather(serving, *([grpc_server.stop(left_s)] if grpc_server else []))
             await service.close()
     logger.info("the edge is drained")
+    await asyncio.to_thread(lines.drain)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` at SIGTERM, SIGINT, and at SIGHUP, which a terminal sends at its end; nohup's ignored one stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def create_service(
@@ -116,18 +137,22 @@ def create_service(
     settings: EdgeSettings,
     upstream: TorchServe,
     lines: LineWriter,
+    budget: Budget | None = None,
     tokens: Tokens | None = None,
 ) -> Service:
     """Make the service that both protocols share. `lines`: where the request log goes."""
+    metrics = Metrics(spec, archive_digest, settings.track)
+    metrics.watch_log(lines)
     return Service(
         spec,
         archive_digest,
         upstream,
-        Metrics(spec, archive_digest, settings.track),
+        metrics,
         track=settings.track,
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
         log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+        budget=budget,
         tokens=tokens,
     )
 
@@ -143,28 +168,33 @@ async def _drain(http_server: _HttpServer, listening: Listening, limit_s: float)
     return time.monotonic() - start
 
 
+def resolve_host(host: str) -> str:
+    """The address to listen on: that of all of IPv4, where all of IPv6 and IPv4 is wanted and the machine has no IPv6."""
+    return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening TCP socket whose connections send small packets at once. Raises PortTaken."""
+    """Open a listening TCP socket whose connections send small packets at once; `::` takes IPv4 too. Raises PortTaken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
     except OSError as err:
-        raise PortTaken(f"REST cannot listen on {host}:{port}: {err.strerror}; choose another port") from err
+        raise PortTaken(f"REST cannot listen on {join_port(host, port)}: {err.strerror}; choose another port") from err
     # asyncio sets this only on sockets that it made itself. Without it an answer's body, which uvicorn writes after its
     # headers, waits 40 ms for the client's delayed acknowledgement; the connections take it over from here.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
-def _http_config(service: Service, keep_alive_s: int) -> uvicorn.Config:
+def _http_config(service: Service, settings: EdgeSettings) -> uvicorn.Config:
+    patience = Patience(head_s=settings.keep_alive_s, body_s=settings.limits.body_timeout_s)
     return uvicorn.Config(
         create_app(service),
-        http=BoundedHttpProtocol,
+        http=cast(Any, functools.partial(HttpProtocol, patience=patience)),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here uses a client's address
-        timeout_keep_alive=keep_alive_s,
     )

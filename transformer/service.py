@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from handlers.errors import VisorError
 from handlers.spec import Spec
+from transformer.budget import Budget
 from transformer.errors import (
     DeadlineExceeded,
     ModelNotReady,
@@ -32,6 +33,8 @@ from transformer.upstream.torchserve import TorchServe
 # much [0.4 ms]. No more of them at once than an event loop can bear [1 ms].
 FLUSH_S = 0.05
 MAX_UNFLUSHED = 16
+UNLIMITED_BYTES = 1 << 40
+"""The budget of a service that is given none."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,15 @@ class Service:
         limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
         cache: AnswerCache | None = None,
         log: RequestLog | None = None,
+        budget: Budget | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self.spec = spec
         self.archive_digest = archive_digest
         self.metrics = metrics
         self.limits = limits
+        self.budget = budget or Budget(limits.memory_bytes or UNLIMITED_BYTES)
+        metrics.watch_budget(self.budget)
         self.tokens = tokens
         self.draining = False
         self._track = {"track": track} if track else {}
@@ -131,6 +137,8 @@ class Service:
         for record in ended:
             if record.inference:
                 self.metrics.end(record)
+            else:
+                self.metrics.count_error(record)
             self._log.write(record)
 
     def check_room(self) -> None:

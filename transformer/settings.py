@@ -160,6 +160,28 @@ class EdgeLimits(_Flags):
         ),
     )
 
+    memory_bytes: int | None = field(
+        default=None,
+        metadata=_flag(
+            "--memory-mib",
+            "memory for all requests under way, in MiB; with more, requests are answered 503, over gRPC RESOURCE_EXHAUSTED",
+            type=mebibytes,
+            metavar="MIB",
+            shown="0.6 of what the container's memory limit leaves beside the edge itself, as visor serve 0.25 of it; without a "
+            "limit, of a quarter of the machine's memory",
+        ),
+    )
+    body_timeout_s: float = field(
+        default=60.0,
+        metadata=_flag(
+            "--body-timeout-s",
+            "seconds within which a request's body, over gRPC its message, must have come; after the first 20 an HTTP body must "
+            "have brought 4 KiB for each second above them; a slower one is answered 408, over gRPC DEADLINE_EXCEEDED",
+            type=positive_seconds,
+            metavar="S",
+        ),
+    )
+
     def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
         """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
         # One that cannot be asked while others can is about to start or hangs: what TorchServe gave it would wait for that.
@@ -213,7 +235,14 @@ class EdgeSettings(_Flags):
             metavar="S",
         ),
     )
-    host: str = field(default="0.0.0.0", metadata=_flag("--host", "address on which REST and gRPC listen"))
+    host: str = field(
+        default="::",
+        metadata=_flag(
+            "--host",
+            "address on which REST and gRPC listen; :: is every address of IPv6 and IPv4, and of IPv4 alone on a machine without "
+            "IPv6; 0.0.0.0 is every address of IPv4",
+        ),
+    )
     protocol: Protocol = field(
         default="both",
         metadata=_flag(
@@ -300,8 +329,11 @@ class EdgeSettings(_Flags):
         ),
     )
     ready_cache_s: float = 1.0
+    # Of the memory that the container's limit leaves. What remains is for the moments in which gRPC's core and Python both
+    # have a message, twice its largest size, and for what freed pieces leave in the heaps.
+    memory_share: float = 0.6
     # Longer than the 60 s after which common proxies close an idle connection: the proxy, not the edge, ends it.
-    keep_alive_s: int = 75
+    keep_alive_s: float = 75
 
     @property
     def serves_grpc(self) -> bool:
@@ -318,9 +350,24 @@ class Listening:
     grpc_port: int | None
 
     @property
+    def http_address(self) -> str:
+        """Where REST listens, as a URL has it."""
+        return join_port(self.host, self.http_port)
+
+    @property
+    def grpc_address(self) -> str | None:
+        """Where gRPC listens, None without it."""
+        return None if self.grpc_port is None else join_port(self.host, self.grpc_port)
+
+    @property
     def ports(self) -> tuple[int, ...]:
         """The ports of all protocols."""
         return (self.http_port,) if self.grpc_port is None else (self.http_port, self.grpc_port)
+
+
+def join_port(host: str, port: int) -> str:
+    """Write HOST:PORT as URLs and gRPC have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_track() -> str:

@@ -5,12 +5,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from transformer.errors import show
+from handlers.errors import VisorError
+from transformer.errors import grpc_code, show
+from transformer.grpc.messages import SERVICE
+from transformer.grpc.receiving import Receiver
 from transformer.service import Service
 
 WATCH_S = 0.5
+NAME = "grpc.health.v1.Health"
+MAX_BYTES = 4096  # of a question: a service's name
 
 Response = health_pb2.HealthCheckResponse
 
@@ -48,3 +54,28 @@ class Health:
         if name not in self._known:
             return Response.SERVICE_UNKNOWN
         return Response.SERVING if await self._service.ready() else Response.NOT_SERVING
+
+
+def health_handlers(service: Service, receiver: Receiver) -> grpc.GenericRpcHandler:
+    """Make the handlers of the health service; its messages are received as all others are."""
+    health = Health(service, SERVICE)
+
+    async def read(context: Any) -> Any:
+        try:
+            with service.budget.open() as charge:
+                return health_pb2.HealthCheckRequest.FromString((await receiver.receive(context, charge))[:MAX_BYTES])
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no grpc.health.v1.HealthCheckRequest")
+        except VisorError as err:
+            await context.abort(grpc_code(err), str(err))
+
+    async def check(_: Any, context: Any) -> bytes:
+        answered: bytes = (await health.Check(await read(context), context)).SerializeToString()
+        return answered
+
+    async def watch(_: Any, context: Any) -> AsyncIterator[bytes]:
+        async for answer in health.Watch(await read(context), context):
+            yield answer.SerializeToString()
+
+    methods = {"Check": grpc.stream_unary_rpc_method_handler(check), "Watch": grpc.stream_stream_rpc_method_handler(watch)}
+    return grpc.method_handlers_generic_handler(NAME, methods)

@@ -4,7 +4,7 @@ Its descriptors live in a pool of their own: a process may also import KServe's 
 registers the same message names in protobuf's default pool, where the second one would fail.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from transformer.errors import BinaryInvalid, show
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput
-from transformer.tensors import BYTES, InputTensor, RawContent, TypedContent, check_shape
+from transformer.tensors import BYTES, Buffer, InputTensor, RawContent, TypedContent, check_shape
 
 SERVICE = "inference.GRPCInferenceService"
 DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
@@ -37,9 +37,9 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(service_descriptor().file.message_types_by_name[name])
 
 
-def parse_request(request: Any) -> InferRequest:
-    """Read a ModelInferRequest. Raises RequestError of the fitting kind."""
-    raw = request.raw_input_contents
+def parse_request(request: Any, raw: Sequence[Buffer] = ()) -> InferRequest:
+    """Read a ModelInferRequest. `raw`: its raw contents, where they were taken out. Raises RequestError of the fitting kind."""
+    raw = raw or request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise BinaryInvalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each")
     inputs = []

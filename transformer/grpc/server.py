@@ -5,20 +5,33 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2_grpc
 
 from handlers.errors import VisorError
 from transformer import metadata, stats
-from transformer.errors import DeadlineExceeded, PortTaken, ProtobufInvalid, Unauthenticated, Unavailable, grpc_code, is_trouble
-from transformer.grpc.health import Health
+from transformer.budget import BODY_WEIGHT, Charge
+from transformer.errors import (
+    DeadlineExceeded,
+    PortTaken,
+    ProtobufInvalid,
+    RequestTooLarge,
+    Unauthenticated,
+    Unavailable,
+    grpc_code,
+    is_trouble,
+)
+from transformer.grpc.health import health_handlers
 from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
+from transformer.grpc.receiving import Receiver
+from transformer.grpc.wire import walk
 from transformer.request_log import ID_HEADER, Record
-from transformer.service import Service
+from transformer.service import PreparedRequest, Service
+from transformer.settings import join_port
 from transformer.tokens import AUTHORIZATION, OPEN_METHODS, Tokens
 
 logger = logging.getLogger(__name__)
@@ -30,6 +43,14 @@ CHALLENGE_KEY = "www-authenticate"  # trailing metadata, as over HTTP
 # Details travel in a header, and clients refuse headers over 8 KiB.
 DETAIL_CHARACTERS = 1000
 INFER = "ModelInfer"
+MAX_CALLS = 512
+"""Calls at once, of which those that wait to be received hold up to 64 KiB each."""
+
+THREAD_BYTES = 1 << 20
+"""From here on a message is parsed in a thread, so that health checks and other calls are answered meanwhile."""
+
+SMALL_BYTES = 64 << 10
+"""The largest message of a method that is no inference."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -40,26 +61,35 @@ class Call:
 
     record: Record
     left_s: float | None
+    charge: Charge
 
 
 Method = Callable[[Any, Call], Awaitable[Any]]
 
 
-def create_server(service: Service, host: str, port: int, age_s: float) -> tuple[grpc.aio.Server, int]:
-    """Make the gRPC side of a service, not started, and bind its port. `age_s`: a connection's longest age. Raises PortTaken."""
-    limit = service.limits.max_body_bytes
+def create_server(
+    service: Service, host: str, port: int, age_s: float, message_bytes: int | None = None
+) -> tuple[grpc.aio.Server, int]:
+    """Make the gRPC side of a service, not started, and bind its port.
+
+    `age_s`: a connection's longest age. `message_bytes`: the largest message, for one of which there is memory beside the
+    service's budget; None for the largest body. Raises PortTaken.
+    """
+    limit = message_bytes or service.limits.max_body_bytes
+    receiver = Receiver(service.budget, limit, service.limits.body_timeout_s)
     server = grpc.aio.server(
         interceptors=(_TokenCheck(service, service.tokens),) if service.tokens else (),
+        maximum_concurrent_rpcs=MAX_CALLS,
         options=[
+            ("grpc.http2.bdp_probe", 0),  # it widens the window of calls whose message nobody receives yet
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
             ("grpc.so_reuseport", 0),  # a port that another process has is an error, not half of its connections
             ("grpc.max_connection_age_ms", round(age_s * 1000)),
         ],
     )
-    server.add_generic_rpc_handlers((_handlers(_Api(service), service),))
-    health_pb2_grpc.add_HealthServicer_to_server(Health(service, SERVICE), server)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    server.add_generic_rpc_handlers((_handlers(_Api(service), service, receiver), health_handlers(service, receiver)))
+    address = join_port(host, port)
     try:
         return server, server.add_insecure_port(address)
     except RuntimeError as err:
@@ -135,18 +165,32 @@ class _Api:
         self._service.flush()
         return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
 
-    async def model_infer(self, request: Any, call: Call) -> Any:
-        prepared = self._service.read(parse_request(request), call.record)
+    async def model_infer(self, body: bytes, call: Call) -> Any:
+        if len(body) > THREAD_BYTES:
+            prepared = await asyncio.to_thread(self._read, body, call)
+        else:
+            prepared = self._read(body, call)
         call.record.name(prepared.request.id)
         return render_answer(await self._service.answer(prepared, call.record, call.left_s))
 
+    def _read(self, body: bytes, call: Call) -> PreparedRequest:
+        """Weigh the message, charge what it costs, and parse it; it awaits nothing."""
+        walked = walk(body)
+        call.charge.raise_to(BODY_WEIGHT * len(body) + walked.cost)
+        return self._service.read(parse_request(_parse(_infer_request(), walked.message), walked.raw), call.record)
 
-def _handlers(api: _Api, service: Service) -> grpc.GenericRpcHandler:
+
+def _handlers(api: _Api, service: Service, receiver: Receiver) -> grpc.GenericRpcHandler:
     methods = {
-        method.name: grpc.unary_unary_rpc_method_handler(
+        # On the wire a call of one message looks like one of many, and as such it is received when its handler asks for it.
+        method.name: grpc.stream_unary_rpc_method_handler(
             # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
             _answering(
-                method.name, message_factory.GetMessageClass(method.input_type), getattr(api, _snake(method.name)), service
+                method.name,
+                message_factory.GetMessageClass(method.input_type),
+                getattr(api, _snake(method.name)),
+                service,
+                receiver,
             )
         )
         for method in service_descriptor().methods
@@ -154,18 +198,28 @@ def _handlers(api: _Api, service: Service) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _answering(name: str, request_class: Any, method: Method, service: Service) -> Callable[[bytes, Any], Awaitable[bytes]]:
+def _answering(
+    name: str, request_class: Any, method: Method, service: Service, receiver: Receiver
+) -> Callable[[Any, Any], Awaitable[bytes]]:
     """Wrap a method in its record, its errors' statuses and the trailing metadata."""
 
-    async def answer(body: bytes, context: Any) -> bytes:
-        record = Record("grpc", f"/{SERVICE}/{name}", bytes_in=len(body), inference=name == INFER)
+    async def read_and_answer(record: Record, context: Any, charge: Charge) -> bytes:
+        if record.inference:
+            service.check_room()
+        body = await receiver.receive(context, charge)
+        record.bytes_in = len(body)
+        call = Call(record, context.time_remaining(), charge)
+        answer = await method(body if record.inference else _parse_small(request_class, body), call)
+        answered: bytes = answer.SerializeToString()
+        charge.force(len(answered))
+        return answered
+
+    async def answer(_: Any, context: Any) -> bytes:
+        record = Record("grpc", f"/{SERVICE}/{name}", inference=name == INFER)
         record.name(_metadata(context.invocation_metadata(), ID_HEADER) or "")
         try:
-            if record.inference:
-                service.check_room()
-            answered: bytes = (
-                await method(_parse(request_class, body), Call(record, context.time_remaining()))
-            ).SerializeToString()
+            with service.budget.open() as charge:
+                answered = await read_and_answer(record, context, charge)
         except Exception as err:
             record.fail(err)
             if not isinstance(err, VisorError):
@@ -211,6 +265,18 @@ def _parse(request_class: Any, body: bytes) -> Any:
         return request_class.FromString(body)
     except DecodeError as err:
         raise ProtobufInvalid(f"{len(body)} bytes are not a {request_class.DESCRIPTOR.full_name}: {err}") from err
+
+
+def _parse_small(request_class: Any, body: bytes) -> Any:
+    """Parse a message that has a few words: one as large as an inference's would cost more than it was charged."""
+    if len(body) > SMALL_BYTES:
+        raise RequestTooLarge(f"the message has {len(body)} bytes; this method's has {SMALL_BYTES} at most")
+    return _parse(request_class, body)
+
+
+@cache
+def _infer_request() -> Any:
+    return message("ModelInferRequest")
 
 
 def _snake(name: str) -> str:

@@ -14,12 +14,23 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.errors import MethodWrong, PathUnknown, Unauthenticated, Unavailable, is_trouble, show
+from transformer.budget import COUNT_FROM, Charge, weigh_json
+from transformer.errors import CodingUnsupported, MethodWrong, PathUnknown, Unauthenticated, Unavailable, is_trouble, show
 from transformer.request_log import Record
-from transformer.rest.body import BINARY, JSON, Form, object_of, parse_object, parse_request, read_flag, render_answer
-from transformer.rest.compression import IDENTITY, WORTH_BYTES, choose_encoding, compress
+from transformer.rest.body import (
+    BINARY,
+    JSON,
+    Form,
+    json_length,
+    object_of,
+    parse_object,
+    parse_request,
+    read_flag,
+    render_answer,
+)
+from transformer.rest.compression import ACCEPTED, IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.rest.envelope import RECORD, Envelope
-from transformer.rest.http_protocol import CLIENT, Client
+from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
 from transformer.rest.swagger import docs_routes
@@ -58,7 +69,7 @@ def create_app(service: Service) -> Envelope:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    return Envelope(app, service, infer_routes, _error)
+    return Envelope(app, service, infer_routes, _refuse, _error)
 
 
 class _Infer:
@@ -70,28 +81,34 @@ class _Infer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record: Record = scope[RECORD]
         record.inference = True
-        try:
-            content, headers = await self._answer(scope, receive, record)
-        except VisorError as err:
-            await _error(record, err)(scope, receive, send)
-            return
-        except Exception as err:
-            await _bug(err)(scope, receive, send)
-            raise
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        with self._service.budget.open() as charge:
+            try:
+                content, headers = await self._answer(scope, receive, record, charge)
+            except VisorError as err:
+                charge.close()
+                await _error(record, err)(scope, receive, send)
+                return
+            except Exception as err:
+                charge.close()
+                await _bug(err)(scope, receive, send)
+                raise
+            charge.force(len(content))  # until the client has read it
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, scope: Scope, receive: Receive, record: Record) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    async def _answer(
+        self, scope: Scope, receive: Receive, record: Record, charge: Charge
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """The body and the headers of the answer. Raises VisorError."""
         self._service.check_room()
         asked = headers_of(scope)
-        body = await read_body(asked, receive, self._service.limits.max_body_bytes)
+        body = await read_body(asked, receive, self._service.limits.max_body_bytes, charge)
         record.bytes_in = len(body)
         question = (body, asked.get(LENGTH_KEY), *_model_of(scope))
         if len(body) > THREAD_BYTES:
-            prepared, form = await asyncio.to_thread(self._read, record, *question)
+            prepared, form = await asyncio.to_thread(self._read, record, charge, *question)
         else:
-            prepared, form = self._read(record, *question)
+            prepared, form = self._read(record, charge, *question)
         record.name(prepared.request.id)
         with cancel_if_gone(scope.get(CLIENT) or Client()):
             answer = await self._service.answer(prepared, record)
@@ -100,6 +117,7 @@ class _Infer:
         if header_length is not None:
             headers.append((LENGTH_KEY.encode(), b"%d" % header_length))
         if len(content) >= WORTH_BYTES:
+            headers.append((b"vary", b"accept-encoding"))
             encoding = choose_encoding(asked.get("accept-encoding", IDENTITY))
             if encoding != IDENTITY:
                 content = compress(content, encoding)
@@ -108,8 +126,10 @@ class _Infer:
         return content, headers
 
     def _read(
-        self, record: Record, body: bytes, header_length: str | None, name: str, version: str
+        self, record: Record, charge: Charge, body: bytes | bytearray, header_length: str | None, name: str, version: str
     ) -> tuple[PreparedRequest, Form]:
+        if len(body) > COUNT_FROM:
+            charge.raise_to(weigh_json(body, json_length(header_length, len(body))))
         inference, form = parse_request(body, header_length, name, version)
         return self._service.read(inference, record), form
 
@@ -164,8 +184,12 @@ class _Api:
         return Response(self._service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
     async def _read_object(self, request: Request) -> dict[str, Any]:
-        body = await read_body(headers_of(request.scope), request.receive, self._service.limits.max_body_bytes)
-        return parse_object(body) if body else {}
+        with self._service.budget.open() as charge:
+            # A few words: as large as the largest of inferences they would be parsed here.
+            limit = min(self._service.limits.max_body_bytes, THREAD_BYTES)
+            body = await read_body(headers_of(request.scope), request.receive, limit, charge)
+            charge.raise_to(weigh_json(body, len(body)))
+            return parse_object(body) if body else {}
 
 
 def _record(request: Request) -> Record:
@@ -177,6 +201,11 @@ def _model_of(scope: Scope) -> tuple[str, str]:
     return scope["path_params"]["name"], scope["path_params"].get("version", "")
 
 
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that HTTP does not allow."""
+    await _error(scope[RECORD], scope[REFUSAL])(scope, receive, send)
+
+
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
@@ -186,12 +215,14 @@ def _error(record: Record, err: VisorError, headers: dict[str, str] | None = Non
     record.fail(err)
     if is_trouble(err):
         logger.warning("%s", err)
-    own: dict[str, str] = {}
+    more = dict(headers or {})
     if isinstance(err, Unavailable):
-        own = {"Retry-After": str(err.retry_after_s)}
+        more["Retry-After"] = str(err.retry_after_s)
     elif isinstance(err, Unauthenticated):
-        own = {"WWW-Authenticate": err.challenge}
-    return _json({**fields, "error": str(err), "code": err.code}, err.status, {**own, **(headers or {})})
+        more["WWW-Authenticate"] = err.challenge
+    elif isinstance(err, CodingUnsupported):
+        more["Accept-Encoding"] = ACCEPTED
+    return _json({**fields, "error": str(err), "code": err.code}, err.status, more)
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:

@@ -29,7 +29,7 @@ class Form:
         return self.named.get(name, self.other)
 
 
-def parse_request(body: bytes, header_length: str | None, model: str, version: str) -> tuple[InferRequest, Form]:
+def parse_request(body: bytes | bytearray, header_length: str | None, model: str, version: str) -> tuple[InferRequest, Form]:
     """Read a request's body. `header_length`: the header of that name; None for plain JSON, "0" for one image as it is.
 
     Raises RequestError of the fitting kind, OptionError.
@@ -39,7 +39,7 @@ def parse_request(body: bytes, header_length: str | None, model: str, version: s
     else:
         size = _header_size(header_length, len(body))
         if size == 0:
-            image = InputTensor(IMAGE.name, IMAGE.datatype, (1,), TypedContent([body]))
+            image = InputTensor(IMAGE.name, IMAGE.datatype, (1,), TypedContent([memoryview(body)]))
             return InferRequest(model, version, inputs=(image,)), Form({})
         text, blobs = memoryview(body)[:size], memoryview(body)[size:]
     fields = parse_object(text)
@@ -72,7 +72,7 @@ def render_answer(answer: InferAnswer, form: Form) -> tuple[bytes, int | None]:
     return (b"".join((text, *blobs)), len(text)) if blobs else (text, None)
 
 
-def parse_object(text: bytes | memoryview) -> dict[str, Any]:
+def parse_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
     """Parse a JSON object. Raises JsonInvalid, also for NaN and Infinity, which JSON does not have."""
     try:
         fields = orjson.loads(text)
@@ -96,6 +96,13 @@ def object_of(value: object, what: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise JsonInvalid(f"{what} must be an object, got {show(value)}")
     return value or {}
+
+
+def json_length(header_length: str | None, body_size: int) -> int:
+    """How many bytes of a body are JSON; all of them where the header is none, which is refused later."""
+    if header_length is None or not (header_length.isascii() and header_length.isdigit()):
+        return body_size
+    return min(int(header_length[:20]), body_size)
 
 
 def _header_size(header_length: str, body_size: int) -> int:

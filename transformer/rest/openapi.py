@@ -26,7 +26,14 @@ REPOSITORY = "/v2/repository"
 BEARER = "token"  # the document's name of the scheme
 
 Kinds = tuple[type[VisorError], ...]
-BODY: Kinds = (errors.JsonInvalid, errors.RequestTooLarge, errors.ContentUnsupported, errors.EncodingBroken)
+BODY: Kinds = (
+    errors.JsonInvalid,
+    errors.RequestTooLarge,
+    errors.BodyTooSlow,
+    errors.MemorySpent,
+    errors.ContentUnsupported,
+    errors.EncodingBroken,
+)
 ADDRESS: Kinds = (errors.ModelUnknown, errors.VersionUnknown, errors.PathUnknown)
 CONTENTS: Kinds = (
     errors.BinaryInvalid,
@@ -51,7 +58,13 @@ SERVER: Kinds = (
 INFER = (*ADDRESS, *BODY, *CONTENTS, *SERVER)
 FIXED: Kinds = (errors.ModelUnknown, errors.PathUnknown, errors.RepositoryFixed)
 # Answered at any address, and so of no operation's own.
-ANYWHERE: Kinds = (errors.MethodWrong, errors.HeadTooLarge, errors.Unauthenticated)
+ANYWHERE: Kinds = (
+    errors.MethodWrong,
+    errors.HeadTooLarge,
+    errors.HttpMalformed,
+    errors.TransferUnknown,
+    errors.Unauthenticated,
+)
 
 LENGTH: Schema = {"type": "integer", "minimum": 0}
 FILE: Schema = {"type": "string", "format": "binary"}

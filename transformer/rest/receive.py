@@ -6,14 +6,17 @@ from types import TracebackType
 
 from starlette.types import Receive, Scope
 
+from transformer.budget import BODY_WEIGHT, Charge
 from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
 from transformer.rest.body import HEADER_LENGTH
-from transformer.rest.compression import IDENTITY, check_encoding, decompress
+from transformer.rest.compression import IDENTITY, decompress, largest_content, read_encoding
 from transformer.rest.http_protocol import Client, do_nothing
 
 # What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
 NEVER_JSON = ("image/", "multipart/", "video/", "audio/", "application/pdf", "application/zip")
 LENGTH_KEY = HEADER_LENGTH.lower()  # as `headers_of` has it
+
+STEP_BYTES = 4 << 20  # charged ahead of a body that does not announce its length
 
 Headers = Mapping[str, str]
 
@@ -23,10 +26,12 @@ def headers_of(scope: Scope) -> Headers:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """Read the whole body. Raises RequestTooLarge as soon as it is known, ContentUnsupported, EncodingBroken, ClientGone."""
-    encoding = headers.get("content-encoding", IDENTITY).lower()
-    check_encoding(encoding)
+async def read_body(headers: Headers, receive: Receive, limit: int, charge: Charge) -> bytes | bytearray:
+    """Read the whole body, and charge it: what is announced at once, all else as it comes.
+
+    Raises RequestTooLarge and MemorySpent as soon as it is known, ContentUnsupported, EncodingBroken, ClientGone.
+    """
+    encoding = read_encoding(headers.get("content-encoding", ""))
     kind = headers.get("content-type", "").lower()
     if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers:
         raise ContentUnsupported(
@@ -35,20 +40,31 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
         raise RequestTooLarge(f"the body has {announced} bytes, more than the limit of {limit}; send fewer or smaller images")
-    chunks: list[bytes] = []
-    size, more = 0, True
+    charge.set(BODY_WEIGHT * (int(announced) if announced.isdigit() else 0))
+    body: bytes | bytearray = b""
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone(f"the client left after {size} bytes of its request")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        more = message.get("more_body", False)
-        if size > limit:
+            raise ClientGone(f"the client left after {len(body)} bytes of its request")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        if not body:
+            body = chunk
+        elif isinstance(body, bytes):
+            body = bytearray(body) + chunk
+        else:
+            body += chunk  # in place
+        if len(body) > limit:
             raise RequestTooLarge(f"the body has more bytes than the limit of {limit}; send fewer or smaller images")
-    body = b"".join(chunks)
+        if BODY_WEIGHT * len(body) > charge.size:  # of chunks, in steps
+            charge.set(BODY_WEIGHT * (len(body) + min(len(body), STEP_BYTES)))
+    if encoding == IDENTITY:
+        return body
+    charge.set(BODY_WEIGHT * len(body) + 2 * largest_content(len(body), limit))
     # In a thread, as a few KB can become many MB.
-    return body if encoding == IDENTITY else await asyncio.to_thread(decompress, body, encoding, limit)
+    content = await asyncio.to_thread(decompress, body, encoding, limit)
+    charge.set(BODY_WEIGHT * (len(body) + len(content)))
+    return content
 
 
 class cancel_if_gone:  # noqa: N801 - a context manager, called as the function that it could be

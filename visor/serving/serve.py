@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from pathlib import Path
 import uvloop
 
 from archives.opening import Opened, opened
+from transformer.line_writer import standard_error
 from transformer.request_log import json_handler
-from transformer.server import serve_edge
+from transformer.server import serve_edge, stop_on_signals
 from transformer.settings import EdgeSettings, Listening
 from transformer.tokens import read_tokens
 from visor.serving import memory, torchserve
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Less than a pod's: whoever stops a server in a terminal waits for its end.
 DRAIN_S = 1.0
+# Less than in a pod, where TorchServe and its workers have a container of their own.
+MEMORY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class ServeOptions:
 
 
 def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and stop everything that was started.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then drain and stop everything that was started.
 
     Raises what `archives.opening.opened` raises, JavaMissing, MemoryShort, PortTaken and TokensUnusable (the edge's),
     ServerEnded, ServeError; on each of them nothing is left running.
@@ -49,6 +52,9 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     if not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(standard_error())  # a full pipe would stop the event loop
     torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
     if options.edge.token_file:
         read_tokens(options.edge.token_file)
@@ -62,8 +68,7 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
 
 async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
     workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
@@ -75,6 +80,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
             torchserve_keys=server.keys,
             worker_sockets=home / torchserve.SOCKETS,
             drain_s=DRAIN_S,
+            memory_share=MEMORY_SHARE,
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
@@ -109,7 +115,7 @@ async def _announce_ready(
     announce(
         f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {workers} workers\n"
         f"  key   {archive.key}\n"
-        f"  REST  http://{ports.host}:{ports.http_port}/v2/models/{spec.name}\n"
-        f"  gRPC  {ports.host}:{ports.grpc_port}\n"
-        f"  try   visor predict IMAGE --url http://{ports.host}:{ports.http_port}{token}"
+        f"  REST  http://{ports.http_address}/v2/models/{spec.name}\n"
+        f"  gRPC  {ports.grpc_address}\n"
+        f"  try   visor predict IMAGE --url http://{ports.http_address}{token}"
     )

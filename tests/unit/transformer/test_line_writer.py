@@ -48,6 +48,27 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(pipe):
     writer.close()
 
 
+def test_draining_waits_for_what_was_taken_but_not_for_a_reader_that_does_not_read(pipe):
+    writer = LineWriter(pipe[1])
+    writer.write("text\n")
+    writer.drain()
+    assert read(pipe[0], 5) == b"text\n"
+    writer.write(bytes(1 << 20))
+    writer.drain()
+    assert writer.lost == 0
+    while select.select([pipe[0]], [], [], 0.5)[0]:
+        os.read(pipe[0], 1 << 16)
+    writer.close()
+
+
+def test_what_was_lost_is_counted(pipe):
+    writer = LineWriter(pipe[1], max_lines=1)
+    for _ in range(50):
+        writer.write(b"x\n")
+    assert 0 < writer.lost < 50
+    writer.close()
+
+
 def test_a_reader_that_has_gone_is_no_error():
     out, into = os.pipe()
     os.close(out)

@@ -135,6 +135,40 @@ async def test_ipv6(start, settings):
     await task
 
 
+async def test_all_addresses_are_those_of_both_versions(start, settings):
+    bound, stop, task = await start(dataclasses.replace(settings, host="::"))
+    assert (bound.host, bound.http_address) == ("::", f"[::]:{bound.http_port}")
+    async with httpx.AsyncClient() as client:
+        for address in ("127.0.0.1", "[::1]"):
+            assert (await client.get(f"http://{address}:{bound.http_port}/v2/health/live")).status_code == 200
+            async with grpc.aio.insecure_channel(f"{address}:{bound.grpc_port}") as channel:
+                await channel.unary_unary(f"/{SERVICE}/ServerLive")(b"")
+    stop.set()
+    await task
+
+
+async def test_without_ipv6_all_addresses_are_those_of_ipv4(start, settings, monkeypatch):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    bound, stop, task = await start(dataclasses.replace(settings, host="::"))
+    assert (bound.host, bound.http_address) == ("0.0.0.0", f"0.0.0.0:{bound.http_port}")
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"http://127.0.0.1:{bound.http_port}/v2/health/live")).status_code == 200
+    stop.set()
+    await task
+
+
+async def test_an_upload_that_never_ends_does_not_hold_the_end(start, settings):
+    bound, stop, task = await start(dataclasses.replace(settings, grace_s=20.0, drain_s=0.2))
+    reader, writer = await asyncio.open_connection("127.0.0.1", bound.http_port)
+    writer.write(b"POST /v2/models/roofs/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\npart")
+    await asyncio.sleep(0.05)
+    stop.set()
+    async with asyncio.timeout(5):
+        assert b"model.not_ready" in await reader.read()
+        writer.close()
+        await task
+
+
 async def test_a_large_body_that_is_refused_is_answered_to_a_client_that_keeps_sending(start, settings):
     bound, stop, task = await start(dataclasses.replace(settings, limits=EdgeLimits(max_body_bytes=1000)))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.http_port}") as client:
@@ -154,6 +188,26 @@ def test_a_mistyped_flag_is_an_error(capsys):
 def test_the_command_says_why_it_cannot_start(tmp_path, caplog):
     assert main(["--archive", str(tmp_path / "none.mar")]) == 1
     assert "archive.broken" in caplog.text
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+async def test_the_end_of_its_terminal_ends_it_as_sigterm_does_but_not_under_nohup(archive, torchserve, nohup):
+    upstream = ["--torchserve", torchserve.url, "--management", torchserve.url, "--drain-s", "0"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "transformer", "--archive", str(archive), *upstream, "--http-port", "0", "--grpc-port", "0"),
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL),
+    )
+    await process.stderr.readline()
+    process.send_signal(signal.SIGHUP)
+    if nohup:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(process.wait(), 0.5)
+        process.terminate()
+    _, rest = await process.communicate()
+    assert process.returncode == 0, rest.decode()
+    assert "drained" in rest.decode()
 
 
 @pytest.mark.parametrize(("protocol", "where"), [("both", ", gRPC on 127"), ("grpc", ", gRPC on 127"), ("rest", "$")])

@@ -1,0 +1,135 @@
+"""gRPC's messages are received here, as few at once as there is memory for.
+
+gRPC's core takes a message whole before Python sees its first byte, or its size. So each call that receives is charged the
+largest message there may be; the others wait with at most a window of 64 KiB in the core. One of them can always receive,
+whatever else is under way.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import grpc
+
+from transformer.budget import BODY_WEIGHT, Budget, Charge
+from transformer.errors import BodyTooSlow, MemorySpent, ProtobufInvalid, RequestTooLarge
+
+WAIT_S = 5.0
+"""How long a call waits to receive."""
+
+HURRY_S = 2.0
+"""How long a call receives that others wait for."""
+
+RECEIVE_WEIGHT = 1.75
+"""Bytes for each one of the largest message while one is received: the core keeps what it read with the space around it."""
+
+LOOK_S = 0.25
+SETTLE_S = 0.02
+MAX_WAITING = 256
+
+
+class Receiver:
+    """Receives messages of at most `limit` bytes, each within `timeout_s`; all but one at a time are charged to the budget."""
+
+    def __init__(self, budget: Budget, limit: int, timeout_s: float) -> None:
+        self._budget = budget
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._own_free = True
+        self._receiving: dict[asyncio.Timeout, float] = {}  # since when, oldest first
+        self._hurried: set[asyncio.Timeout] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        budget.watchers.append(lambda _: self._wake())
+
+    async def receive(self, context: Any, charge: Charge) -> bytes:
+        """Receive a call's message, and charge what it takes. Raises MemorySpent, BodyTooSlow, ProtobufInvalid for none."""
+        own = await self._admit(charge)
+        try:
+            body = await self._read(context)
+            await self._settle(charge, BODY_WEIGHT * len(body), wait=own)
+        except BaseException:
+            charge.close()
+            raise
+        finally:
+            if own:
+                self._own_free = True
+            self._wake()
+        return body
+
+    async def _read(self, context: Any) -> bytes:
+        loop = asyncio.get_running_loop()
+        timeout = asyncio.timeout(self._timeout_s)
+        try:
+            async with timeout:
+                self._receiving[timeout] = loop.time()
+                body = await context.read()
+        except TimeoutError as err:
+            if timeout in self._hurried:
+                raise MemorySpent(
+                    f"others wait, and the message was not received within {HURRY_S:g} s; try again, or elsewhere"
+                ) from err
+            raise BodyTooSlow(f"the message was not received within {self._timeout_s:g} s") from err
+        finally:
+            self._receiving.pop(timeout, None)
+            self._hurried.discard(timeout)
+        if body is grpc.aio.EOF:
+            raise ProtobufInvalid("the call has no message")
+        received: bytes = body
+        return received
+
+    async def _settle(self, charge: Charge, size: float, *, wait: bool) -> None:
+        """Charge what a message takes once it is received; until there is room for it, it may stay in the place of its own."""
+        end = asyncio.get_running_loop().time() + WAIT_S
+        while True:
+            try:
+                charge.set(size)
+            except MemorySpent:
+                if not wait or asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(SETTLE_S)
+            else:
+                return
+
+    async def _admit(self, charge: Charge) -> bool:
+        """Wait until a message can be received. Whether it has the place that is free of charge; else the budget is charged."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (WAIT_S if len(self._waiting) < MAX_WAITING else 0)
+        while not self._own_free:
+            try:
+                charge.set(RECEIVE_WEIGHT * self._limit)
+            except (MemorySpent, RequestTooLarge) as err:  # the latter where the budget has never room for a second one
+                if loop.time() >= end:
+                    raise MemorySpent("messages under way leave no room to receive another; try again, or elsewhere") from err
+            else:
+                return False
+            await self._wait(loop)
+        self._own_free = False
+        return True
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for room, or for the time to look whether somebody has to hurry."""
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await turn
+        except TimeoutError:
+            self._hurry(loop.time())
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def _hurry(self, now: float) -> None:
+        """Give up the call that has received the longest, where that is too long for those that wait."""
+        for timeout, since in self._receiving.items():
+            if now - since > HURRY_S and timeout not in self._hurried:
+                self._hurried.add(timeout)
+                timeout.reschedule(now)
+            return
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
