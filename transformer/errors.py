@@ -9,6 +9,8 @@ VisorError
 │   ├── DatatypeInvalid        request.datatype
 │   ├── ShapeInvalid           request.shape
 │   ├── OutputInvalid          request.output
+│   ├── FormInvalid            request.form, a form that is not one picture
+│   ├── SharedMemoryRefused    request.shared_memory
 │   ├── RequestTooLarge        request.too_large, 413
 │   ├── HeadTooLarge           request.head, 431
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
@@ -40,6 +42,7 @@ import grpc
 from handlers.errors import ImageError, OptionError, VisorError
 
 SHOWN_CHARACTERS = 80
+NO_SHARED_MEMORY = "this server uses no shared memory; send tensors in the request"
 Error = TypeVar("Error", bound=VisorError)
 
 
@@ -90,6 +93,18 @@ class OutputInvalid(RequestError):
     """A requested output that the model does not have, or not with these parameters."""
 
     code = "request.output"
+
+
+class FormInvalid(RequestError):
+    """A form (multipart/form-data) that cannot be read or brings something else than one picture."""
+
+    code = "request.form"
+
+
+class SharedMemoryRefused(RequestError):
+    """A tensor, or a call, of Triton's shared memory extensions, which are not spoken here."""
+
+    code = "request.shared_memory"
 
 
 class RequestTooLarge(RequestError):
