@@ -226,7 +226,8 @@ def test_tritonclient_grpc_says_that_an_unknown_model_is_not_ready(subject: Subj
 def test_tritonclient_grpc_infers_over_a_stream(subject: Subject) -> None:
     library, found = tritonclient.grpc, queue.Queue[tuple[Any, Any]]()
     with library.InferenceServerClient(subject.options.grpc) as client:
-        client.start_stream(lambda result, error: found.put((result, error)))
+        # With an end of its own: the client's waits for the server's, which one that has lost count never gives.
+        client.start_stream(lambda result, error: found.put((result, error)), stream_timeout=TIMEOUT_S)
         for request_id in ("1", "2"):
             inputs = _inputs(library, subject.sample(0))
             client.async_stream_infer(subject.options.model, inputs, outputs=_outputs(library, subject), request_id=request_id)
