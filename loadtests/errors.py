@@ -7,7 +7,8 @@ LoadTestError
 │   └── ShapeInvalid     loadtest.shape
 ├── PicturesMissing      loadtest.pictures: no folder of readable pictures
 ├── TargetUnready        loadtest.target: nothing ready at the address, or not one model to choose
-└── ServerFailed         loadtest.server: the server that the test starts by itself did not start
+├── ServerFailed         loadtest.server: the server that the test starts by itself did not start
+└── ProgramMissing       loadtest.program: another program, or what it needs to run here, cannot be had
 
 The tree has a root of its own: load tests speak to the wire only and import no other package of the project.
 """
@@ -64,3 +65,9 @@ class ServerFailed(LoadTestError):
     """A visor command failed; the message ends with its last output."""
 
     code = "loadtest.server"
+
+
+class ProgramMissing(LoadTestError):
+    """A load generator of others, or what it needs to run here, cannot be had."""
+
+    code = "loadtest.program"

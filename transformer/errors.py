@@ -9,6 +9,8 @@ VisorError
 │   ├── DatatypeInvalid        request.datatype
 │   ├── ShapeInvalid           request.shape
 │   ├── OutputInvalid          request.output
+│   ├── FormInvalid            request.form, a form that is not one picture
+│   ├── SharedMemoryRefused    request.shared_memory
 │   ├── RequestTooLarge        request.too_large, 413
 │   ├── HttpMalformed          request.http, what is not HTTP/1.1 or what it forbids
 │   ├── TransferUnknown        request.transfer, 501: a Transfer-Encoding that is not read
@@ -47,6 +49,7 @@ import grpc
 from handlers.errors import ImageError, OptionError, VisorError
 
 SHOWN_CHARACTERS = 80
+NO_SHARED_MEMORY = "this server uses no shared memory; send tensors in the request"
 
 
 class RequestError(VisorError):
@@ -96,6 +99,18 @@ class OutputInvalid(RequestError):
     """A requested output that the model does not have, or not with these parameters."""
 
     code = "request.output"
+
+
+class FormInvalid(RequestError):
+    """A form (multipart/form-data) that cannot be read or brings something else than one picture."""
+
+    code = "request.form"
+
+
+class SharedMemoryRefused(RequestError):
+    """A tensor, or a call, of Triton's shared memory extensions, which are not spoken here."""
+
+    code = "request.shared_memory"
 
 
 class RequestTooLarge(RequestError):

@@ -1,4 +1,4 @@
-"""A request's input tensors become single images; a request brings one of the two inputs that metadata declares."""
+"""A request's input tensors become single images; a request brings `image`, which metadata lists, or `pixels` in its place."""
 
 from dataclasses import dataclass
 

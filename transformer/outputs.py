@@ -1,5 +1,7 @@
 """The outputs are declared here once: for metadata, for what a request may ask, and for how each is made of image answers."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +19,10 @@ from transformer.tensors import BYTES, OutputTensor
 from transformer.upstream.image_answers import ImageAnswer, Result
 
 Column = npt.NDArray[Any] | list[bytes]
+
+# RFC 8259, section 6; the longest whole numbers of the protocol have 20 digits.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?")
+_FRACTION = re.compile(r"[.eE]")
 
 
 @dataclass(frozen=True)
@@ -101,28 +107,44 @@ OUTPUTS: dict[str, Output] = {
 
 
 def read_options(parameters: Mapping[str, Any], spec: Spec) -> Options:
-    """Read the parameters that visor knows and ignore all others: clients send `priority` and parameters of their own.
+    """Read the parameters that visor knows; all others are the client's own.
 
-    `timeout` is of Triton's schedule policy: microseconds that the request may take, 0 for no limit of the client's.
+    `timeout` and `priority` are of Triton's schedule policy: microseconds that the request may take, 0 for no limit of the
+    client's; and a rank in line, which is checked and not used. A number may come as a string, as KServe's SDK has to send
+    fractions over gRPC.
 
     Raises OptionError.
     """
     explain = parameters.get("explain", False)
     if not isinstance(explain, bool):
         raise OptionError(f"explain must be true or false, got {show(explain)}")
-    top_k = parameters.get("top_k")
-    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= len(spec.labels)):
-        raise OptionError(f"top_k must be an integer from 1 to {len(spec.labels)}, the number of labels; got {show(top_k)}")
-    threshold = parameters.get("threshold")
-    if threshold is not None:
-        number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-        if not number or not 0.0 <= threshold <= 1.0:  # NaN fails this too
-            raise OptionError(f"threshold must be a number from 0 to 1, got {show(threshold)}")
-        threshold = float(threshold)
-    timeout_us = parameters.get("timeout", 0)
-    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
-        raise OptionError(f"timeout must be a whole number of microseconds, 0 or more; got {show(timeout_us)}")
-    return Options(explain, top_k, threshold, timeout_us / 1e6 if timeout_us else None)
+    top_k = _number(parameters.get("top_k"))
+    if top_k is not None and (not isinstance(top_k, int) or not 1 <= top_k <= len(spec.labels)):
+        raise OptionError(
+            f"top_k must be an integer from 1 to {len(spec.labels)}, the number of labels; got {show(parameters['top_k'])}"
+        )
+    threshold = _number(parameters.get("threshold"))
+    if threshold is not None and not 0.0 <= threshold <= 1.0:  # NaN fails this too
+        raise OptionError(f"threshold must be a number from 0 to 1, got {show(parameters['threshold'])}")
+    _whole_number(parameters, "priority")
+    timeout_us = _whole_number(parameters, "timeout")
+    return Options(explain, top_k, None if threshold is None else float(threshold), timeout_us / 1e6 if timeout_us else None)
+
+
+def _whole_number(parameters: Mapping[str, Any], name: str) -> int:
+    value = _number(parameters.get(name, 0))
+    if not isinstance(value, int) or value < 0:
+        raise OptionError(f"{name} must be a whole number, 0 or more; got {show(parameters[name])}")
+    return value
+
+
+def _number(value: object) -> float | None:
+    """Read a number, also one that is written in a string as JSON writes it; None for None, NaN for what is no number."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value) if _FRACTION.search(value) else int(value)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    return math.nan
 
 
 def choose_outputs(requested: Sequence[RequestedOutput], options: Options) -> tuple[RequestedOutput, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from handlers.errors import VisorError
 from handlers.spec import Spec
@@ -19,6 +20,7 @@ from transformer.errors import (
 )
 from transformer.images import Picture, read_images
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput
+from transformer.metadata import model_config
 from transformer.metrics import Metrics
 from transformer.outputs import OUTPUTS, Options, choose_outputs, make_outputs, read_options
 from transformer.request_log import Record, RequestLog
@@ -99,6 +101,11 @@ class Service:
             raise ModelUnknown(f"model {show(name)} is not served here; {self.spec.name} is")
         if version not in ("", self.spec.version):
             raise VersionUnknown(f"version {show(version)} of model {name} is not served here; {self.spec.version} is")
+
+    async def config(self) -> dict[str, Any]:
+        """Make the model's configuration, as Triton's tools ask for it, with the number of workers that there are now."""
+        await self._dispatcher.ready()
+        return model_config(self.spec, self.archive_digest, self._dispatcher.workers)
 
     async def load(self, name: str, parameters: object) -> None:
         """Answer the repository extension's load: only the served model can be loaded, and it is loaded already.

@@ -38,6 +38,9 @@ def statistics(spec: Spec, metrics: Metrics) -> dict[str, Any]:
             "cache_miss": _duration(lookups, "miss"),
         },
         "batch_stats": [{"batch_size": 1, **computed}] if images else [],
+        # Of models that answer a request several times; of what loading the model took, which nobody measures here.
+        "response_stats": {},
+        "memory_usage": [],
     }
     return {"model_stats": [model]}
 

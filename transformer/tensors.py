@@ -193,5 +193,6 @@ def _decode_base64(name: str, text: object) -> bytes | VisorError:
         # Line breaks are what the command `base64` puts in; anything else outside the alphabet is an error.
         return binascii.a2b_base64(text if "\n" not in text else "".join(text.split()), strict_mode=True)
     except ValueError as err:
-        hint = "; leave out what goes before the comma" if text.startswith("data:") else ""
+        hint = "; leave out what goes before the comma" if text[:5].lower() == "data:" else ""
+        hint = hint or ("; the alphabet has + and /, not the - and _ of URLs" if set("-_") & set(text[:1000]) else "")
         return ImageUndecodable(f"{show(text)} is not base64 ({err}){hint}")

@@ -88,5 +88,6 @@ SERVERS: Mapping[str, Server] = {
     "mlserver": Server(V2_JSON_FIRST, _peer("mlserver"), most_workers=1),
     "litserve": Server({"upload": upload("/predict", "request")}, _peer("litserve")),
     "rayserve": Server({"body": raw("/")}, _peer("rayserve")),
+    "triton": Server(V2_FORMS, _peer("triton")),
     "bentoml": Server({"upload": upload("/classify", "image")}, _peer("bentoml")),
 }

@@ -1,12 +1,14 @@
 """The suite against visor and its peers, one after the other: `python -m tests.conformance.compare ARCHIVE --image FILE ...`
 
 Starts each server on free loopback ports with the same archive's network, runs the suite with a JSON of its results, and
-writes the table into this folder's README.md, between its markers.
+writes the table into this folder's README.md, between its markers. With `--keep FOLDER --only NAME` one server is run anew, and
+the others' results are those that are in the folder; a server without any has no column.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 INPUT = "image:BYTES:-1"
 MODEL = "model"  # the folder of the unpacked archive
 NOT_CLAIMED = "not claimed"
+LEVELS = ("required", "recommended", "extension")
 TOTAL = "**all**"
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
@@ -55,8 +58,8 @@ class Competitor:
 
 
 COMPETITORS = (
-    # Its metadata lists both forms of input that it takes, and a request has one of them.
-    Competitor("visor", "visor", ("--input", INPUT)),
+    Competitor("visor", "visor"),
+    Competitor("Triton", "triton"),
     # The SDK's documentation has binary tensors; its metadata does not claim them.
     Competitor("KServe SDK", "kserve", ("--assume", "binary_tensor_data")),
     Competitor("MLServer", "mlserver"),
@@ -66,30 +69,33 @@ COMPETITORS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the suite against each server; write the table where all were run."""
+    """Run the suite against each server; write the table of all whose results there are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("archive", type=Path, help="a signed .mar")
     parser.add_argument("--public-key", type=Path, default=Path("keys/visor.pub"), help="that it is verified with (%(default)s)")
     parser.add_argument("--image", type=Path, action="append", required=True, help="a picture to send; several are better")
     parser.add_argument(
-        "--only", action="append", choices=[x.name for x in COMPETITORS], help="run this one; no table is written"
+        "--only", action="append", choices=[x.name for x in COMPETITORS], help="run this one, the others' results are in --keep"
     )
-    parser.add_argument("--keep", type=Path, help="an empty folder for logs and results")
+    parser.add_argument("--keep", type=Path, help="a folder for logs and results")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         home = (args.keep or Path(folder)).resolve()
+        shutil.rmtree(home / MODEL, ignore_errors=True)
         with zipfile.ZipFile(args.archive) as archive:
             archive.extractall(home / MODEL)
         results = {}
         for competitor in COMPETITORS:
             if args.only and competitor.name not in args.only:
+                if (kept := home / f"{competitor.name}.json").exists():
+                    results[competitor.title] = json.loads(kept.read_text())
                 continue
             images = [image.resolve() for image in args.image]
             with started(competitor, args.archive.resolve(), args.public_key.resolve(), images, home) as address:
                 results[competitor.title] = run_suite(competitor, address, home)
             outcomes = Counter(check["outcome"] for check in results[competitor.title]["checks"])
             sys.stderr.write(f"{competitor.title}: {dict(outcomes)}\n")
-    if not args.only:
+    if not args.only or args.keep:
         write_table(make_table(results))
     return 0
 
@@ -150,18 +156,18 @@ def make_table(results: dict[str, dict[str, Any]]) -> str:
     rows: dict[str, dict[str, Counter[str]]] = {}
     for title, document in results.items():
         for check in document["checks"]:
-            for row in (check["group"], TOTAL):
+            for row in (check["group"], f"*{check['level'].partition('(')[0]}*", TOTAL):
                 rows.setdefault(row, {}).setdefault(title, Counter())[check["outcome"]] += 1
-    rows[TOTAL] = rows.pop(TOTAL)  # the last one
+    for last in (*(f"*{level}*" for level in LEVELS), TOTAL):
+        rows[last] = rows.pop(last, {})
     lines = ["| checks | " + " | ".join(f"{title} {servers[title]['version'] or ''}".strip() for title in titles) + " |"]
     lines.append("| --- |" + " --- |" * len(titles))
     lines += [
         f"| {row} | " + " | ".join(_cell(cells.get(title, Counter())) for title in titles) + " |" for row, cells in rows.items()
     ]
-    date = max(document["date"] for document in results.values())
-    return "\n".join(
-        [*lines, "", f"Passed of those made, on {date}; in brackets those left out because the server does not claim them."]
-    )
+    dates = " | ".join(results[title]["date"] for title in titles)
+    about = "Passed of those made; in brackets those left out because the server does not claim them."
+    return "\n".join([*lines, f"| made on | {dates} |", "", about])
 
 
 def _cell(outcomes: Counter[str]) -> str:

@@ -1,7 +1,7 @@
 """The suite's options, its levels, and how their outcome is told.
 
-A check has one level: `required(CITES)` or `extension(NAME, CITES)`. A check of an extension that the server does not claim
-is neither passed nor failed nor skipped: it is "not claimed", a category of its own.
+A check has one level: `required(CITES)`, `recommended(CITES)` or `extension(NAME, CITES)`. A check of an extension that the
+server does not claim is neither passed nor failed nor skipped: it is "not claimed", a category of its own.
 """
 
 import json
@@ -17,9 +17,11 @@ from tests.conformance.subject import Options, Subject, SubjectInvalid
 
 HERE = Path(__file__).parent
 PROTOCOLS = ("rest", "grpc")
+LEVELS = ("required", "recommended", "extension")
 NOT_CLAIMED = "not claimed"
 MARKERS = (
     "required(cites): what the Open Inference Protocol, or the HTTP and gRPC below it, asks of every server",
+    "recommended(cites, extension=None): what these texts call typical, say with SHOULD, or only mean",
     "extension(name, cites): what a server must do that claims this extension",
     "over(*protocols): which of rest and grpc a check speaks",
     "group(name): the row of the results' table",
@@ -52,8 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
-        if len([*item.iter_markers("required"), *item.iter_markers("extension")]) != 1:
-            raise pytest.UsageError(f"{item.nodeid} needs one level: required or extension")
+        if len(_levels(item)) != 1:
+            raise pytest.UsageError(f"{item.nodeid} needs one level: {', '.join(LEVELS)}")
     if not ours or config.option.collectonly:
         return
     without = config.getoption("--without", default=[])
@@ -100,9 +102,20 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker in item.iter_markers("extension"):
-        if item.path.is_relative_to(HERE) and not item.config.stash[SUBJECT].claims(marker.args[0]):
-            pytest.skip(f"{NOT_CLAIMED}: {marker.args[0]}")
+    if item.path.is_relative_to(HERE):
+        for extension in filter(None, map(_extension, _levels(item))):
+            if not item.config.stash[SUBJECT].claims(extension):
+                pytest.skip(f"{NOT_CLAIMED}: {extension}")
+
+
+def _levels(item: pytest.Item) -> list[pytest.Mark]:
+    return [marker for level in LEVELS for marker in item.iter_markers(level)]
+
+
+def _extension(marker: pytest.Mark) -> str | None:
+    """The extension that a server has to claim for a check of this level to be made."""
+    name: str | None = marker.args[0] if marker.name == "extension" else marker.kwargs.get("extension")
+    return name
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -126,13 +139,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _describe(item: pytest.Item) -> dict[str, Any]:
-    (marker,) = [*item.iter_markers("required"), *item.iter_markers("extension")]
-    is_required = marker.name == "required"
+    (marker,) = _levels(item)
+    extension = _extension(marker)
     group = item.get_closest_marker("group")
     return {
         "check": item.nodeid.removeprefix("tests/conformance/"),
         "group": group.args[0] if group else item.path.stem,
-        "level": "required" if is_required else f"extension({marker.args[0]})",
+        "level": f"{marker.name}({extension})" if extension else marker.name,
         "cites": marker.args[-1],
     }
 

@@ -73,13 +73,19 @@ def read_answer(response: httpx.Response) -> Answer:
 
 
 def read_error(response: httpx.Response) -> str:
-    """The sentence of a refusal that is the client's mistake: 4xx and an error object. Raises Violation otherwise."""
-    if not 400 <= response.status_code < 500:
-        raise Violation(f"expected a status of 4xx, got {response.status_code}: {response.text[:300]}")
+    """The sentence of a refusal: an HTTP error status and an error object. Raises Violation otherwise."""
+    if not 400 <= response.status_code < 600:
+        raise Violation(f"expected an error status, got {response.status_code}: {response.text[:300]}")
     sentence: str = _member(parse_json(response.content), "error", str)
     if not sentence:
         raise Violation("the error's sentence must not be empty")
     return sentence
+
+
+def check_clients_mistake(response: httpx.Response) -> None:
+    """Raises Violation where a refusal's status does not say that the client has to change its request."""
+    if not 400 <= response.status_code < 500:
+        raise Violation(f"expected a status of 4xx, got {response.status_code}: {response.text[:300]}")
 
 
 def read_object(response: httpx.Response) -> Fields:

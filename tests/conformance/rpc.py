@@ -19,6 +19,12 @@ CLIENTS_MISTAKE = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.OUT_OF_RANGE,
 }
+NOBODY_ANSWERED = {
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+}
 
 
 def connect(address: str) -> tuple[Any, grpc.Channel]:
@@ -66,13 +72,20 @@ def read_answer(response: Any) -> Answer:
 
 
 def check_refused(call: Any, request: Any) -> grpc.RpcError:
-    """The error of a call that is the client's mistake. Raises Violation where it is answered or fails as the server's."""
+    """The error of a call that cannot be answered. Raises Violation where it is answered, or where nobody looked at it."""
     try:
         answered = call(request, timeout=TIMEOUT_S)
     except grpc.RpcError as err:
-        if err.code() not in CLIENTS_MISTAKE:
-            raise Violation(f"expected a code of the client's mistake, got {err.code().name}: {err.details()}") from err
-        if not err.details():
-            raise Violation(f"{err.code().name} comes without a sentence") from err
+        if err.code() in NOBODY_ANSWERED:
+            raise Violation(f"expected a refusal, got {err.code().name}: {err.details()}") from err
         return err
     raise Violation(f"expected an error, got {str(answered)[:300]}")
+
+
+def check_clients_mistake(call: Any, request: Any) -> None:
+    """Raises Violation where a refusal does not say, by its code and in words, that the caller has to change its request."""
+    err = check_refused(call, request)
+    if err.code() not in CLIENTS_MISTAKE:
+        raise Violation(f"expected a code of the client's mistake, got {err.code().name}: {err.details()}")
+    if not err.details():
+        raise Violation(f"{err.code().name} comes without a sentence")

@@ -133,6 +133,14 @@ class Subject:
         random = np.random.default_rng(number)
         return [self._fill(name, datatype, _fixed(shape), number, random) for name, datatype, shape in self.described]
 
+    def by_metadata(self, number: int) -> list[Tensor]:
+        """All inputs that the model's metadata lists. Raises Violation where it lists none."""
+        listed = self.model_metadata.get("inputs") or []
+        if not listed:
+            raise Violation(f"the metadata of model {self.options.model} lists no inputs")
+        random = np.random.default_rng(number)
+        return [self._fill(x["name"], x["datatype"], _fixed(x["shape"]), number, random) for x in listed]
+
     def batch(self, size: int) -> list[Tensor]:
         """Samples 0 to `size` - 1 as one request, for a model whose first sides are variable (the extension `batch`)."""
         return [
@@ -156,6 +164,25 @@ class Subject:
     def infer(self, fields: rest.Fields, path: str = "/infer") -> httpx.Response:
         """POST an inference request object."""
         return self.http.post(f"{self.model_path}{path}", content=json.dumps(fields), headers=rest.JSON_HEADERS)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's configuration as the extension model_configuration has it, empty where the server tells none."""
+        if self.options.rest and (found := self._get(f"{self.model_path}/config")):
+            return found
+        if self.options.grpc:
+            request = messages.ModelConfigRequest(name=self.options.model)
+            try:
+                config = self.stub.ModelConfig(request, timeout=TIMEOUT_S).config
+            except grpc.RpcError:
+                return {}
+            return {"max_batch_size": config.max_batch_size}
+        return {}
+
+    @property
+    def batches(self) -> bool:
+        """Whether a first side counts inferences to the server: a configuration with `max_batch_size` 0 says that it does not."""
+        return self.config.get("max_batch_size", 1) != 0
 
     @cached_property
     def reference(self) -> Answer:
@@ -257,7 +284,20 @@ def _reads(coding: str) -> Callable[[Subject], bool]:
 
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+
+
+def _streams(subject: Subject) -> bool:
+    """A stream without any request is answered by nothing; a server without streams does not have the method."""
+    if not subject.options.grpc:
+        return False
+    try:
+        return not list(subject.stub.ModelStreamInfer(iter(()), timeout=TIMEOUT_S))
+    except grpc.RpcError as err:
+        return bool(err.code() != grpc.StatusCode.UNIMPLEMENTED)
+
+
 CLAIMS: dict[str, Callable[[Subject], bool]] = {
+    "streams": _streams,
     "versions": lambda subject: bool(subject.version),
     "batch": _has_batch,
     **{f"content_coding({coding})": _reads(coding) for coding in CODINGS},

@@ -19,6 +19,9 @@ pytestmark = [
 ]
 
 
+NO_COUNTS = ["two", -1, 0.5, True]
+
+
 @dataclass(frozen=True)
 class Scores:
     """The output to classify by, (N, K)."""
@@ -39,8 +42,9 @@ def scores(subject: Subject) -> Scores:
 def _check(tensor: Tensor, scores: Scores, count: int) -> None:
     """Against numpy's own sort; where two classes are equal, either may come first."""
     assert tensor.datatype == "BYTES"
-    assert tensor.shape == (len(scores.values), count)
-    rows = np.reshape([element.decode() for element in tensor.values], tensor.shape)
+    # "[ batch-size, count ]", and the document's own example leaves the batch of one out.
+    assert tensor.shape in {(len(scores.values), count), (len(scores.values) * count,)}
+    rows = np.reshape([element.decode() for element in tensor.values], (len(scores.values), count))
     for row, values in zip(rows, scores.values, strict=True):
         parts = [str(element).split(":", 2) for element in row]
         indexes = [int(part[1]) for part in parts]
@@ -97,7 +101,7 @@ def test_the_highest_classes_are_told_as_binary(subject: Subject, scores: Scores
 
 
 @pytest.mark.over("rest")
-@pytest.mark.parametrize("count", ["two", -1, 0.5, True])
+@pytest.mark.parametrize("count", NO_COUNTS)
 def test_a_count_that_is_none_is_refused(subject: Subject, scores: Scores, count: object) -> None:
     outputs = outputs_named([scores.name], {"classification": count})
     read_error(subject.infer(request_fields(subject.sample(0), outputs=outputs)))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import queue
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import tritonclient.http
 import tritonclient.http.aio
 
 from tests.conformance.answers import Answer, check_same
-from tests.conformance.subject import CODINGS, UNKNOWN, Subject
+from tests.conformance.subject import CODINGS, TIMEOUT_S, UNKNOWN, Subject
 from tests.conformance.tensors import Tensor, from_json, make_values
 
 pytestmark = pytest.mark.group("Clients: tritonclient, KServe's")
@@ -23,6 +24,10 @@ pytestmark = pytest.mark.group("Clients: tritonclient, KServe's")
 REST, GRPC = pytest.mark.over("rest"), pytest.mark.over("grpc")
 BINARY = pytest.mark.extension("binary_tensor_data", "extension_binary_data.md, as tritonclient and KServe's client speak it")
 PROTOCOL = pytest.mark.required("inference_rest.md and inference_grpc.md, as tritonclient and KServe's clients speak them")
+BODIES = pytest.mark.recommended(
+    "inference_rest.md, Server Live, Server Ready and Model Ready Response JSON Object; required_api.md, Health has no body, and "
+    "KServe's client needs one"
+)
 KSERVE_TIMEOUT_S = 120
 
 
@@ -207,6 +212,47 @@ def test_tritonclient_grpc_reads_statistics(subject: Subject) -> None:
             assert subject.options.model in {model.name for model in client.get_inference_statistics(name).model_stats}
 
 
+@pytest.mark.recommended(
+    "inference_grpc.md, Model Ready (false if not ready), as Triton answers and tritonclient's callers expect"
+)
+@GRPC
+def test_tritonclient_grpc_says_that_an_unknown_model_is_not_ready(subject: Subject) -> None:
+    with tritonclient.grpc.InferenceServerClient(subject.options.grpc) as client:
+        assert client.is_model_ready(UNKNOWN) is False
+
+
+@pytest.mark.extension("streams", "grpc_service.proto, ModelStreamInfer, as tritonclient speaks it")
+@GRPC
+def test_tritonclient_grpc_infers_over_a_stream(subject: Subject) -> None:
+    library, found = tritonclient.grpc, queue.Queue[tuple[Any, Any]]()
+    with library.InferenceServerClient(subject.options.grpc) as client:
+        # With an end of its own: the client's waits for the server's, which one that has lost count never gives.
+        client.start_stream(lambda result, error: found.put((result, error)), stream_timeout=TIMEOUT_S)
+        for request_id in ("1", "2"):
+            inputs = _inputs(library, subject.sample(0))
+            client.async_stream_infer(subject.options.model, inputs, outputs=_outputs(library, subject), request_id=request_id)
+        answers = [found.get(timeout=TIMEOUT_S) for _ in range(2)]
+        client.stop_stream()
+    assert [error for _, error in answers] == [None, None]
+    assert {result.get_response().id for result, _ in answers} == {"1", "2"}
+    for result, _ in answers:
+        _check(result, subject, result.get_response().id)
+
+
+@pytest.mark.extension("model_configuration", "extension_model_configuration.md, as tritonclient speaks it")
+@REST
+def test_tritonclient_http_reads_the_configuration(subject: Subject) -> None:
+    with tritonclient.http.InferenceServerClient(_address(subject)) as client:
+        assert client.get_model_config(subject.options.model)["name"] == subject.options.model
+
+
+@pytest.mark.extension("model_configuration", "extension_model_configuration.md, as tritonclient speaks it")
+@GRPC
+def test_tritonclient_grpc_reads_the_configuration(subject: Subject) -> None:
+    with tritonclient.grpc.InferenceServerClient(subject.options.grpc) as client:
+        assert client.get_model_config(subject.options.model).config.name == subject.options.model
+
+
 @pytest.fixture(scope="session")
 def kserve(subject: Subject) -> Callable[[str, str], Any]:
     """What a call of KServe's client answered; all calls of a protocol are made in one process."""
@@ -247,7 +293,7 @@ def _check_kserve(answered: Any, subject: Subject) -> None:
     check_same(Answer(answered["model"], "", answered["id"], {}, outputs), subject.reference)
 
 
-@PROTOCOL
+@BODIES
 @REST
 @pytest.mark.parametrize("call", ["live", "ready", "model ready"])
 def test_kserve_rest_asks_for_health(kserve: Callable[[str, str], Any], call: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as messages
 
 from tests.conformance.answers import check_same
-from tests.conformance.rpc import TIMEOUT_S, check_refused, infer_request, read_answer
+from tests.conformance.rpc import NOBODY_ANSWERED, TIMEOUT_S, check_refused, infer_request, read_answer
 from tests.conformance.subject import UNKNOWN, Subject
 
 pytestmark = [pytest.mark.over("grpc"), pytest.mark.group("gRPC: health, metadata, inference")]
@@ -40,11 +40,9 @@ def test_the_model_is_ready(subject: Subject) -> None:
 def test_an_unknown_model_is_not_ready(subject: Subject) -> None:
     """False or an error: the text says both `false if not ready` and that errors are a status."""
     try:
-        answered = subject.stub.ModelReady(messages.ModelReadyRequest(name=UNKNOWN), timeout=TIMEOUT_S)
+        ready = subject.stub.ModelReady(messages.ModelReadyRequest(name=UNKNOWN), timeout=TIMEOUT_S).ready
     except grpc.RpcError as err:
-        ready = err.code() != grpc.StatusCode.NOT_FOUND
-    else:
-        ready = answered.ready
+        ready = err.code() in NOBODY_ANSWERED
     assert not ready
 
 
@@ -69,9 +67,15 @@ def test_model_metadata_describes_each_tensor(subject: Subject) -> None:
             assert found == [(x["name"], x["datatype"], x["shape"]) for x in subject.model_metadata[kind]]
 
 
-@pytest.mark.required("inference_grpc.md, Model Metadata (errors); grpc/doc/statuscodes.md")
+@pytest.mark.required("inference_grpc.md, Model Metadata (errors)")
 def test_metadata_of_an_unknown_model_is_an_error(subject: Subject) -> None:
     check_refused(subject.stub.ModelMetadata, messages.ModelMetadataRequest(name=UNKNOWN))
+
+
+@pytest.mark.required("inference_grpc.md, Model Metadata (inputs: the model's inputs)")
+def test_a_request_of_all_that_the_metadata_lists_is_answered(subject: Subject) -> None:
+    """Whatever the suite was told of a valid request: a client that reads the metadata has nothing else to go by."""
+    assert _infer(subject, infer_request(subject.options.model, subject.by_metadata(0))).outputs
 
 
 @pytest.mark.required("inference_grpc.md, ModelInferRequest (raw_input_contents)")
@@ -142,7 +146,7 @@ def test_an_unknown_version_is_refused(subject: Subject) -> None:
     check_refused(subject.stub.ModelMetadata, messages.ModelMetadataRequest(name=subject.options.model, version=UNKNOWN))
 
 
-@pytest.mark.required("grpc.io/docs/guides/deadlines (a server gives up what nobody waits for)")
+@pytest.mark.recommended("grpc.io/docs/guides/deadlines (a server gives up what nobody waits for)")
 def test_calls_past_their_deadline_leave_a_server_that_answers(subject: Subject) -> None:
     request = infer_request(subject.options.model, subject.sample(0))
     calls = [subject.stub.ModelInfer.future(request, timeout=0.001) for _ in range(REQUESTS)]
@@ -151,7 +155,7 @@ def test_calls_past_their_deadline_leave_a_server_that_answers(subject: Subject)
     check_same(_infer(subject, request), subject.reference)
 
 
-@pytest.mark.required("grpc.io/docs/guides/cancellation")
+@pytest.mark.recommended("grpc.io/docs/guides/cancellation")
 def test_cancelled_calls_leave_a_server_that_answers(subject: Subject) -> None:
     request = infer_request(subject.options.model, subject.sample(0))
     calls = [subject.stub.ModelInfer.future(request, timeout=TIMEOUT_S) for _ in range(REQUESTS)]
@@ -170,7 +174,7 @@ def test_a_compressed_call_is_answered_or_its_compression_refused(subject: Subje
         check_same(read_answer(call.result()), subject.reference)
 
 
-@pytest.mark.required("grpc/doc/statuscodes.md (RESOURCE_EXHAUSTED) where it is more than the server takes")
+@pytest.mark.recommended("grpc/doc/statuscodes.md (RESOURCE_EXHAUSTED) where it is more than the server takes")
 def test_a_large_request_is_answered_or_refused_as_too_large(subject: Subject) -> None:
     request = infer_request(subject.options.model, subject.sample(0), id="x" * LARGE)
     call = subject.stub.ModelInfer.future(request, timeout=TIMEOUT_S)

@@ -18,9 +18,14 @@ from tests.conformance.tensors import Violation
 pytestmark = pytest.mark.group("Model repository")
 
 INDEX = pytest.mark.extension("model_repository(index)", "extension_model_repository.md, Index")
-CONTROL = pytest.mark.extension("model_repository", "extension_model_repository.md, Load and Unload; RFC 9110, section 15.5")
+CONTROL = pytest.mark.extension("model_repository", "extension_model_repository.md, Load and Unload")
+UNLOAD = pytest.mark.recommended(
+    "extension_model_repository.md, Unload (no sentence says what becomes of a model that is not there)",
+    extension="model_repository",
+)
 LAST = pytest.mark.disruptive
 READY = "READY"
+WRONG_INDEX = ["{", "[]", '{"ready": "yes"}']
 READY_TIMEOUT_S = 60.0
 
 
@@ -32,7 +37,7 @@ def _index(subject: Subject, body: str = "{}") -> list[dict[str, Any]]:
     return models
 
 
-def _control(subject: Subject, verb: str, model: str, body: str = "{}") -> httpx.Response:
+def control(subject: Subject, verb: str, model: str, body: str = "{}") -> httpx.Response:
     return subject.http.post(f"/v2/repository/models/{model}/{verb}", content=body, headers=JSON_HEADERS)
 
 
@@ -53,7 +58,7 @@ def served(subject: Subject) -> Iterator[None]:
     """Whatever a check does, the model is served afterwards."""
     yield
     if not _is_ready(subject):
-        _control(subject, "load", subject.options.model)
+        control(subject, "load", subject.options.model)
         _wait(lambda: _is_ready(subject), "readiness after loading")
 
 
@@ -72,7 +77,7 @@ def test_the_index_has_the_model_and_its_state(subject: Subject, body: str) -> N
 
 @INDEX
 @pytest.mark.over("rest")
-@pytest.mark.parametrize("body", ["{", "[]", '{"ready": "yes"}'])
+@pytest.mark.parametrize("body", WRONG_INDEX)
 def test_a_wrong_index_request_is_refused(subject: Subject, body: str) -> None:
     read_error(subject.http.post("/v2/repository/index", content=body, headers=JSON_HEADERS))
 
@@ -88,9 +93,14 @@ def test_the_index_has_the_model_over_grpc(subject: Subject, ready: bool) -> Non
 
 @CONTROL
 @pytest.mark.over("rest")
-@pytest.mark.parametrize("verb", ["load", "unload"])
-def test_an_unknown_model_is_refused(subject: Subject, verb: str) -> None:
-    read_error(_control(subject, verb, UNKNOWN))
+def test_an_unknown_model_cannot_be_loaded(subject: Subject) -> None:
+    read_error(control(subject, "load", UNKNOWN))
+
+
+@UNLOAD
+@pytest.mark.over("rest")
+def test_an_unknown_model_cannot_be_unloaded(subject: Subject) -> None:
+    read_error(control(subject, "unload", UNKNOWN))
 
 
 @CONTROL
@@ -99,7 +109,7 @@ def test_an_unknown_model_is_refused(subject: Subject, verb: str) -> None:
 @pytest.mark.parametrize("body", ["", "{}"])
 @pytest.mark.usefixtures("served")
 def test_a_loaded_model_can_be_loaded_again(subject: Subject, body: str) -> None:
-    assert _control(subject, "load", subject.options.model, body).status_code == 200
+    assert control(subject, "load", subject.options.model, body).status_code == 200
     _wait(lambda: _is_ready(subject), "readiness after loading")
     check_same(read_answer(subject.infer(request_fields(subject.sample(0)))), subject.reference)
 
@@ -111,14 +121,14 @@ def test_a_loaded_model_can_be_loaded_again(subject: Subject, body: str) -> None
 def test_unloading_takes_the_model_away_until_it_is_loaded_or_is_refused(subject: Subject) -> None:
     """A failed request is an error in the document too; then nothing has changed."""
     expected = subject.reference
-    response = _control(subject, "unload", subject.options.model)
+    response = control(subject, "unload", subject.options.model)
     if response.status_code == 200:
         _wait(lambda: not _is_ready(subject), "unreadiness after unloading")
         assert subject.infer(request_fields(subject.sample(0))).status_code in (400, 404, 503)
         assert READY not in {model["state"] for model in _index(subject) if model["name"] == subject.options.model}
         assert subject.options.model not in {model["name"] for model in _index(subject, '{"ready": true}')}
         assert subject.http.get("/v2/health/live").status_code == 200
-        assert _control(subject, "load", subject.options.model).status_code == 200
+        assert control(subject, "load", subject.options.model).status_code == 200
         _wait(lambda: _is_ready(subject), "readiness after loading")
     else:
         read_error(response)
@@ -128,10 +138,14 @@ def test_unloading_takes_the_model_away_until_it_is_loaded_or_is_refused(subject
 
 @CONTROL
 @pytest.mark.over("grpc")
-@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
-def test_an_unknown_model_is_refused_over_grpc(subject: Subject, method: str) -> None:
-    request = getattr(messages, f"{method}Request")(model_name=UNKNOWN)
-    rpc.check_refused(getattr(subject.stub, method), request)
+def test_an_unknown_model_cannot_be_loaded_over_grpc(subject: Subject) -> None:
+    rpc.check_refused(subject.stub.RepositoryModelLoad, messages.RepositoryModelLoadRequest(model_name=UNKNOWN))
+
+
+@UNLOAD
+@pytest.mark.over("grpc")
+def test_an_unknown_model_cannot_be_unloaded_over_grpc(subject: Subject) -> None:
+    rpc.check_refused(subject.stub.RepositoryModelUnload, messages.RepositoryModelUnloadRequest(model_name=UNKNOWN))
 
 
 @CONTROL

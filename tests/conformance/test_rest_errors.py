@@ -1,4 +1,4 @@
-"""Refusals over REST: each is the client's mistake, so 4xx, with the error object, and the server goes on answering."""
+"""Refusals over REST: an error status, the error object, and a server that goes on answering. Which status: test_mistakes."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.conformance.subject import UNKNOWN, Subject
 
 pytestmark = [pytest.mark.over("rest"), pytest.mark.group("REST: errors")]
 
-ERROR = "required_api.md, Inference Response JSON Error Object; RFC 9110, section 15.5"
+ERROR = "required_api.md, Inference Response JSON Error Object (an HTTP error status, typically 400, and the error object)"
 
 
 def _change(**members: object) -> Callable[[Fields], None]:

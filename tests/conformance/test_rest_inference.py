@@ -17,17 +17,30 @@ PARALLEL, REQUESTS = 8, 32
 
 @pytest.mark.required("inference_rest.md, Inference Response JSON Object")
 def test_a_request_is_answered_by_the_model_it_names(subject: Subject) -> None:
-    response = subject.infer(request_fields(subject.sample(0)))
-    answer = read_answer(response)
+    answer = read_answer(subject.infer(request_fields(subject.sample(0))))
     assert answer.model == subject.options.model
     assert answer.outputs
+
+
+@pytest.mark.recommended("inference_rest.md, HTTP/REST (Payload in JSON); RFC 9110, section 8.3 (SHOULD)")
+def test_an_answer_says_that_it_is_json(subject: Subject) -> None:
+    response = subject.infer(request_fields(subject.sample(0)))
+    read_answer(response)
     assert response.headers["content-type"].partition(";")[0] == "application/json"
 
 
+@pytest.mark.required("inference_rest.md, Model Metadata Response JSON Object (inputs: the inputs required by the model)")
+def test_a_request_of_all_that_the_metadata_lists_is_answered(subject: Subject) -> None:
+    """Whatever the suite was told of a valid request: a client that reads the metadata has nothing else to go by."""
+    assert read_answer(subject.infer(request_fields(subject.by_metadata(0)))).outputs
+
+
 @pytest.mark.required("inference_rest.md, Inference Request JSON Object (id)")
-@pytest.mark.parametrize("name", ["42", 'ünïcode "quoted"', "x" * 500])
+@pytest.mark.parametrize("name", ["42", 'ünïcode "quoted"', "x" * 500, ""])
 def test_the_id_comes_back(subject: Subject, name: str) -> None:
-    assert read_answer(subject.infer(request_fields(subject.sample(0), id=name))).id == name
+    response = subject.infer(request_fields(subject.sample(0), id=name))
+    assert read_answer(response).id == name
+    assert "id" in response.json()
 
 
 @pytest.mark.required("required_api.md, Tensor Data (flattened or natural representation)")

@@ -60,7 +60,7 @@ def test_model_metadata_describes_each_tensor(subject: Subject) -> None:
         assert all(type(side) is int and side >= -1 for side in tensor["shape"])
 
 
-@pytest.mark.required("inference_rest.md, HTTP/REST (Payload in JSON); RFC 9110, section 8.3")
+@pytest.mark.recommended("inference_rest.md, HTTP/REST (Payload in JSON); RFC 9110, section 8.3 (SHOULD)")
 @pytest.mark.parametrize("path", ["/v2", "/v2/models/{model}"])
 def test_metadata_says_that_it_is_json(subject: Subject, path: str) -> None:
     response = subject.http.get(path.format(model=subject.options.model))

@@ -54,7 +54,7 @@ def picture(images: dict[Path, str]) -> bytes:
 @pytest.fixture(scope="session")
 def label(server: Server, picture: bytes) -> str:
     """What the server says of it by the plainest of requests, which needs no client."""
-    headers = {"Inference-Header-Content-Length": "0"}
+    headers = {"Content-Type": "image/png"}
     answer = httpx.post(f"http://{server.rest}/v2/models/digits/infer", content=picture, headers=headers).json()
     return next(str(output["data"][0]) for output in answer["outputs"] if output["name"] == "label")
 

@@ -43,8 +43,8 @@ def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[P
         )
         assert done.returncode == 0, f"{here}\n{done.stdout}\n{done.stderr}"
         answers.append(done.stdout)
-    plain, chosen, compressed = (json.loads(answer) for answer in answers[:3])
-    assert plain["outputs"] == compressed["outputs"]
+    plain, form, chosen, compressed = (json.loads(answer) for answer in answers[:4])
+    assert plain["outputs"] == form["outputs"] == compressed["outputs"]
     assert chosen["id"] == "42"
     assert {output["name"]: output["shape"] for output in chosen["outputs"]} == {
         "label": [1],

@@ -40,7 +40,7 @@ SETTLE_S = 30.0
 AT_ONCE = 8  # far from the queue's end, so that nothing is refused for it
 GOOD_STATUS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 LATE = grpc.StatusCode.DEADLINE_EXCEEDED  # for who gives a request no time, by the parameter `timeout`
-ONE_IMAGE = {"Inference-Header-Content-Length": "0"}
+ONE_IMAGE = {"Content-Type": "image/png"}
 EXTREMES = st.sampled_from([0, 1, -1, 4, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64, -(2**63), 10**400])
 ODD = EXTREMES | st.sampled_from([None, True, 0.5, float("nan"), "", "x", "\0", "9" * 200, [], [[]], [0], [None], {}, {"x": {}}])
 NESTED = st.recursive(ODD, lambda inner: st.lists(inner, max_size=3), max_leaves=6)

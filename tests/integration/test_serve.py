@@ -77,7 +77,7 @@ def test_an_early_inference_leaves_no_worker_idle(
     picture = next(iter(images)).read_bytes()
 
     def infer(client: httpx.Client) -> int:
-        headers = {"Inference-Header-Content-Length": "0"}
+        headers = {"Content-Type": "image/png"}
         return client.post("/v2/models/digits/infer", content=picture, headers=headers).status_code
 
     running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "2")

@@ -8,7 +8,7 @@ import json
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import numpy as np
@@ -32,6 +32,9 @@ DEFECTS = (
     "ignores the wish for binary",
     "takes what binary data there is",
     "closes each connection",
+    "lists an input that it refuses",
+    "takes any parameter",
+    "takes a request without a host",
 )
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -74,6 +77,8 @@ class Toy:
         outputs = [("double", "FP32", [-1, width]), ("sign", "BYTES", [-1])]
         described = [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in outputs]
         inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+        if self.has("lists an input that it refuses"):
+            inputs.append({"name": "y", "datatype": "FP32", "shape": [-1, 4]})
         return JSONResponse({"name": "toy", "platform": "numpy", "inputs": inputs, "outputs": described})
 
     async def infer(self, request: Request) -> Response:
@@ -93,6 +98,7 @@ class Toy:
         rows = self._read(tensor, body[length:] if header is not None else None)
         outputs: dict[str, Any] = {"double": rows * np.float32(2), "sign": ["+" if row.sum() > 0 else "-" for row in rows]}
         asked = fields.get("outputs") or [{"name": name} for name in outputs]
+        self._check_parameters(fields, *asked)
         if self.has("answers all outputs"):
             asked = [{"name": name} for name in outputs]
         if self.has("mixes up answers"):
@@ -109,6 +115,12 @@ class Toy:
         headers = {HEADER: str(len(text))} if blobs else {}
         media_type = "application/octet-stream" if blobs else "application/json"
         return Response(b"".join((text, *blobs)), media_type=media_type, headers=headers)
+
+    def _check_parameters(self, *described: dict[str, Any]) -> None:
+        for fields in described:
+            for name, value in (fields.get("parameters") or {}).items():
+                if not self.has("takes any parameter") and (name.startswith("shared_memory") or isinstance(value, dict | list)):
+                    raise ValueError(f"parameter {name}: {value}")
 
     def _describe(self, name: str, values: Any, binary: bool, blobs: list[bytes]) -> dict[str, Any]:
         is_text = isinstance(values, list)
@@ -172,7 +184,9 @@ def main(defect: str = "") -> None:
     print(listener.getsockname()[1], empty.add_insecure_port("127.0.0.1:0"), flush=True)  # noqa: T201
     empty.start()
     headers = [("connection", "close")] if defect == "closes each connection" else []
-    uvicorn.Server(uvicorn.Config(make_app(defect), log_level="error", headers=headers)).run([listener])
+    # h11 keeps to RFC 9112 in more than httptools does.
+    parser: Literal["httptools", "h11"] = "httptools" if defect == "takes a request without a host" else "h11"
+    uvicorn.Server(uvicorn.Config(make_app(defect), http=parser, log_level="error", headers=headers)).run([listener])
 
 
 if __name__ == "__main__":

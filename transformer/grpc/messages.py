@@ -4,7 +4,7 @@ Its descriptors live in a pool of their own: a process may also import KServe's 
 registers the same message names in protobuf's default pool, where the second one would fail.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 
 from transformer.errors import BinaryInvalid, show
-from transformer.messages import InferAnswer, InferRequest, RequestedOutput
+from transformer.messages import InferAnswer, InferRequest, RequestedOutput, check_parameters
 from transformer.tensors import BYTES, Buffer, InputTensor, RawContent, TypedContent, check_shape
 
 SERVICE = "inference.GRPCInferenceService"
@@ -39,6 +39,9 @@ def message(name: str) -> Any:
 
 def parse_request(request: Any, raw: Sequence[Buffer] = ()) -> InferRequest:
     """Read a ModelInferRequest. `raw`: its raw contents, where they were taken out. Raises RequestError of the fitting kind."""
+    for tensor in request.inputs:
+        if tensor.parameters:  # before the contents are missed, which an input in shared memory has not
+            check_parameters(parameters_of(tensor), f"input {show(tensor.name)}")
     raw = raw or request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise BinaryInvalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each")
@@ -54,8 +57,8 @@ def parse_request(request: Any, raw: Sequence[Buffer] = ()) -> InferRequest:
         version=request.model_version,
         id=request.id,
         inputs=tuple(inputs),
-        outputs=tuple(RequestedOutput(one.name, parameters_of(one).get("classification")) for one in request.outputs),
-        parameters=_with_number(parameters_of(request)),
+        outputs=tuple(_requested(one) for one in request.outputs),
+        parameters=check_parameters(parameters_of(request), "the request"),
     )
 
 
@@ -64,7 +67,7 @@ def render_answer(answer: InferAnswer) -> Any:
     return message("ModelInferResponse")(
         model_name=answer.model,
         model_version=answer.version,
-        id=answer.id,
+        id=answer.id or "",
         parameters={key: message("InferParameter")(**{PARAMETERS[type(v)]: v}) for key, v in answer.parameters.items()},
         outputs=[{"name": x.name, "datatype": x.datatype, "shape": x.shape} for x in answer.outputs],
         raw_output_contents=[tensor.to_raw() for tensor in answer.outputs],
@@ -77,14 +80,6 @@ def parameters_of(sent: Any) -> dict[str, Any]:
     return {key: getattr(sent.parameters[key], choice) for key, choice in chosen.items() if choice}
 
 
-def _with_number(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read a threshold that is a string as a number: KServe's SDK sends fractions only as strings."""
-    threshold = parameters.get("threshold")
-    return {**parameters, "threshold": _number(threshold)} if isinstance(threshold, str) else parameters
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # refused where the other parameters are
+def _requested(output: Any) -> RequestedOutput:
+    parameters = check_parameters(parameters_of(output), f"output {show(output.name)}")
+    return RequestedOutput(output.name, parameters.get("classification"))

@@ -43,10 +43,23 @@ class Receiver:
 
     async def receive(self, context: Any, charge: Charge) -> bytes:
         """Receive a call's message, and charge what it takes. Raises MemorySpent, BodyTooSlow, ProtobufInvalid for none."""
+        body = await self._receive(context, charge, self._timeout_s)
+        if body is None:
+            raise ProtobufInvalid("the call has no message")
+        return body
+
+    async def receive_next(self, context: Any, charge: Charge) -> bytes | None:
+        """Receive a stream's next message, whenever it comes, and charge what it takes; None after the last. Raises MemorySpent.
+
+        A stream that brings nothing has the place of a message, and is given up where others wait for one.
+        """
+        return await self._receive(context, charge, None)
+
+    async def _receive(self, context: Any, charge: Charge, timeout_s: float | None) -> bytes | None:
         own = await self._admit(charge)
         try:
-            body = await self._read(context)
-            await self._settle(charge, BODY_WEIGHT * len(body), wait=own)
+            body = await self._read(context, timeout_s)
+            await self._settle(charge, BODY_WEIGHT * len(body or b""), wait=own)
         except BaseException:
             charge.close()
             raise
@@ -56,9 +69,9 @@ class Receiver:
             self._wake()
         return body
 
-    async def _read(self, context: Any) -> bytes:
+    async def _read(self, context: Any, timeout_s: float | None) -> bytes | None:
         loop = asyncio.get_running_loop()
-        timeout = asyncio.timeout(self._timeout_s)
+        timeout = asyncio.timeout(timeout_s)
         try:
             async with timeout:
                 self._receiving[timeout] = loop.time()
@@ -68,14 +81,11 @@ class Receiver:
                 raise MemorySpent(
                     f"others wait, and the message was not received within {HURRY_S:g} s; try again, or elsewhere"
                 ) from err
-            raise BodyTooSlow(f"the message was not received within {self._timeout_s:g} s") from err
+            raise BodyTooSlow(f"the message was not received within {timeout_s:g} s") from err
         finally:
             self._receiving.pop(timeout, None)
             self._hurried.discard(timeout)
-        if body is grpc.aio.EOF:
-            raise ProtobufInvalid("the call has no message")
-        received: bytes = body
-        return received
+        return None if body is grpc.aio.EOF else body
 
     async def _settle(self, charge: Charge, size: float, *, wait: bool) -> None:
         """Charge what a message takes once it is received; until there is room for it, it may stay in the place of its own."""

@@ -1,6 +1,7 @@
 """The V2 protocol over gRPC: the methods, and the status of each answer."""
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,25 +11,32 @@ from typing import Any
 
 import grpc
 from google.protobuf import message_factory
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
 from handlers.errors import VisorError
 from transformer import metadata, stats
 from transformer.budget import BODY_WEIGHT, Charge
 from transformer.errors import (
+    NO_SHARED_MEMORY,
     DeadlineExceeded,
+    MemorySpent,
+    ModelNotReady,
+    ModelUnknown,
     PortTaken,
     ProtobufInvalid,
     RequestTooLarge,
+    SharedMemoryRefused,
     Unauthenticated,
     Unavailable,
     grpc_code,
     is_trouble,
 )
-from transformer.grpc.health import health_handlers
+from transformer.grpc.health import WATCH_S, health_handlers
 from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
 from transformer.grpc.receiving import Receiver
 from transformer.grpc.wire import walk
+from transformer.messages import InferRequest
 from transformer.request_log import ID_HEADER, Record
 from transformer.service import PreparedRequest, Service
 from transformer.settings import join_port
@@ -42,15 +50,25 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"  # the same for gRPC's own retries (gRPC
 CHALLENGE_KEY = "www-authenticate"  # trailing metadata, as over HTTP
 # Details travel in a header, and clients refuse headers over 8 KiB.
 DETAIL_CHARACTERS = 1000
-INFER = "ModelInfer"
+INFER, STREAM = "ModelInfer", "ModelStreamInfer"
 MAX_CALLS = 512
 """Calls at once, of which those that wait to be received hold up to 64 KiB each."""
+
+STREAM_CALLS = 8
+"""Requests of one stream that are answered at once."""
 
 THREAD_BYTES = 1 << 20
 """From here on a message is parsed in a thread, so that health checks and other calls are answered meanwhile."""
 
 SMALL_BYTES = 64 << 10
 """The largest message of a method that is no inference."""
+
+FINAL_WANTED, FINAL = "triton_enable_empty_final_response", "triton_final_response"
+"""Triton's parameters for models that answer a request several times: the last answer is to say that it is, and says so."""
+
+SHARED_MEMORY_METHODS = tuple(
+    f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Register", "Unregister")
+)
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -65,6 +83,8 @@ class Call:
 
 
 Method = Callable[[Any, Call], Awaitable[Any]]
+Receive = Callable[[], Awaitable[bytes]]
+Attempt = Callable[[Any, Charge, Receive], Awaitable[tuple[Record, bytes]]]
 
 
 def create_server(
@@ -137,7 +157,11 @@ class _Api:
         return message("ServerReadyResponse")(ready=await self._service.ready())
 
     async def model_ready(self, request: Any, _: Call) -> Any:
-        self._service.check_model(request.name, request.version)
+        """Another model is not ready, which is an answer, as Triton gives it; over REST the status says the same."""
+        try:
+            self._service.check_model(request.name, request.version)
+        except ModelUnknown:
+            return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=await self._service.ready())
 
     async def server_metadata(self, _: Any, __: Call) -> Any:
@@ -146,6 +170,10 @@ class _Api:
     async def model_metadata(self, request: Any, _: Call) -> Any:
         self._service.check_model(request.name, request.version)
         return message("ModelMetadataResponse")(**metadata.model_metadata(self._service.spec))
+
+    async def model_config(self, request: Any, _: Call) -> Any:
+        self._service.check_model(request.name, request.version)
+        return message("ModelConfigResponse")(config=await self._service.config())
 
     async def repository_index(self, request: Any, _: Call) -> Any:
         models = metadata.repository_index(self._service.spec, await self._service.ready(), request.ready)
@@ -166,12 +194,24 @@ class _Api:
         return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
 
     async def model_infer(self, body: bytes, call: Call) -> Any:
+        return (await self._infer(body, call))[1]
+
+    async def model_stream_infer(self, body: bytes, call: Call) -> Any:
+        request, answer = await self._infer(body, call)
+        if request.parameters.get(FINAL_WANTED) is True:
+            answer.parameters[FINAL].bool_param = True  # a request has one answer, so each is the last one
+        return message("ModelStreamInferResponse")(infer_response=answer)
+
+    async def no_shared_memory(self, _: Any, __: Call) -> Any:
+        raise SharedMemoryRefused(NO_SHARED_MEMORY)
+
+    async def _infer(self, body: bytes, call: Call) -> tuple[InferRequest, Any]:
         if len(body) > THREAD_BYTES:
             prepared = await asyncio.to_thread(self._read, body, call)
         else:
             prepared = self._read(body, call)
-        call.record.name(prepared.request.id)
-        return render_answer(await self._service.answer(prepared, call.record, call.left_s))
+        call.record.name(prepared.request.id or "")
+        return prepared.request, render_answer(await self._service.answer(prepared, call.record, call.left_s))
 
     def _read(self, body: bytes, call: Call) -> PreparedRequest:
         """Weigh the message, charge what it costs, and parse it; it awaits nothing."""
@@ -181,64 +221,126 @@ class _Api:
 
 
 def _handlers(api: _Api, service: Service, receiver: Receiver) -> grpc.GenericRpcHandler:
-    methods = {
-        # On the wire a call of one message looks like one of many, and as such it is received when its handler asks for it.
-        method.name: grpc.stream_unary_rpc_method_handler(
-            # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
-            _answering(
-                method.name,
-                message_factory.GetMessageClass(method.input_type),
-                getattr(api, _snake(method.name)),
-                service,
-                receiver,
-            )
-        )
-        for method in service_descriptor().methods
-    }
+    # On the wire a call of one message looks like one of many, and as such it is received when its handler asks for it.
+    # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
+    methods = {}
+    for method in service_descriptor().methods:
+        request_class = message_factory.GetMessageClass(method.input_type)
+        attempt = functools.partial(_attempt, method.name, request_class, getattr(api, _snake(method.name)), service)
+        if method.name == STREAM:
+            methods[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(attempt, service, receiver))
+        else:
+            methods[method.name] = grpc.stream_unary_rpc_method_handler(_answering(attempt, service, receiver))
+    for name in SHARED_MEMORY_METHODS:
+        refusing = functools.partial(_attempt, name, Empty, api.no_shared_memory, service)
+        methods[name] = grpc.stream_unary_rpc_method_handler(_answering(refusing, service, receiver))
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _answering(
-    name: str, request_class: Any, method: Method, service: Service, receiver: Receiver
-) -> Callable[[Any, Any], Awaitable[bytes]]:
-    """Wrap a method in its record, its errors' statuses and the trailing metadata."""
-
-    async def read_and_answer(record: Record, context: Any, charge: Charge) -> bytes:
+async def _attempt(
+    name: str, request_class: Any, method: Method, service: Service, context: Any, charge: Charge, receive: Receive
+) -> tuple[Record, bytes]:
+    """Call a method with the message that it receives, and note in its record what becomes of it: an answer, or an error."""
+    record = Record("grpc", f"/{SERVICE}/{name}", inference=name in (INFER, STREAM))
+    record.name(_metadata(context.invocation_metadata(), ID_HEADER) or "")
+    answered = b""
+    try:
         if record.inference:
             service.check_room()
-        body = await receiver.receive(context, charge)
+        body = await receive()
         record.bytes_in = len(body)
         call = Call(record, context.time_remaining(), charge)
         answer = await method(body if record.inference else _parse_small(request_class, body), call)
-        answered: bytes = answer.SerializeToString()
+        answered = answer.SerializeToString()
         charge.force(len(answered))
-        return answered
+    except Exception as err:
+        record.fail(err)
+        if not isinstance(err, VisorError):
+            logger.exception("an error that is not the client's")
+    except asyncio.CancelledError as err:
+        late = context.time_remaining() == 0
+        record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
+        raise
+    finally:
+        service.end(record)
+    if record.error is not None and is_trouble(record.error):
+        logger.warning("%s", record.error)
+    return record, answered
+
+
+def _answering(attempt: Attempt, service: Service, receiver: Receiver) -> Callable[[Any, Any], Awaitable[bytes]]:
+    """Wrap a method of one message in its errors' statuses and the trailing metadata."""
 
     async def answer(_: Any, context: Any) -> bytes:
-        record = Record("grpc", f"/{SERVICE}/{name}", inference=name == INFER)
-        record.name(_metadata(context.invocation_metadata(), ID_HEADER) or "")
-        try:
-            with service.budget.open() as charge:
-                answered = await read_and_answer(record, context, charge)
-        except Exception as err:
-            record.fail(err)
-            if not isinstance(err, VisorError):
-                logger.exception("an error that is not the client's")
-        except asyncio.CancelledError as err:
-            late = context.time_remaining() == 0
-            record.fail(DeadlineExceeded("gRPC's deadline has passed") if late else err)
-            raise
-        finally:
-            service.end(record)
+        with service.budget.open() as charge:
+            record, answered = await attempt(context, charge, lambda: receiver.receive(context, charge))
         if record.error is None:
             context.set_trailing_metadata(((ID_HEADER, record.id),))
             return answered
-        if is_trouble(record.error):
-            logger.warning("%s", record.error)
         await _abort(context, record.error, record.id)
         raise AssertionError("abort raises")
 
     return answer
+
+
+def _streaming(attempt: Attempt, service: Service, receiver: Receiver) -> Callable[[Any, Any], Awaitable[None]]:
+    """Make a method of many requests: each has its answer, in their order, and an error is an answer like the others.
+
+    STREAM_CALLS of them wait for their answers at once, and what a client sends beyond that waits on its side. A server that is
+    about to stop answers what it has read and ends the stream with UNAVAILABLE, for the client to go on with another one; so it
+    does with RESOURCE_EXHAUSTED where a stream that brings nothing has the place of a message that others wait for.
+    """
+
+    async def answer_one(body: bytes, charge: Charge, context: Any) -> bytes:
+        async def received() -> bytes:
+            return body
+
+        with charge:
+            record, answered = await attempt(context, charge, received)
+            return answered if record.error is None else _render_error(record.error, body)
+
+    async def answer(_: Any, context: Any) -> None:
+        calls: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(STREAM_CALLS)
+        ending: VisorError | None = None
+
+        async def write() -> None:
+            while call := await calls.get():
+                await context.write(await call)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            try:
+                while (charge := service.budget.open()) and (body := await _next(context, service, receiver, charge)) is not None:
+                    await calls.put(group.create_task(answer_one(body, charge, context)))
+            except (MemorySpent, ModelNotReady) as err:
+                ending = err
+            await calls.put(None)
+        if ending is not None:
+            await _abort(context, ending, "")
+
+    return answer
+
+
+async def _next(context: Any, service: Service, receiver: Receiver, charge: Charge) -> bytes | None:
+    """Receive a stream's next message; None after the last one. Raises MemorySpent, ModelNotReady once the server is about to stop."""
+    receiving = asyncio.ensure_future(receiver.receive_next(context, charge))
+    try:
+        while not service.draining:
+            if (await asyncio.wait({receiving}, timeout=WATCH_S))[0]:
+                return receiving.result()
+        raise service.not_ready()
+    finally:
+        receiving.cancel()
+
+
+def _render_error(error: VisorError, body: bytes) -> bytes:
+    """Make a stream's answer to a request that failed; its id tells which one that was."""
+    try:
+        failed = _parse(_infer_request(), walk(body).message).id
+    except VisorError:
+        failed = ""
+    answer = message("ModelStreamInferResponse")(error_message=str(error), infer_response={"id": failed})
+    return bytes(answer.SerializeToString())
 
 
 async def _abort(context: Any, error: VisorError, request_id: str) -> None:

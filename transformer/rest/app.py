@@ -15,7 +15,17 @@ from starlette.types import Receive, Scope, Send
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
 from transformer.budget import COUNT_FROM, Charge, weigh_json
-from transformer.errors import CodingUnsupported, MethodWrong, PathUnknown, Unauthenticated, Unavailable, is_trouble, show
+from transformer.errors import (
+    NO_SHARED_MEMORY,
+    CodingUnsupported,
+    MethodWrong,
+    PathUnknown,
+    SharedMemoryRefused,
+    Unauthenticated,
+    Unavailable,
+    is_trouble,
+    show,
+)
 from transformer.request_log import Record
 from transformer.rest.body import (
     BINARY,
@@ -38,6 +48,7 @@ from transformer.service import PreparedRequest, Service
 
 logger = logging.getLogger(__name__)
 
+SHARED_MEMORY = [f"/v2/{kind}sharedmemory/{{call:path}}" for kind in ("system", "cuda")]
 # From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
 THREAD_BYTES = 1 << 20
 
@@ -57,11 +68,19 @@ def create_app(service: Service) -> Envelope:
             Route(VERSIONED, api.model),
             Route(f"{MODEL}/ready", api.model_ready),
             Route(f"{VERSIONED}/ready", api.model_ready),
+            Route(f"{MODEL}/config", api.config),
+            Route(f"{VERSIONED}/config", api.config),
             Route(f"{MODEL}/stats", api.stats),
             Route(f"{VERSIONED}/stats", api.stats),
             Route(f"{REPOSITORY}/index", api.index, methods=["GET", "POST"]),
             Route(f"{REPOSITORY}/models/{{name}}/load", api.load, methods=["POST"]),
             Route(f"{REPOSITORY}/models/{{name}}/unload", api.unload, methods=["POST"]),
+            *[
+                Route(
+                    f"/v2/{kind}sharedmemory/{{call:path}}", api.shared_memory, methods=["GET", "POST"], include_in_schema=False
+                )
+                for kind in ("system", "cuda")
+            ],
             Route("/metrics", api.metrics),
             *docs_routes(service),
         ],
@@ -104,12 +123,12 @@ class _Infer:
         asked = headers_of(scope)
         body = await read_body(asked, receive, self._service.limits.max_body_bytes, charge)
         record.bytes_in = len(body)
-        question = (body, asked.get(LENGTH_KEY), *_model_of(scope))
+        question = (body, asked.get(LENGTH_KEY), *_model_of(scope), asked.get("content-type", ""))
         if len(body) > THREAD_BYTES:
             prepared, form = await asyncio.to_thread(self._read, record, charge, *question)
         else:
             prepared, form = self._read(record, charge, *question)
-        record.name(prepared.request.id)
+        record.name(prepared.request.id or "")
         with cancel_if_gone(scope.get(CLIENT) or Client()):
             answer = await self._service.answer(prepared, record)
         content, header_length = render_answer(answer, form)
@@ -126,11 +145,18 @@ class _Infer:
         return content, headers
 
     def _read(
-        self, record: Record, charge: Charge, body: bytes | bytearray, header_length: str | None, name: str, version: str
+        self,
+        record: Record,
+        charge: Charge,
+        body: bytes | bytearray,
+        header_length: str | None,
+        name: str,
+        version: str,
+        content_type: str,
     ) -> tuple[PreparedRequest, Form]:
         if len(body) > COUNT_FROM:
-            charge.raise_to(weigh_json(body, json_length(header_length, len(body))))
-        inference, form = parse_request(body, header_length, name, version)
+            charge.raise_to(weigh_json(body, json_length(header_length, content_type, len(body))))
+        inference, form = parse_request(body, header_length, name, version, content_type)
         return self._service.read(inference, record), form
 
 
@@ -159,6 +185,13 @@ class _Api:
         if not await self._service.ready():
             raise self._service.not_ready()
         return _json({"name": self._service.spec.name, "ready": True})
+
+    async def config(self, request: Request) -> Response:
+        self._service.check_model(*_model_of(request.scope))
+        return _json(await self._service.config())
+
+    async def shared_memory(self, _: Request) -> Response:
+        raise SharedMemoryRefused(NO_SHARED_MEMORY)
 
     async def stats(self, request: Request) -> Response:
         if request.path_params:

@@ -9,12 +9,14 @@ import orjson
 from handlers.errors import OptionError
 from transformer.errors import BinaryInvalid, DatatypeInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
 from transformer.images import IMAGE
-from transformer.messages import InferAnswer, InferRequest, RequestedOutput
-from transformer.tensors import InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
+from transformer.messages import InferAnswer, InferRequest, RequestedOutput, check_parameters
+from transformer.rest.upload import guess_picture, is_upload, read_upload
+from transformer.tensors import Buffer, InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SIZE = "binary_data_size"
 JSON, BINARY = "application/json", "application/octet-stream"
+AS_IT_IS = f"one picture as it is needs Content-Type: image/jpeg (or image/png ...), or the header {HEADER_LENGTH}: 0"
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,27 @@ class Form:
         return self.named.get(name, self.other)
 
 
-def parse_request(body: bytes | bytearray, header_length: str | None, model: str, version: str) -> tuple[InferRequest, Form]:
-    """Read a request's body. `header_length`: the header of that name; None for plain JSON, "0" for one image as it is.
+def parse_request(
+    body: bytes | bytearray, header_length: str | None, model: str, version: str, content_type: str = ""
+) -> tuple[InferRequest, Form]:
+    """Read a request's body.
+
+    `header_length`: the header of that name; None for plain JSON or an upload, which `content_type` tells apart, "0" for one
+    image as it is, whose answer is binary (the extension's raw binary request).
 
     Raises RequestError of the fitting kind, OptionError.
     """
     if header_length is None:
+        if is_upload(content_type):
+            return _one_image(model, version, read_upload(body, content_type)), Form({})
         text, blobs = memoryview(body), None
     else:
         size = _header_size(header_length, len(body))
         if size == 0:
-            image = InputTensor(IMAGE.name, IMAGE.datatype, (1,), TypedContent([memoryview(body)]))
-            return InferRequest(model, version, inputs=(image,)), Form({})
+            return _one_image(model, version, memoryview(body)), Form({}, other=True)
         text, blobs = memoryview(body)[:size], memoryview(body)[size:]
     fields = parse_object(text)
-    parameters = object_of(fields.get("parameters"), "parameters")
+    parameters = check_parameters(object_of(fields.get("parameters"), "parameters"), "the request")
     outputs = _outputs(_list(fields.get("outputs"), "outputs"))
     request = InferRequest(
         model=model,
@@ -64,7 +72,7 @@ def render_answer(answer: InferAnswer, form: Form) -> tuple[bytes, int | None]:
     fields = {
         "model_name": answer.model,
         "model_version": answer.version,
-        **({"id": answer.id} if answer.id else {}),
+        **({} if answer.id is None else {"id": answer.id}),
         "parameters": answer.parameters,
         "outputs": outputs,
     }
@@ -77,6 +85,8 @@ def parse_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as err:
+        if picture := guess_picture(text):
+            raise JsonInvalid(f"{len(text)} bytes begin like {picture} and are not JSON; {AS_IT_IS}") from err
         raise JsonInvalid(f"{len(text)} bytes are not JSON: {err}") from err
     if not isinstance(fields, dict):
         raise JsonInvalid(f"the request must be a JSON object, got {show(fields)}")
@@ -98,11 +108,17 @@ def object_of(value: object, what: str) -> dict[str, Any]:
     return value or {}
 
 
-def json_length(header_length: str | None, body_size: int) -> int:
-    """How many bytes of a body are JSON; all of them where the header is none, which is refused later."""
-    if header_length is None or not (header_length.isascii() and header_length.isdigit()):
+def json_length(header_length: str | None, content_type: str, body_size: int) -> int:
+    """How many bytes of a body are JSON: none of an upload, and all of them where the header is none, which is refused later."""
+    if header_length is None:
+        return 0 if is_upload(content_type) else body_size
+    if not (header_length.isascii() and header_length.isdigit()):
         return body_size
     return min(int(header_length[:20]), body_size)
+
+
+def _one_image(model: str, version: str, image: Buffer) -> InferRequest:
+    return InferRequest(model, version, inputs=(InputTensor(IMAGE.name, IMAGE.datatype, (1,), TypedContent([image])),))
 
 
 def _header_size(header_length: str, body_size: int) -> int:
@@ -132,7 +148,8 @@ def _content(
     name: str, fields: Mapping[str, Any], blobs: memoryview | None
 ) -> tuple[JsonContent | RawContent, memoryview | None]:
     """Read one input's contents; the second value is the rest of the blobs, for the inputs after it."""
-    size = object_of(fields.get("parameters"), "parameters of an input").get(SIZE)
+    what = f"input {show(name)}"
+    size = check_parameters(object_of(fields.get("parameters"), f"parameters of {what}"), what).get(SIZE)
     data = fields.get("data")
     if size is None:
         if data is None:
@@ -153,7 +170,8 @@ def _outputs(outputs: list[Any]) -> list[tuple[RequestedOutput, bool | None]]:
     for item in outputs:
         fields = object_of(item, "an output")
         name = _name(fields, OutputInvalid, "output")
-        parameters = object_of(fields.get("parameters"), "parameters of an output")
+        what = f"output {show(name)}"
+        parameters = check_parameters(object_of(fields.get("parameters"), f"parameters of {what}"), what)
         requested.append((RequestedOutput(name, parameters.get("classification")), read_flag(parameters, "binary_data")))
     return requested
 
@@ -170,10 +188,10 @@ def _output(tensor: OutputTensor, form: Form, blobs: list[bytes]) -> dict[str, A
     return fields
 
 
-def _id(value: object) -> str:
+def _id(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise JsonInvalid(f"id must be a string, got {show(value)}")
-    return value or ""
+    return value
 
 
 def _list(value: object, what: str) -> list[Any]:

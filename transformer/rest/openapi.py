@@ -17,6 +17,7 @@ from transformer.request_log import ID_HEADER
 from transformer.rest.body import BINARY, HEADER_LENGTH, JSON
 from transformer.rest.compression import WORTH_BYTES
 from transformer.rest.schemas import FLAG, TEXT, Schema, components, fields, reference, strings
+from transformer.rest.upload import FORM
 from transformer.tokens import OPEN_PATHS
 
 PLAIN = "text/plain"
@@ -41,6 +42,8 @@ CONTENTS: Kinds = (
     errors.DatatypeInvalid,
     errors.ShapeInvalid,
     errors.OutputInvalid,
+    errors.FormInvalid,
+    errors.SharedMemoryRefused,
     OptionError,
     ImageEmpty,
     ImageTooLarge,
@@ -149,6 +152,9 @@ def _model_paths(at: str, suffix: str) -> dict[str, Any]:
                 f"modelReady{suffix}", "Whether an inference would find a worker", ready, (*ADDRESS, errors.ModelNotReady)
             )
         },
+        f"{at}/config": {
+            "get": _operation(f"modelConfig{suffix}", "What Triton's tools ask first", _json(reference("ModelConfig")), ADDRESS)
+        },
         f"{at}/stats": {
             "get": _operation(f"modelStatistics{suffix}", "Requests and seconds so far", _json(reference("Statistics")), ADDRESS)
         },
@@ -196,12 +202,21 @@ def _infer(name: str) -> dict[str, Any]:
     return {
         **_operation(name, "Classify images", content, INFER, headers=headers),
         "description": (
-            "Plain JSON, or JSON with raw contents of the tensors behind it: then the header "
-            f"`{HEADER_LENGTH}` says how many bytes are JSON, and each input how many of those behind are its own. "
-            f"`{HEADER_LENGTH}: 0`, and the body is one image as it is."
+            "One picture as it is (`image/*`) or in a form (`multipart/form-data`); plain JSON; or JSON with raw contents of the "
+            f"tensors behind it: then the header `{HEADER_LENGTH}` says how many bytes are JSON, and each input how many of "
+            f"those behind are its own. `{HEADER_LENGTH}: 0`, and the body is one picture as it is, its answer's outputs raw. "
+            "Whatever other Content-Type is said, the body is read as JSON."
         ),
         "parameters": [{"name": HEADER_LENGTH, "in": "header", "schema": LENGTH, "description": "Of a binary body only."}],
-        "requestBody": {"required": True, "content": {**_json(reference("InferRequest")), BINARY: {"schema": FILE}}},
+        "requestBody": {
+            "required": True,
+            "content": {
+                **_json(reference("InferRequest")),
+                "image/*": {"schema": FILE},
+                FORM: {"schema": fields({"image": FILE})},
+                BINARY: {"schema": FILE},
+            },
+        },
     }
 
 

@@ -11,9 +11,10 @@ from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, 
 from transformer.rest.body import HEADER_LENGTH
 from transformer.rest.compression import IDENTITY, decompress, largest_content, read_encoding
 from transformer.rest.http_protocol import Client, do_nothing
+from transformer.rest.upload import FORM, is_upload
 
-# What a client sends when it means the file itself; everything else is read as JSON, whatever it is called.
-NEVER_JSON = ("image/", "multipart/", "video/", "audio/", "application/pdf", "application/zip")
+# Files that are no picture; what is neither of these nor an upload is read as JSON, whatever it is called.
+NEVER_JSON = ("multipart/", "video/", "audio/", "application/pdf", "application/zip")
 LENGTH_KEY = HEADER_LENGTH.lower()  # as `headers_of` has it
 
 STEP_BYTES = 4 << 20  # charged ahead of a body that does not announce its length
@@ -33,10 +34,8 @@ async def read_body(headers: Headers, receive: Receive, limit: int, charge: Char
     """
     encoding = read_encoding(headers.get("content-encoding", ""))
     kind = headers.get("content-type", "").lower()
-    if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers:
-        raise ContentUnsupported(
-            f"Content-Type {show(kind)} is not read; send JSON, or the image alone with the header {HEADER_LENGTH}: 0"
-        )
+    if kind.startswith(NEVER_JSON) and LENGTH_KEY not in headers and not is_upload(kind):
+        raise ContentUnsupported(f"Content-Type {show(kind)} is not read; send JSON, or one picture as image/* or {FORM}")
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
         raise RequestTooLarge(f"the body has {announced} bytes, more than the limit of {limit}; send fewer or smaller images")

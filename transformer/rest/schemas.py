@@ -39,6 +39,11 @@ def items(schema: Schema, least: int | None = None, most: int | None = None) -> 
     return {"type": "array", "items": schema, **{key: bound for key, bound in bounds.items() if bound is not None}}
 
 
+def _number(schema: Schema) -> Schema:
+    """The schema of a parameter that is a number, or that number in a string, or null."""
+    return {"oneOf": [schema, {**TEXT, "pattern": "^-?[0-9]"}], "nullable": True}
+
+
 def reference(name: str) -> Schema:
     """The reference to the component of this name."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -80,25 +85,24 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
         "RequestParameters": fields(
             {},
             {
-                "explain": {**FLAG, "description": "Answer with a heat map of what drove each decision."},
+                "explain": {**maybe(FLAG), "description": "Answer with a heat map of what drove each decision."},
                 "top_k": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": len(spec.labels),
-                    "nullable": True,
+                    **_number({"type": "integer", "minimum": 1, "maximum": len(spec.labels)}),
                     "description": "Answer with the k most probable labels.",
                 },
                 "threshold": {
-                    "type": "number",
-                    "minimum": 0,
-                    "maximum": 1,
-                    "nullable": True,
+                    **_number({"type": "number", "minimum": 0, "maximum": 1}),
                     "description": f"In place of the archive's {spec.decision.threshold:.6g}.",
                 },
-                "timeout": {**SIDE, "description": "Microseconds that the request may take; 0: no limit of the client's."},
+                "timeout": {
+                    **_number(SIDE),
+                    "description": "Microseconds that the request may take; 0: no limit of the client's.",
+                },
+                "priority": {**_number(SIDE), "description": "Checked, and not used: images wait in line as they came."},
                 "binary_data_output": {**maybe(FLAG), "description": "All outputs behind the JSON, as raw bytes."},
             },
-            description="Others are ignored.",
+            description="Others are ignored, and must be text, numbers or booleans. A null is as if left out.",
+            additionalProperties=maybe({"oneOf": [TEXT, {"type": "number"}, FLAG]}),
             nullable=True,
         ),
         "RequestedOutput": fields(
@@ -152,17 +156,50 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
                 "name": strings(spec.name),
                 "versions": items(strings(spec.version), 1, 1),
                 "platform": TEXT,
-                "inputs": items(reference("TensorMetadata"), len(INPUTS), len(INPUTS)),
+                "inputs": items(reference("TensorMetadata"), 1, 1),
                 "outputs": items(reference("TensorMetadata"), 1, len(OUTPUTS)),
                 "parameters": fields(
                     {
                         "archive_digest": TEXT,
+                        "inputs_instead": {
+                            **items(reference("InputInstead")),
+                            "description": "Other inputs, each in the place of one.",
+                        },
                         "labels": items(strings(*spec.labels)),
                         "positive": {**items(strings(*spec.labels)), "description": "The labels that are flagged."},
                         "threshold": {"type": "number"},
                         "outputs_on_request": items(reference("TensorMetadata")),
                     }
                 ),
+            }
+        ),
+        "ModelConfig": fields(
+            {
+                "name": strings(spec.name),
+                "platform": TEXT,
+                "backend": TEXT,
+                "version_policy": {"type": "object"},
+                "max_batch_size": {"type": "integer", "description": "0: the sides of a tensor are all that its shape has."},
+                "input": items(reference("TensorConfig"), 1, 1),
+                "output": items(reference("TensorConfig"), 1, len(OUTPUTS)),
+                "instance_group": {
+                    **items(fields({"name": TEXT, "kind": TEXT, "count": {**SIDE, "description": "Workers."}}), most=1),
+                    "description": "Empty while the number of workers is not known.",
+                },
+                "parameters": {
+                    "type": "object",
+                    "additionalProperties": fields({"string_value": TEXT}),
+                    "description": "The parameters of the metadata, as text or as JSON in text.",
+                },
+            }
+        ),
+        "TensorConfig": fields({"name": TEXT, "data_type": TEXT, "dims": items({"type": "integer", "minimum": -1})}),
+        "InputInstead": fields(
+            {
+                "name": strings(PIXELS.name),
+                "datatype": strings(PIXELS.datatype),
+                "shape": items({"type": "integer", "minimum": -1}),
+                "instead_of": strings(IMAGE.name),
             }
         ),
         "TensorMetadata": fields({"name": TEXT, "datatype": strings(*NUMPY), "shape": items({"type": "integer", "minimum": -1})}),
@@ -202,6 +239,8 @@ def _statistics(spec: Spec) -> Schema:
             "execution_count": SIDE,
             "inference_stats": fields({**waited, **computed}),
             "batch_stats": items(fields({"batch_size": SIDE, **computed}), most=1),
+            "response_stats": {"type": "object", "maxProperties": 0, "description": "Every request has one answer."},
+            "memory_usage": {**items({"type": "object"}, most=0), "description": "Not measured."},
         }
     )
 

@@ -58,11 +58,15 @@ class Dispatcher:
         """True while a call would find a worker."""
         return await self._upstream.ready()
 
+    @property
+    def workers(self) -> int:
+        """The number of workers, 0 while it is not known. One that the edge asks itself may be too new for TorchServe's count."""
+        return max(self._upstream.workers or 0, len(self._upstream.direct))
+
     def _resize_queue(self) -> None:
-        """Fit the queue to the number of workers. A worker that the edge asks itself may be too new for TorchServe's count."""
-        direct = len(self._upstream.direct)
-        if workers := max(self._upstream.workers or 0, direct):  # else TorchServe was slow to tell, or all are started anew
-            self._queue.resize(*self._limits.room(workers, direct))
+        """Fit the queue to the number of workers."""
+        if self.workers:  # else TorchServe was slow to tell, or all are started anew
+            self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct)))
 
     def _poll_workers(self) -> None:
         """Poll the workers again, for the calls to come, whether or not any client asks for readiness."""

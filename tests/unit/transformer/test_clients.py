@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import queue
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
+
+from transformer.grpc.messages import service_descriptor
 
 KSERVE = '''
 """Answers as JSON what KServe's SDK saw; a process of its own, because its proto and tritonclient's cannot meet in one."""
@@ -90,6 +94,19 @@ def check_triton(kind, address, images, expected):
     assert client.is_server_ready()
     assert client.is_model_ready("roofs")
     assert client.is_model_ready("roofs", "3")
+    assert not client.is_model_ready("walls")
+    assert not client.is_model_ready("roofs", "9")
+    for ask in (client.get_system_shared_memory_status, client.unregister_cuda_shared_memory):
+        with pytest.raises(InferenceServerException, match=r"request\.shared_memory"):
+            ask()
+    shared = kind.InferRequestedOutput("label")
+    shared.set_shared_memory("mine", 100)
+    with pytest.raises(InferenceServerException, match=r"request\.shared_memory"):
+        client.infer("roofs", triton_inputs(kind, images), outputs=[shared])
+    [unfilled] = triton_inputs(kind, images)
+    unfilled.set_shared_memory("mine", 100)
+    with pytest.raises(InferenceServerException, match=r"request\.shared_memory"):
+        client.infer("roofs", [unfilled])
     with pytest.raises(InferenceServerException, match=r"model\.not_found"):
         client.get_model_metadata("walls")
     result = client.infer("roofs", triton_inputs(kind, images), model_version="3", request_id="5", parameters={"explain": True})
@@ -118,6 +135,7 @@ async def test_tritonclient_over_http(edge, images, ask_handler):
         client = triton_http.InferenceServerClient(edge.http)
         assert client.get_server_metadata()["name"] == "visor"
         assert client.get_model_metadata("roofs")["versions"] == ["3"]
+        assert client.get_model_config("roofs", "3")["input"] == [{"name": "image", "data_type": "TYPE_STRING", "dims": [-1]}]
         assert client.get_model_repository_index()[0]["state"] == "READY"
         outputs = [triton_http.InferRequestedOutput(name, binary_data=False) for name in ("label", "heatmap")]
         pixels = triton_http.InferInput("pixels", [1, 8, 8, 3], "UINT8")
@@ -137,10 +155,72 @@ async def test_tritonclient_over_grpc(edge, images, ask_handler):
         client = triton_grpc.InferenceServerClient(edge.grpc)
         assert client.get_server_metadata().name == "visor"
         assert list(client.get_model_metadata("roofs").versions) == ["3"]
+        config = client.get_model_config("roofs", "3").config
+        assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
+            ("image", model_config_pb2.TYPE_STRING, [-1])
+        ]
+        assert (config.backend, config.max_batch_size, config.instance_group[0].count) == ("visor", 0, 1)
+        assert json.loads(config.parameters["labels"].string_value) == ["intact", "damaged", "unsure"]
         assert client.get_model_repository_index().models[0].state == "READY"
         client.close()
 
     await asyncio.to_thread(more)
+
+
+async def test_tritonclient_over_a_stream(edge, images, ask_handler):
+    """Answers come in the requests' order; an error is the answer to its own request, and the stream goes on."""
+
+    def stream():
+        found = queue.Queue()
+        with triton_grpc.InferenceServerClient(edge.grpc) as client:
+            client.start_stream(lambda result, error: found.put((result, error)))
+            for n, image in enumerate([images[0], b"junk", images[1]]):
+                client.async_stream_infer(
+                    "roofs", triton_inputs(triton_grpc, [image]), request_id=str(n), enable_empty_final_response=True
+                )
+            answers = [found.get(timeout=5) for _ in range(3)]
+            client.stop_stream()
+        return answers
+
+    (first, no_error), (_, error), (last, _) = await asyncio.to_thread(stream)
+    assert no_error is None
+    assert "image.undecodable: " in str(error)
+    for n, result, image in ((0, first, images[0]), (2, last, images[1])):
+        assert result.as_numpy("label").tolist() == [ask_handler(image)["label"].encode()]
+        assert result.get_response().id == str(n)
+        assert result.get_response().parameters["triton_final_response"].bool_param
+
+
+def test_our_messages_are_tritons():
+    """Field by field: what we have of a message has its number, its type and how often it comes."""
+
+    def check(ours, theirs):
+        for field in ours.fields:
+            other = theirs.fields_by_name[field.name]
+            assert (field.number, field.type, field.is_repeated) == (other.number, other.type, other.is_repeated), field.full_name
+        for nested in ours.nested_types:
+            check(nested, theirs.nested_types_by_name[nested.name])
+        for kind in ours.enum_types:
+            check_enum(kind, theirs.enum_types_by_name[kind.name])
+
+    def check_enum(ours, theirs):
+        numbers = {value.name: value.number for value in theirs.values}
+        assert {value.name: value.number for value in ours.values}.items() <= numbers.items()
+
+    file, files = service_descriptor().file, (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR)
+    messages = {name: found for one in files for name, found in one.message_types_by_name.items()}
+    enums = {name: found for one in files for name, found in one.enum_types_by_name.items()}
+    for name, ours in file.message_types_by_name.items():
+        check(ours, messages[name])
+    for name, ours in file.enum_types_by_name.items():
+        check_enum(ours, enums[name])
+    methods = files[0].services_by_name["GRPCInferenceService"].methods_by_name
+    for method in service_descriptor().methods:
+        theirs = methods[method.name]
+        for one, other in ((method.input_type, theirs.input_type), (method.output_type, theirs.output_type)):
+            assert one.full_name == other.full_name
+        streams = (method.client_streaming, method.server_streaming)
+        assert streams == (theirs.client_streaming, theirs.server_streaming)
 
 
 async def test_kserves_sdk_and_its_proto(edge, images, ask_handler):

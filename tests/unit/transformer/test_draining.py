@@ -22,7 +22,7 @@ from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.grpc.messages import SERVICE, message
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 CLIENTS = 6  # of each kind
 PAUSE_S = 0.01
 

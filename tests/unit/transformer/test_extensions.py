@@ -118,6 +118,7 @@ async def test_statistics(client, url):
     spent = {name: duration["ns"] for name, duration in model["inference_stats"].items()}
     assert 0 < spent["compute_input"] + spent["compute_infer"] + spent["compute_output"] < 60e9
     assert 0 < spent["success"] < 60e9
+    assert (model["response_stats"], model["memory_usage"]) == ({}, [])
     [batch] = model["batch_stats"]
     assert (batch["batch_size"], batch["compute_infer"]) == (1, model["inference_stats"]["compute_infer"])
 

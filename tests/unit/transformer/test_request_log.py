@@ -24,7 +24,7 @@ from transformer.service import FLUSH_S, MAX_UNFLUSHED, Service
 from transformer.settings import EdgeLimits
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 MADE = re.compile("[0-9a-f]{16}")
 
 

@@ -26,7 +26,7 @@ from transformer.server import listen, serve_edge
 from transformer.settings import EdgeLimits, Listening
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 from aiohttp import web
+from google.protobuf import json_format
 
 from transformer.grpc.messages import DESCRIPTORS, SERVICE, message, service_descriptor
 from transformer.grpc.server import create_server
@@ -68,10 +69,7 @@ async def test_health_and_metadata(call, torchserve):
     assert (await call("ServerMetadata")).name == "visor"
     model = await call("ModelMetadata", name="roofs")
     assert (model.name, list(model.versions), model.platform) == ("roofs", ["3"], "visor_torch")
-    assert [(x.name, x.datatype, list(x.shape)) for x in model.inputs] == [
-        ("image", "BYTES", [-1]),
-        ("pixels", "UINT8", [-1, -1, -1, 3]),
-    ]
+    assert [(x.name, x.datatype, list(x.shape)) for x in model.inputs] == [("image", "BYTES", [-1])]
     assert ("probabilities", "FP32", [-1, 3]) in [(x.name, x.datatype, list(x.shape)) for x in model.outputs]
     [entry] = (await call("RepositoryIndex")).models
     assert (entry.name, entry.version, entry.state, entry.reason) == ("roofs", "3", "READY", "")
@@ -145,6 +143,7 @@ async def test_a_bad_image_answers_for_itself(call, images):
 INVALID, UNKNOWN = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 IMAGE = {"name": "image", "datatype": "BYTES", "shape": [1]}
 RAW = [b"\x01\0\0\0x"]
+SHARED = {"shared_memory_region": {"string_param": "mine"}, "shared_memory_byte_size": {"int64_param": 100}}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +172,10 @@ RAW = [b"\x01\0\0\0x"]
         (INVALID, "request.parameter", {"parameters": {"explain": {"int64_param": 1}}}),
         (INVALID, "request.parameter", {"parameters": {"threshold": {"string_param": "low"}}}),
         (INVALID, "request.parameter", {"parameters": {"threshold": {"string_param": "nan"}}}),
+        (INVALID, "request.parameter", {"parameters": {"top_k": {"double_param": 1.0}}}),
+        (INVALID, "request.parameter", {"parameters": {"priority": {"int64_param": -1}}}),
+        (INVALID, "request.shared_memory", {"inputs": [{**IMAGE, "parameters": SHARED}], "raw_input_contents": []}),
+        (INVALID, "request.shared_memory", {"outputs": [{"name": "label", "parameters": SHARED}]}),
     ],
 )
 async def test_refusals(call, code, key, fields):
@@ -181,10 +184,32 @@ async def test_refusals(call, code, key, fields):
     assert len(details) < 500
 
 
-@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata"])
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelStatistics"])
 async def test_unknown_models(call, method):
     await refused(call, method, UNKNOWN, "model.not_found", name="walls")
     await refused(call, method, UNKNOWN, "model.version", name="roofs", version="1")
+
+
+async def test_unknown_models_are_not_ready(call):
+    """As Triton has it: who asks whether something is ready gets no error."""
+    assert not (await call("ModelReady", name="walls")).ready
+    assert not (await call("ModelReady", name="roofs", version="1")).ready
+
+
+async def test_model_config(call, client):
+    config = (await call("ModelConfig", name="roofs", version="3")).config
+    said = json_format.MessageToDict(config, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    said["input"][0]["dims"] = [int(side) for side in said["input"][0]["dims"]]  # protobuf's JSON has int64 as text
+    for output in said["output"]:
+        output["dims"] = [int(side) for side in output["dims"]]
+    assert said == (await client.get("/v2/models/roofs/config")).json()
+
+
+@pytest.mark.parametrize("parameters", [{"threshold": {"string_param": "0.25"}, "top_k": {"string_param": "2"}}])
+async def test_numbers_may_be_strings(call, images, parameters):
+    answer = await call("ModelInfer", **image_request(images[:1], parameters=parameters))
+    assert answer.parameters["threshold"].double_param == 0.25
+    assert {output.name: list(output.shape) for output in answer.outputs}["top_labels"] == [1, 2]
 
 
 async def test_a_parameter_without_a_value_is_none(call, images):
@@ -203,8 +228,16 @@ async def test_a_message_over_the_limit(call):
 
 async def test_methods_that_are_not_spoken(channel):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(f"/{SERVICE}/SystemSharedMemoryStatus")(b"")
+        await channel.unary_unary(f"/{SERVICE}/TraceSetting")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("kind", ["System", "Cuda"])
+@pytest.mark.parametrize("verb", ["Status", "Register", "Unregister"])
+async def test_shared_memory_is_refused(channel, kind, verb):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary(f"/{SERVICE}/{kind}SharedMemory{verb}")(b"\x0a\x04mine")
+    assert dict(caught.value.trailing_metadata())["visor-code"] == "request.shared_memory"
 
 
 async def test_trouble_behind_the_edge(call, torchserve, images):

@@ -98,11 +98,40 @@ async def test_outputs(client, outputs, code):
 @pytest.mark.parametrize(
     "parameters",
     [{"explain": 1}, {"explain": "true"}, {"top_k": 0}, {"top_k": 4}, {"top_k": -1}, {"top_k": True}, {"top_k": 1.0},
-     {"top_k": "1"}, {"threshold": -0.1}, {"threshold": 1.1}, {"threshold": "0.5"}, {"threshold": True},
-     {"threshold": [0.5]}, {"binary_data_output": "yes"}],
+     {"top_k": "1.0"}, {"top_k": "4"}, {"top_k": " 1"}, {"threshold": -0.1}, {"threshold": 1.1}, {"threshold": "1.1"},
+     {"threshold": "0,5"}, {"threshold": "1_0"}, {"threshold": "NaN"}, {"threshold": "true"}, {"threshold": True},
+     {"threshold": [0.5]}, {"timeout": -1}, {"timeout": 0.5}, {"timeout": "soon"}, {"timeout": True}, {"priority": -1},
+     {"priority": "high"}, {"binary_data_output": "yes"}, {"mine": {"a": 1}}, {"mine": [1]}],
 )  # fmt: skip
 async def test_parameters(client, parameters):
     await refused(client, 400, "request.parameter", json={"inputs": [GOOD], "parameters": parameters})
+
+
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+async def test_a_parameter_of_a_tensor_is_text_a_number_or_a_boolean(client, where):
+    fields = {"inputs": [GOOD], "outputs": [{"name": "label"}]}
+    fields[where] = [{**fields[where][0], "parameters": {"mine": {}}}]
+    message = await refused(client, 400, "request.parameter", json=fields)
+    assert fields[where][0]["name"] in message
+
+
+SHARED = {"shared_memory_region": "mine", "shared_memory_byte_size": 100}
+
+
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+async def test_shared_memory_is_refused(client, where):
+    fields = {"inputs": [GOOD], "outputs": [{"name": "label"}]}
+    tensor = {key: value for key, value in fields[where][0].items() if key != "data"}
+    fields[where] = [{**tensor, "parameters": SHARED}]
+    message = await refused(client, 400, "request.shared_memory", json=fields)
+    assert "send tensors in the request" in message
+
+
+@pytest.mark.parametrize("kind", ["system", "cuda"])
+@pytest.mark.parametrize(("method", "call"), [("GET", "status"), ("POST", "region/a/register"), ("POST", "unregister")])
+async def test_so_is_all_that_is_asked_about_it(client, kind, method, call):
+    answer = await client.request(method, f"/v2/{kind}sharedmemory/{call}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "request.shared_memory")
 
 
 @pytest.mark.parametrize(
@@ -139,11 +168,23 @@ async def test_binary_elements_and_shape(client, count):
     await refused(client, 400, "request.shape", content=text + b"\x01\0\0\0x" * count, headers=headers)
 
 
-@pytest.mark.parametrize("content_type", ["image/jpeg", "multipart/form-data; boundary=x"])
-async def test_a_file_without_the_header_is_told_about_it(client, content_type):
+@pytest.mark.parametrize("content_type", ["video/mp4", "application/pdf", "multipart/mixed; boundary=x"])
+async def test_a_file_of_another_kind_is_not_read(client, content_type):
     headers = {"Content-Type": content_type}
     message = await refused(client, 415, "request.content", content=b"\xff\xd8\xff", headers=headers)
+    assert "image/*" in message
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"RIFF....WEBP", b"BM..", b"II*\0", b"MM\0*"])
+async def test_a_picture_that_nobody_announced_is_told_how_to_come(client, start):
+    message = await refused(client, 400, "request.json", content=start + bytes(100))
+    assert "Content-Type: image/jpeg" in message
     assert "Inference-Header-Content-Length: 0" in message
+
+
+@pytest.mark.parametrize(("text", "hint"), [("data:image/png;base64,YWI=", "comma"), ("DATA:,YWI=", "comma"), ("YW-_", "URLs")])
+async def test_almost_base64_is_told_what_it_is(client, text, hint):
+    assert hint in await refused(client, 400, "image.undecodable", json={"inputs": [{**GOOD, "data": [text]}]})
 
 
 async def test_too_large_by_its_own_word_is_refused_unread(client):

@@ -70,7 +70,12 @@ async def test_json_request_and_answer(client, images, ask_handler):
 
 
 async def test_an_answer_without_an_id_has_none(client, images):
-    assert "id" not in (await client.post(URL, json={"inputs": [image_input(images[:1])]})).json()
+    for fields in ({}, {"id": None}):
+        assert "id" not in (await client.post(URL, json={**fields, "inputs": [image_input(images[:1])]})).json()
+
+
+async def test_an_empty_id_comes_back_too(client, images):
+    assert (await client.post(URL, json={"id": "", "inputs": [image_input(images[:1])]})).json()["id"] == ""
 
 
 @pytest.mark.parametrize(
@@ -131,10 +136,50 @@ async def test_one_output_alone_can_stay_json(client, images):
     assert label["parameters"]["binary_data_size"] == len(response.content) - size
 
 
-async def test_one_bare_image_is_a_request(client, images, ask_handler):
+async def test_a_raw_binary_request_is_answered_in_binary(client, images, ask_handler):
+    """The extension's words: with a length of 0 the body is the one input, and all outputs are binary."""
     headers = {"Inference-Header-Content-Length": "0", "Content-Type": "image/png"}
     response = await client.post(URL, content=images[0], headers=headers)
+    assert response.headers["content-type"] == "application/octet-stream"
+    size = int(response.headers["Inference-Header-Content-Length"])
+    outputs = json.loads(response.content[:size])["outputs"]
+    assert [output["name"] for output in outputs] == DEFAULT
+    assert not any("data" in output for output in outputs)
+    assert sum(output["parameters"]["binary_data_size"] for output in outputs) == len(response.content) - size
+    label = ask_handler(images[0])["label"].encode()
+    assert response.content[size : size + 4 + len(label)] == length_prefixed([label])
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "Image/JPEG; q=1", "image/*"])
+async def test_a_picture_as_it_is_is_answered_in_json(client, images, ask_handler, content_type):
+    response = await client.post(URL, content=images[0], headers={"Content-Type": content_type})
     assert outputs_of(response)["label"]["data"] == [ask_handler(images[0])["label"]]
+
+
+async def test_a_form_with_a_picture_is_answered_in_json(client, images, ask_handler):
+    """httpx writes the form."""
+    response = await client.post(URL, files={"file": ("roof.png", images[0], "image/png")})
+    assert outputs_of(response)["label"]["data"] == [ask_handler(images[0])["label"]]
+
+
+async def test_a_form_with_two_pictures_is_refused(client, images):
+    response = await client.post(URL, files=[("file", images[0]), ("file", images[1])])
+    assert (response.status_code, response.json()["code"]) == (400, "request.form")
+
+
+@pytest.mark.parametrize("parameters", [{"threshold": "0.25", "top_k": "2"}, {"threshold": "2.5e-1", "top_k": "2"}])
+async def test_numbers_may_be_strings(client, images, parameters):
+    fields = {"inputs": [image_input(images[:1])], "parameters": {**parameters, "timeout": "5000000", "priority": "1"}}
+    response = await client.post(URL, json=fields)
+    assert outputs_of(response)["top_labels"]["shape"] == [1, 2]
+    assert response.json()["parameters"]["threshold"] == 0.25
+
+
+@pytest.mark.parametrize("name", ["explain", "top_k", "threshold", "timeout", "priority", "binary_data_output", "mine"])
+async def test_null_is_as_if_left_out(client, images, name):
+    fields = {"inputs": [{**image_input(images[:1]), "parameters": {"binary_data_size": None}}], "parameters": {name: None}}
+    fields["outputs"] = [{"name": "label", "parameters": {"classification": None, "binary_data": None}}]
+    assert (await client.post(URL, json=fields)).status_code == 200
 
 
 @pytest.mark.parametrize("form", ["flat", "nested", "binary"])
@@ -181,7 +226,7 @@ async def test_requested_outputs_are_honoured_in_their_order(client, images, tor
 
 
 async def test_what_other_clients_send_along_is_no_error(client, images):
-    parameters = {"timeout": 5_000_000, "priority": 1, "sequence_id": 0, "made_up": [1]}
+    parameters = {"timeout": 5_000_000, "priority": 1, "sequence_id": 0, "made_up": "x"}
     fields = {"model_name": "roofs", "inputs": [image_input(images[:1])], "outputs": [], "parameters": parameters, "id": None}
     assert (await client.post(URL, json=fields)).status_code == 200
 

@@ -1,6 +1,7 @@
 """Health, metadata, index, metrics and the addresses that are not there."""
 
 import asyncio
+import json
 from importlib.metadata import version
 
 import pytest
@@ -47,7 +48,14 @@ async def test_server_metadata(client):
     assert (await client.get("/v2")).json() == {
         "name": "visor",
         "version": version("visor"),
-        "extensions": ["binary_tensor_data", "classification", "model_repository", "parameters", "statistics"],
+        "extensions": [
+            "binary_tensor_data",
+            "classification",
+            "model_configuration",
+            "model_repository",
+            "parameters",
+            "statistics",
+        ],
     }
 
 
@@ -55,10 +63,7 @@ async def test_server_metadata(client):
 async def test_model_metadata(client, url):
     answer = (await client.get(url)).json()
     assert (answer["name"], answer["versions"], answer["platform"]) == ("roofs", ["3"], "visor_torch")
-    assert answer["inputs"] == [
-        {"name": "image", "datatype": "BYTES", "shape": [-1]},
-        {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
-    ]
+    assert answer["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     assert {output["name"]: (output["datatype"], output["shape"]) for output in answer["outputs"]} == {
         "label": ("BYTES", [-1]),
         "confidence": ("FP32", [-1]),
@@ -75,15 +80,47 @@ async def test_model_metadata(client, url):
     }
     assert answer["parameters"] == {
         "archive_digest": "ab" * 32,
+        "inputs_instead": [{"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3], "instead_of": "image"}],
         "labels": ["intact", "damaged", "unsure"],
         "positive": ["damaged"],
         "threshold": 0.4,
     }
 
 
+@pytest.mark.parametrize("url", ["/v2/models/roofs/config", "/v2/models/roofs/versions/3/config"])
+async def test_model_config(client, torchserve, url):
+    torchserve.workers = [{"status": "READY"}] * 2
+    answer = (await client.get(url)).json()
+    facts = {name: parameter["string_value"] for name, parameter in answer.pop("parameters").items()}
+    assert answer == {
+        "name": "roofs",
+        "platform": "visor_torch",
+        "backend": "visor",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 0,
+        "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [-1]}],
+        "output": [
+            {"name": "label", "data_type": "TYPE_STRING", "dims": [-1]},
+            {"name": "confidence", "data_type": "TYPE_FP32", "dims": [-1]},
+            {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [-1, 3]},
+            {"name": "decision", "data_type": "TYPE_STRING", "dims": [-1]},
+            {"name": "error", "data_type": "TYPE_STRING", "dims": [-1]},
+        ],
+        "instance_group": [{"name": "roofs_0", "kind": "KIND_CPU", "count": 2}],
+    }
+    metadata = (await client.get("/v2/models/roofs")).json()["parameters"]
+    assert facts.pop("archive_digest") == metadata.pop("archive_digest")
+    assert {name: json.loads(fact) for name, fact in facts.items()} == metadata
+
+
+async def test_the_config_knows_no_workers_where_nobody_tells(client, torchserve):
+    torchserve.workers = None
+    assert (await client.get("/v2/models/roofs/config")).json()["instance_group"] == []
+
+
 async def test_every_declared_output_can_be_asked_for(client, images):
     model = (await client.get("/v2/models/roofs")).json()
-    headers = {"Inference-Header-Content-Length": "0"}
+    headers = {"Content-Type": "image/png"}
     bare = await client.post("/v2/models/roofs/infer", content=images[0], headers=headers)
     assert [output["name"] for output in bare.json()["outputs"]] == [output["name"] for output in model["outputs"]]
     declared = model["outputs"] + model["parameters"]["outputs_on_request"]
@@ -124,6 +161,8 @@ async def test_index_refuses_what_is_no_json(client):
         ("DELETE", "/v2/models/roofs", 405, "request.method"),
         ("GET", "/v2/models/walls", 404, "model.not_found"),
         ("GET", "/v2/models/walls/ready", 404, "model.not_found"),
+        ("GET", "/v2/models/walls/config", 404, "model.not_found"),
+        ("GET", "/v2/models/roofs/versions/1/config", 404, "model.version"),
         ("GET", "/v2/models/roofs/versions/1", 404, "model.version"),
         ("GET", "/v2/models/roofs/versions/1/ready", 404, "model.version"),
     ],
@@ -136,7 +175,7 @@ async def test_addresses_that_are_not_there(client, method, url, status, code):
 
 
 async def test_metrics_count_what_happened(client, images):
-    headers = {"Inference-Header-Content-Length": "0"}
+    headers = {"Content-Type": "image/png"}
     label = (await client.post("/v2/models/roofs/infer", content=images[0], headers=headers)).json()["outputs"][0]["data"][0]
     await client.post("/v2/models/roofs/infer", content=b"no image", headers=headers)
     await client.post("/v2/models/roofs/infer", content=b"{")

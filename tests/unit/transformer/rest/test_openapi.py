@@ -18,6 +18,7 @@ from transformer.rest.swagger import FILES
 
 DIGEST = "ab" * 32
 IMAGE = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["YWI="]}
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 # Errors that no request is answered with over HTTP, or that only stand for those below them.
 NEVER_ANSWERED = {
     ImageError,
@@ -102,6 +103,9 @@ def test_names_this_archive(made, spec):
         ("/v2/models/{name}/versions/{version}", "GET", "/v2/models/roofs/versions/3", 200, {}),
         ("/v2/models/{name}/versions/{version}", "GET", "/v2/models/roofs/versions/4", 404, {}),
         ("/v2/models/{name}/ready", "GET", "/v2/models/roofs/ready", 200, {}),
+        ("/v2/models/{name}/config", "GET", "/v2/models/roofs/config", 200, {}),
+        ("/v2/models/{name}/versions/{version}/config", "GET", "/v2/models/roofs/versions/4/config", 404, {}),
+        ("/v2/models/{name}/infer", "POST", "/v2/models/roofs/infer", 400, {"content": b"", "headers": FORM}),
         ("/v2/models/{name}/versions/{version}/ready", "GET", "/v2/models/roofs/versions/3/ready", 200, {}),
         ("/v2/repository/index", "GET", "/v2/repository/index", 200, {}),
         ("/v2/repository/index", "POST", "/v2/repository/index", 200, {"json": {"ready": True}}),
@@ -122,7 +126,7 @@ def test_names_this_archive(made, spec):
             "POST",
             "/v2/models/roofs/infer",
             415,
-            {"content": b"", "headers": {"Content-Type": "image/png"}},
+            {"content": b"", "headers": {"Content-Type": "video/mp4"}},
         ),
     ],
 )
@@ -142,6 +146,16 @@ async def test_inferences_are_of_its_form(client, schema, images, at, parameters
     response = await client.post(at.format(name="roofs", version="3") + "/infer", content=body, headers=headers)
     assert response.status_code == 200
     schema[f"{at}/infer"]["POST"].validate_response(response)
+
+
+@pytest.mark.parametrize(
+    ("headers", "around"), [({"Content-Type": "image/png"}, (b"", b"")), (FORM, (b"--x\r\n\r\n", b"\r\n--x--"))]
+)
+async def test_uploads_are_answered_in_its_form(client, schema, images, headers, around):
+    body = images[0].join(around)
+    response = await client.post("/v2/models/roofs/infer", content=body, headers=headers)
+    assert response.status_code == 200
+    schema["/v2/models/{name}/infer"]["POST"].validate_response(response)
 
 
 async def test_its_own_example_is_answered(client, made):

@@ -19,7 +19,7 @@ from transformer.upstream.answer_cache import ENTRY_BYTES, AnswerCache, key_of
 from transformer.upstream.image_answers import ImageAnswer
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from transformer.service import Service
 from transformer.upstream.torchserve import TorchServe
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 
 
 def replying(status, **fields):

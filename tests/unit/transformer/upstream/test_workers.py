@@ -22,7 +22,7 @@ from transformer.upstream.workers import LENGTHS
 from visor.serving.worker import EdgeSocket
 
 URL = "/v2/models/roofs/infer"
-ONE = {"Inference-Header-Content-Length": "0"}
+ONE = {"Content-Type": "image/png"}
 
 
 @contextlib.contextmanager
