@@ -322,7 +322,7 @@ def _streaming(attempt: Attempt, service: Service, receiver: Receiver) -> Callab
 
 
 async def _next(context: Any, service: Service, receiver: Receiver, charge: Charge) -> bytes | None:
-    """Receive a stream's next message; None after the last one. Raises MemorySpent, ModelNotReady once the server is about to stop."""
+    """Receive a stream's next message; None after the last one. Raises MemorySpent, ModelNotReady where the server is to stop."""
     receiving = asyncio.ensure_future(receiver.receive_next(context, charge))
     try:
         while not service.draining:
