@@ -193,7 +193,7 @@ async def test_every_address_but_health_and_metrics_asks_for_a_token(client, ser
     routes = [route for route in create_app(service).app.routes if isinstance(route, Route)]
     tried = 0
     for route in routes:
-        path = route.path.format(name="roofs", version="3")
+        path = route.path.replace("{call:path}", "status").format(name="roofs", version="3")
         for method in route.methods:
             for headers in (NONE, WRONG, RIGHT):
                 response = await client.request(method, path, headers=headers)

@@ -92,15 +92,20 @@ async def test_no_more_requests_are_read_than_may_wait(stream, images, torchserv
 
     service.check_room = count_room
     call = stream()
-    for _ in range(3 * STREAM_CALLS):
-        await call.write(infer_request(images[0]))
-    await call.done_writing()
+
+    async def write():
+        for _ in range(3 * STREAM_CALLS):
+            await call.write(infer_request(images[0]))
+        await call.done_writing()
+
+    writing = asyncio.create_task(write())  # which waits for the server in between, as what it has not read has 64 KiB
     while read < STREAM_CALLS + 2:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     assert read == STREAM_CALLS + 2
     release.set()
     assert len([answer async for answer in call]) == 3 * STREAM_CALLS
+    await writing
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(stream, images, torchserve, service):

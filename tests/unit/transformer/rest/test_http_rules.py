@@ -15,7 +15,7 @@ LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: edge\r\n\r\n"
 LAST = b"GET /v2/health/live HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n"
 CLOSE = "Connection: close\r\n"
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
-ONE = "Inference-Header-Content-Length: 0\r\n"
+ONE = "Content-Type: image/png\r\n"
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_codings_are_case_insensitive(ask, images):
 
 async def test_space_after_a_value_is_no_part_of_it(ask, images):
     packed = gzip.compress(images[0])
-    headers = f"{CLOSE}Inference-Header-Content-Length: 0 \r\nContent-Encoding: gzip\t\r\n"
+    headers = f"{CLOSE}Content-Type: image/png \r\nContent-Encoding: gzip\t\r\n"
     assert read(await ask(post(packed, headers + f"Content-Length: {len(packed)}\r\n")))[0] == 200
 
 
