@@ -204,3 +204,28 @@ async def test_a_second_message_is_not_read(stub, images):
 
     answer = message("ModelInferResponse").FromString(await stub(two()))
     assert answer.model_name == "roofs"
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_stream_may_bring_nothing_for_as_long_as_nobody_waits():
+    budget = Budget(PLACE)
+    receiver = Receiver(budget, LIMIT, 0.2)
+    idle = Call()
+    with budget.open() as charge:
+        task = asyncio.create_task(receiver.receive_next(idle, charge))
+        await asyncio.sleep(0.3)
+        assert not task.done()
+        [next_one], [next_task] = await begin(receiver, budget, 1)
+        with pytest.raises(MemorySpent, match="others wait"):
+            await task
+        next_one.send(b"y")
+        assert (await next_task)[0] == b"y"
+
+
+async def test_a_stream_ends_with_no_message():
+    budget = Budget(PLACE)
+    ended = Call()
+    ended.send(grpc.aio.EOF)
+    with budget.open() as charge:
+        assert await Receiver(budget, LIMIT, 5.0).receive_next(ended, charge) is None
+    assert budget.spent == 0

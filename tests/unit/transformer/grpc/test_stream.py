@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.transformer.conftest import ANSWER
+from transformer.grpc import receiving
 from transformer.grpc.messages import SERVICE, message
 from transformer.grpc.server import STREAM_CALLS, create_server
 
@@ -138,3 +139,25 @@ async def test_a_server_that_stops_answers_what_it_has_read_and_ends_the_stream(
         await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert dict(caught.value.trailing_metadata())["visor-code"] == "model.not_ready"
+
+
+async def test_what_its_messages_took_is_given_back(stream, images, service):
+    call = stream(iter([infer_request(images[0]), infer_request(b"junk"), b"\xff"]))
+    assert len([answer async for answer in call]) == 3
+    assert service.budget.spent == 0
+
+
+async def test_an_idle_stream_makes_room_for_who_waits_and_says_so(stream, images, service, monkeypatch):
+    monkeypatch.setattr(receiving, "HURRY_S", 0.05)
+    call = stream()
+    await call.write(infer_request(images[0], id="a"))
+    assert (await call.read()).infer_response.id == "a"
+    with service.budget.open() as others:
+        others.force(service.budget.total)
+        waiting = stream(iter([infer_request(images[0], id="b")]))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        others.close()
+        assert [answer.infer_response.id async for answer in waiting] == ["b"]
+    assert ended.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(ended.value.trailing_metadata())["visor-code"] == "server.memory"
