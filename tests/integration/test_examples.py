@@ -27,7 +27,7 @@ def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    answer = f"{expected['label']} {expected['confidence']:.3f} {expected['decision']} heatmap (4, 4)"
+    answer = f"{expected['label']} {expected['confidence']:.3f} {expected['decision']} heatmap (2, 2)"
     assert len(lines) == 2
     assert [line.split(": ", 1)[1] for line in lines] == [answer, answer]
 
@@ -48,7 +48,7 @@ def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[P
     assert chosen["id"] == "42"
     assert {output["name"]: output["shape"] for output in chosen["outputs"]} == {
         "label": [1],
-        "heatmap": [1, 4, 4],
+        "heatmap": [1, 2, 2],
         "probabilities": [1, 3],
     }
     assert chosen["outputs"][0] == plain["outputs"][0]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -55,7 +56,11 @@ def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Works
 
 
 def test_torchserve_listens_on_loopback_only(server: Server) -> None:
-    listening = {c.laddr.ip for p in server.family() for c in p.connections("tcp") if c.status == psutil.CONN_LISTEN}
+    listening = set()
+    for process in server.family():
+        with suppress(psutil.NoSuchProcess):  # TorchServe measures its machine by processes that are soon gone
+            listening |= {one.laddr.ip for one in process.connections("tcp") if one.status == psutil.CONN_LISTEN}
+    assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
