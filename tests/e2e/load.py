@@ -65,7 +65,8 @@ class Caller:
         return Outcome(protocol, time.monotonic() - start, version, track, label)
 
     async def _rest(self) -> tuple[str, str, str]:
-        headers = {"Host": self._target.host, **self._headers}
+        # tritonclient cannot read an error that the gateway has compressed.
+        headers = {"Host": self._target.host, "Accept-Encoding": "identity", **self._headers}
         result = await self._http.infer(self._target.model, self._inputs(http_client), headers=headers, parameters=EXPLAIN)
         answer = result.get_response()
         return answer["model_version"], answer["parameters"].get("track", ""), self._check(result)
