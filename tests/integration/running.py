@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,12 @@ class Server:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> set[int]:
-        """The process ids of TorchServe's workers."""
-        return {child.pid for child in self.family() if is_worker(child)}
+        """The process ids of TorchServe's workers, without those that a worker forks for a moment."""
+        found = {}
+        for child in self.family():
+            with suppress(psutil.NoSuchProcess):
+                found.update({child.pid: child.ppid()} if is_worker(child) else {})
+        return {pid for pid, parent in found.items() if parent not in found}
 
     def torchserve_config(self) -> Path:
         """The file that TorchServe was told its configuration in; its folder is the run's own."""

@@ -35,6 +35,7 @@ class Edge:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup has children ignore
         )
         assert self.process.stdout is not None
         _, self.port, _ = map(int, self.process.stdout.readline().split())
@@ -79,7 +80,7 @@ def test_the_jdk_s_http_client_infers(edge: Edge, picture: Path, tmp_path: Path)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 @pytest.mark.parametrize("flag", ["--http2", "--http1.1", "--http1.0"])
 def test_curl_infers(edge: Edge, picture: Path, flag: str) -> None:
-    command = ["curl", "-s", flag, edge.infer, "-H", "Inference-Header-Content-Length: 0", "--data-binary", f"@{picture}"]
+    command = ["curl", "-s", flag, edge.infer, "-H", "Content-Type: image/jpeg", "--data-binary", f"@{picture}"]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)
     assert answer["outputs"]
 
