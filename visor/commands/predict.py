@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="file whose first line is the bearer token to send to the server; there is no flag for the token itself, which "
-        "every user of the machine could read (default: the environment variable VISOR_TOKEN, else no token)",
+        help="file whose first line, comments (#) aside, is the bearer token to send to the server; no flag takes the token "
+        "itself, which every user of the machine could read (default: the environment variable VISOR_TOKEN, else no token)",
     )
     predict.add_argument(
         "--cacert",
