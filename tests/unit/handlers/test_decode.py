@@ -1,7 +1,6 @@
 """Images of every kind are read right, against pixel values from arithmetic, or refused with their code."""
 
 import contextlib
-import io
 import struct
 import zlib
 from typing import Any
@@ -17,20 +16,11 @@ from PIL import Image
 from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, to_batch
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
+from tests.unit.handlers.encoding import encode, preprocessing
 
 LIMITS = Limits()
 COLOUR = (200, 60, 10)
 NEARLY_LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
-
-
-def preprocessing(height: int = 8, width: int = 8, **values: Any) -> Preprocessing:
-    return Preprocessing(height=height, width=width, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), **values)
-
-
-def encode(image: Image.Image, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def plain(mode: str = "RGB", colour: Any = COLOUR, side: int = 8) -> Image.Image:

@@ -19,6 +19,7 @@ from handlers.memory import MAX_SIDE, bounded, budget, check_memory, is_out_of_m
 from handlers.spec import Limits, Preprocessing
 from tests.unit.handlers import crafted
 from tests.unit.handlers.crafted import DEFLATE, FINDING, GREY, JPEG, LZMA, PALETTE, RGB, RGBA, SEE_THROUGH, ZSTD, strip
+from tests.unit.handlers.encoding import encode, preprocessing
 
 LIMITS = Limits()
 
@@ -62,16 +63,6 @@ def test_a_phone_s_photo_in_one_scan_is_kept_without_coefficients() -> None:
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "MPO"
     assert estimated(data) == 4 * AREA
-
-
-def preprocessing(height: int = 8, width: int = 8, **values: Any) -> Preprocessing:
-    return Preprocessing(height=height, width=width, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), **values)
-
-
-def encode(image: Image.Image, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def estimated(data: bytes, turned: bool = False) -> int:
