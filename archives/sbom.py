@@ -88,8 +88,5 @@ def _members(contents: Contents) -> list[tuple[str, str]]:
 
 
 def _digest(mar: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
-    digest = hashlib.sha256()
     with mar.open(member) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed wants a file of the disk

@@ -35,6 +35,9 @@ from transformer.upstream.torchserve import TorchServe
 # much [0.4 ms]. No more of them at once than an event loop can bear [1 ms].
 FLUSH_S = 0.05
 MAX_UNFLUSHED = 16
+THREAD_BYTES = 1 << 20
+"""From here on a request is parsed in a thread, so that health checks and other requests are answered meanwhile."""
+
 UNLIMITED_BYTES = 1 << 40
 """The budget of a service that is given none."""
 

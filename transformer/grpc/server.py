@@ -38,7 +38,7 @@ from transformer.grpc.receiving import Receiver
 from transformer.grpc.wire import walk
 from transformer.messages import InferRequest
 from transformer.request_log import ID_HEADER, Record
-from transformer.service import PreparedRequest, Service
+from transformer.service import THREAD_BYTES, PreparedRequest, Service
 from transformer.settings import join_port
 from transformer.tokens import AUTHORIZATION, OPEN_METHODS, Tokens
 
@@ -56,9 +56,6 @@ MAX_CALLS = 512
 
 STREAM_CALLS = 8
 """Requests of one stream that are answered at once."""
-
-THREAD_BYTES = 1 << 20
-"""From here on a message is parsed in a thread, so that health checks and other calls are answered meanwhile."""
 
 SMALL_BYTES = 64 << 10
 """The largest message of a method that is no inference."""
@@ -310,8 +307,8 @@ def _streaming(attempt: Attempt, service: Service, receiver: Receiver) -> Callab
         async with asyncio.TaskGroup() as group:
             group.create_task(write())
             try:
-                while (charge := service.budget.open()) and (body := await _next(context, service, receiver, charge)) is not None:
-                    await calls.put(group.create_task(answer_one(body, charge, context)))
+                while received := await _next(context, service, receiver):
+                    await calls.put(group.create_task(answer_one(*received, context)))
             except (MemorySpent, ModelNotReady) as err:
                 ending = err
             await calls.put(None)
@@ -321,13 +318,18 @@ def _streaming(attempt: Attempt, service: Service, receiver: Receiver) -> Callab
     return answer
 
 
-async def _next(context: Any, service: Service, receiver: Receiver, charge: Charge) -> bytes | None:
-    """Receive a stream's next message; None after the last one. Raises MemorySpent, ModelNotReady where the server is to stop."""
+async def _next(context: Any, service: Service, receiver: Receiver) -> tuple[bytes, Charge] | None:
+    """Receive a stream's next message, and what it is charged; None after the last one.
+
+    Raises MemorySpent, and ModelNotReady where the server is about to stop.
+    """
+    charge = service.budget.open()
     receiving = asyncio.ensure_future(receiver.receive_next(context, charge))
     try:
         while not service.draining:
             if (await asyncio.wait({receiving}, timeout=WATCH_S))[0]:
-                return receiving.result()
+                body = receiving.result()
+                return None if body is None else (body, charge)
         raise service.not_ready()
     finally:
         receiving.cancel()

@@ -44,13 +44,11 @@ from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
 from transformer.rest.swagger import docs_routes
-from transformer.service import PreparedRequest, Service
+from transformer.service import THREAD_BYTES, PreparedRequest, Service
 
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = [f"/v2/{kind}sharedmemory/{{call:path}}" for kind in ("system", "cuda")]
-# From here on a body is parsed in a thread, so that health checks and other requests are answered meanwhile.
-THREAD_BYTES = 1 << 20
 
 
 def create_app(service: Service) -> Envelope:
@@ -75,12 +73,7 @@ def create_app(service: Service) -> Envelope:
             Route(f"{REPOSITORY}/index", api.index, methods=["GET", "POST"]),
             Route(f"{REPOSITORY}/models/{{name}}/load", api.load, methods=["POST"]),
             Route(f"{REPOSITORY}/models/{{name}}/unload", api.unload, methods=["POST"]),
-            *[
-                Route(
-                    f"/v2/{kind}sharedmemory/{{call:path}}", api.shared_memory, methods=["GET", "POST"], include_in_schema=False
-                )
-                for kind in ("system", "cuda")
-            ],
+            *[Route(at, api.shared_memory, methods=["GET", "POST"], include_in_schema=False) for at in SHARED_MEMORY],
             Route("/metrics", api.metrics),
             *docs_routes(service),
         ],

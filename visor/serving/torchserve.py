@@ -59,14 +59,14 @@ JVM = (
     "-Dio.netty.allocator.maxOrder=9",
     "-XX:-UsePerfData",
 )
+# What Java ends with when its heap is full.
+HEAP_FULL = 3
 
 # Ports that neither the kernel gives to whoever asks for any (32768 on, on Linux) nor Kubernetes to its Services (30000 on): one
 # that is free here is still free seconds later, when Java binds it. Each process begins elsewhere and goes on from there.
 UNASSIGNED = range(10_240, 30_000)
 PORTS_APART = 16
 _TURNS = itertools.count(os.getpid() * PORTS_APART)
-# What Java ends with when its heap is full.
-HEAP_FULL = 3
 
 # TorchServe hands each request to a worker through Java's common pool. Below two threads, which is its size on two cores,
 # CompletableFuture makes a thread for each request instead [p50 2.7 ms instead of 1.7, Java's CPU 1.2 ms instead of 0.7].
