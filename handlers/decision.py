@@ -47,18 +47,33 @@ def check_threshold(threshold: float | None, spec: Spec) -> float:
     return threshold
 
 
+def band(threshold: float, spec: Spec) -> tuple[float, float]:
+    """Return the review band [low, high) around a threshold; low = high = threshold where nothing is reviewed.
+
+    At the archive's own threshold it is the archive's band. A request's own threshold takes the place of the band's upper end,
+    and of its lower one where that lies above it: whatever scores at or above it is flagged, whatever a person would have seen
+    below it still is seen. So 0 flags everything, and a higher score never gets a milder decision.
+    """
+    rule = spec.decision
+    if rule.review_below is not None or rule.review_above is not None:  # an archive before 0.3 is decided as it always was
+        return threshold - (rule.review_below or 0.0), threshold + (rule.review_above or 0.0)
+    if rule.review_from is None or rule.review_to is None:
+        return threshold, threshold
+    if threshold == rule.threshold:
+        return rule.review_from, rule.review_to
+    return min(rule.review_from, threshold), threshold
+
+
 def decide(score: Floats, threshold: float, spec: Spec) -> list[Outcome]:
     """Decide each item. score: (N,) from `scores`.
 
-    With positive labels: `review` inside [threshold - review_below, threshold + review_above), else `flag` at or above
-    the threshold, else `pass`. A request's own threshold carries the band along. Without positive labels (selective
-    classification, Chow 1970): `pass` at or above the threshold, else `review`.
+    With positive labels: `review` inside the `band`, `flag` at or above it, `pass` below it. Without positive labels
+    (selective classification, Chow 1970): `pass` at or above the threshold, else `review`.
     """
-    rule = spec.decision
-    if not rule.positive:
+    if not spec.decision.positive:
         return ["pass" if s >= threshold else "review" for s in score]
-    low, high = threshold - rule.review_below, threshold + rule.review_above
-    return ["review" if low <= s < high else "flag" if s >= threshold else "pass" for s in score]
+    low, high = band(threshold, spec)
+    return ["review" if low <= s < high else "flag" if s >= max(low, high) else "pass" for s in score]
 
 
 def explained_class(probs: Floats, outcomes: list[Outcome], spec: Spec) -> Int64:

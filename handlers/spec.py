@@ -87,12 +87,16 @@ def _optional(description: str) -> Any:
 class FnrBound(Frozen):
     """The promise of `training.decisions.conformal` for images to come: at most `level` of the positive ones are missed.
 
-    `threshold` is the largest that keeps the promise; `positives` is the number of positive calibration images behind it.
+    Without `confidence` the promise holds on average over calibration splits; with it, it holds with that probability over the
+    draw of the calibration split. `threshold` is the largest that keeps the promise; `positives` is the number of positive
+    calibration images behind it, and `groups` of how many groups they are, where images come in groups.
     """
 
     level: Annotated[float, Field(gt=0, lt=1)]
     threshold: Probability
     positives: int = Field(ge=1)
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = _optional("the probability with which the promise holds")
+    groups: Annotated[int, Field(ge=1)] | None = _optional("the number of groups that the images come in")
 
 
 class VectorScaling(Frozen):
@@ -115,27 +119,74 @@ class PredictionSets(Frozen):
     images: int = Field(ge=1)
 
 
+class CurvePoint(Frozen):
+    """What another threshold would do, on the calibration split: the share of positive images missed, of others flagged."""
+
+    threshold: Probability
+    missed: Probability
+    false_alarms: Probability
+
+
+class GroupRule(Frozen):
+    """The threshold of one subgroup of images, such as those of one site, which a request chooses by the group's name.
+
+    `name`: "COLUMN=VALUE", as in the file of subgroups. `images` and `positives`: of the calibration split's, how many the
+    threshold was fitted on. `fnr_bound`: the promise for this group alone, where one was asked for.
+    """
+
+    name: Label
+    threshold: Probability
+    images: int = Field(ge=1)
+    positives: int = Field(ge=0)
+    fnr_bound: FnrBound | None = _optional("caps the threshold")
+
+
 class Decision(Frozen):
     """When to flag, pass or ask a person; `handlers.decision.decide` says how these are used.
 
     `positive`: the labels to be flagged; empty means selective classification (pass or review by confidence).
     `cost`: (K, K), cost[true][predicted], zero on the diagonal. `review_cost`: of one image seen by a person.
-    The review band is [threshold - review_below, threshold + review_above).
+    The review band is [review_from, review_to), which holds the threshold; there is none where both are absent. Above 1,
+    `review_to` lets the band hold the score 1. Archives before 0.3 state the band by its offsets from the threshold instead,
+    [threshold - review_below, threshold + review_above), which a request's own threshold carries along.
+    `curve`: at most 100 points. `on_error`: the decision about a picture that cannot be answered; absent, it has none.
     """
 
     positive: tuple[Label, ...] = ()
     threshold: Probability
-    review_below: Probability = 0.0
-    review_above: Probability = 0.0
+    review_from: Probability | None = _optional("where the review band begins")
+    review_to: Annotated[float, Field(ge=0, le=2)] | None = _optional("where the review band ends, itself not in it")
+    review_below: Probability | None = _optional("archives before 0.3: from how far below the threshold")
+    review_above: Probability | None = _optional("archives before 0.3: to how far above the threshold")
     cost: tuple[tuple[float, ...], ...]
     review_cost: float | None = Field(default=None, ge=0)
     fnr_bound: FnrBound | None = _optional("caps the threshold")
     review_budget: Probability | None = _optional("the largest share of calibration images that a person would have seen")
+    curve: Annotated[tuple[CurvePoint, ...], Field(max_length=100)] | None = _optional("other thresholds")
+    groups: tuple[GroupRule, ...] | None = _optional("thresholds of subgroups")
+    on_error: Literal["flag", "review"] | None = _optional("the decision about a picture that fails")
+    prevalence: tuple[Probability, ...] | None = _optional("(K,), the labels' shares among images to come, where stated")
 
     @model_validator(mode="after")
     def _bound_holds(self) -> Self:
         if self.fnr_bound and not (self.positive and self.threshold <= self.fnr_bound.threshold):
             raise ValueError(f"threshold {self.threshold} breaks fnr_bound {self.fnr_bound}, or there is no positive label")
+        return self
+
+    @model_validator(mode="after")
+    def _band_holds_threshold(self) -> Self:
+        if (self.review_from is None) != (self.review_to is None):
+            raise ValueError("review_from and review_to come together")
+        if self.review_from is not None and self.review_to is not None:
+            if self.review_below is not None or self.review_above is not None:
+                raise ValueError("a band is stated by its ends or by its offsets from the threshold, not by both")
+            if not (self.positive and self.review_from <= self.threshold <= self.review_to):
+                raise ValueError(
+                    f"the review band [{self.review_from}, {self.review_to}) does not hold the threshold {self.threshold}, "
+                    "or there is no positive label"
+                )
+        if len({rule.name for rule in self.groups or ()}) != len(self.groups or ()):
+            raise ValueError("decision.groups names a group twice")
         return self
 
 
