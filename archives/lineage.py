@@ -22,36 +22,44 @@ class Pretrained(Frozen):
 
 
 class Parity(Frozen):
-    """How an export answers beside torch, the reference, on images of the test split; `training.packing.parity` holds the rule.
+    """How an export answers beside torch, the reference, on validation images; `training.packing.parity` holds the rule.
 
-    `images`: how many were asked; `decision_agreement`: the share of them that both decide alike. The differences are the
-    largest of any image. Heat maps are compared where both explain the same label: `heatmap_correlation` is the mean of
-    Pearson's, `heatmap_iou` the mean overlap of what exceeds half the maximum; null where nothing could be compared.
-    `fnr` is null where the images have no positive one. `openvino`: the version that converted and answered;
-    `calibration_images`: how many images of the calibration split a quantisation saw, null without one.
+    `images`: how many were asked; `label_agreement`: the share of them that both give the same label. The differences are the
+    largest of any image. Heat maps are compared for torch's label: `heatmap_correlation` is the mean of Pearson's,
+    `heatmap_iou` the mean overlap of what exceeds half the maximum; null where nothing could be compared. `openvino`: the
+    version that converted and answered; `quantisation_images`: how many training images a quantisation saw, null without one.
+
+    Archives before 0.3 asked the test split and compared decisions: `decision_agreement` and `fnr` (null without a positive
+    image) are theirs, and `calibration_images`, of the calibration split, which quantised then.
     """
 
     holds: bool
     images: int
-    decision_agreement: float
+    label_agreement: float | None = None
+    decision_agreement: float | None = None
     max_logit_difference: float
     max_probability_difference: float
     max_heatmap_difference: float
     heatmap_correlation: float | None = None
     heatmap_iou: float | None = None
     accuracy: dict[BackendName, float]
-    fnr: dict[BackendName, float] | None
+    fnr: dict[BackendName, float] | None = None
     openvino: str
+    quantisation_images: int | None = None
     calibration_images: int | None = None
 
     def describe(self) -> str:
         """Describe in words the figures that the rule looks at."""
         (backend,) = self.accuracy.keys() - {"torch"}
-        sentence = (
-            f"decisions agree on {self.decision_agreement:.1%} of {self.images} test images, "
-            f"accuracy {self.accuracy[backend]:.1%} (torch {self.accuracy['torch']:.1%}), "
-            f"probabilities differ by at most {self.max_probability_difference:g}"
-        )
+        if self.label_agreement is not None:
+            sentence = f"labels agree on {self.label_agreement:.1%} of {self.images} validation images, "
+        else:
+            sentence = f"decisions agree on {self.decision_agreement or 0:.1%} of {self.images} test images, "
+        sentence += f"accuracy {self.accuracy[backend]:.1%} (torch {self.accuracy['torch']:.1%}), "
+        if self.label_agreement is not None:
+            sentence += f"logits differ by at most {self.max_logit_difference:g}"
+        else:
+            sentence += f"probabilities differ by at most {self.max_probability_difference:g}"
         if self.heatmap_correlation is not None:
             sentence += f", heat maps correlate by {self.heatmap_correlation:.3f}"
         if self.fnr is not None:

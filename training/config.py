@@ -13,6 +13,7 @@ from handlers.spec import Frozen, Label, Limits, Network, Preprocessing, Probabi
 from training.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+BackendChoice = Literal["auto", "openvino-int8", "openvino", "torch"]
 Source = Literal["digits", "roofs", "imagefolder", "cifar10", "fashion-mnist", "caltech101", "plantvillage"]
 BUILT_IN = ("digits", "roofs")
 DOWNLOADED = ("cifar10", "fashion-mnist", "caltech101")
@@ -333,6 +334,10 @@ class Config(Section):
     """The training loop."""
     pretrain: PretrainConfig = PretrainConfig()
     """Pretraining without labels, which `visor pretrain` alone reads."""
+    backend: BackendChoice = "auto"
+    """What runs the network where it serves; calibration, threshold, bounds and every figure are then of its answers. "auto"
+    takes the first of openvino-int8, openvino and torch that answers as torch does on the validation split; docs/backends.md has
+    the rule."""
     decision: DecisionConfig = DecisionConfig()
     """What errors cost, and what is promised about them."""
     card: CardConfig = CardConfig()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from archives.contents import SPEC
 from archives.files import replacing, sha256
-from archives.lineage import Pretrained
-from handlers.spec import Frozen
-from training.config import Config
+from archives.lineage import Parity, Pretrained
+from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
+from handlers.spec import BackendName, Frozen
+from training.config import BackendChoice, Config
 from training.config import load as load_config
 from training.errors import RunError
 
@@ -25,7 +26,13 @@ CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
-CARD, CARD_PAGE = "model-card.md", "model-card.html"
+CARD, CARD_PAGE, EXPORTS = "model-card.md", "model-card.html", "exports.json"
+GRAPHS: dict[BackendName, tuple[str, ...]] = {
+    "torch": (),
+    "openvino": (OpenVINOBackend.graph, OpenVINOBackend.constants[-1]),
+    "openvino-int8": (OpenVINOInt8Backend.graph, OpenVINOInt8Backend.constants[-1]),
+}
+"""The files of each backend beside the weights, in a run's folder as in an archive."""
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
 JobName = Literal["train", "pretrain"]
@@ -50,6 +57,33 @@ class Record(Frozen):
     weights_digest: str | None = None
     model_version: str | None = None
     pretrained: Pretrained | None = None
+
+
+class Exports(Frozen):
+    """The content of `exports.json`: what serves a run, and how it was chosen. Runs before 0.3 have none; torch served them.
+
+    `weights_digest`: of the weights that were exported; `choice`: what was asked for; `backend`: what serves, whose answers the
+    run's spec was fitted on; `parity`: of each export that was tried.
+    """
+
+    weights_digest: str
+    choice: BackendChoice
+    backend: BackendName
+    parity: dict[BackendName, Parity] = Field(default_factory=dict)
+
+
+def write_exports(run: Path, exports: Exports) -> None:
+    """Write `exports.json`."""
+    with replacing(run / EXPORTS) as temporary:
+        temporary.write_text(exports.model_dump_json(indent=2) + "\n")
+
+
+def read_exports(run: Path) -> Exports | None:
+    """Read `exports.json`; None where there is none that can be read, and what it names has to be made anew."""
+    try:
+        return Exports.model_validate_json((run / EXPORTS).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def write_config(run: Path, config: Config) -> None:
@@ -147,7 +181,8 @@ def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, *RESULTS):
+    kept = (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS)
+    for name in (*kept, *RESULTS, *(name for files in GRAPHS.values() for name in files)):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

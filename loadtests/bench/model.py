@@ -18,7 +18,6 @@ from archives.files import sha256
 from handlers.spec import BackendName, Decision, Network, Preprocessing, Spec
 from loadtests.bench.pictures import photos
 from training import runs
-from training.data.manifest import Sample
 from training.packing import archive as packing
 
 NETWORKS = ("resnet18", "efficientnet_lite0", "resnet50")
@@ -84,13 +83,14 @@ def opened(archive: Path, public_key: Path) -> Iterator[Model]:
 def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[Path, Path]:
     """An archive of the network with random weights, below `folder`, and the public key of its signature.
 
-    `backend`: one that is exported to; 8 bits are calibrated on the pictures that are sent.
+    `backend`: one that is exported to; 8 bits are quantised by the pictures that are sent.
     """
     import numpy as np
     import torch
     from safetensors.torch import save_file
 
     from archives.lineage import Lineage
+    from handlers.decode import decode
     from handlers.networks import build, map_size
     from training.packing.export import convert, convert_int8
 
@@ -105,6 +105,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
         preprocessing=Preprocessing(height=SIDE, width=SIDE, mean=MEAN, std=STD),
         feature_map=map_size(net, SIDE, SIDE),
         temperature=1.0,
+        backend=backend,
         decision=Decision(threshold=0.5, cost=tuple(tuple(float(i != j) for j in range(CLASSES)) for i in range(CLASSES))),
     )
     run = folder / "run"
@@ -128,15 +129,8 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
         metrics={},
     )
     private, public = signing.make_keys(folder / "keys")
-    graph = convert(run, spec) if backend == "openvino" else convert_int8(run, spec, _samples(folder), folder)
-    return packing.build(run, folder / "model-store", lineage, private, {backend: graph}), public
-
-
-def _samples(folder: Path) -> list[Sample]:
-    """The pictures that are sent, as files in the folder."""
-    samples = []
-    for number, picture in enumerate(photos()):
-        path = folder / f"{number}.jpg"
-        path.write_bytes(picture)
-        samples.append(Sample(path.name, len(picture), sha256(path), "class-0", "calibration"))
-    return samples
+    if backend == "openvino":
+        convert(run, spec).write(run)
+    else:
+        convert_int8(run, spec, [decode(picture, spec.preprocessing, spec.limits) for picture in photos()]).write(run)
+    return packing.build(run, folder / "model-store", lineage, private), public

@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
             pixels.flush()
     mapped: UInt8 = np.load(path, mmap_mode="r")
     return mapped
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set's pictures. `pixels`: what `cache` gave, from which they are taken; without it they are decoded from `root`."""
+
+    root: Path
+    manifest: Manifest
+    pixels: UInt8 | None = None
+
+    def of(
+        self, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
+    ) -> Iterator[UInt8]:
+        """Give the samples' pictures in their order, (H, W, 3) uint8 each. Raises as `decode_good`."""
+        if self.pixels is None:
+            return decode_good(self.root, samples, preprocessing, limits, what)
+        rows = {sample.path: row for row, sample in enumerate(self.manifest.samples)}
+        pixels = self.pixels
+        return show_progress((pixels[rows[sample.path]] for sample in samples), len(samples), what)
 
 
 def _key(manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> str:

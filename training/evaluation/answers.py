@@ -14,7 +14,7 @@ from handlers.errors import VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.data.manifest import Manifest, Sample, Split
-from training.data.pixels import decode_good, read_sample
+from training.data.pixels import Pictures, read_sample
 from training.data.splits import evenly_spaced
 from training.errors import DataError, DataUnreadable
 from training.progress import show_progress
@@ -42,13 +42,13 @@ def spread(samples: Sequence[T], count: int) -> list[T]:
     return [samples[row] for row in evenly_spaced(len(samples), count)]
 
 
-def infer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Path, what: str) -> tuple[Float32, Float32]:
+def infer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, pictures: Pictures, what: str) -> tuple[Float32, Float32]:
     """Compute logits (N, K) and pooled features (N, C), by the same decoding as in serving. `what` names the progress bar.
 
     Raises DataUnreadable, DataChanged.
     """
     logits, features = [], []
-    images = decode_good(root, samples, spec.preprocessing, spec.limits, what)
+    images = pictures.of(samples, spec.preprocessing, spec.limits, what)
     while batch := list(islice(images, BATCH)):
         batch_logits, maps = backend.infer(to_batch(batch, spec.preprocessing))
         logits.append(batch_logits)

@@ -41,11 +41,19 @@ def against_masks(
 
 
 def measure(
-    run: Path, samples: Sequence[Sample], answers: Sequence[Answer], spec: Spec, root: Path, count: int, tolerance: float
+    run: Path,
+    samples: Sequence[Sample],
+    answers: Sequence[Answer],
+    spec: Spec,
+    backend: Backend,
+    root: Path,
+    count: int,
+    tolerance: float,
 ) -> dict[str, Any] | None:
     """Try deletion, insertion and the sanity check on `count` images at most, those with a mask if any has one.
 
-    Returns None without images.
+    `backend`: the one that gave the answers. Returns None without images. Shuffled weights are torch's: the map of a network
+    that learnt nothing does not depend on what computes it.
 
     Each figure stands beside the one of a map made with shuffled weights, which shows the class nothing that was learnt.
     `rank_correlation`: Spearman's between the two maps, of the head alone shuffled and of all weights; near 1 would mean that
@@ -59,7 +67,6 @@ def measure(
     images = list(decode_good(root, chosen, spec.preprocessing, spec.limits, "reading images to explain"))
     served = [answers[row].heatmap for row in rows]
     targets = np.array([spec.labels.index(answers[row].heatmap_label or answers[row].label) for row in rows], dtype=np.int64)
-    backend = TorchBackend(run, spec)
     found: dict[str, Any] = {"images": len(rows)}
     random: dict[str, Float32] = {}
     for part in ("head", "all"):

@@ -1,7 +1,8 @@
-"""A run's weights → spec.json, metrics.json, plots, report, model card: calibrate, decide, answer, score.
+"""A run's weights → spec.json, metrics.json, plots, report, model card: export, calibrate, decide, answer, score.
 
-The calibration split, which nothing else saw, gives the temperature and the decision rule; the test split is then
-answered by the code that serves, so that the numbers are those of the answers that people will get.
+First the backend is chosen that will serve. Its answers to the calibration split, which nothing else saw, give the
+scaling and the decision rule; the test split is then answered by it and by the code that serves, so that the numbers are
+those of the answers that people will get.
 """
 
 import io
@@ -18,20 +19,22 @@ import torch
 from archives.contents import SPEC
 from archives.files import replacing, sha256
 from handlers import decision, networks
-from handlers.arrays import Float32, Int64
-from handlers.backends import TorchBackend
+from handlers.arrays import Float32, Int64, UInt8
+from handlers.backends import Backend, load_backend
 from handlers.predictor import Answer
 from handlers.spec import Decision, Spec, VectorScaling
 from training import runs
-from training.config import Config, DecisionConfig
+from training.config import BackendChoice, Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
+from training.data.pixels import Pictures
 from training.data.splits import evenly_spaced
 from training.decisions import calibration, conformal, selective, subgroups, thresholds
 from training.decisions.calibration import Scaling, Temperature
 from training.errors import RunError
-from training.evaluation import metrics
-from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of
+from training.evaluation import drift, metrics
+from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of, spread
 from training.evaluation.heatmap_quality import against_masks, measure
+from training.jobs.export import check_finite, export
 from training.reports import model_card, plots
 from training.reports.evaluation import render
 from training.reports.galleries import galleries
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are 1.3 MB
+AXES = 12  # docs/decisions-log/drift-by-psi.md
 GRID = np.linspace(0.0, 1.0, 1001)
 
 
@@ -59,22 +63,31 @@ class _Split:
         return subgroups.Answered(self.samples, self.probs, self.truth)
 
 
-def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[str, Any]:
-    """Calibrate and score a run whose weights are fitted, and return what metrics.json holds. `root`: the data set's.
+def evaluate(
+    run: Path,
+    config: Config,
+    root: Path,
+    manifest: Manifest,
+    pixels: UInt8 | None = None,
+    choice: BackendChoice | None = None,
+) -> dict[str, Any]:
+    """Choose what serves a run whose weights are fitted, calibrate and score it, and return what metrics.json holds.
 
-    The same weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError.
+    `root`: the data set's; `pixels`: its cache, where there is one; `choice`: in the place of the config's `backend`. The same
+    weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError, ParityFailed.
     """
     torch.set_num_threads(config.fit.threads)
     samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
     check(manifest, config.decision)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
-    spec = _undecided(config, manifest.labels)
-    backend = TorchBackend(run, spec)
+    pictures, spec = Pictures(root, manifest, pixels), _undecided(config, manifest.labels)
+    exports = export(run, spec, pictures, choice or config.backend)
+    spec = spec.model_copy(update={"backend": exports.backend})
+    backend = load_backend(run, spec)
 
-    logits, features = infer_all(samples, spec, backend, root, "calibrating")  # (N, K), (N, C)
-    if not np.isfinite(logits).all():
-        raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity: the fit diverged; lower fit.phases learning_rate")
+    logits, features = infer_all(samples, spec, backend, pictures, "calibrating")  # (N, K), (N, C)
+    check_finite(logits, run, spec.backend)
     truth = classes_of(samples, manifest.labels)
     spec, scaling = _decide(spec, config.decision, samples, logits, truth)
     calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
@@ -82,12 +95,19 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
-    results = _score(run, config, root, spec, scaling, calibrating, test, answers)
+    results = _score(run, config, root, spec, backend, scaling, calibrating, test, answers)
+    seen = {
+        split: infer_all(spread(samples_of(manifest, split), REFERENCES), spec, backend, pictures, f"features of {split}")[1]
+        for split in ("train", "val")
+    }
+    reference = drift.fit(seen["train"], features, seen["val"], AXES)
+    results["drift"] = reference.summary
 
-    notes = [*_notes(scaling), *_warnings(results, spec)]
+    notes = [*_notes(scaling), *reference.notes, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
+        "answers by": spec.backend,
         "dataset digest": manifest.digest,
         "config digest": config.digest,
         "weights digest": sha256(run / runs.WEIGHTS),
@@ -97,7 +117,7 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
         SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
-        runs.REFERENCE: _reference(features, calibrating.probs, truth),
+        runs.REFERENCE: _reference(features, calibrating.probs, truth, reference),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
@@ -106,9 +126,11 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
+    (run / runs.EXPORTS).unlink(missing_ok=True)  # written last: it says that all of these are of one backend
     for name, data in files.items():
         with replacing(run / name) as temporary:
             temporary.write_bytes(data)
+    runs.write_exports(run, exports)
     return results
 
 
@@ -118,10 +140,14 @@ def check(manifest: Manifest, wanted: DecisionConfig) -> None:
     _groups(wanted, [*manifest.samples_of("calibration"), *manifest.samples_of("test")])
 
 
-def evaluate_run(run: Path) -> dict[str, Any]:
-    """Evaluate a run's folder again, by its own config, manifest and data set. Raises RunError, DataError."""
-    config, record = runs.read_config(run), runs.read_record(run)
-    return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST))
+def evaluate_run(run: Path, choice: BackendChoice | None = None) -> dict[str, Any]:
+    """Evaluate a run's folder again, by its own config, manifest and data set, on the backend that serves it.
+
+    `choice`: another backend. Raises RunError, DataError, ParityFailed.
+    """
+    config, record, exports = runs.read_config(run), runs.read_record(run), runs.read_exports(run)
+    choice = choice or (exports.choice if exports else None)
+    return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST), choice=choice)
 
 
 def _undecided(config: Config, labels: tuple[str, ...]) -> Spec:
@@ -172,6 +198,7 @@ def _score(
     config: Config,
     root: Path,
     spec: Spec,
+    backend: Backend,
     scaling: Scaling,
     calibrating: _Split,
     test: _Split,
@@ -181,12 +208,13 @@ def _score(
     game, energy = against_masks(test.samples, answers, spec, root, config.pointing_tolerance)
     outcomes = [answer.decision for answer in answers]
     results = metrics.evaluate(test.logits, test.probs, outcomes, test.truth, spec, scaling, game)
-    quality = measure(run, test.samples, answers, spec, root, config.explanation_images, config.pointing_tolerance)
+    quality = measure(run, test.samples, answers, spec, backend, root, config.explanation_images, config.pointing_tolerance)
     if quality and energy:
         quality |= {"energy_inside_mask": energy["energy"], "mask_share": energy["chance"]}
     groups = _groups(config.decision, [*calibrating.samples, *test.samples])
     by_group = subgroups.by_group(groups, test.answered, calibrating.answered, spec) if groups else None
-    return results | dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
+    results |= dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
+    return {"backend": spec.backend, **results}
 
 
 def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Split]) -> dict[str, Picture]:
@@ -259,11 +287,22 @@ def _notes(scaling: Scaling) -> list[str]:
     return [notes[scaling.status]] if scaling.status in notes else []
 
 
-def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
-    """reference.npz: at most REFERENCES images of the calibration split, evenly spaced, because paths sort by class."""
+def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift.Reference) -> bytes:
+    """reference.npz: what the served backend makes of images without drift.
+
+    Of at most REFERENCES images of the calibration split, evenly spaced, because paths sort by class: `features` (N, C)
+    float16, `probabilities` (N, K), `labels` (N,). And of `training.evaluation.drift`: `centre`, `axes`, `deciles`, `psi`,
+    `psi_limit`.
+    """
     rows = evenly_spaced(len(truth), REFERENCES)
     buffer = io.BytesIO()
-    np.savez(buffer, features=features[rows].astype(np.float16), probabilities=probs[rows], labels=truth[rows])
+    np.savez(
+        buffer,
+        features=features[rows].astype(np.float16),
+        probabilities=probs[rows],
+        labels=truth[rows],
+        **reference.arrays,
+    )
     return buffer.getvalue()
 
 

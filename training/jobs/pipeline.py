@@ -21,9 +21,9 @@ from handlers.errors import ArchiveBroken
 from handlers.spec import Frozen
 from training import config as configs
 from training import remote, runs, settings
-from training.config import Config
+from training.config import BackendChoice, Config
 from training.errors import FolderError, RemoteConflict, RunError
-from training.jobs.archive import Choice, archive
+from training.jobs.archive import archive
 from training.jobs.common import Data, prepare
 from training.jobs.register import register
 from training.jobs.train import train
@@ -69,13 +69,14 @@ def pipeline(
     overrides: Sequence[str],
     places: PipelinePaths,
     alias: str | None = "champion",
-    backend: Choice = "auto",
+    backend: BackendChoice | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
     """Run the steps that are left, and return where the archive's folder is; None in torchrun's processes other than the first.
 
-    `alias`: in MLflow's registry, None for none; `wait_s`: how long an MLflow server may take to start. Raises what the
-    jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not wait for the training fails before it.
+    `alias`: in MLflow's registry, None for none; `backend`: what serves, in the place of the config's; `wait_s`: how long an
+    MLflow server may take to start. Raises what the jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not
+    wait for the training fails before it.
     """
     config = load_config(config_file, overrides, places)
     if settings.rank():
@@ -86,7 +87,7 @@ def pipeline(
         if places.data and remote.is_remote(places.data):
             remote.mirror(places.data, _data_folder(places.home, places.data))
         data = prepare(config, places.home)
-        run = train(config, _run_folder(places.home, config, data), places.home, data=data)
+        run = train(config, _run_folder(places.home, config, data), places.home, data=data, backend=backend)
         delivery = _archive(run, config.name, places, backend)
         path = store.path_of(places.store, config.name, delivery.version)
         place = str(path.parent)
@@ -139,7 +140,7 @@ def _turn(home: Path, name: str) -> AbstractContextManager[None]:
     return runs.exclusive(home / f".{name}.lock", lambda: logger.info("waiting for another pipeline of %s in %s", name, home))
 
 
-def _archive(run: Path, name: str, places: PipelinePaths, backend: Choice) -> Delivery:
+def _archive(run: Path, name: str, places: PipelinePaths, backend: BackendChoice | None) -> Delivery:
     """The run's archive, made once; made anew where it is gone from the store, as it is in a store that is new."""
     record = runs.read_record(run)
     delivery = _read(run)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from archives.contents import SPEC
+from handlers.arrays import UInt8
 from training import runs
-from training.config import Config
+from training.config import BackendChoice, Config
 from training.data.manifest import Manifest
 from training.data.pixels import cache
 from training.fitting.distributed import Group, joined
@@ -14,6 +15,7 @@ from training.fitting.fit import fit
 from training.fitting.pretrained import make_model
 from training.jobs.common import Data, begin, checkpointed, fitted_on, prepare, previous
 from training.jobs.evaluate import evaluate
+from training.jobs.export import check_installed
 from training.tracking import CANDIDATE, MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -21,23 +23,33 @@ logger = logging.getLogger(__name__)
 CARDS = (runs.CARD, runs.CARD_PAGE)
 
 
-def train(config: Config, run: Path, home: Path, fresh: bool = False, data: Data | None = None) -> Path:
+def train(
+    config: Config,
+    run: Path,
+    home: Path,
+    fresh: bool = False,
+    data: Data | None = None,
+    backend: BackendChoice | None = None,
+) -> Path:
     """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
 
     `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over. `data`:
-    what `prepare` gave, where it was called before. Started by torchrun, all processes fit and the first does the rest; the
-    others return when the fit is done. Raises ConfigError, DataError (all of its kinds) and RunError (a folder that belongs to
-    another config or data set, or another process that has ended).
+    what `prepare` gave, where it was called before; `backend`: what serves, in the place of the config's. Started by torchrun,
+    all processes fit and the first does the rest; the others return when the fit is done. Raises ConfigError, DataError (all of
+    its kinds) and RunError (a folder that belongs to another config or data set, or another process that has ended).
     """
     with joined() as group:
         if group.leads:
-            _lead(config, run, home, fresh, data, group)
+            check_installed(backend or config.backend)
+            _lead(config, run, home, fresh, data, group, backend)
         else:
             _follow(config, home, group)
     return run
 
 
-def _lead(config: Config, run: Path, home: Path, fresh: bool, data: Data | None, group: Group) -> None:
+def _lead(
+    config: Config, run: Path, home: Path, fresh: bool, data: Data | None, group: Group, backend: BackendChoice | None
+) -> None:
     """All that there is to be done, as the only process or the first one."""
     data = data or prepare(config, home)
     root, manifest = data.root, data.manifest
@@ -52,7 +64,7 @@ def _lead(config: Config, run: Path, home: Path, fresh: bool, data: Data | None,
         with tracker.running(config.name, before.mlflow_run_id if before else None) as run_id:
             record = begin(run, config, manifest, root, tracker, run_id)
             record = _fit(run, config, manifest, root, home, tracker, record, group)
-            metrics = evaluate(run, config, root, manifest)
+            metrics = evaluate(run, config, root, manifest, _pixels(config, root, manifest, home), backend)
             record = _finish(run, config, tracker, record, metrics)
         runs.write_record(run, record)  # from here on the run is finished
     for what, where in {"run": run, "report": run / runs.REPORT, "MLflow": tracker.look}.items():
@@ -65,7 +77,7 @@ def _follow(config: Config, home: Path, group: Group) -> None:
     if data is None:
         return
     manifest = data.manifest
-    pixels = cache(data.root, manifest, config.preprocessing, config.limits, home / "cache")
+    pixels = _pixels(config, data.root, manifest, home)
     model = make_model(config, len(manifest.labels))
     fit(model, *fitted_on(pixels, manifest, config), config, group=group)
 
@@ -76,7 +88,7 @@ def _fit(
     """Fit, from the checkpoint on where there is one, and write weights and history; returns the record with their digest."""
     state, save = checkpointed(run, config, manifest, tracker, record.mlflow_run_id)
     model = make_model(config, len(manifest.labels))
-    pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
+    pixels = _pixels(config, root, manifest, home)
     group.share(Data(root.resolve(), manifest))
     train_images, val_images = fitted_on(pixels, manifest, config)
     state = fit(model, train_images, val_images, config, state, save, group)
@@ -84,6 +96,10 @@ def _fit(
     record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
     runs.write_record(run, record)
     return record
+
+
+def _pixels(config: Config, root: Path, manifest: Manifest, home: Path) -> UInt8:
+    return cache(root, manifest, config.preprocessing, config.limits, home / "cache")
 
 
 def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, metrics: dict[str, Any]) -> runs.Record:
@@ -94,6 +110,8 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}
+    tags["backend"] = metrics["backend"]
+    tracker.tag(run_id, {"backend": metrics["backend"]})
     version = tracker.register(config.name, run_id, tags, CANDIDATE)
     logger.info("registered %s version %s as @%s", config.name, version, CANDIDATE)
     return record.model_copy(update={"model_version": version})

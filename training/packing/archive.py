@@ -6,31 +6,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import handlers
 from archives import provenance, signing, store
 from archives.contents import LINEAGE, MAX_BYTES, SPEC, read
 from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
-from handlers.spec import MIB, BackendName, Spec
+from handlers.spec import MIB, Spec
 from training import runs
-
-if TYPE_CHECKING:
-    from training.packing.export import Graph  # imports torch, which reading an archive does without
 
 SCRATCH, STALE_S = ".building-", 3600.0
 
 
-def build(
-    run: Path, model_store: Path, lineage: Lineage, private_key: Path, graphs: "Mapping[BackendName, Graph] | None" = None
-) -> Path:
+def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> Path:
     """Pack a finished run as the next version of its name, signed and with its provenance, and return the .mar's path.
 
-    `graphs`: exports by backend (`training.packing.export`). The archive holds all of them and runs on the first, or
-    on torch where there is none; the weights are in it in any case.
+    It holds the weights and the graph of the spec's backend, on whose answers the decision was fitted, and no other.
     Everything happens in a scratch folder that one rename makes a version, so an interruption leaves no half archive.
     `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError.
     """
@@ -39,10 +31,8 @@ def build(
     _sweep(model_store / spec.name)
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch:
         version = store.next_version(model_store, spec.name)
-        spec = spec.model_copy(update={"version": version, "backend": next(iter(graphs or ()), "torch")})
+        spec = spec.model_copy(update={"version": version})
         staged = _stage(run, Path(scratch) / "staged", spec, lineage)
-        for graph in (graphs or {}).values():
-            graph.write(staged)
         out = Path(scratch) / version
         archive = _pack(staged, out, spec, Path(scratch))
         if archive.stat().st_size > MAX_BYTES:
@@ -65,7 +55,7 @@ def _sweep(folder: Path) -> None:
 def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
     """Lay out the members as they are to lie in the archive; the entry goes in by the archiver's own --handler."""
     staged.mkdir()
-    for member in (runs.WEIGHTS, runs.REFERENCE):
+    for member in (runs.WEIGHTS, runs.REFERENCE, *runs.GRAPHS[spec.backend]):
         shutil.copyfile(run / member, staged / member)
     for card in (runs.CARD, runs.CARD_PAGE):
         if (run / card).is_file():  # runs of 0.1 have none

@@ -13,29 +13,28 @@ import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
+from handlers.arrays import UInt8
 from handlers.backends import WEIGHTS, OpenVINOBackend, OpenVINOInt8Backend, load_network
 from handlers.spec import Spec
-from training.data.manifest import Sample
-from training.evaluation.answers import spread
 from training.packing.quantisation import quantise
 
 INPUT, OUTPUTS = "images", ("logits", "maps")
 ANY_NUMBER = ({0: torch.export.Dim("n", min=1)},)
-CALIBRATION_IMAGES = 300
-"""Of the calibration split, at most, evenly spaced: NNCF's own default."""
+QUANTISATION_IMAGES = 300
+"""Of the training split, at most, evenly spaced: NNCF's own default."""
 
 
 @dataclass(frozen=True)
 class Graph:
     """The files of an OpenVINO backend: the graph, and the constants that lie in no other file of the archive.
 
-    `calibration_images`: how many images a quantisation saw.
+    `quantisation_images`: how many images a quantisation saw.
     """
 
     kind: type[OpenVINOBackend]
     xml: bytes
     constants: bytes
-    calibration_images: int | None = None
+    quantisation_images: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write both files, under the names that the backend reads."""
@@ -52,15 +51,14 @@ def convert(run: Path, spec: Spec) -> Graph:
     return _share(xml, constants, (run / WEIGHTS).read_bytes())
 
 
-def convert_int8(run: Path, spec: Spec, samples: Sequence[Sample], root: Path) -> Graph:
-    """Convert the network and quantise it by CALIBRATION_IMAGES of the calibration split's `samples`. `root` is their folder.
+def convert_int8(run: Path, spec: Spec, pictures: Sequence[UInt8]) -> Graph:
+    """Convert the network and quantise it by pictures that it learnt from, (H, W, 3) uint8 each.
 
     It stands for itself, as its weights are rounded ones. The same weights, images, spec and versions make the same bytes on
     machines of one kind; activations' ranges are measured, so that another CPU's rounding can move their last digits.
-    Raises ArchiveBroken, DataChanged, DataUnreadable.
+    Raises ArchiveBroken.
     """
-    seen = spread(samples, CALIBRATION_IMAGES)
-    return Graph(OpenVINOInt8Backend, *_save(quantise(_translate(run, spec), seen, spec, root), spec), len(seen))
+    return Graph(OpenVINOInt8Backend, *_save(quantise(_translate(run, spec), pictures, spec), spec), len(pictures))
 
 
 def convert_onnx(run: Path, spec: Spec) -> bytes:

@@ -16,12 +16,14 @@ UNKNOWN = "unknown"
 def collect(run: Path) -> Lineage:
     """Collect the lineage of a finished run that this code archives now. Raises RunError (not finished)."""
     record, metrics = runs.read_finished(run)
+    exports = runs.read_exports(run)
     commit, dirty = git_state()
     return Lineage(
         created=settings.now(),
         archive_git_commit=commit,
         archive_git_dirty=dirty,
         metrics=metrics,
+        parity=exports.parity if exports else {},
         **record.model_dump(include=set(Lineage.model_fields) - {"format"}),
     )
 

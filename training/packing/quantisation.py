@@ -4,17 +4,14 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from openvino._offline_transformations import apply_moc_transformations
 
-from handlers.arrays import Float32
+from handlers.arrays import Float32, UInt8
 from handlers.decode import to_batch
 from handlers.spec import Network, Spec
 from training import settings
-from training.data.manifest import Sample
-from training.data.pixels import decode_good
 from training.progress import show_progress
 
 HEAD = ("ReduceMean", "MatMul")
@@ -24,13 +21,12 @@ SIGNED: set[Network] = {"efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_l
 """Their activations (SiLU, Hardswish, GELU) go a little below zero and far above; NNCF gives those an asymmetric range."""
 
 
-def quantise(graph: Any, samples: Sequence[Sample], spec: Spec, root: Path) -> Any:
-    """Quantise a copy of an `openvino.Model` by samples of the calibration split. `root` is their folder.
+def quantise(graph: Any, pictures: Sequence[UInt8], spec: Spec) -> Any:
+    """Quantise a copy of an `openvino.Model` by pictures, (H, W, 3) uint8 each: training images, on which nothing is decided.
 
     Activations are quantised to the range that they have on these images, symmetrically but for SIGNED, weights channel by
-    channel; what that shifts on average goes into the biases (NNCF's fast bias correction). Raises DataChanged, DataUnreadable.
+    channel; what that shifts on average goes into the biases (NNCF's fast bias correction).
     """
-    pictures = list(decode_good(root, samples, spec.preprocessing, spec.limits, "reading the calibration split"))
     images = [to_batch([picture], spec.preprocessing) for picture in pictures]
     settings.prepare_nncf()
     # NNCF draws its own bars on standard output, which is for the command's result.

@@ -12,9 +12,9 @@ def add(commands: Commands) -> None:
         commands,
         "archive",
         run,
-        "Pack and sign a finished run as the next version in the model store. Reads the run and, unless --backend torch, the "
-        "images of its test split (for openvino-int8 of its calibration split, too), writes NAME/VERSION/NAME.mar with its "
-        "signature and its signed provenance statement beside it, and prints the path.",
+        "Pack and sign a finished run as the next version in the model store. Reads the run, writes NAME/VERSION/NAME.mar with "
+        "its signature and its signed provenance statement beside it, and prints the path. Where --backend names another backend "
+        "than the run's, the run is calibrated and evaluated again on its answers, which needs the images.",
     )
     archive.add_argument("folder", type=Path, metavar="RUN", help="folder of the finished run, such as runs/roofs")
     archive.add_argument(
@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         "(default: no ONNX file)",
     )
     add_private_key(archive)
-    add_backend(archive)
+    add_backend(archive, "the one that the run was evaluated on, or for a run of before 0.3 its config's")
     add_store(archive)
     add_home(archive, more="; read with --onnx alone")
 

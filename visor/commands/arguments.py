@@ -112,15 +112,14 @@ def add_digest(parser: argparse.ArgumentParser, more: str = "") -> None:
     )
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Add `--backend NAME`."""
+def add_backend(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--backend NAME`. `default`: what happens without it."""
     parser.add_argument(
         "--backend",
         choices=("auto", "openvino-int8", "openvino", "torch"),
-        default="auto",
         help="inference library that will run the archive's network; auto takes the first of openvino-int8, openvino and "
-        "torch whose answers to the test split agree with torch's, and a named one whose answers do not agree is an error "
-        "(default: %(default)s)",
+        "torch whose answers to the validation split agree with torch's, and a named one whose answers do not agree is an error "
+        f"(default: {default})",
     )
 
 

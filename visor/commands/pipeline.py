@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     )
     add_private_key(pipeline)
     add_alias(pipeline, more="; none moves no alias")
-    add_backend(pipeline)
+    add_backend(pipeline, "the config's backend")
     add_set(pipeline)
     add_store(pipeline)
     add_home(pipeline)
