@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handlers.arrays import UInt8
 from handlers.backends import WEIGHTS
 from handlers.spec import Spec
 from training.data.manifest import Sample
@@ -37,7 +38,7 @@ class Exports:
     """`convert` and `convert_int8` of `training.packing.export`, giving again what they made of the same weights and pictures.
 
     Nor is a network traced twice, which takes most of the time: 20 s of the 30 that ViT-Tiny takes in 8 bits. That the same
-    weights make the same is test_export's to show; that pictures are as their samples say, the caller's to know.
+    weights make the same is test_export's to show.
     """
 
     def __init__(self) -> None:
@@ -49,13 +50,14 @@ class Exports:
         """In single precision."""
         return self._once("single precision", run, spec, (), lambda: self._convert(run, spec))
 
-    def convert_int8(self, run: Path, spec: Spec, samples: Sequence[Sample], root: Path) -> export.Graph:
+    def convert_int8(self, run: Path, spec: Spec, pictures: Sequence[UInt8]) -> export.Graph:
         """In 8 bits."""
-        return self._once("8 bits", run, spec, samples, lambda: self._convert_int8(run, spec, samples, root))
+        shown = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
+        return self._once("8 bits", run, spec, (shown,), lambda: self._convert_int8(run, spec, pictures))
 
-    def _once(self, kind: str, run: Path, spec: Spec, samples: Sequence[Sample], make: Callable[[], Any]) -> Any:
+    def _once(self, kind: str, run: Path, spec: Spec, more: Sequence[str], make: Callable[[], Any]) -> Any:
         weights = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
-        key = (kind, weights, spec.model_copy(update={"backend": "torch"}).model_dump_json(), *samples)
+        key = (kind, weights, spec.model_copy(update={"backend": "torch"}).model_dump_json(), *more)
         if key not in self._made:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(export, "_translate", self._translate_once)

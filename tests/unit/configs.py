@@ -15,6 +15,7 @@ def make_config(**sections: Any) -> Config:
         "data": {"source": "digits"},
         "preprocessing": {"height": 16, "width": 16, "mean": [0.5] * 3, "std": [0.5] * 3},
         "model": {"network": "small_cnn"},
+        "backend": "torch",  # an export takes seconds
         "fit": {"phases": [{"epochs": 1, "learning_rate": 0.1}], "threads": 1},
     }
     for name, value in sections.items():

@@ -107,7 +107,7 @@ def evaluate(
     for note in notes:
         logger.warning(note)
     lineage = {
-        "answers by": spec.backend,
+        "answers by": _describe(exports),
         "dataset digest": manifest.digest,
         "config digest": config.digest,
         "weights digest": sha256(run / runs.WEIGHTS),
@@ -131,6 +131,8 @@ def evaluate(
         with replacing(run / name) as temporary:
             temporary.write_bytes(data)
     runs.write_exports(run, exports)
+    for name in {name for files in runs.GRAPHS.values() for name in files} - set(runs.GRAPHS[exports.backend]):
+        (run / name).unlink(missing_ok=True)  # of another backend, on which nothing was fitted
     return results
 
 
@@ -187,6 +189,13 @@ def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logit
         sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
     return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
+
+
+def _describe(exports: runs.Exports) -> str:
+    """What answers, and which images it was made of."""
+    parity = exports.parity.get(exports.backend)
+    seen = parity.quantisation_images if parity else None
+    return exports.backend if seen is None else f"{exports.backend}, quantised by {seen} images of the training split"
 
 
 def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:

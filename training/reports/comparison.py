@@ -37,7 +37,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     )
     head = ["run", *(NAMES[name] for name in MEASURES)]
     head += ["cost less champion's", "McNemar p"] if beside else []
-    head += [*(f"{name}, ms" for name in backends), "archive, MB", *parameters]
+    head += [*(f"{name}, ms" for name in backends), "archive, MB", "answers by", *parameters]
     return head, [_cells(comparison, row, backends, parameters) for row in comparison.rows]
 
 
@@ -52,7 +52,7 @@ def _cells(comparison: Comparison, row: Row, backends: Sequence[str], parameters
         cells += [_interval(row.versus.cost), f"{row.versus.mcnemar_p:.3g}"] if row.versus else [UNDEFINED, UNDEFINED]
     latencies = archive.latency_ms if archive else {}
     cells += [f"{latencies[name]:.2f}" if name in latencies else UNDEFINED for name in backends]
-    cells.append(f"{archive.bytes / 1e6:.1f}" if archive else UNDEFINED)
+    cells += [f"{archive.bytes / 1e6:.1f}" if archive else UNDEFINED, candidate.spec.backend]
     return cells + [candidate.parameters.get(name, UNDEFINED) for name in parameters]
 
 
@@ -91,6 +91,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             {
                 "run": candidate.name,
                 "mlflow_run_id": candidate.run_id,
+                "backend": candidate.spec.backend,
                 "figures": {name: _plain(figure) for name, figure in row.figures.items()},
                 "versus_champion": None if row.versus is None else vars(row.versus) | {"cost": _plain(row.versus.cost)},
                 "objections": row.objections,

@@ -131,4 +131,5 @@ def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]
     if game:
         within = f"within {game['tolerance']:.0%} of the picture's side"
         rows.append(("Pointing game", share(game["score"]), f"of {game['images']} heat maps peak on the mask or {within} of it"))
+    rows.append(("Backend", spec.backend, "answers; calibration, rule and all figures are of its answers"))
     return rows

@@ -90,7 +90,8 @@ def _details(spec: Spec, card: CardConfig) -> list[str]:
     return [
         (
             f"{spec.name}, an image classifier of {len(spec.labels)} labels: {_list(spec.labels)}. Network: {spec.network}, on "
-            f"{size}; confidences by {calibrated}; heat maps by Grad-CAM."
+            f"{size}; confidences by {calibrated}; heat maps by Grad-CAM. It answers by {spec.backend}, on whose answers "
+            "calibration, threshold and bounds were fitted and every figure was measured."
         ),
         f"Owner: {card.owner or 'not stated'}. Contact: {card.contact or 'not stated'}. License: {card.license or 'not stated'}.",
     ]

@@ -14,17 +14,16 @@ from archives import store
 from archives.contents import SPEC, Contents, read
 from archives.opening import opened
 from handlers import decision
-from handlers.backends import BACKENDS, WEIGHTS
+from handlers.backends import load_backend
 from handlers.errors import ArchiveBroken, VisorError
 from handlers.predictor import Item, predict
-from handlers.spec import BackendName, Spec
+from handlers.spec import Spec
 from training import runs
 from training.errors import RunError
 from training.fitting.torch_setup import deterministic
 from training.selection.comparison import Archive, Candidate
 from training.tracking import MODEL, Tracker, flatten
 
-FILES: dict[BackendName, str] = {"torch": WEIGHTS, "openvino": "model.xml", "openvino-int8": "model-int8.xml"}
 WARM_UP, CALLS = 3, 30
 
 
@@ -68,12 +67,10 @@ def with_archives(candidates: Sequence[Candidate], model_store: Path, public_key
 
 
 def _measure(path: Path, public_key: Path) -> Archive:
-    """Size, and the latency of each backend that is in the archive and installed here."""
+    """Size, and the latency of the backend that serves: the one whose answers are compared."""
     with opened(path, public_key) as archive, archive.unpacked() as folder:
-        spec, latencies = archive.spec, dict[str, float]()
-        for backend, file in FILES.items():
-            if (folder / file).is_file():
-                latencies[backend] = latency_ms(folder, spec.model_copy(update={"backend": backend}))
+        spec = archive.spec
+        latencies: dict[str, float] = {spec.backend: latency_ms(folder, spec)}
         return Archive(archive.digest, spec.version, archive.path.stat().st_size, spec.backend, latencies)
 
 
@@ -84,7 +81,7 @@ def latency_ms(folder: Path, spec: Spec) -> float:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)).save(picture, "JPEG")
     item, taken = Item(picture.getvalue()), []
     with deterministic(threads=1):
-        backend = BACKENDS[spec.backend](folder, spec)
+        backend = load_backend(folder, spec)
         for _ in range(WARM_UP + CALLS):
             begun = time.perf_counter()
             [answer] = predict([item], spec, backend)

@@ -24,7 +24,9 @@
 {{- else if eq .Values.data.source "s3" }}
 - {{ printf "--data-uri=%s" .Values.data.s3.uri | quote }}
 {{- end }}
-- --backend={{ .Values.backend }}
+{{- with .Values.backend }}
+- --backend={{ . }}
+{{- end }}
 - --alias={{ .Values.alias }}
 - --mlflow-wait-s={{ .Values.mlflow.waitSeconds }}
 {{- range .Values.set }}

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from handlers.arrays import UInt8
 from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend, TorchBackend, load_backend
 from handlers.decode import to_batch
 from handlers.errors import ArchiveBroken
@@ -36,12 +37,17 @@ def noise(images: int, height: int = 16, width: int = 24) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(images, 3, height, width)).astype(np.float32)
 
 
+def pictures(folder: Path, spec: Spec) -> list[UInt8]:
+    """To quantise by."""
+    return list(decode_good(folder, write_noise(folder, spec), spec.preprocessing, spec.limits))
+
+
 def fill(folder: Path, network: Network, spec: Spec, exports: Exports) -> torch.nn.Module:
     """What an archive on OpenVINO holds, in single precision and in 8 bits, as far as a backend reads it."""
     model = random_network(network, 3, spec.preprocessing.height, spec.preprocessing.width)
     exports.convert(write_weights(folder, model), spec).write(folder)
     if spec.backend == "openvino-int8":
-        exports.convert_int8(folder, spec, write_noise(folder, spec), folder).write(folder)
+        exports.convert_int8(folder, spec, pictures(folder, spec)).write(folder)
     return model
 
 
@@ -105,9 +111,7 @@ def test_networks_with_signed_activations_answer_in_eight_bits_and_in_onnx_as_in
 ) -> None:
     spec = spec_for(network, backend="openvino-int8")
     fill(tmp_path, network, spec, exports)
-    batch = to_batch(
-        list(decode_good(tmp_path, write_noise(tmp_path, spec), spec.preprocessing, spec.limits)), spec.preprocessing
-    )
+    batch = to_batch(pictures(tmp_path, spec), spec.preprocessing)
     logits, maps = TorchBackend(tmp_path, spec).infer(batch)
     eight, eight_maps = OpenVINOInt8Backend(tmp_path, spec).infer(batch)
     # Random layers blow roundings up; trained ones are held to far less (`training.packing.parity`).

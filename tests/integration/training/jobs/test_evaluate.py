@@ -1,4 +1,4 @@
-"""The whole job on a run made here: a network that measures redness, sixty pictures, masks where they are red."""
+"""The whole job on a run made here: a network that measures redness, pictures, masks where they are red."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from archives import files
 from handlers.backends import TorchBackend
-from handlers.decision import probabilities
+from handlers.decision import calibrated, probabilities
 from handlers.decode import decode, to_batch
 from handlers.networks import build
 from handlers.predictor import Item, predict
@@ -23,13 +23,16 @@ from tests.unit import configs
 from tests.unit.runs import make_record
 from training import runs
 from training.config import Config
+from training.data import pixels as stored
 from training.data.manifest import Manifest, Sample
+from training.data.pixels import cache
 from training.decisions.calibration import fit_vector
 from training.errors import ConfigError, DataChanged, DataError, DataUnreadable, RunError
+from training.jobs import evaluate as evaluating
 from training.jobs.evaluate import evaluate, evaluate_run
 
 LABELS = ("calm", "red")
-SPLITS = ("train", "calibration", "calibration", "test", "test")
+SPLITS = (*("train", "calibration", "calibration", "test", "test") * 6, *("val",) * 6)
 
 
 def make_config(**decision) -> Config:
@@ -50,7 +53,7 @@ def write(root: Path, name: str, pixels: np.ndarray) -> str:
 def data(tmp_path_factory) -> tuple[Path, Manifest]:
     """Grey noise; the red half of it has a red square of varied strength, and its mask."""
     root, rng, samples = tmp_path_factory.mktemp("data"), np.random.default_rng(0), []
-    for n in range(60):
+    for n in range(72):
         pixels = rng.integers(60, 196, (24, 24, 1)).repeat(3, axis=2).astype(np.uint8)
         label, mask = LABELS[n % 2], None
         if label == "red":
@@ -62,7 +65,7 @@ def data(tmp_path_factory) -> tuple[Path, Manifest]:
         path = write(root, f"{label}/{n:02}.png", pixels)
         content = (root / path).read_bytes()
         sha = hashlib.sha256(content).hexdigest()
-        samples.append(Sample(path, len(content), sha, label, SPLITS[n // 2 % 5], mask=mask))
+        samples.append(Sample(path, len(content), sha, label, SPLITS[n // 2], mask=mask))
     return root, Manifest(LABELS, tuple(sorted(samples, key=lambda sample: sample.path)))
 
 
@@ -97,7 +100,7 @@ def test_everything_is_written_and_nothing_else(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     drawn = ("confusion_matrix", "reliability", "precision_recall", "roc", "risk_coverage", "threshold_cost")
     plots = {f"plots/{name}.png" for name in drawn}
-    files = {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json"}
+    files = {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json", "exports.json"}
     assert names == files | plots | {"report.html", "model-card.md", "model-card.html"}
 
 
@@ -136,6 +139,70 @@ def test_the_reference_is_of_the_calibration_split(run, data):
     spec = Spec.read(run / "spec.json")
     answers = predict([Item((root / sample.path).read_bytes()) for sample in split], spec, TorchBackend(run, spec))
     np.testing.assert_allclose(reference["probabilities"], [answer.probabilities for answer in answers], atol=1e-6)
+
+
+def test_the_reference_has_axes_of_training_and_deciles_of_calibration_images(run, data):
+    root, manifest = data
+    reference, spec = np.load(run / "reference.npz"), Spec.read(run / "spec.json")
+    backend, features = TorchBackend(run, spec), {}
+    for split in ("train", "calibration"):
+        pixels = [decode((root / one.path).read_bytes(), spec.preprocessing, spec.limits) for one in manifest.samples_of(split)]
+        features[split] = backend.infer(to_batch(pixels, spec.preprocessing))[1].mean(axis=(2, 3))
+    np.testing.assert_allclose(reference["centre"], features["train"].mean(axis=0), atol=1e-5)
+    assert reference["axes"].shape == (11, 128)  # of twelve images no more than eleven directions vary
+    along = (features["calibration"] - reference["centre"]) @ reference["axes"].T
+    np.testing.assert_allclose(reference["deciles"].T, np.quantile(along, np.arange(1, 10) / 10, axis=0), atol=1e-4)
+    drift = json.loads((run / "metrics.json").read_text())["drift"]
+    assert drift["largest_psi"] == pytest.approx(reference["psi"].max(), abs=1e-5)
+    assert drift["limit"] == pytest.approx(float(reference["psi_limit"]), abs=1e-5)
+    assert (drift["axes"], drift["images"], drift["validation_images"]) == (11, 24, 12)
+
+
+class Leaning:
+    """A backend that favours one label: torch's logits and a constant."""
+
+    def __init__(self, run, spec, lean):
+        self._backend, self._lean = TorchBackend(run, spec), np.array([0.0, lean], dtype=np.float32)
+        self.head = self._backend.head
+
+    def infer(self, batch):
+        logits, maps = self._backend.infer(batch)
+        return logits + self._lean, maps
+
+
+def test_what_answers_otherwise_gets_a_threshold_and_a_bound_of_its_own(data, tmp_path, monkeypatch):
+    config, found = make_config(positive=("red",), max_fnr=0.2), {}
+    for lean in (0.0, -0.5):
+        monkeypatch.setattr(evaluating, "load_backend", lambda run, spec, lean=lean: Leaning(run, spec, lean))
+        run = make_run(tmp_path / f"run{lean}", *data)
+        evaluate(run, config, *data)
+        spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+        found[lean] = spec.decision, saved
+        red = np.sort(calibrated(saved["calibration_logits"], spec)[saved["calibration_truth"] == 1, 1])
+        # Twelve positives, of which floor(0.2 (12 + 1)) - 1 = 1 may be missed: the second lowest score.
+        assert spec.decision.fnr_bound.threshold == pytest.approx(red[1], abs=1e-6)
+    for split in ("calibration", "test"):
+        difference = found[-0.5][1][f"{split}_logits"] - found[0.0][1][f"{split}_logits"]
+        np.testing.assert_allclose(difference, [[0.0, -0.5]] * 24, atol=1e-5)
+    assert found[-0.5][0].fnr_bound.threshold != pytest.approx(found[0.0][0].fnr_bound.threshold, abs=1e-3)
+
+
+def test_an_answer_that_is_no_number_is_an_error(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluating, "load_backend", lambda run, spec: Leaning(run, spec, np.nan))
+    with pytest.raises(RunError, match="answers with NaN or infinity on torch: the fit diverged"):
+        evaluate(make_run(tmp_path / "run", *data), RED, *data)
+
+
+def test_pictures_come_from_the_cache_where_there_is_one(run, data, tmp_path, monkeypatch):
+    root, manifest = data
+    pixels = cache(root, manifest, RED.preprocessing, RED.limits, tmp_path / "cache")
+    again = make_run(tmp_path / "run", root, manifest)
+    calls = []
+    monkeypatch.setattr(stored, "decode_good", lambda *given: calls.append(given))
+    evaluate(again, RED, root, manifest, pixels)
+    assert not calls
+    for name in ("spec.json", "reference.npz", "predictions.npz", "metrics.json"):
+        assert (again / name).read_bytes() == (run / name).read_bytes(), name
 
 
 def test_the_runs_folder_is_enough_to_make_the_same_bytes_again(run, data, tmp_path):

@@ -13,13 +13,12 @@ from safetensors.torch import load_file, save_file
 from archives import provenance, signing
 from archives.contents import read, unpacked
 from archives.errors import KeyFileError
-from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
 from handlers.errors import ArchiveBroken
 from handlers.networks import build as build_network
+from handlers.spec import BackendName
 from tests.unit.specs import LINEAGE, TINY
 from tests.volume import SOAK
 from training.packing import archive
-from training.packing.export import Graph
 
 
 @pytest.fixture
@@ -75,17 +74,20 @@ def test_what_is_read_is_what_was_packed(run: Path, tmp_path: Path, keys: tuple[
     assert not folder.exists()
 
 
-def test_exports_are_held_and_the_first_one_is_served(run: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
-    graphs = {
-        "openvino-int8": Graph(OpenVINOInt8Backend, b"<int8/>", b"int8"),
-        "openvino": Graph(OpenVINOBackend, b"<fp32/>", b"fp32"),
-    }
-    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0], graphs)
-    assert read(path).spec.backend == "openvino-int8"
+@pytest.mark.parametrize("backend", ["openvino-int8", "openvino", "torch"])
+def test_the_graph_of_the_backend_that_was_fitted_for_is_held_and_no_other(
+    run: Path, tmp_path: Path, keys: tuple[Path, Path], backend: BackendName
+) -> None:
+    (run / "spec.json").write_text(TINY.model_copy(update={"backend": backend}).model_dump_json())
+    for name in ("model.xml", "model.bin", "model-int8.xml", "model-int8.bin"):
+        (run / name).write_text(f"of {name}")
+    path = archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert read(path).spec.backend == backend
     with zipfile.ZipFile(path) as mar:
         files = {name: mar.read(name) for name in mar.namelist()}
-    assert (files["model-int8.xml"], files["model-int8.bin"]) == (b"<int8/>", b"int8")
-    assert (files["model.xml"], files["model.bin"]) == (b"<fp32/>", b"fp32")
+    held = {"openvino-int8": ["model-int8.bin", "model-int8.xml"], "openvino": ["model.bin", "model.xml"], "torch": []}
+    assert sorted(name for name in files if name.endswith((".xml", ".bin"))) == held[backend]
+    assert all(files[name] == f"of {name}".encode() for name in held[backend])
     assert files["model.safetensors"] == (run / "model.safetensors").read_bytes()
 
 
