@@ -1,8 +1,11 @@
 """visor's commands as processes: a workspace to run them in, and a server with what it started."""
 
+import hashlib
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +117,19 @@ def ask(rest: str, body: bytes, timeout_s: float = 60.0) -> httpx.Response:
     """Ask the model `digits` about one encoded picture."""
     headers = {"Inference-Header-Content-Length": "0"}
     return httpx.post(f"http://{rest}/v2/models/digits/infer", content=body, headers=headers, timeout=timeout_s)
+
+
+def copy_without_weights(workspace: Workspace, run: Path) -> Path:
+    """Copy the run `digits` with weights that nothing can load, for torch: as if the network's code had changed since."""
+    shutil.copytree(workspace.home / "digits", run)
+    (run / "model.safetensors").write_bytes(b"not weights")
+    (run / "exports.json").unlink()
+    for name, changes in (
+        ("run.json", {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}),
+        ("spec.json", {"backend": "torch"}),
+    ):
+        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | changes))
+    return run
 
 
 def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:

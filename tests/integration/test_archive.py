@@ -1,5 +1,6 @@
 """An archive is there whole or not at all, and decides as what was trained."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_an_unfinished_run_is_not_archived(workspace: Workspace, tmp_path: Path)
 
 
 def test_the_archive_decides_as_the_trained_network_on_the_whole_test_split(workspace: Workspace, tmp_path: Path) -> None:
-    run = workspace.home / "digits"
+    run = shutil.copytree(workspace.home / "digits", tmp_path / "digits-on-torch")  # which is evaluated again on that backend
     workspace.ok("archive", str(run), "--backend", "torch", "--store", str(tmp_path))
     root, trained = workspace.path / runs.read_record(run).dataset_root, np.load(run / runs.PREDICTIONS)
     with unpacked(tmp_path / "digits/1/digits.mar") as folder:

@@ -14,7 +14,7 @@ from tests.integration.running import QUICK, ROOT, Workspace
 
 def test_a_stopped_training_goes_on_to_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["train", str(ROOT / "training/configs/digits.yaml"), *QUICK, "--out", str(run)]
+    arguments = ["train", str(ROOT / "training/configs/digits.yaml"), *QUICK, "--set", "backend=torch", "--out", str(run)]
     command = [sys.executable, "-m", "visor.cli", *arguments]
     process = subprocess.Popen(command, cwd=workspace.path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

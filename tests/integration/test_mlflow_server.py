@@ -50,7 +50,7 @@ def answers(url: str) -> bool:
 def test_a_run_and_its_archive_are_recorded_on_the_server(workspace: Workspace, tracking_server: str, tmp_path: Path) -> None:
     env = {"MLFLOW_TRACKING_URI": tracking_server}
     config = str(ROOT / "training/configs/digits.yaml")
-    trained = workspace.visor("train", config, *QUICK, "--out", str(tmp_path / "run"), env=env)
+    trained = workspace.visor("train", config, *QUICK, "--set", "backend=torch", "--out", str(tmp_path / "run"), env=env)
     assert trained.returncode == 0, trained.stderr
     assert tracking_server in trained.stderr  # where to look
     archived = workspace.visor("archive", str(tmp_path / "run"), "--store", str(tmp_path / "store"), env=env)
@@ -73,7 +73,9 @@ def test_a_run_and_its_archive_are_recorded_on_the_server(workspace: Workspace, 
 def test_a_server_that_is_away_is_named(workspace: Workspace, tmp_path: Path) -> None:
     away = f"http://127.0.0.1:{free_ports(1)[0]}"
     config = str(ROOT / "training/configs/digits.yaml")
-    done = workspace.visor("train", config, *QUICK, "--out", str(tmp_path / "run"), env={"MLFLOW_TRACKING_URI": away})
+    done = workspace.visor(
+        "train", config, *QUICK, "--set", "backend=torch", "--out", str(tmp_path / "run"), env={"MLFLOW_TRACKING_URI": away}
+    )
     assert done.returncode == 1
     assert away in done.stderr
     assert "Traceback" not in done.stderr

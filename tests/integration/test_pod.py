@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from archives.contents import read_spec
-from tests.integration.running import Workspace, ask, is_worker, picture
+from tests.integration.running import Workspace, ask, copy_without_weights, is_worker, picture
 from visor.serving import memory
 from visor.serving.torchserve import free_ports
 
@@ -220,10 +220,7 @@ def test_two_archives_are_refused(pod: Pod) -> None:
 
 
 def test_a_worker_that_cannot_load_leaves_its_reason(pod: Pod, workspace: Workspace, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(workspace.home / "digits", tmp_path / "run"))
-    (run / "model.safetensors").write_bytes(b"not weights")
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}))
+    run = copy_without_weights(workspace, tmp_path / "run")
     store = tmp_path / "store"
     broken = workspace.ok("archive", str(run), "--backend", "torch", "--store", str(store)).strip().splitlines()[-1]
     for end in ("", ".sig"):

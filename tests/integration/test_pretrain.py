@@ -45,6 +45,7 @@ def settings(images: Path) -> dict[str, object]:
         "data": {"source": "imagefolder", "path": str(images), "labelled_fraction": 0.5},
         "preprocessing": {"height": 16, "width": 16, "mean": [0.5] * 3, "std": [0.5] * 3},
         "model": {"network": "small_cnn"},
+        "backend": "torch",
         "fit": {"phases": [{"epochs": 1, "learning_rate": 0.01, "unfreeze": "all"}], "batch_size": 8, "threads": 1},
         "pretrain": {"epochs": EPOCHS, "warmup_epochs": 1, "batch_size": 12, "probe_every": 3},
     }

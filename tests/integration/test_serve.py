@@ -1,7 +1,5 @@
 """`visor serve` as a process: it comes up, says why it does not, and leaves nothing behind however it ends."""
 
-import hashlib
-import json
 import os
 import shutil
 import signal
@@ -17,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.running import Server, Workspace, is_worker, start_server, stop_server
+from tests.integration.running import Server, Workspace, copy_without_weights, is_worker, start_server, stop_server
 
 
 def wait_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> list[psutil.Process]:
@@ -148,11 +146,7 @@ def test_a_changed_byte_is_refused_before_anything_starts(workspace: Workspace, 
 
 
 def test_an_archive_that_no_worker_can_load_says_why(workspace: Workspace, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(workspace.home / "digits", tmp_path / "run"))
-    # A run whose record agrees with weights that nothing can load: as if the network's code had changed since.
-    (run / "model.safetensors").write_bytes(b"not weights")
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"weights_digest": hashlib.sha256(b"not weights").hexdigest()}))
+    run = copy_without_weights(workspace, tmp_path / "run")
     store = str(tmp_path / "store")
     broken = workspace.ok("archive", str(run), "--backend", "torch", "--store", store).strip().splitlines()[-1]
     done = workspace.visor("serve", broken, "--port", "0")

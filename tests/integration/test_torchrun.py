@@ -36,6 +36,7 @@ name: leaves
 data: {source: imagefolder, path: leaves}
 preprocessing: {height: 16, width: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 model: {network: small_cnn}
+backend: torch
 fit: {phases: [{epochs: 400, learning_rate: 0.001, unfreeze: all}], batch_size: 8, threads: 1, patience: 400}
 decision: {positive: [ill]}
 """

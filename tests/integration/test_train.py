@@ -62,6 +62,7 @@ def make_config(folder, **changes):
             "data": {"source": "imagefolder", "path": str(folder)},
             "preprocessing": {"height": 16, "width": 16, "mean": [0.5] * 3, "std": [0.5] * 3},
             "model": {"network": "small_cnn"},
+            "backend": "torch",  # an export takes seconds
             "augment": {"flip_horizontal": True},
             "fit": {"phases": [{"epochs": 3, "learning_rate": 0.01, "unfreeze": "all"}], "batch_size": 8, "threads": 1},
             "decision": {"positive": ["ill"], "false_negative": 5},
@@ -120,6 +121,7 @@ def test_the_candidate_is_the_version_of_the_run(run, tracker):
         "weights_digest": record.weights_digest,
         "dataset_digest": record.dataset_digest,
         "git_commit": record.git_commit,
+        "backend": "torch",
     }
 
 
@@ -195,6 +197,25 @@ def test_an_interrupted_run_goes_on_under_its_mlflow_run_to_the_same_bytes(line,
     assert {metric.step for metric in tracker.client.get_metric_history(run_id, "val_loss")} == {1, 2, 3}
     for name in ("metrics.json", "spec.json", "history.json", "reference.npz"):
         assert (other / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_a_run_interrupted_while_it_is_exported_goes_on_with_that(folder, home, tracker, whole):
+    config, other = make_config(folder, backend="openvino"), home / "exported"
+    interrupted("openvino answers as torch does", config, other, home)
+    assert not (other / "spec.json").exists()
+    train(config, other, home)
+    record, metrics = runs.read_finished(other)
+    assert record.weights_digest == whole
+    assert metrics["backend"] == Spec.read(other / "spec.json").backend == runs.read_exports(other).backend == "openvino"
+    assert (other / "model.xml").is_file()
+    assert tracker.client.get_run(record.mlflow_run_id).data.tags["backend"] == "openvino"
+
+
+def test_a_backend_that_is_not_installed_is_said_before_anything_is_fitted(folder, home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match=r"backend openvino needs openvino, which is not installed; .*backend: auto"):
+        train(make_config(folder, backend="openvino"), home / "wrong", home)
+    assert not (home / "wrong").exists()
 
 
 def test_a_fresh_run_starts_over_as_another_mlflow_run(whole, config, home):

@@ -22,8 +22,8 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: BackendCho
     Raises RunError (not finished), KeyFileError, ArchiveBroken, ParityFailed, ConfigError (a backend that is not installed),
     DataError (images that are gone or changed).
     """
-    runs.read_finished(run)
-    _serve(run, backend)
+    record, _ = runs.read_finished(run)
+    _serve(run, record, backend)
     path = packing.build(run, model_store, lineage.collect(run), private_key)
     contents = read(path)
     logger.info(
@@ -33,12 +33,16 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: BackendCho
     return path
 
 
-def _serve(run: Path, backend: BackendChoice | None) -> None:
+def _serve(run: Path, record: runs.Record, backend: BackendChoice | None) -> None:
     """Have the run evaluated on the backend that is to serve, unless it is already."""
     fitted, exports = Spec.read(run / SPEC).backend, runs.read_exports(run)
     asked = backend or (exports.choice if exports else runs.read_config(run).backend)
-    there = all((run / name).is_file() for name in runs.GRAPHS[fitted])
-    if there and (asked == fitted or (exports and asked == exports.choice and exports.backend == fitted)):
+    chosen = exports is not None and (exports.choice, exports.backend, exports.weights_digest) == (
+        asked,
+        fitted,
+        record.weights_digest,
+    )
+    if (asked == fitted or chosen) and all((run / name).is_file() for name in runs.GRAPHS[fitted]):
         return
     from training.jobs.evaluate import evaluate_run  # imports torch, which packing does without
 
