@@ -155,6 +155,8 @@ def test_an_archive_on_openvino_answers_as_torch_does_and_decides_by_its_own_ans
         assert isinstance(ours, Answer)
         assert isinstance(theirs, Answer)
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=atol)
+        assert ours.heatmap is not None
+        assert theirs.heatmap is not None
         np.testing.assert_allclose(ours.heatmap, theirs.heatmap, atol=0.05 if backend == "openvino-int8" else 1e-3)
 
 
