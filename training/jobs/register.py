@@ -20,7 +20,7 @@ def register(contents: Contents, alias: str, home: Path) -> str:
             f"{tracker.public_uri} has no version of {name!r} made from MLflow run {run_id}; the archive was trained with "
             f"{contents.lineage.tracking_uri}: name that store in MLFLOW_TRACKING_URI, or its folder in --home"
         )
-    tags = {"archive_digest": contents.digest, "archive_version": contents.spec.version}
+    tags = {"archive_digest": contents.digest, "archive_version": contents.spec.version, "backend": contents.spec.backend}
     tracker.promote(name, version, tags, alias)
     logger.info("%s version %s, archive %s, is now @%s in %s", name, version, contents.digest[:12], alias, tracker.public_uri)
     return f"models:/{name}@{alias}"
