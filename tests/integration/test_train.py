@@ -88,7 +88,12 @@ def artifacts(tracker, run_id, folder=None):
 def test_a_run_holds_all_that_its_contract_names(run, config, folder):
     record, metrics = runs.read_finished(run)
     names = {"config.yaml", "manifest.json", "checkpoint.pt", "history.json", "run.json", "plots", *runs.RESULTS}
-    assert {path.name for path in run.iterdir()} == names | {"predictions.npz", "model-card.md", "model-card.html"}
+    assert {path.name for path in run.iterdir()} == names | {
+        "predictions.npz",
+        "model-card.md",
+        "model-card.html",
+        "exports.json",
+    }
     assert runs.read_config(run) == config
     assert (record.config_digest, record.dataset_root) == (config.digest, folder)
     assert record.dataset_digest == json.loads((run / "manifest.json").read_text())["digest"]
