@@ -18,6 +18,9 @@ from training.errors import ConfigError
 LOOKS_PER_ERROR = 10
 # Sums of the same costs in another order differ in their last bits; below this share of the largest cost they are equal.
 SAME_COST = 1e-12
+# One image that is cheaper has a standard error of as much as its mean, which is not to be decided by rounding.
+TIE = 1e-9
+SHARE_DIGITS = 12  # of sums of weights
 POINTS = 100
 """Most points of a `curve`."""
 
@@ -129,7 +132,7 @@ def choose(score: Floats, at_or_above: Floats, below: Floats, bayes: float, cap:
     w = np.ones(len(score)) if weights is None else weights
     here, there = (np.where(score >= threshold, at_or_above, below) for threshold in (start, best))
     mean, error = paired(here - there, w)
-    return best if mean > error else start
+    return best if mean > error * (1 + TIE) else start
 
 
 def paired(difference: Floats, weights: Floats) -> tuple[float, float]:
@@ -154,8 +157,8 @@ def curve(score: Floats, positive: Bools, weights: Floats | None = None, most: i
     bad, good = (np.bincount(group, w * side, len(distinct)) / w[side].sum() for side in (positive, ~positive))
     # With the threshold at[i], the i lowest of the distinct scores fall below it.
     at = np.concatenate([[0.0], _middles(distinct), [1.0]])
-    missed, alarms = np.concatenate([[0.0], bad.cumsum()]).clip(0, 1), np.concatenate([[0.0], good.cumsum()])
-    alarms = (1 - alarms).clip(0, 1)
+    missed, passed = (np.concatenate([[0.0], side.cumsum()]).round(SHARE_DIGITS).clip(0, 1) for side in (bad, good))
+    alarms = (1 - passed).round(SHARE_DIGITS)
     if distinct[-1] >= 1.0:  # a score of 1 is at or above every threshold
         at, missed, alarms = at[:-1], missed[:-1], alarms[:-1]
     way = missed - alarms  # grows from -1 to 1

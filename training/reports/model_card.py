@@ -124,8 +124,8 @@ def _analyses(metrics: Mapping[str, Any]) -> list[str]:
     if sets := metrics.get("prediction_sets"):
         found.append(
             f"Prediction sets ({sets['method'].upper()}, coverage {share(sets['coverage'])}) held the true label of "
-            f"{share(sets['test_coverage'])}{known(sets, 'test_coverage')} of the test images, with {sets['mean_size']:.2f} labels "
-            "on average."
+            f"{share(sets['test_coverage'])}{known(sets, 'test_coverage')} of the test images, with "
+            f"{sets['mean_size']:.2f} labels on average."
         )
     if costs := metrics.get("impact"):
         told = ", ".join(f"{name}: {row['cost']:.1f}" for name, row in costs.items())

@@ -77,10 +77,11 @@ def _on_likelihood(spec: Spec, calibration: Mapping[str, Any]) -> list[str]:
         doubt = "though not of the score that is thresholded"
     else:
         return []
-    return [
+    sentence = (
         f"Calibration: scaling made the negative log-likelihood of {what} worse on the test split, from {before:.4f} to "
         f"{after:.4f} ({doubt}). The calibration split is small, or its images are unlike those of the test split."
-    ]
+    )
+    return [sentence]
 
 
 def _on_mix(spec: Spec) -> list[str]:
@@ -90,7 +91,8 @@ def _on_mix(spec: Spec) -> list[str]:
     stated = ", ".join(f"{label} {share(part)}" for label, part in zip(spec.labels, shares, strict=True))
     sentence = (
         f"Probabilities, threshold, review band, costs and calibration are for the mix that decision.prevalence states "
-        f"({stated}), not for the test split's own. Accuracy, precision, coverage and outcomes are counted on the test split as it is."
+        f"({stated}), not for the test split's own. Accuracy, precision, coverage and outcomes are counted on the test split as "
+        "it is."
     )
     if spec.decision.fnr_bound and len(spec.decision.positive) > 1:
         sentence += " The bound on missed images is for positive images in the calibration split's mix of positive labels."

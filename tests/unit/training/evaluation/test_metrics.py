@@ -7,7 +7,7 @@ import pytest
 
 from handlers import decision
 from tests.unit.specs import make_spec
-from training.decisions.calibration import Temperature
+from training.decisions.scaling import Temperature
 from training.evaluation.metrics import brier, evaluate
 from training.evaluation.saliency import PointingGame
 
