@@ -123,7 +123,7 @@ def test_a_stated_mix_weighs_costs_and_calibration_but_not_rates():
     found, plain = score(PROBS, TRUTH, stated), score(PROBS, TRUTH, SPEC)
     # five images of each: a bad one counts 0.2, a good one 1.8; one bad is missed at 5, two good are flagged at 1
     assert found["decision"]["expected_cost"] == pytest.approx((0.2 * 5 + 1.8 * 2) / 10)
-    assert found["impact"]["the rule"]["cost"] == pytest.approx(1000 * (0.2 * 3 * 0.5 + 1.8 * (1 + 0.5)) / 10)
+    assert found["impact"]["the rule"]["cost"] == pytest.approx(1000 * (0.2 * 2 * 0.5 + 1.8 * (2 * 0.5 + 1)) / 10)
     assert found["decision"]["recall"] == plain["decision"]["recall"]
     assert found["accuracy"] == plain["accuracy"]
     squares = [(s - (t == 0)) ** 2 * (0.2 if t == 0 else 1.8) for s, t in zip(SCORES, TRUTH, strict=True)]
