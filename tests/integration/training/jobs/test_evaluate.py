@@ -241,7 +241,6 @@ def test_a_bound_is_found_stated_and_kept(data, tmp_path):
         ({"set_coverage": 0.99}, "at least 99 calibration images.*there are 24"),
         # slope and bias are fitted on one half, the sets found with the other
         ({"set_coverage": 0.95, "calibration": "vector"}, "at least 19 calibration images.*there are 12"),
-        ({"positive": ("red",), "prevalence": {"red": 0.2}}, "each label its share"),
     ],
 )
 def test_too_few_images_for_a_bound_are_said_before_any_is_read(data, tmp_path, decision, words):
@@ -253,9 +252,7 @@ def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
     run = make_run(tmp_path / "run", *data)
     metrics = evaluate(run, make_config(positive=("red",), calibration="vector"), *data)
     spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
-    fitted = fit(
-        saved["calibration_logits"], saved["calibration_truth"], "vector", np.zeros(2)
-    )  # even shares: no odds to put back
+    fitted = fit(saved["calibration_logits"], saved["calibration_truth"], "vector", np.zeros(2))  # even shares
     np.testing.assert_allclose(spec.scaling.weight, fitted.weight)
     answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].samples_of("test")], spec, TorchBackend(run, spec))
     expected = probabilities(saved["test_logits"] * fitted.weight + fitted.bias, 1.0)
@@ -263,6 +260,12 @@ def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
     assert metrics["calibration"]["vector_status"] == fitted.status
     assert "slope, weights and biases" in (run / "report.html").read_text()
     assert "few images of" in (run / "report.html").read_text()  # 12 of each label
+
+
+def test_a_mix_that_is_none_is_refused_before_any_image_is_read(data, tmp_path):
+    config = make_config(positive=("red",), prevalence={"red": 0.2})
+    with pytest.raises(ConfigError, match="each label its share"):
+        evaluate(make_run(tmp_path / "run", *data), config, tmp_path / "nowhere", data[1])
 
 
 def test_a_stated_mix_moves_probabilities_and_is_reported(data, tmp_path):
