@@ -22,8 +22,9 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
     """Write TABLE and PLOT into `out` and return the table, in Markdown.
 
     The positive images of the calibration and test splits are dealt anew into as many as before for each. With more than two
-    labels, or weights that differ, it is those of the test split alone, half and half, as the other split's scores are not those of
-    images that nothing was fitted on. Raises RunError (not evaluated), ConfigError (no positive label), DataError (too few).
+    labels, or weights that differ, it is those of the test split alone, half and half, as the other split's scores are not
+    those of images that nothing was fitted on. Raises RunError (not evaluated), ConfigError (no positive label), DataError
+    (too few).
     """
     config = runs.read_config(run)
     try:
