@@ -123,6 +123,8 @@ def _kind(schema: dict[str, Any]) -> str:
         case "array":
             items = schema.get("prefixItems")
             return f"list of {len(items)} {_plural(items[0])}" if items else f"list of {_plural(schema['items'])}"
+        case "object":
+            return f"mapping of names to {_plural(schema['additionalProperties'])}"
         case "boolean":
             return "`true` or `false`"
         case "string":

@@ -89,11 +89,14 @@ def bounds_anything(config: DecisionConfig) -> bool:
 def parts(groups: Sequence[Hashable], classes: int, config: DecisionConfig) -> tuple[Int64, Int64]:
     """Split the rows of the calibration split: those that the scaling is fitted on, and those that the bounds are found with.
 
-    A bound takes the scores as given. With two labels a temperature leaves the order of all images as it is, and with it which
-    are flagged, so both may be all rows. Otherwise every other group goes to each. groups: (N,), what must not be torn.
+    A bound takes the scores as given. With two labels no scaling changes the order of the scores (a temperature and a slope are
+    positive), and with it which are flagged, so both may be all rows. Prediction sets compare images of one label with those of
+    the other, whose order only a temperature keeps. Otherwise every other group goes to each. `config` is as
+    `training.decisions.mix.settled`, else "auto" counts as "vector". groups: (N,), what must not be torn.
     """
     rows = np.arange(len(groups))
-    if not bounds_anything(config) or (classes == 2 and config.calibration == "temperature"):
+    keeps_order = classes == 2 and (config.set_coverage is None or config.calibration == "temperature")
+    if not bounds_anything(config) or keeps_order:
         return rows, rows
     number = {group: n for n, group in enumerate(dict.fromkeys(groups))}
     second = np.array([number[group] % 2 == 1 for group in groups], dtype=bool)

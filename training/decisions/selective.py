@@ -12,6 +12,7 @@ from handlers.arrays import Bools, Float64, Floats
 
 COVERAGES: Sequence[float] = (0.8, 0.9, 0.95, 1.0)
 """At which the metrics state the risk."""
+SAME = 1e-9  # of an image: sums of the same weights in another order differ in their last bits
 LAST = 1e-9
 """Beyond 1, so that a band which holds every score above the threshold holds 1 too."""
 
@@ -59,21 +60,34 @@ def doubt(score: Floats, threshold: float) -> Float64:
     return np.minimum((1.0 - threshold) * s, threshold * (1.0 - s))
 
 
-def budget_band(score: Floats, threshold: float, budget: float) -> tuple[float, float]:
-    """Find the review band (below, above) around the threshold: the images in most doubt, at most a share `budget` of them all.
+def budget_band(score: Floats, threshold: float, budget: float, weights: Floats | None = None) -> tuple[float, float]:
+    """Find the review band [low, high) around the threshold: the images in most doubt, at most a share `budget` of them all.
 
-    Its ends lie in the middle between the images inside and those outside. score: (N,).
+    Of equally doubtful images all or none are inside. The band's ends lie in the middle between the images inside and those
+    outside, and hold the threshold between them; the upper end is above 1 where a score of 1 is inside. score: (N,), weights:
+    (N,), all alike without.
     """
     s = np.asarray(score, dtype=np.float64)
+    w = np.ones(len(s)) if weights is None else np.asarray(weights, dtype=np.float64)
     risk = doubt(s, threshold)
-    inside = risk > np.sort(risk)[::-1][int(budget * len(s) + 1e-9)]
+    _, level = np.unique(-risk, return_inverse=True)  # 0 for the most doubtful
+    inside = (np.cumsum(np.bincount(level, w)) <= budget * w.sum() + SAME * len(s))[level]
     low, high = s[inside & (s < threshold)], s[inside & (s >= threshold)]
     under, over = s[~inside & (s < threshold)], s[~inside & (s >= threshold)]
-    below = threshold - (max(under, default=-low.min()) + low.min()) / 2 if len(low) else 0.0
-    above = (min(over, default=2.0 + 2 * LAST - high.max()) + high.max()) / 2 - threshold if len(high) else 0.0
-    return float(below), float(min(1.0, above))
+    start = _between(max(under, default=-low.min()), low.min()) if len(low) else threshold
+    end = _between(high.max(), min(over, default=2.0 + 2 * LAST - high.max())) if len(high) else threshold
+    return float(start), float(end)
 
 
-def budget_threshold(confidence: Floats, budget: float) -> float:
-    """Find the largest threshold below which at most a share `budget` of the images lies. confidence: (N,)."""
-    return float(np.sort(confidence)[int(budget * len(confidence) + 1e-9)])
+def budget_threshold(confidence: Floats, budget: float, weights: Floats | None = None) -> float:
+    """Find the largest threshold below which at most a share `budget` of the images lies. confidence, weights: (N,)."""
+    order = np.argsort(confidence, kind="stable")
+    w = np.ones(len(confidence)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+    inside = int((np.cumsum(w) <= budget * w.sum() + SAME * len(w)).sum())
+    return float(np.asarray(confidence)[order][min(inside, len(w) - 1)])
+
+
+def _between(low: float, high: float) -> float:
+    """The middle, above low where anything is: of two floats that are neighbours, the upper one."""
+    middle = (low + high) / 2
+    return middle if middle > low else high

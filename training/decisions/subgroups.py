@@ -93,12 +93,14 @@ def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]
     rule, positive, n = spec.decision, spec.positive_index, len(test.truth)
     score = decision.scores(test.probs, spec)
     right = int((test.probs.argmax(axis=1) == test.truth).sum())
+    reviewed = decision.decide(score, rule.threshold, spec).count("review")
     row: dict[str, Any] = {
         "images": n,
         "accuracy": right / n,
         "accuracy_interval": wilson(right, n),
         "ece": calibration.ece(test.probs, test.truth),
-        "review_share": float(np.mean([outcome == "review" for outcome in decision.decide(score, rule.threshold, spec)])),
+        "review_share": reviewed / n,
+        "review_share_interval": wilson(reviewed, n),
     }
     if not positive:
         return row

@@ -1,15 +1,16 @@
 """The decision rule of least expected cost, fitted on calibrated probabilities that nothing else saw."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from handlers.arrays import Bools, Float64, Floats, Ints
 from handlers.decision import scores_of
-from handlers.spec import Decision, FnrBound
+from handlers.spec import CurvePoint, Decision, FnrBound
 from training.config import DecisionConfig
 from training.data.manifest import Sample
-from training.decisions import conformal
+from training.decisions import conformal, mix
 from training.decisions.selective import budget_band, budget_threshold
 from training.errors import ConfigError
 
@@ -17,6 +18,11 @@ from training.errors import ConfigError
 LOOKS_PER_ERROR = 10
 # Sums of the same costs in another order differ in their last bits; below this share of the largest cost they are equal.
 SAME_COST = 1e-12
+# One image that is cheaper has a standard error of as much as its mean, which is not to be decided by rounding.
+TIE = 1e-9
+SHARE_DIGITS = 12  # of sums of weights
+POINTS = 100
+"""Most points of a `curve`."""
 
 
 def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
@@ -47,6 +53,8 @@ def cost_matrix(labels: Sequence[str], config: DecisionConfig) -> Float64:
 def check(calibration: Sequence[Sample], labels: Sequence[str], config: DecisionConfig) -> None:
     """Find out before any image is read whether the split is enough for the bounds asked for. Raises ConfigError, DataError."""
     cost_matrix(labels, config)
+    if mix.to_come(labels, config) is not None:
+        mix.shares_of(np.array([labels.index(sample.label) for sample in calibration]), labels)
     _, rows = conformal.parts([sample.group or sample.path for sample in calibration], len(labels), config)
     positive = sum(calibration[row].label in config.positive for row in rows)
     if config.max_fnr is not None:
@@ -58,43 +66,105 @@ def check(calibration: Sequence[Sample], labels: Sequence[str], config: Decision
 def fit_decision(
     probs: Floats, truth: Ints, labels: Sequence[str], config: DecisionConfig, bound: FnrBound | None = None
 ) -> Decision:
-    """Fit the threshold on `handlers.decision.scores` with the least mean cost, and the review band around it.
+    """Fit the threshold on `handlers.decision.scores`, the review band around it, and the curve of other thresholds.
 
-    Tried are 0, 1, the middle between each two neighbouring scores and the Bayes threshold of calibrated scores; among
-    equally cheap ones the nearest to Bayes wins, then the lower. So separable scores give the Bayes threshold itself, and
-    a plateau gives the middle of its gap that is nearest to it. A bound caps what is tried, itself included: whatever is chosen
-    below it misses no more than it does, so the promise holds and the costs decide among what keeps it.
+    The threshold is the Bayes one, which calibrated scores ask for, unless another is cheaper here by more than chance explains:
+    see `choose`. A bound caps all that is tried, itself included: whatever is chosen below it misses no more than it does, so
+    the promise holds and the costs decide among what keeps it. Where the config states another mix to come, each image counts
+    by it.
 
-    probs: (N, K), calibrated; truth: (N,), classes. Raises ConfigError.
+    probs: (N, K), calibrated for that mix; truth: (N,), classes. Raises ConfigError.
     """
     cost = cost_matrix(labels, config)
     positive = tuple(i for i, label in enumerate(labels) if label in config.positive)
+    to_come = mix.to_come(labels, config)
+    weights = mix.weights(truth, to_come)
     review_cost = config.review_cost
     if not positive and review_cost is None:
         review_cost = error_cost(cost) / LOOKS_PER_ERROR
-    bayes = bayes_threshold(cost, positive, review_cost)
     score = scores_of(probs, positive)
-    distinct = np.unique(score)
     cap = bound.threshold if bound else 1.0
     if config.review_budget is not None and not positive:
-        cap = budget_threshold(score, config.review_budget)
-    candidates = np.unique(np.concatenate([[0.0, bayes, cap], (distinct[:-1] + distinct[1:]) / 2]))
-    candidates = candidates[candidates <= cap]
-    costs = cost_curve(score, *side_costs(probs, truth, positive, cost, review_cost), candidates)
-    cheapest = candidates[costs <= costs.min() + SAME_COST * cost.max()]
-    threshold = float(cheapest[np.abs(cheapest - bayes).argmin()])
+        cap = budget_threshold(score, config.review_budget, weights)
+    sides = side_costs(probs, truth, positive, cost, review_cost)
+    threshold = choose(score, *sides, bayes_threshold(cost, positive, review_cost), cap, weights)
     if not positive and config.review_budget is not None and config.review_cost is None:
         threshold = cap  # no price was stated, so the budget is used up
-    below, above = _review_band(score, threshold, cost, positive, config)
+    start, end = _review_band(score, threshold, cost, positive, config, weights)
     return Decision(
         positive=config.positive,
         threshold=threshold,
-        review_below=below,
-        review_above=above,
+        review_from=start,
+        review_to=end,
         cost=tuple(tuple(float(c) for c in row) for row in cost),
         review_cost=review_cost,
         fnr_bound=bound,
         review_budget=config.review_budget,
+        curve=curve(score, np.isin(truth, positive), weights) if positive else None,
+        prevalence=None if to_come is None else tuple(to_come.tolist()),
+    )
+
+
+def cheapest(score: Floats, at_or_above: Floats, below: Floats, bayes: float, cap: float, weights: Floats | None = None) -> float:
+    """Find the threshold up to `cap` with the least mean cost of these images.
+
+    Tried are 0, 1, the middle between each two neighbouring scores, the cap and the Bayes threshold; among equally cheap ones
+    the nearest to Bayes wins, then the lower. So separable scores give the Bayes threshold itself, and a plateau gives the
+    middle of its gap that is nearest to it. score, at_or_above, below, weights: (N,).
+    """
+    distinct = np.unique(score)
+    candidates = np.unique(np.concatenate([[0.0, 1.0, bayes, cap], _middles(distinct)]))
+    candidates = candidates[candidates <= cap]
+    costs = cost_curve(score, at_or_above, below, candidates, weights)
+    found = candidates[costs <= costs.min() + SAME_COST * max(at_or_above.max(), below.max())]
+    return float(found[np.abs(found - bayes).argmin()])
+
+
+def choose(score: Floats, at_or_above: Floats, below: Floats, bayes: float, cap: float, weights: Floats | None = None) -> float:
+    """Take the Bayes threshold, or the cap below it, unless the cheapest one is cheaper by more than its standard error.
+
+    The difference is taken image by image, so that only images between the two thresholds count. The cheapest threshold of few
+    images is mostly theirs alone: it costs more on others than the Bayes threshold of the same calibrated scores.
+    score, at_or_above, below, weights: (N,), as in `cost_curve`.
+    """
+    start = min(bayes, cap)
+    best = cheapest(score, at_or_above, below, bayes, cap, weights)
+    w = np.ones(len(score)) if weights is None else weights
+    here, there = (np.where(score >= threshold, at_or_above, below) for threshold in (start, best))
+    mean, error = paired(here - there, w)
+    return best if mean > error * (1 + TIE) else start
+
+
+def paired(difference: Floats, weights: Floats) -> tuple[float, float]:
+    """Compute the mean of paired differences and its standard error, infinite of one image. difference, weights: (N,)."""
+    n, mean = len(difference), float(np.average(difference, weights=weights))
+    if n < 2:
+        return mean, math.inf
+    return mean, float(np.sqrt(np.square(weights * (difference - mean)).sum() * n / (n - 1)) / weights.sum())
+
+
+def curve(score: Floats, positive: Bools, weights: Floats | None = None, most: int = POINTS) -> tuple[CurvePoint, ...] | None:
+    """Describe by at most `most` thresholds what others would miss and flag in vain, None without images of both sides.
+
+    Both shares change by about as much from each point to the next, from the threshold 0, which misses nothing, on; the missed
+    share never falls and false alarms never grow. Thresholds lie in the middle between two scores. score, positive, weights:
+    (N,).
+    """
+    if not positive.any() or positive.all():
+        return None
+    w = np.ones(len(score)) if weights is None else weights
+    distinct, group = np.unique(score, return_inverse=True)
+    bad, good = (np.bincount(group, w * side, len(distinct)) / w[side].sum() for side in (positive, ~positive))
+    # With the threshold at[i], the i lowest of the distinct scores fall below it.
+    at = np.concatenate([[0.0], _middles(distinct), [1.0]])
+    missed, passed = (np.concatenate([[0.0], side.cumsum()]).round(SHARE_DIGITS).clip(0, 1) for side in (bad, good))
+    alarms = (1 - passed).round(SHARE_DIGITS)
+    if distinct[-1] >= 1.0:  # a score of 1 is at or above every threshold
+        at, missed, alarms = at[:-1], missed[:-1], alarms[:-1]
+    way = missed - alarms  # grows from -1 to 1
+    picks = np.unique(np.searchsorted(way, np.linspace(way[0], way[-1], most)).clip(0, len(at) - 1))
+    return tuple(
+        CurvePoint(threshold=float(at[i]), missed=float(missed[i]), false_alarms=float(alarms[i])) for i in picks.tolist()
     )
 
 
@@ -114,8 +184,10 @@ def side_costs(
     return cost[truth, flagged], cost[truth, passed]
 
 
-def cost_curve(score: Floats, at_or_above: Floats, below: Floats, thresholds: Floats) -> Float64:
-    """Compute the mean cost of deciding by each threshold, (M,). score, at_or_above, below: (N,)."""
+def cost_curve(score: Floats, at_or_above: Floats, below: Floats, thresholds: Floats, weights: Floats | None = None) -> Float64:
+    """Compute the mean cost of deciding by each threshold, (M,). score, at_or_above, below, weights: (N,)."""
+    if weights is not None:
+        at_or_above, below = at_or_above * weights, below * weights  # of mean 1
     order = np.argsort(score, kind="stable")
     # saved[n]: the sum of all costs when the n lowest scores fall below the threshold.
     total = at_or_above.sum() + np.concatenate([[0.0], np.cumsum((below - at_or_above)[order])])
@@ -144,18 +216,24 @@ def error_cost(cost: Float64) -> float:
     return float(cost[~np.eye(len(cost), dtype=bool)].mean())
 
 
+def _middles(distinct: Floats) -> Float64:
+    """The middle between each two neighbouring scores, above the lower one also where they are neighbours as floats."""
+    return np.asarray(np.maximum((distinct[:-1] + distinct[1:]) / 2, np.nextafter(distinct[:-1], 1.0)), dtype=np.float64)
+
+
 def _review_band(
-    score: Floats, threshold: float, cost: Float64, positive: Sequence[int], config: DecisionConfig
-) -> tuple[float, float]:
-    """(review_below, review_above): what a look's price and the budget both allow, or the one that is stated."""
+    score: Floats, threshold: float, cost: Float64, positive: Sequence[int], config: DecisionConfig, weights: Floats
+) -> tuple[float, float] | tuple[None, None]:
+    """(review_from, review_to): what a look's price and the budget both allow, or the one that is stated; None without a band."""
     if not positive:
-        return 0.0, 0.0
+        return None, None
     bands = []
     if config.review_cost is not None:
         bands.append(_chows_band(threshold, cost, positive, config.review_cost))
     if config.review_budget is not None:
-        bands.append(budget_band(score, threshold, config.review_budget))
-    return min((below for below, _ in bands), default=0.0), min((above for _, above in bands), default=0.0)
+        bands.append(budget_band(score, threshold, config.review_budget, weights))
+    start, end = max((low for low, _ in bands), default=0.0), min((high for _, high in bands), default=0.0)
+    return (start, end) if start < end else (None, None)
 
 
 def _chows_band(threshold: float, cost: Float64, positive: Sequence[int], review_cost: float) -> tuple[float, float]:
@@ -168,8 +246,8 @@ def _chows_band(threshold: float, cost: Float64, positive: Sequence[int], review
     missed, flagged = mean_costs(cost, positive)
     low, high = review_cost / missed, 1.0 - review_cost / flagged
     if low >= high:
-        return 0.0, 0.0
-    return max(0.0, threshold - low), max(0.0, high - threshold)
+        return threshold, threshold
+    return min(low, threshold), max(high, threshold)
 
 
 def _stated_matrix(labels: Sequence[str], rows: Sequence[Sequence[float]], positive: Bools) -> Float64:

@@ -22,8 +22,9 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
     """Write TABLE and PLOT into `out` and return the table, in Markdown.
 
     The positive images of the calibration and test splits are dealt anew into as many as before for each. With more than two
-    labels, or vector scaling, it is those of the test split alone, half and half, as the other split's scores are not those of
-    images that nothing was fitted on. Raises RunError (not evaluated), ConfigError (no positive label), DataError (too few).
+    labels, or weights that differ, it is those of the test split alone, half and half, as the other split's scores are not
+    those of images that nothing was fitted on. Raises RunError (not evaluated), ConfigError (no positive label), DataError
+    (too few).
     """
     config = runs.read_config(run)
     try:
@@ -34,7 +35,8 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path) -> 
         raise ConfigError(f"{run} flags no label, so there is nothing to miss; name it in decision.positive and evaluate again")
     level = level or config.decision.max_fnr or DEFAULT
     calibrating, test = (_scores(saved[f"{split}_logits"], saved[f"{split}_truth"], spec) for split in ("calibration", "test"))
-    same_order = len(spec.labels) == 2 and spec.scaling is None
+    one_slope = spec.scaling is None or len(set(spec.scaling.weight)) == 1  # weights of two labels once differed
+    same_order = len(spec.labels) == 2 and one_slope
     pool, n = (np.concatenate([calibrating, test]), len(calibrating)) if same_order else (test, len(test) // 2)
     tried = conformal.resplit(pool, n, level, splits, seed)
     table = describe(tried, level, len(pool) - n)

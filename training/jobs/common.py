@@ -14,6 +14,7 @@ from training.data import sources
 from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.splits import stratified
+from training.decisions import mix
 from training.fitting import checkpoint
 from training.fitting.batches import Images
 from training.fitting.checkpoint import State
@@ -37,7 +38,7 @@ def prepare(config: Config, home: Path) -> Data:
     """Write what is built in, list the images and look for leaks. Raises ConfigError and DataError (all of its kinds)."""
     root = sources.prepare(config.data, home)
     manifest = sources.build_manifest(root, config.data)
-    check(manifest, config.decision)  # what does not fit is said now, not after the fit
+    check(manifest, mix.settled(config, manifest))  # what does not fit is said now, not after the fit
     check_leaks(root, manifest, config, home)
     return Data(root, manifest)
 

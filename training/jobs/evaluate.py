@@ -22,14 +22,14 @@ from handlers import decision, networks
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import Backend, load_backend
 from handlers.predictor import Answer
-from handlers.spec import Decision, Spec, VectorScaling
+from handlers.spec import Decision, Spec
 from training import runs
 from training.config import BackendChoice, Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import Pictures
 from training.data.splits import evenly_spaced
-from training.decisions import calibration, conformal, selective, subgroups, thresholds
-from training.decisions.calibration import Scaling, Temperature
+from training.decisions import conformal, mix, selective, subgroups, thresholds
+from training.decisions.scaling import Scaling, fit
 from training.errors import RunError
 from training.evaluation import drift, metrics
 from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of, spread
@@ -38,6 +38,7 @@ from training.jobs.export import check_finite, export
 from training.reports import model_card, plots
 from training.reports.evaluation import render
 from training.reports.galleries import galleries
+from training.reports.notes import notes as write_notes
 from training.reports.pages import Picture
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def evaluate(
     """
     torch.set_num_threads(config.fit.threads)
     samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
-    check(manifest, config.decision)
+    mixture, wanted = mix.of_training(config, manifest), mix.settled(config, manifest)
+    check(manifest, wanted)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
     pictures, spec = Pictures(root, manifest, pixels), _undecided(config, manifest.labels)
@@ -89,7 +91,8 @@ def evaluate(
     logits, features = infer_all(samples, spec, backend, pictures, "calibrating")  # (N, K), (N, C)
     check_finite(logits, run, spec.backend)
     truth = classes_of(samples, manifest.labels)
-    spec, scaling = _decide(spec, config.decision, samples, logits, truth)
+    undecided = spec
+    spec, scaling = _decide(undecided, wanted, mixture, samples, logits, truth)
     calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
 
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
@@ -102,8 +105,13 @@ def evaluate(
     }
     reference = drift.fit(seen["train"], features, seen["val"], AXES)
     results["drift"] = reference.summary
+    if wanted.prevalence is not None:
+        as_it_was = wanted.model_copy(update={"prevalence": None})
+        unmoved, _ = _decide(undecided, as_it_was, mixture, samples, logits, truth)
+        results["prevalence"] = metrics.prevalence(spec, unmoved, test_logits, test.truth)
 
-    notes = [*_notes(scaling), *reference.notes, *_warnings(results, spec)]
+    counted = {split: manifest.samples_of(split) for split in ("calibration", "test")}
+    notes = [*write_notes(spec, scaling, mixture, wanted, results, counted), *reference.notes, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -169,17 +177,18 @@ def _undecided(config: Config, labels: tuple[str, ...]) -> Spec:
     )
 
 
-def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logits: Float32, truth: Int64) -> tuple[Spec, Scaling]:
-    """The spec with scaling, rule and sets, from the calibration split. logits: (N, K); truth: (N,). Raises DataError."""
+def _decide(
+    spec: Spec, wanted: DecisionConfig, mixture: mix.Mix, samples: Sequence[Sample], logits: Float32, truth: Int64
+) -> tuple[Spec, Scaling]:
+    """The spec with scaling, rule and sets, from the calibration split. logits: (N, K); truth: (N,). Raises DataError.
+
+    `wanted` is as `mix.settled`.
+    """
     scaled_on, bound_by = conformal.parts([sample.group or sample.path for sample in samples], len(spec.labels), wanted)
-    scaling: Scaling
-    if wanted.calibration == "vector":
-        scaling = calibration.fit_vector(logits[scaled_on], truth[scaled_on])
-        fitted = VectorScaling(weight=tuple(scaling.weight.tolist()), bias=tuple(scaling.bias.tolist()))
-        spec = spec.model_copy(update={"scaling": fitted})
-    else:
-        scaling = calibration.fit_temperature(logits[scaled_on], truth[scaled_on])
-        spec = spec.model_copy(update={"temperature": scaling.value})
+    scaling = fit(logits[scaled_on], truth[scaled_on], wanted.calibration, mixture.shift)
+    if (to_come := mix.to_come(spec.labels, wanted)) is not None:
+        scaling = scaling.moved(mix.between(mix.shares_of(truth[scaled_on], spec.labels), to_come))
+    spec = spec.model_copy(update=scaling.fields)
     probs = decision.calibrated(logits, spec)
     bound = sets = None
     if wanted.max_fnr is not None:
@@ -235,14 +244,17 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
             decision.scores(split.probs, spec),
             *thresholds.side_costs(split.probs, split.truth, positive, cost, rule.review_cost),
             GRID,
+            mix.weights(split.truth, rule.prevalence),
         )
         for name, split in splits.items()
     }
     sides = {" or ".join(rule.positive): (np.isin(test.truth, positive), decision.scores(test.probs, spec))}
     if not positive:
         sides = {label: (test.truth == k, test.probs[:, k].astype(np.float64)) for k, label in enumerate(spec.labels)}
-    before = calibration.reliability(decision.probabilities(test.logits, 1.0), test.truth)
-    ece = "expected calibration error {ece_before:.3f} before and {ece_after:.3f} after".format(**results["calibration"])
+    before, after = (
+        metrics.score_reliability(probs, test.truth, spec) for probs in (decision.probabilities(test.logits, 1.0), test.probs)
+    )
+    error = "calibration error {error_before:.3f} before and {error_after:.3f} after".format(**results["calibration"]["score"])
     certainty, wrong = metrics.doubts(test.probs, test.truth, spec)
     curve = selective.risk_coverage(certainty, wrong)
     answered = ~np.array(
@@ -254,8 +266,8 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
             f"Confusion matrix of the test split; {results['accuracy']:.1%} lie on its diagonal",
         ),
         "reliability": Picture(
-            plots.reliability(before, calibration.reliability(test.probs, test.truth)),
-            f"Reliability diagram before and after scaling: {ece}",
+            plots.reliability(before, after, plots.score_of(rule)),
+            f"Reliability diagram of the score before and after scaling, with counts: {error}",
         ),
         "precision_recall": Picture(
             plots.precision_recall(sides, rule.threshold if positive else None), "Precision against recall on the test split"
@@ -268,7 +280,9 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
             f"Error rate among the surest answers of the test split; AURC {curve.aurc:.4f}",
         ),
         "threshold_cost": Picture(
-            plots.threshold_cost(GRID, curves, rule, thresholds.bayes_threshold(cost, positive, rule.review_cost)),
+            plots.threshold_cost(
+                GRID, curves, rule, metrics.band_of(spec), thresholds.bayes_threshold(cost, positive, rule.review_cost)
+            ),
             f"Mean cost of an image against the threshold; {rule.threshold:.3f} was chosen",
         ),
     }
@@ -282,18 +296,6 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
 def _warnings(results: dict[str, Any], spec: Spec) -> list[str]:
     bound = spec.decision.fnr_bound
     return subgroups.warnings(results["subgroups"] or {}, bound.level) if bound else []
-
-
-def _notes(scaling: Scaling) -> list[str]:
-    """What a reader must know before the numbers."""
-    found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
-    notes = {
-        "smoothed": "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split "
-        f"is classified right; {found} comes from Platt's smoothed targets. More images make it firmer.",
-        "at_bound": f"Calibration: no temperature from {calibration.LOWEST:g} to {calibration.HIGHEST:g} fits, {found} is the "
-        "nearest. The network's confidences mean little: look at its accuracy and train it longer.",
-    }
-    return [notes[scaling.status]] if scaling.status in notes else []
 
 
 def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift.Reference) -> bytes:

@@ -11,7 +11,17 @@ from typing import Any
 from handlers.spec import Spec
 from training.config import CardConfig, Config
 from training.data.manifest import SPLITS, Manifest
-from training.reports.evaluation import describe_rule, figures, interval
+from training.reports.evaluation import (
+    CALIBRATION_HEAD,
+    MIX_HEAD,
+    calibration_rows,
+    describe_rule,
+    figures,
+    interval,
+    known,
+    mix_rows,
+    of_images,
+)
 from training.reports.pages import environment, number, share
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -45,7 +55,7 @@ def sections(
     """Write the card's nine sections, in Mitchell's order."""
     card, data = config.card, config.data
     return [
-        Section("Model details", _details(spec, card), [Table(("", ""), list(lineage.items()))]),
+        Section("Model details", [*notes, *_details(spec, card)], [Table(("", ""), list(lineage.items()))]),
         Section(
             "Intended use",
             [
@@ -66,9 +76,9 @@ def sections(
             ],
             [_counts(manifest)],
         ),
-        Section("Quantitative analyses", _analyses(metrics), [_by_class(metrics), *_by_subgroup(metrics)]),
+        Section("Quantitative analyses", _analyses(metrics), [*_tables(spec, metrics), *_by_subgroup(metrics)]),
         Section("Ethical considerations", [_told("Considerations", card.ethics, "ethics")]),
-        Section("Caveats and recommendations", [_told("Caveats", card.caveats, "caveats"), *notes, *_recommendations(spec)]),
+        Section("Caveats and recommendations", [_told("Caveats", card.caveats, "caveats"), *_recommendations(spec)]),
     ]
 
 
@@ -85,7 +95,9 @@ def html(name: str, content: Sequence[Section]) -> str:
 
 
 def _details(spec: Spec, card: CardConfig) -> list[str]:
-    calibrated = "vector scaling" if spec.scaling else f"temperature scaling, T = {spec.temperature:.3f}"
+    calibrated = f"temperature scaling, T = {spec.temperature:.3f}"
+    if spec.scaling:
+        calibrated = "slope and bias" if len(spec.labels) == 2 else "a weight and a bias for each label (vector scaling)"
     size = f"{spec.preprocessing.width} x {spec.preprocessing.height} pixels ({spec.preprocessing.fit})"
     return [
         (
@@ -106,11 +118,15 @@ def _factors(metrics: Mapping[str, Any]) -> list[str]:
 def _analyses(metrics: Mapping[str, Any]) -> list[str]:
     found = []
     if game := metrics.get("pointing_game"):
-        found.append(f"Heat maps: {share(game['score'])} of {game['images']} peak on the mask of what they should show.")
+        found.append(
+            f"Heat maps: {of_images(game['score'], game['images'])} of {game['images']} peak on the mask of what they should "
+            "show."
+        )
     if sets := metrics.get("prediction_sets"):
         found.append(
             f"Prediction sets ({sets['method'].upper()}, coverage {share(sets['coverage'])}) held the true label of "
-            f"{share(sets['test_coverage'])} of the test images, with {sets['mean_size']:.2f} labels on average."
+            f"{share(sets['test_coverage'])}{known(sets, 'test_coverage')} of the test images, with "
+            f"{sets['mean_size']:.2f} labels on average."
         )
     if costs := metrics.get("impact"):
         told = ", ".join(f"{name}: {row['cost']:.1f}" for name, row in costs.items())
@@ -118,9 +134,19 @@ def _analyses(metrics: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _tables(spec: Spec, metrics: Mapping[str, Any]) -> list[Table]:
+    tables = [_by_class(metrics), Table(CALIBRATION_HEAD, calibration_rows(spec, metrics["calibration"]))]
+    return tables + ([Table(MIX_HEAD, mix_rows(metrics["prevalence"]))] if metrics.get("prevalence") else [])
+
+
 def _by_class(metrics: Mapping[str, Any]) -> Table:
     rows = [
-        (label, str(row["images"]), *(number(row[name]) for name in ("precision", "recall", "f1", "auroc")))
+        (
+            label,
+            str(row["images"]),
+            *(interval(row, name) for name in ("precision", "recall")),
+            *(number(row[name]) for name in ("f1", "auroc")),
+        )
         for label, row in metrics["per_class"].items()
     ]
     return Table(("label", "images", "precision", "recall", "F1", "AUROC"), rows)

@@ -13,6 +13,7 @@ from handlers.arrays import Bools, Floats, Ints
 from handlers.spec import Decision
 from training.decisions.calibration import Reliability
 from training.decisions.selective import RiskCoverage
+from training.decisions.subgroups import wilson
 from training.reports.drawing import (
     BLUE,
     FAINT,
@@ -57,23 +58,36 @@ def confusion(counts: Ints, labels: Sequence[str]) -> bytes:
     return png(figure)
 
 
-def reliability(before: Reliability, after: Reliability) -> bytes:
-    """Draw accuracy against confidence before and after scaling, and how many images have which confidence."""
+def reliability(before: Reliability, after: Reliability, score: str) -> bytes:
+    """Draw how often it came true against the score before and after scaling, and how many images have which score.
+
+    The bars of `after` are intervals of 95 % (Wilson 1927), the numbers its images. score: what it is called.
+    """
     figure = blank_figure((SIZE[0], 5.8))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08})
-    dress(top, "Reliability: how often the network is right when it is so sure", "", "accuracy")
-    dress(bottom, "", "confidence of the predicted class", "images")
+    dress(top, "Reliability: how often it is so when the score says so", "", "share in which it is so")
+    dress(bottom, "", verbatim(score), "images")
     top.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="perfectly calibrated")
     edges = np.linspace(0, 1, len(after.count) + 1)
     for bins, name, colour, marker in ((before, "before scaling", ORANGE, "s"), (after, "after scaling", BLUE, "o")):
         filled = bins.count > 0
-        label = f"{name}: ECE {bins.ece:.3f}"
+        label = f"{name}: error {bins.error:.3f}, ECE {bins.ece:.3f}"
         top.plot(bins.confidence[filled], bins.accuracy[filled], color=colour, marker=marker, markersize=5, label=label)
         bottom.stairs(bins.count, edges, color=colour, fill=colour == BLUE, alpha=0.8, linewidth=1.5)
+    for n, x, y, middle in zip(after.count, after.confidence, after.accuracy, (edges[:-1] + edges[1:]) / 2, strict=True):
+        if interval := wilson(round(n * y) if n else 0, int(n)):
+            top.plot([x, x], interval, color=BLUE, linewidth=1.2, alpha=0.6)
+            bottom.text(middle, n, str(n), ha="center", va="bottom", color=INK, fontsize=7)
     top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     top.legend(loc="best", frameon=False)
+    bottom.margins(y=0.25)
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return png(figure)
+
+
+def score_of(rule: Decision) -> str:
+    """Name the score that the threshold is compared with."""
+    return f"probability of {' or '.join(rule.positive)}" if rule.positive else "confidence of the predicted class"
 
 
 def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> bytes:
@@ -199,14 +213,16 @@ def resplits(fnr: Floats, level: float, positives: int, tested: int) -> bytes:
     return png(figure)
 
 
-def threshold_cost(thresholds: Floats, costs: Mapping[str, Floats], decision: Decision, bayes: float) -> bytes:
+def threshold_cost(
+    thresholds: Floats, costs: Mapping[str, Floats], decision: Decision, band: tuple[float, float], bayes: float
+) -> bytes:
     """Draw the mean cost against the threshold.
 
-    costs: by split, (M,) at `thresholds`; `bayes`: the best one if scores were true.
+    costs: by split, (M,) at `thresholds`; `band`: the review band's ends; `bayes`: the best threshold if scores were true.
     """
     score = "probability of the positive labels" if decision.positive else "confidence"
     figure, axes = titled_figure("What a threshold costs", f"threshold on the {score}", "mean cost of an image")
-    low, high = decision.threshold - decision.review_below, decision.threshold + decision.review_above
+    low, high = max(0.0, band[0]), min(1.0, band[1])
     if high > low:
         axes.axvspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label=f"review band {low:.3f} to {high:.3f}")
     for (split, cost), colour, style in zip(costs.items(), (BLUE, INK), ("-", ":"), strict=False):

@@ -26,7 +26,7 @@ from training.config import Config
 from training.data import pixels as stored
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import cache
-from training.decisions.calibration import fit_vector
+from training.decisions.scaling import fit
 from training.errors import ConfigError, DataChanged, DataError, DataUnreadable, RunError
 from training.jobs import evaluate as evaluating
 from training.jobs.evaluate import evaluate, evaluate_run
@@ -306,8 +306,8 @@ def test_a_bound_is_found_stated_and_kept(data, tmp_path):
     [
         ({"positive": ("red",), "max_fnr": 0.05}, "at least 19 positive calibration images.*there are 12"),
         ({"set_coverage": 0.99}, "at least 99 calibration images.*there are 24"),
-        # vector scaling is fitted on one half, the bound found with the other
-        ({"positive": ("red",), "max_fnr": 0.1, "calibration": "vector"}, "at least 9 positive calibration images.*there are 6"),
+        # slope and bias are fitted on one half, the sets found with the other
+        ({"set_coverage": 0.95, "calibration": "vector"}, "at least 19 calibration images.*there are 12"),
     ],
 )
 def test_too_few_images_for_a_bound_are_said_before_any_is_read(data, tmp_path, decision, words):
@@ -319,13 +319,39 @@ def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
     run = make_run(tmp_path / "run", *data)
     metrics = evaluate(run, make_config(positive=("red",), calibration="vector"), *data)
     spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
-    fitted = fit_vector(saved["calibration_logits"], saved["calibration_truth"])
+    fitted = fit(saved["calibration_logits"], saved["calibration_truth"], "vector", np.zeros(2))  # even shares
     np.testing.assert_allclose(spec.scaling.weight, fitted.weight)
     answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].samples_of("test")], spec, TorchBackend(run, spec))
     expected = probabilities(saved["test_logits"] * fitted.weight + fitted.bias, 1.0)
     np.testing.assert_allclose([answer.probabilities for answer in answers], expected, atol=1e-6)
     assert metrics["calibration"]["vector_status"] == fitted.status
-    assert "vector scaling" in (run / "report.html").read_text()
+    assert "slope, weights and biases" in (run / "report.html").read_text()
+    assert "few images of" in (run / "report.html").read_text()  # 12 of each label
+
+
+def test_a_mix_that_is_none_is_refused_before_any_image_is_read(data, tmp_path):
+    config = make_config(positive=("red",), prevalence={"red": 0.2})
+    with pytest.raises(ConfigError, match="each label its share"):
+        evaluate(make_run(tmp_path / "run", *data), config, tmp_path / "nowhere", data[1])
+
+
+def test_a_stated_mix_moves_probabilities_and_is_reported(data, tmp_path):
+    given = {"positive": ("red",), "review_cost": 0.3}
+    plain = make_run(tmp_path / "plain", *data)
+    evaluate(plain, make_config(**given), *data)
+    run = make_run(tmp_path / "run", *data)
+    metrics = evaluate(run, make_config(**given, prevalence={"calm": 0.9, "red": 0.1}), *data)
+    spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
+    assert spec.decision.prevalence == (0.9, 0.1)
+    before = calibrated(saved["test_logits"], Spec.read(plain / "spec.json")).astype(float)
+    after = before * [0.9, 0.1] / 0.5  # half of the calibration split has each label
+    np.testing.assert_allclose(calibrated(saved["test_logits"], spec), after / after.sum(axis=1, keepdims=True), atol=1e-6)
+    rules = metrics["prevalence"]["rules"]
+    assert rules["stated"]["mean_score"] < rules["calibration split"]["mean_score"]
+    text = (run / "report.html").read_text()
+    assert "The mix to come" in text
+    assert "Probabilities, threshold, review band, costs and calibration are for the mix" in text
+    assert 1 < len(spec.decision.curve) <= 100
 
 
 def test_without_positive_labels_and_masks(data, tmp_path):

@@ -124,6 +124,8 @@ def test_parts_are_apart_where_scaling_moves_the_order_and_never_tear_a_group():
         (DecisionConfig(positive=("x",), max_fnr=0.1), 3, True),
         (DecisionConfig(set_coverage=0.9), 3, True),
         (DecisionConfig(set_coverage=0.9, calibration="vector"), 2, True),
+        (DecisionConfig(set_coverage=0.9, calibration="temperature"), 2, False),
+        (DecisionConfig(positive=("x",), max_fnr=0.1, calibration="vector"), 2, False),  # a positive slope keeps the order
     ):
         scaled, bound = conformal.parts(groups, classes, config)
         if apart:

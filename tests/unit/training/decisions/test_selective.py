@@ -44,8 +44,8 @@ def test_doubt_is_chows_risk_where_the_threshold_is_bayes():
 def test_no_band_within_the_budget_holds_more_doubt(threshold, coarse, budget):
     scores = np.random.default_rng(7).beta(0.6, 0.6, 60)
     scores = np.round(scores, 1) if coarse else scores
-    below, above = budget_band(scores, threshold, budget)
-    spec = make_spec(("bad", "good"), positive=("bad",), threshold=threshold, review_below=below, review_above=above)
+    start, end = budget_band(scores, threshold, budget)
+    spec = make_spec(("bad", "good"), positive=("bad",), threshold=threshold, review_from=start, review_to=end)
     inside = np.array(decide(scores, threshold, spec)) == "review"
     assert inside.sum() <= budget * 60
     held = doubt(scores, threshold)
@@ -87,3 +87,27 @@ def test_without_positive_labels_a_budget_caps_the_threshold():
     assert fit_decision(probs, truth, "abcd", DecisionConfig(review_cost=0.0)).threshold > np.median(confidence)
     capped = fit_decision(probs, truth, "abcd", DecisionConfig(review_budget=0.1, review_cost=0.0))
     assert capped.threshold == used_up.threshold == budget_threshold(confidence, 0.1)
+
+
+def test_a_band_keeps_the_tiniest_scores():
+    # the most doubtful of ten scores below 0.5 is 1e-20: offsets from the threshold would lose it, and take in all of them
+    scores = np.array([0.0] * 9 + [1e-20] + [1.0] * 10)
+    start, end = budget_band(scores, 0.5, 0.05)
+    assert (start, end) == (5e-21, 0.5)
+    assert ((scores >= start) & (scores < end)).sum() == 1
+
+
+def test_a_band_may_hold_a_score_of_one():
+    # all scores above the threshold are inside, and so is what is still higher
+    assert budget_band(np.array([0.1, 0.95]), 0.9, 0.5) == (0.9, pytest.approx(1 + 1e-9, abs=1e-12))
+    # a score of 1 itself is without doubt
+    assert budget_band(np.array([0.1, 1.0, 1.0, 1.0]), 0.9, 0.3)[1] == 0.9
+
+
+def test_weights_are_images_that_repeat():
+    rng = np.random.default_rng(5)
+    scores, weights = rng.random(60), rng.integers(1, 5, 60)
+    for budget in (0.0, 0.1, 0.4):
+        repeated = np.repeat(scores, weights)
+        assert budget_band(scores, 0.3, budget, weights) == budget_band(repeated, 0.3, budget)
+        assert budget_threshold(scores, budget, weights) == budget_threshold(repeated, budget)

@@ -8,7 +8,7 @@ import pytest
 from handlers.spec import Spec
 from tests.unit import specs
 from tests.unit.training.reports.pages import check_style
-from training.reports.evaluation import Case, Gallery, describe_rule, figures, render
+from training.reports.evaluation import CHOSEN, Case, Gallery, describe_rule, figures, render
 from training.reports.pages import Picture, number, share
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,23 +22,39 @@ def make_spec(**rule) -> Spec:
 
 def make_metrics(**changes) -> dict:
     row = {"precision": 0.9, "recall": 0.8, "f1": 0.847, "auroc": 0.95, "images": 10}
+    row |= {"precision_interval": [0.6, 0.98], "recall_interval": [0.49, 0.94]}
+    honesty = {
+        f"{what}_{when}": n / 100
+        for n, (what, when) in enumerate((a, b) for a in ("ece", "error", "nll", "brier") for b in ("before", "after"))
+    }
+    honesty |= {"nll_change": -0.01, "nll_change_error": 0.005}
     return {
         "images": 20,
         "accuracy": 0.875,
+        "accuracy_interval": [0.64, 0.97],
+        "accuracy_of": 20,
         "macro": {"precision": 0.9, "recall": 0.8, "f1": 0.847, "auroc": None},
         "per_class": {"damaged": row, "intact": row | {"auroc": None}},
         "confusion": [[8, 2], [1, 9]],
-        "calibration": {"temperature": 1.5, "temperature_status": "converged", "ece_before": 0.1, "ece_after": 0.05},
+        "calibration": {"temperature": 1.5, "temperature_status": "converged", "ece_before": 0.1, "ece_after": 0.05}
+        | {"nll_before": 0.3, "nll_after": 0.2, "score": honesty | {"error_by_chance": 0.03125}}
+        | {"per_class": {"damaged": honesty, "intact": honesty}},
         "decision": {
             "precision": 0.9,
             "recall": 0.96,
+            "recall_interval": [0.8, 0.99],
+            "recall_of": 25,
             "fnr": 0.04,
+            "fnr_interval": [0.01, 0.2],
+            "fnr_of": 25,
             "fpr": 0.2,
             "expected_cost": 0.3,
             "expected_cost_with_review": 0.2,
             "outcomes": {"pass": 8, "flag": 9, "review": 3},
             "coverage": 0.85,
             "error_rate_pass": 0.125,
+            "error_rate_pass_interval": [0.02, 0.47],
+            "error_rate_pass_of": 8,
             "error_rate_flag": None,
         },
         "pointing_game": {"score": 0.9, "hits": 9, "images": 10, "tolerance": 0.07},
@@ -117,10 +133,10 @@ def test_digests_and_notes_are_shown():
 
 
 def test_the_rule_in_words():
-    assert describe_rule(make_spec(review_below=0.15, review_above=0.25, review_cost=0.3)) == [
+    assert describe_rule(make_spec(review_from=0.1, review_to=0.5, review_cost=0.3)) == [
         "Flag an image when the probability of damaged is at least 25.0%; otherwise pass it.",
         "From 10.0% up to 50.0% neither is worth its risk, so a person looks: review.",
-        "The threshold has the least mean cost on the calibration split, which nothing else saw.",
+        f"At these costs, {CHOSEN}",
     ]
     assert len(describe_rule(make_spec())) == 2
     selective = describe_rule(make_spec(positive=(), threshold=0.9, review_cost=0.1))
@@ -129,7 +145,7 @@ def test_the_rule_in_words():
 
 def test_a_budget_and_a_bound_are_part_of_the_rule():
     bound = {"level": 0.05, "threshold": 0.25, "positives": 40}
-    text = " ".join(describe_rule(make_spec(review_below=0.15, review_budget=0.1, fnr_bound=bound)))
+    text = " ".join(describe_rule(make_spec(review_from=0.1, review_to=0.25, review_budget=0.1, fnr_bound=bound)))
     assert "a person sees 10.0% of the images of the calibration split at most" in text
     assert "At most 5.0% of the images labelled damaged are expected to be missed" in text
     assert "with 40 of them caps the threshold at the largest that keeps this promise, which is this one." in text
@@ -140,10 +156,26 @@ def test_a_budget_and_a_bound_are_part_of_the_rule():
 
 
 def test_costs_sets_groups_and_heat_maps_have_their_tables():
-    cost = {"cost": 100.0, "reviews": 50.0, "difference": -3.25, "difference_low": -5.0, "difference_high": -1.5}
+    cost = {
+        "cost": 100.0,
+        "reviews": 50.0,
+        "reviews_low": 31.0,
+        "reviews_high": 79.0,
+        "difference": -3.25,
+        "difference_low": -5.0,
+        "difference_high": -1.5,
+    }
     group = {"images": 9, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8], "positives": 0, "fnr": None, "fnr_interval": None}
-    group |= {"ece": 0.1, "review_share": 0.25, "breaks_bound": "no", "threshold": None}
-    sets = {"method": "lac", "coverage": 0.9, "images": 99, "test_coverage": 0.91, "mean_size": 1.5, "sizes": {"1": 10, "2": 10}}
+    group |= {"ece": 0.1, "review_share": 0.25, "review_share_interval": [0.09, 0.53], "breaks_bound": "no", "threshold": None}
+    sets = {
+        "method": "lac",
+        "coverage": 0.9,
+        "images": 99,
+        "test_coverage": 0.91,
+        "test_coverage_interval": [0.7, 0.98],
+        "mean_size": 1.5,
+        "sizes": {"1": 10, "2": 10},
+    }
     area = {"deletion_auc": 0.25, "insertion_auc": 0.75}
     maps = {"images": 7, "served": area, "shuffled": area, "rank_correlation_head": None, "rank_correlation_all": 0.125}
     text = page(
@@ -157,7 +189,15 @@ def test_costs_sets_groups_and_heat_maps_have_their_tables():
         ),
     )
     assert Structure(text).open == []
-    for words in ("-5.0 to -1.5", "flag &lt;all&gt;", "0.0125", "1.50 labels", "50.0% (20.0% to 80.0%)", "By site &amp; season"):
+    for words in (
+        "-5.0 to -1.5",
+        "flag &lt;all&gt;",
+        "0.0125",
+        "1.50 labels",
+        "50.0% (20.0% to 80.0%)",
+        "50 (31 to 79)",
+        "By site &amp; season",
+    ):
         assert words in text
     assert "on the mask, on average" not in text
 
@@ -167,9 +207,33 @@ def test_the_summary_names_what_the_task_needs(positive, present):
     rows = {name: value for name, value, _ in figures(make_spec(positive=positive, review_cost=0.1), make_metrics())}
     assert rows["Accuracy"] == "87.5%"
     assert rows["Pointing game"] == "90.0%"
+    meanings = {name: meaning for name, _, meaning in figures(make_spec(positive=positive, review_cost=0.1), make_metrics())}
+    assert meanings["Accuracy"].endswith("(64.0% to 97.0%, of 20 images)")
+    assert meanings["Pointing game"].endswith("(59.6% to 98.2%, of 10 images)")  # Wilson's of 9 of 10
+    assert rows["Calibration error"] == "0.030"
+    assert meanings["Calibration error"].endswith("stay within 0.031")
     assert rows["AUROC"] == "–"  # noqa: RUF001
     assert present in rows
     assert len({"Recall", "Coverage"} & rows.keys()) == 1
+
+
+def test_the_calibration_is_a_table_of_the_score_and_each_label():
+    text = page()
+    assert '<h2 id="calibration">Calibration</h2>' in text
+    assert '<th scope="row">probability of damaged</th><td>0.0000</td><td>0.0100</td>' in text
+    assert '<th scope="row">intact</th>' in text
+    assert "The mix to come" not in text
+
+
+def test_what_a_stated_mix_changes_is_a_table():
+    rule = {"threshold": 0.25, "review_from": 0.1, "review_to": 0.5, "expected_cost": 0.3, "expected_cost_with_review": 0.2}
+    rule |= {"mean_score": 0.125, "outcomes": {"pass": 0.5, "flag": 0.25, "review": 0.25}}
+    bare = rule | {"review_from": None, "review_to": None}
+    shares = {"damaged": 0.02, "intact": 0.98}
+    text = page(metrics=make_metrics(prevalence={"shares": shares, "rules": {"stated": rule, "calibration split": bare}}))
+    assert Structure(text).open == []
+    for words in ("damaged 2.0%, intact 98.0%", "<td>0.100 to 0.500</td>", "calibration split", "<td>25.0%</td>"):
+        assert words in text
 
 
 def test_without_masks_the_pointing_game_is_left_out():

@@ -51,7 +51,7 @@ def test_what_nobody_said_is_said_to_be_missing():
     assert "Intended use: Sorting surveys." in text
     assert r"Out of scope: not stated (card.out\_of\_scope in the config)." in text
     assert "No subgroups were told apart" in text
-    assert "Look twice." in text
+    assert text.index("Look twice.") < text.index("roofs, an image classifier")  # doubts come first
 
 
 def test_images_are_counted_by_label_and_split():
@@ -63,12 +63,21 @@ def test_images_are_counted_by_label_and_split():
 
 def test_figures_of_groups_sets_and_costs_are_told():
     row = {"images": 4, "accuracy": 0.5, "accuracy_interval": [0.15, 0.85], "fnr": None, "fnr_interval": None, "ece": 0.1}
-    sets = {"method": "aps", "coverage": 0.9, "test_coverage": 0.95, "mean_size": 1.25}
+    sets = {
+        "method": "aps",
+        "coverage": 0.9,
+        "test_coverage": 0.95,
+        "test_coverage_interval": [0.75, 0.99],
+        "test_coverage_of": 20,
+        "mean_size": 1.25,
+    }
     more = {"subgroups": {"site": {"north": row}}, "prediction_sets": sets, "impact": {"the rule": {"cost": 12.34}}}
     text = markdown("roofs", card(make_metrics(**more)))
     assert "| site | images | accuracy | missed | ECE |" in text
     assert "| north | 4 | 50.0% (15.0% to 85.0%) | – | 0.100 |" in text  # noqa: RUF001
-    assert "(APS, coverage 90.0%) held the true label of 95.0%" in text
+    assert "(APS, coverage 90.0%) held the true label of 95.0% (75.0% to 99.0%, of 20 images)" in text
+    assert "| damaged | 10 | 90.0% (60.0% to 98.0%) | 80.0% (49.0% to 94.0%) | 0.847 |" in text
+    assert "| probability of | ECE before | after |" in text
     assert "the rule: 12.3." in text
 
 

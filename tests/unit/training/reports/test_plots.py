@@ -12,7 +12,7 @@ from training.decisions.selective import least, risk_coverage
 from training.reports import plots
 
 COST = ((0.0, 5.0), (1.0, 0.0))
-RULE = Decision(positive=("bad",), threshold=0.2, review_below=0.1, review_above=0.2, cost=COST, review_cost=0.4)
+RULE = Decision(positive=("bad",), threshold=0.2, review_from=0.1, review_to=0.4, cost=COST, review_cost=0.4)
 SELECTIVE = Decision(threshold=0.9, cost=COST, review_cost=0.1)
 
 
@@ -34,16 +34,16 @@ def all_plots(k: int) -> dict[str, bytes]:
     curves = {str(i): (truth == i, probs[:, i]) for i in range(k)}
     return {
         "confusion": plots.confusion(counts, [f"label {i}" for i in range(k)]),
-        "reliability": plots.reliability(reliability(probs, truth), reliability(probs**0.5, truth)),
+        "reliability": plots.reliability(reliability(probs, truth), reliability(probs**0.5, truth), "probability of $x$"),
         "one curve": plots.precision_recall({"0": curves["0"]}, 0.3),
         "curves": plots.precision_recall(curves, None),
-        "cost": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, RULE, 0.17),
+        "cost": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, RULE, (0.1, 0.4), 0.17),
         "roc": plots.roc({"0": curves["0"]}, 0.3),
         "rocs": plots.roc(curves, None),
         "risk": plots.risk_coverage(risk_coverage(probs[:, 0], truth == 0), least(truth == 0), 0.9, 0.1),
         "learning": plots.learning_curves(HISTORY),
         "resplits": plots.resplits(np.random.default_rng(2).binomial(60, 0.05, 200) / 60, 0.05, 40, 60),
-        "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, 0.9),
+        "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, (0.9, 0.9), 0.9),
     }
 
 

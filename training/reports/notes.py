@@ -1,0 +1,120 @@
+"""Sentences that a reader of report and card must know before the numbers: what is doubtful about a run's own figures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from handlers.spec import Spec
+from training.config import DecisionConfig
+from training.data.manifest import Sample
+from training.decisions.mix import Mix
+from training.decisions.scaling import FEW, HIGHEST, LOWEST, Scaling, Temperature
+from training.decisions.subgroups import wilson
+from training.reports.pages import share
+from training.reports.plots import score_of
+
+SMALL = 100
+"""Number of a label's images below which a split is said to be small."""
+NAMED = 5
+EXAMPLE = 0.9  # a rate, to show what so few images can tell of it
+
+
+def notes(
+    spec: Spec,
+    scaling: Scaling,
+    mixture: Mix,
+    wanted: DecisionConfig,
+    metrics: Mapping[str, Any],
+    splits: Mapping[str, Sequence[Sample]],
+) -> list[str]:
+    """Write the notes on scaling, on the stated mix and on small splits. `splits`: the samples of "calibration" and "test"."""
+    calibrating = Counter(sample.label for sample in splits["calibration"])
+    few = {label: calibrating[label] for label in spec.labels if calibrating[label] < FEW}
+    return [
+        *_on_scaling(scaling, mixture, wanted, few),
+        *_on_likelihood(spec, metrics["calibration"]),
+        *_on_mix(spec),
+        *(sentence for split, samples in splits.items() for sentence in _on_size(split, samples, spec.labels)),
+    ]
+
+
+def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Mapping[str, int]) -> list[str]:
+    found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
+    of_status = {
+        "smoothed": (
+            "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split is "
+            f"classified right; {found} comes from Platt's smoothed targets. More images make it firmer."
+        ),
+        "at_bound": (
+            f"Calibration: no temperature from {LOWEST:g} to {HIGHEST:g} fits, {found} is the nearest. The network's confidences "
+            "mean little: look at its accuracy and train it longer."
+        ),
+    }
+    sentences = [of_status[scaling.status]] if scaling.status in of_status else []
+    if wanted.calibration != "temperature" and few:
+        sentences.append(
+            f"Calibration: the calibration split has few images of {_counted(few)}; slope, weights and biases stay close to the "
+            f"network's own odds until there are {FEW} or more. Give data.splits.calibration a larger share, or add images."
+        )
+    if wanted.calibration == "temperature" and mixture.moved:
+        sentences.append(
+            "Calibration: the network was trained as if labels came equally often, which they do not, and one temperature cannot "
+            "put that right: its probabilities are not those of images to come. Use decision.calibration: auto."
+        )
+    return sentences
+
+
+def _on_likelihood(spec: Spec, calibration: Mapping[str, Any]) -> list[str]:
+    score = calibration["score"]
+    before, after = score["nll_before"], score["nll_after"]
+    if round(after, 4) > round(before, 4):
+        change, error = score["nll_change"], score["nll_change_error"]
+        known = "more than chance explains" if change > 2 * error else "which chance alone could explain"
+        what = f"the {score_of(spec.decision)}"
+        doubt = f"by {change:.4f}, standard error {error:.4f}, {known}"
+    elif round(calibration["nll_after"], 4) > round(calibration["nll_before"], 4):
+        before, after, what = calibration["nll_before"], calibration["nll_after"], "all labels' probabilities"
+        doubt = "though not of the score that is thresholded"
+    else:
+        return []
+    sentence = (
+        f"Calibration: scaling made the negative log-likelihood of {what} worse on the test split, from {before:.4f} to "
+        f"{after:.4f} ({doubt}). The calibration split is small, or its images are unlike those of the test split."
+    )
+    return [sentence]
+
+
+def _on_mix(spec: Spec) -> list[str]:
+    shares = spec.decision.prevalence
+    if shares is None:
+        return []
+    stated = ", ".join(f"{label} {share(part)}" for label, part in zip(spec.labels, shares, strict=True))
+    sentence = (
+        f"Probabilities, threshold, review band, costs and calibration are for the mix that decision.prevalence states "
+        f"({stated}), not for the test split's own. Accuracy, precision, coverage and outcomes are counted on the test split as "
+        "it is."
+    )
+    if spec.decision.fnr_bound and len(spec.decision.positive) > 1:
+        sentence += " The bound on missed images is for positive images in the calibration split's mix of positive labels."
+    if spec.prediction_sets:
+        sentence += " The coverage of prediction sets is for the calibration split's mix of labels."
+    return [sentence]
+
+
+def _on_size(split: str, samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
+    counts = Counter(sample.label for sample in samples)
+    small = {label: counts[label] for label in labels if counts[label] < SMALL}
+    if not small:
+        return []
+    least = min(small.values())
+    told = "nothing is known of a label without images"
+    if interval := wilson(round(EXAMPLE * least), least):
+        found = share(round(EXAMPLE * least) / least)
+        told = f"a rate of {found} among {least} images has the interval {share(interval[0])} to {share(interval[1])} (95 %)"
+    return [f"The {split} split is small: it has few images of {_counted(small)}. For example, {told}."]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    fewest = sorted(counts.items(), key=lambda item: item[1])
+    told = ", ".join(f"{label} ({n})" for label, n in fewest[:NAMED])
+    return told + (f" and {len(fewest) - NAMED} more labels" if len(fewest) > NAMED else "")
