@@ -98,7 +98,7 @@ def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]
         "accuracy": right / n,
         "accuracy_interval": wilson(right, n),
         "ece": calibration.ece(test.probs, test.truth),
-        "review_share": float(np.mean([outcome == "review" for outcome in decision.decide(score, rule.threshold, spec)])),
+        "review_share": float(np.mean([outcome == "review" for outcome in decision.decide(score, spec)])),
     }
     if not positive:
         return row

@@ -29,7 +29,7 @@ def naive_cost(threshold: float, probs, truth, labels, rule: Decision) -> float:
     bare = rule.model_copy(update={"review_below": 0.0, "review_above": 0.0})
     spec = make_spec(labels, **dict(bare))
     total = 0.0
-    for row, y, outcome in zip(probs, truth, decide(scores(probs, spec), threshold, spec), strict=True):
+    for row, y, outcome in zip(probs, truth, decide(scores(probs, spec), spec, threshold), strict=True):
         if outcome == "review":
             total += rule.review_cost
             continue
@@ -111,7 +111,7 @@ def test_review_is_chows_rule(fn, fp, review):
     config = DecisionConfig(positive=("bad",), false_negative=fn, false_positive=fp, review_cost=review)
     rule = fit_decision(probs, truth, ("bad", "good"), config)
     grid = np.linspace(0.0005, 0.9995, 1000)
-    outcomes = decide(grid, rule.threshold, make_spec(("bad", "good"), **dict(rule)))
+    outcomes = decide(grid, make_spec(("bad", "good"), **dict(rule)))
     for p, outcome in zip(grid, outcomes, strict=True):
         assert (outcome == "review") == (min(p * fn, (1 - p) * fp) > review)
 
