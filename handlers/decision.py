@@ -10,6 +10,7 @@ from handlers.arrays import Bools, Float32, Float64, Floats, Int64
 from handlers.errors import GroupUnknown, OptionError
 from handlers.spec import GroupRule, PredictionSets, Spec
 
+SHOWN_GROUPS = 10  # in an error's sentence
 Outcome = Literal["pass", "flag", "review"]
 Promise = Literal["held", "overridden"]
 """Whether the threshold that decided is within the archive's bound on missed images."""
@@ -38,7 +39,8 @@ def scores_of(probs: Floats, positive: Sequence[int]) -> Float64:
     """Compute `scores` without a spec: the positive classes' summed probability or, without any, the confidence, max over K."""
     if not positive:
         return np.asarray(probs.max(axis=1), dtype=np.float64)
-    return np.asarray(probs[:, list(positive)].sum(axis=1, dtype=np.float64)).clip(0.0, 1.0)
+    summed = np.take(probs, positive, axis=1).sum(axis=1, dtype=np.float64)
+    return np.asarray(np.minimum(summed, 1.0))
 
 
 def check_threshold(threshold: float | None, spec: Spec) -> float:
@@ -57,8 +59,9 @@ def check_group(group: str | None, spec: Spec) -> GroupRule | None:
     for known in spec.decision.groups or ():
         if known.name == group:
             return known
-    names = ", ".join(known.name for known in spec.decision.groups or ()) or "none"
-    raise GroupUnknown(f"the archive has no threshold for group {group[:80]!r}; it has {names}")
+    names = [known.name for known in spec.decision.groups or ()]
+    listed = ", ".join(names[:SHOWN_GROUPS]) + f" and {len(names) - SHOWN_GROUPS} more" * (len(names) > SHOWN_GROUPS)
+    raise GroupUnknown(f"the archive has no threshold for group {group[:80]!r}; it has {listed or 'none'}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from handlers.arrays import Float32, UInt8
 from handlers.containers import check_tags, sift, webp_size
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.memory import RGB, WEBP_KEPT, bounded, budget, check_memory, check_size, is_out_of_memory, kept, reserve
-from handlers.spec import Limits, Preprocessing
+from handlers.spec import WHOLE, Box, Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # What people send by mistake, by its first bytes: a better answer than "not an image".
@@ -28,8 +28,6 @@ FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"II
 FOREIGN_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
 INTERPOLATION = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
 ORIENTATION = 0x0112  # the EXIF tag
-Box = tuple[float, float, float, float]
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from handlers import decision, gradcam
-from handlers.arrays import Float32, Floats, UInt8
+from handlers.arrays import Bools, Float32, Floats, UInt8
 from handlers.backends import Backend
 from handlers.decision import Outcome, Rule
-from handlers.decode import Box, from_pixels, seen_box, to_batch, view
+from handlers.decode import from_pixels, seen_box, to_batch, view
 from handlers.errors import ImageTooLarge, ImageUnanswerable, VisorError, without_traceback
 from handlers.memory import is_out_of_memory
-from handlers.spec import Spec
+from handlers.spec import Box, Spec
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _answer(items: list[_Prepared], spec: Spec, backend: Backend, stages: Stages
     with stages.measure("infer"):
         logits, maps = backend.infer(to_batch([item.pixels for item in items], spec.preprocessing))  # (N, K), (N, C, h, w)
     with stages.measure("decide"):
-        sound = np.isfinite(logits).all(axis=1)
+        sound: Bools = np.asarray(np.isfinite(logits).all(axis=1))
         probs = decision.calibrated(logits if sound.all() else np.where(sound[:, None], logits, 0.0), spec)
         outcomes = [item.rule.decide(score) for item, score in zip(items, decision.scores(probs, spec).tolist(), strict=True)]
     best = probs.argmax(axis=1)
