@@ -95,6 +95,7 @@ def fit_decision(
         review_cost=review_cost,
         fnr_bound=bound,
         review_budget=config.review_budget,
+        on_error=None if config.on_error == "error" else config.on_error,
     )
 
 
