@@ -297,6 +297,12 @@ class DecisionConfig(Section):
     subgroups: SubgroupConfig | None = None
     """Groups of images whose metrics are reported one by one. By default there are none."""
 
+    @model_validator(mode="after")
+    def _only_flags_what_can_be_flagged(self) -> Self:
+        if self.on_error == "flag" and not self.positive:
+            raise ValueError("on_error flag needs positive labels, without which nothing is flagged; use review")
+        return self
+
 
 class CardConfig(Section):
     """What only people know about a model, for its model card (Mitchell et al. 2019). The card says what is missing."""

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class Rows:
     positive: tuple[int, ...]
     sets: PredictionSets | None
 
+    @cached_property
     def probabilities(self) -> Float32:
         """Put the probabilities together, (N, K), zeros for an image with an error."""
         return np.array([answer.probabilities for answer in self.answers], dtype=np.float32)
@@ -103,14 +105,14 @@ def _known_numbers(field: str) -> Callable[[Rows], Column | None]:
 
 
 def _scores(rows: Rows) -> Column:
-    return np.asarray(scores_of(rows.probabilities(), rows.positive), dtype=np.float32)
+    return np.asarray(scores_of(rows.probabilities, rows.positive), dtype=np.float32)
 
 
 def _prediction_sets(rows: Rows) -> Column:
     if rows.sets is None:
         raise TypeError("an archive without prediction sets has no such output")
     answered = np.array([not error for error in rows.errors])
-    return np.asarray(prediction_sets(rows.probabilities(), rows.sets) & answered[:, None])
+    return np.asarray(prediction_sets(rows.probabilities, rows.sets) & answered[:, None])
 
 
 def _top_labels(rows: Rows) -> Column:
@@ -136,7 +138,7 @@ def _classified(rows: Rows, count: int) -> Column:
 OUTPUTS: dict[str, Output] = {
     "label": Output(BYTES, _text("label")),
     "confidence": Output("FP32", _numbers("confidence")),
-    "probabilities": Output("FP32", Rows.probabilities, lambda spec: (len(spec.labels),), has_classes=True),
+    "probabilities": Output("FP32", lambda rows: rows.probabilities, lambda spec: (len(spec.labels),), has_classes=True),
     "decision": Output(BYTES, _text("decision")),
     "score": Output("FP32", _scores),
     "prediction_set": Output(

@@ -45,6 +45,13 @@ def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(ke
     assert [one if good else "" for one, good in zip(decided, answered, strict=True)] == outputs["decision"].tolist()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_inspect_says_what_an_old_archive_lacks(kept: Workspace, name: str) -> None:
+    lacks = json.loads(kept.ok("inspect", name, "--json"))["lacks"]
+    assert lacks[-2:] == ["the curve of other thresholds", "the peaks of its heat maps"]
+    assert len(lacks) == (3 if name == "digits-band" else 2)
+
+
 def test_the_kept_answers_tell_outcomes_apart() -> None:
     answers = json.loads(ANSWERS.read_text())
     outcomes = {name: {row["decision"] for row in answers[name]["score"] if not row["error"]} for name in NAMES}
