@@ -1,15 +1,19 @@
 """From logits to a decision that can be defended: calibrated probabilities, a threshold and a review band."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from handlers.arrays import Bools, Float32, Float64, Floats, Int64
-from handlers.errors import OptionError
-from handlers.spec import PredictionSets, Spec
+from handlers.errors import GroupUnknown, OptionError
+from handlers.spec import GroupRule, PredictionSets, Spec
 
+SHOWN_GROUPS = 10  # in an error's sentence
 Outcome = Literal["pass", "flag", "review"]
+Promise = Literal["held", "overridden"]
+"""Whether the threshold that decided is within the archive's bound on missed images."""
 
 
 def probabilities(logits: Floats, temperature: float) -> Float32:
@@ -35,7 +39,8 @@ def scores_of(probs: Floats, positive: Sequence[int]) -> Float64:
     """Compute `scores` without a spec: the positive classes' summed probability or, without any, the confidence, max over K."""
     if not positive:
         return np.asarray(probs.max(axis=1), dtype=np.float64)
-    return np.asarray(probs[:, list(positive)].sum(axis=1, dtype=np.float64)).clip(0.0, 1.0)
+    summed = np.take(probs, positive, axis=1).sum(axis=1, dtype=np.float64)
+    return np.asarray(np.minimum(summed, 1.0))
 
 
 def check_threshold(threshold: float | None, spec: Spec) -> float:
@@ -47,37 +52,74 @@ def check_threshold(threshold: float | None, spec: Spec) -> float:
     return threshold
 
 
-def band(threshold: float, spec: Spec) -> tuple[float, float]:
-    """Return the review band [low, high) around a threshold; low = high = threshold where nothing is reviewed.
+def check_group(group: str | None, spec: Spec) -> GroupRule | None:
+    """Return the rule of the group that a request names, None without one. Raises GroupUnknown."""
+    if group is None:
+        return None
+    for known in spec.decision.groups or ():
+        if known.name == group:
+            return known
+    names = [known.name for known in spec.decision.groups or ()]
+    listed = ", ".join(names[:SHOWN_GROUPS]) + f" and {len(names) - SHOWN_GROUPS} more" * (len(names) > SHOWN_GROUPS)
+    raise GroupUnknown(f"the archive has no threshold for group {group[:80]!r}; it has {listed or 'none'}")
 
-    At the archive's own threshold it is the archive's band. A request's own threshold takes the place of the band's upper end,
-    and of its lower one where that lies above it: whatever scores at or above it is flagged, whatever a person would have seen
-    below it still is seen. So 0 flags everything, and a higher score never gets a milder decision.
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What decides one request's images: `review` for scores in [review_from, review_to), `above` from there on, else `pass`.
+
+    `threshold`: the one that decided, the request's, the group's or the archive's; there is no review where both ends are the
+    threshold. `promise`: whether the bound on missed images holds with it, None in an archive that has no bound.
     """
-    rule = spec.decision
-    if rule.review_below is not None or rule.review_above is not None:  # an archive before 0.3 is decided as it always was
-        return threshold - (rule.review_below or 0.0), threshold + (rule.review_above or 0.0)
-    if rule.review_from is None or rule.review_to is None:
-        return threshold, threshold
-    if threshold == rule.threshold:
-        return rule.review_from, rule.review_to
-    return min(rule.review_from, threshold), threshold
+
+    threshold: float
+    review_from: float
+    review_to: float
+    above: Literal["flag", "pass"]
+    promise: Promise | None = None
+
+    def decide(self, score: float) -> Outcome:
+        """Decide about an image by its score; whatever is no number is a person's to look at."""
+        if score >= self.review_to:
+            return self.above
+        return "pass" if score < self.review_from else "review"
 
 
-def decide(score: Floats, threshold: float, spec: Spec) -> list[Outcome]:
-    """Decide each item. score: (N,) from `scores`.
+def rule_of(spec: Spec, threshold: float | None = None, group: str | None = None) -> Rule:
+    """Make the rule for a request. `threshold`: its own one, None for the group's or else the archive's. `group`: its name.
 
-    With positive labels: `review` inside the `band`, `flag` at or above it, `pass` below it. Without positive labels
-    (selective classification, Chow 1970): `pass` at or above the threshold, else `review`.
+    With positive labels, at the archive's threshold the review band is the archive's. A group's threshold stretches the band
+    as far as it has to be for holding that threshold. A request's own threshold, also one equal to the archive's, takes the
+    place of the band's end: whatever scores at or above it is flagged, and what the band has below it still is reviewed. So
+    0 flags everything, and a higher score never gets a milder decision. Archives before 0.3 state their band as two offsets
+    from the threshold, which every threshold carries along, as it always did.
+
+    Without positive labels (selective classification, Chow 1970) scores from the threshold on pass, and all others are
+    reviewed. Raises OptionError, GroupUnknown.
     """
-    if not spec.decision.positive:
-        return ["pass" if s >= threshold else "review" for s in score]
-    low, high = band(threshold, spec)
-    return ["review" if low <= s < high else "flag" if s >= max(low, high) else "pass" for s in score]
+    wanted, named = spec.decision, check_group(group, spec)
+    bound = (named and named.fnr_bound) or wanted.fnr_bound
+    at = check_threshold(named.threshold if named and threshold is None else threshold, spec)
+    low = high = at
+    if not wanted.positive:
+        low = 0.0
+    elif wanted.review_below is not None or wanted.review_above is not None:
+        low, high = max(0.0, at - (wanted.review_below or 0.0)), at + (wanted.review_above or 0.0)
+    elif wanted.review_from is not None and wanted.review_to is not None:
+        low = min(wanted.review_from, at)
+        high = at if threshold is not None else max(wanted.review_to, at)
+    promise: Promise | None = None if bound is None else "held" if at <= bound.threshold else "overridden"
+    return Rule(at, low, high, "flag" if wanted.positive else "pass", promise)
 
 
-def explained_class(probs: Floats, outcomes: list[Outcome], spec: Spec) -> Int64:
-    """Return the class whose evidence the heat map shows, (N,): what drove the decision.
+def decide(score: Floats, spec: Spec, threshold: float | None = None, group: str | None = None) -> list[Outcome]:
+    """Decide each item by `rule_of`. score: (N,) from `scores`. Raises OptionError, GroupUnknown."""
+    rule = rule_of(spec, threshold, group)
+    return [rule.decide(one) for one in score.tolist()]
+
+
+def explained_class(probs: Floats, outcomes: Sequence[Outcome], spec: Spec) -> Int64:
+    """Return the class that the heat map is named after, (N,): the one that drove the decision most.
 
     The most probable positive label where the outcome is flag or review, else the predicted label.
     """
@@ -86,6 +128,23 @@ def explained_class(probs: Floats, outcomes: list[Outcome], spec: Spec) -> Int64
         positive = np.array(spec.positive_index)[probs[:, list(spec.positive_index)].argmax(axis=1)]
         target = np.where(np.array(outcomes) == "pass", target, positive)
     return target
+
+
+def explained_shares(probs: Float32, outcome: Outcome, spec: Spec) -> Float32:
+    """Compute by what share each class's evidence is in the heat map of one image. probs: (K,) → (K,) float32, of sum 1.
+
+    Where the outcome is flag or review, class k of the positive ones P has p_k / sum over P of p: the score s is that sum, and
+    ds/dz_k = p_k (1 - s) is how much the logit of k moves it (softmax; z are the scaled logits). So with one positive label
+    the map is that label's. Where the outcome is pass, or no label is positive, the map is the predicted label's.
+    """
+    shares = np.zeros(len(probs), dtype=np.float32)
+    positive = list(spec.positive_index)
+    total = probs[positive].sum() if positive and outcome != "pass" else 0.0
+    if total > 0:
+        shares[positive] = probs[positive] / total
+    else:  # no positive label has any probability left, or none is asked about
+        shares[explained_class(probs[None], [outcome], spec)] = 1.0
+    return shares
 
 
 def nonconformity(probs: Floats, method: Literal["lac", "aps"]) -> Float64:

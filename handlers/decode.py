@@ -20,7 +20,7 @@ from handlers.arrays import Float32, UInt8
 from handlers.containers import check_tags, sift, webp_size
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.memory import RGB, WEBP_KEPT, bounded, budget, check_memory, check_size, is_out_of_memory, kept, reserve
-from handlers.spec import Limits, Preprocessing
+from handlers.spec import WHOLE, Box, Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # What people send by mistake, by its first bytes: a better answer than "not an image".
@@ -53,7 +53,12 @@ TiffImagePlugin.READ_LIBTIFF = True
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool = False) -> UInt8:
-    """Decode one image. Returns (H, W, 3) uint8 RGB at the network's size. Raises ImageError of the fitting kind.
+    """Decode one image. Returns (H, W, 3) uint8 RGB at the network's size. Raises ImageError of the fitting kind."""
+    return view(data, preprocessing, limits, alone)[0]
+
+
+def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool = False) -> tuple[UInt8, Box]:
+    """Decode one image, (H, W, 3) uint8 RGB at the network's size, and tell its `seen_box`. Raises ImageError.
 
     `alone`: no other thread of this process works meanwhile, so that the process may be held to the picture's budget.
     """
@@ -65,9 +70,11 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: boo
         # Not around the resizer, whose needs are known, and which would end the process where it gets no memory: see `_fit`.
         with bounded(limits) if alone else nullcontext():
             rgb, orientation, held = _pixels(data, preprocessing, limits)
+        width, height = rgb.size
+        box = seen_box(*((height, width) if orientation in TURNED else (width, height)), preprocessing)
         if orientation in TURNS:
-            return _fit_turned(rgb, orientation, preprocessing, held, limits)
-        return _fit(rgb, preprocessing, held, limits)
+            return _fit_turned(rgb, orientation, preprocessing, held, limits), box
+        return _fit(rgb, preprocessing, held, limits), box
     except ImageError:
         raise
     except Image.DecompressionBombError as err:
@@ -84,6 +91,31 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: boo
         # Pillow's own sentence for an unknown header names the object's address, which is no client's business.
         reason = "no header of an image" if isinstance(err, UnidentifiedImageError) else err or type(err).__name__
         raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
+
+
+def seen_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
+    """Return the part of an upright picture that the network sees: x, y, width and height, as shares of the picture's sides."""
+    if preprocessing.fit == "stretch":
+        return WHOLE
+    scaled = _scaled(width, height, preprocessing)
+    sides = preprocessing.width / scaled[0], preprocessing.height / scaled[1]
+    return ((1 - sides[0]) / 2, (1 - sides[1]) / 2, *sides)
+
+
+def upright(data: bytes, longest: int, limits: Limits) -> UInt8:
+    """Decode a picture as the network is shown it, all of it, upright, its longer side in pixels at most `longest` (to 1024).
+
+    Returns (h, w, 3) uint8 RGB: transparency laid on white, 16 bits scaled to 8. Raises ImageError.
+    """
+    around = Preprocessing(height=longest, width=longest, mean=(0, 0, 0), std=(1, 1, 1))  # what JPEGs are scaled down for
+    try:
+        rgb, orientation, _ = _pixels(data, around, limits)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as err:  # as in `view`
+        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {err or type(err).__name__}") from err
+    rgb.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    return np.asarray(rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb)
 
 
 def from_pixels(pixels: UInt8, preprocessing: Preprocessing, limits: Limits) -> UInt8:
@@ -214,8 +246,7 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, held: int, limits: Li
     size = (preprocessing.width, preprocessing.height)
     box = None
     if preprocessing.fit == "crop" and preprocessing.resize:
-        shrink = preprocessing.resize / min(image.size)
-        scaled = (max(size[0], round(image.width * shrink)), max(size[1], round(image.height * shrink)))
+        scaled = _scaled(*image.size, preprocessing)
         left, top = (scaled[0] - size[0]) / 2, (scaled[1] - size[1]) / 2
         ratio = (image.width / scaled[0], image.height / scaled[1])
         # A hair less than the whole side, which rounding would now and then make a hair more; and that is an error.
@@ -232,6 +263,12 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, held: int, limits: Li
         image = _resize(image, (size[0], image.height), kind, CropBox(left, 0, across, image.height))
         box = CropBox(0, top, size[0], down)
     return np.asarray(_resize(image, size, kind, box))
+
+
+def _scaled(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """The size, width and height, to which fit "crop" scales a picture before the middle is cut out."""
+    shrink = (preprocessing.resize or 0) / min(width, height)
+    return max(preprocessing.width, round(width * shrink)), max(preprocessing.height, round(height * shrink))
 
 
 def _resize(image: Image.Image, size: tuple[int, int], kind: FilterType, box: CropBox | None) -> Image.Image:

@@ -6,9 +6,14 @@ The wire between the V2 edge and this handler, one image a request:
     x-visor-shape: H,W            the body is H x W x 3 uint8
     x-visor-explain: true         answer with a heat map
     x-visor-threshold: 0.3        decide by this threshold instead of the archive's
+    x-visor-group: site%3Dnorth   decide by the threshold of this group of the archive's; percent-encoded (RFC 3986) UTF-8
 
-    200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "seconds"}
+    200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "heatmap_peak",
+          "heatmap_box", "seconds"}
     4xx  {"error": {"code", "message"}}
+
+Workers of archives before 0.3 know no group, as their archives have none, and leave out heatmap_peak and heatmap_box. Score and
+prediction set are not on the wire: they follow from the probabilities, by the same functions on both sides.
 
 It comes by HTTP through TorchServe, to `handle`, or straight from the edge to the worker
 (`visor/serving/worker.py`), to `answer`.
@@ -18,6 +23,7 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -88,6 +94,7 @@ def _item(body: object, headers: dict[str, str]) -> Item | VisorError:
             image=_pixels(bytes(body), headers["x-visor-shape"]) if "x-visor-shape" in headers else bytes(body),
             explain=headers.get("x-visor-explain") == "true",
             threshold=None if threshold is None else float(threshold),
+            group=unquote(headers["x-visor-group"]) if "x-visor-group" in headers else None,
         )
     except ValueError as err:
         return OptionError(str(err))
@@ -114,6 +121,8 @@ def _render(result: Answer | VisorError, stages: Stages) -> str:
             "threshold": result.threshold,
             "heatmap": None if result.heatmap is None else result.heatmap.tolist(),
             "heatmap_label": result.heatmap_label,
+            "heatmap_peak": result.heatmap_peak,
+            "heatmap_box": result.heatmap_box,
             "seconds": stages.seconds,
         }
     )

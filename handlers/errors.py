@@ -5,8 +5,10 @@
     │   ├── ImageEmpty             image.empty
     │   ├── ImageTooLarge          image.too_large
     │   ├── ImageUnsupported       image.unsupported
-    │   └── ImageUndecodable       image.undecodable
+    │   ├── ImageUndecodable       image.undecodable
+    │   └── ImageUnanswerable      image.unanswerable
     ├── OptionError                request.parameter, 400
+    │   └── GroupUnknown           request.group
     └── ArchiveBroken              archive.broken, 500: what the archive holds cannot be served
 
 Other packages grow their own branches from `VisorError`; the place that answers a client maps `code` and `status` once.
@@ -64,11 +66,23 @@ class ImageUndecodable(ImageError):
     code = "image.undecodable"
 
 
+class ImageUnanswerable(ImageError):
+    """An image for which the network computes no numbers (NaN or infinity), so that nothing can be decided about it."""
+
+    code = "image.unanswerable"
+
+
 class OptionError(VisorError):
     """A request's option has a value that it cannot have."""
 
     code = "request.parameter"
     status = 400
+
+
+class GroupUnknown(OptionError):
+    """A group of images for which the archive has no threshold."""
+
+    code = "request.group"
 
 
 class ArchiveBroken(VisorError):

@@ -3,30 +3,41 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from handlers import decision, gradcam
-from handlers.arrays import Float32, UInt8
+from handlers.arrays import Bools, Float32, Floats, UInt8
 from handlers.backends import Backend
-from handlers.decision import Outcome
-from handlers.decode import decode, from_pixels, to_batch
-from handlers.errors import ImageTooLarge, VisorError, without_traceback
+from handlers.decision import Outcome, Rule
+from handlers.decode import from_pixels, seen_box, to_batch, view
+from handlers.errors import ImageTooLarge, ImageUnanswerable, VisorError, without_traceback
 from handlers.memory import is_out_of_memory
-from handlers.spec import Spec
+from handlers.spec import Box, Spec
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image and the options of its request. `image`: encoded bytes, or (h, w, 3) uint8 RGB pixels."""
+    """One image and the options of its request. `image`: encoded bytes, or (h, w, 3) uint8 RGB pixels.
+
+    `threshold`, `group`: the request's, as `handlers.decision.rule_of` takes them; None for the archive's threshold.
+    """
 
     image: bytes | UInt8
     explain: bool = False
     threshold: float | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's answer. `probabilities`: (K,) float32, calibrated; `heatmap`: (h, w) float32 in [0, 1], of `heatmap_label`."""
+    """One image's answer. `probabilities`: (K,) float32, calibrated, of which score and prediction set follow.
+
+    Of an item with `explain`, else None: `heatmap`, (h, w) float32 in [0, 1], the evidence of which `explained_shares` says
+    whose it is; `heatmap_label`, the label that most of it is of; `heatmap_peak`, the evidence in logits where the heat map is
+    1; `heatmap_box`, the part of the upright picture that it shows.
+    """
 
     label: str
     confidence: float
@@ -35,6 +46,18 @@ class Answer:
     threshold: float
     heatmap: Float32 | None = None
     heatmap_label: str | None = None
+    heatmap_peak: float | None = None
+    heatmap_box: Box | None = None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An item that was read: its picture at the network's size, (H, W, 3) uint8, the part seen, and what decides about it."""
+
+    pixels: UInt8
+    box: Box
+    rule: Rule
+    explain: bool
 
 
 @dataclass
@@ -56,74 +79,79 @@ def predict(
     """Answer each item, in order, by an Answer or by its own error. `alone`: as `handlers.decode.decode` has it."""
     stages = stages or Stages()
     results: list[Answer | VisorError | None] = [None] * len(items)
-    images: list[UInt8] = []
+    prepared: list[_Prepared] = []
     rows: list[int] = []  # which item each image of the batch came from
     with stages.measure("decode"):
         for row, item in enumerate(items):
             try:
-                images.append(_prepare(item, spec, alone))
+                prepared.append(_prepare(item, spec, alone))
                 rows.append(row)
             except VisorError as err:
                 results[row] = without_traceback(err)
-    if images:
-        answers = _answer_in_memory(images, [items[row] for row in rows], spec, backend, stages)
+    if prepared:
+        answers = _answer_in_memory(prepared, spec, backend, stages)
         for row, answer in zip(rows, answers, strict=True):
             results[row] = answer
     return [result for result in results if result is not None]
 
 
-def _answer_in_memory(
-    images: list[UInt8], items: list[Item], spec: Spec, backend: Backend, stages: Stages
-) -> list[Answer | VisorError]:
+def _answer_in_memory(items: list[_Prepared], spec: Spec, backend: Backend, stages: Stages) -> list[Answer | VisorError]:
     """Answer the images together or, where there is no memory for that, one by one; what is too large alone says so."""
     try:
-        return list(_answer(images, items, spec, backend, stages))
+        return _answer(items, spec, backend, stages)
     except Exception as err:
         if not is_out_of_memory(err):
             raise
     # Here, where what the attempt held is free again.
-    if len(images) == 1:
+    if len(items) == 1:
         return [ImageTooLarge("there was no memory to answer the image; send a smaller one, or fewer at once")]
-    return [
-        result
-        for n in range(len(images))
-        for result in _answer_in_memory(images[n : n + 1], items[n : n + 1], spec, backend, stages)
-    ]
+    return [result for item in items for result in _answer_in_memory([item], spec, backend, stages)]
 
 
-def _answer(images: list[UInt8], items: list[Item], spec: Spec, backend: Backend, stages: Stages) -> list[Answer]:
+def _answer(items: list[_Prepared], spec: Spec, backend: Backend, stages: Stages) -> list[Answer | VisorError]:
     with stages.measure("infer"):
-        logits, maps = backend.infer(to_batch(images, spec.preprocessing))  # (N, K), (N, C, h, w)
+        logits, maps = backend.infer(to_batch([item.pixels for item in items], spec.preprocessing))  # (N, K), (N, C, h, w)
     with stages.measure("decide"):
-        probs = decision.calibrated(logits, spec)
-        thresholds = [decision.check_threshold(item.threshold, spec) for item in items]
-        outcomes = [
-            decision.decide(score[None], threshold, spec)[0]
-            for score, threshold in zip(decision.scores(probs, spec), thresholds, strict=True)
-        ]
-    heatmaps: list[Float32 | None] = [None] * len(items)
-    targets = decision.explained_class(probs, outcomes, spec)
+        sound: Bools = np.asarray(np.isfinite(logits).all(axis=1))
+        probs = decision.calibrated(logits if sound.all() else np.where(sound[:, None], logits, 0.0), spec)
+        outcomes = [item.rule.decide(score) for item, score in zip(items, decision.scores(probs, spec).tolist(), strict=True)]
+    best = probs.argmax(axis=1)
+    answers: list[Answer | VisorError] = []
     with stages.measure("explain"):
         for n, item in enumerate(items):
-            if item.explain:  # one by one, as a choice of rows would copy their maps
-                [heatmaps[n]] = gradcam.gradcam(maps[n : n + 1], backend.head, targets[n : n + 1])
-    best = probs.argmax(axis=1)
-    return [
-        Answer(
-            label=spec.labels[best[n]],
-            confidence=float(probs[n, best[n]]),
-            probabilities=probs[n],
-            decision=outcomes[n],
-            threshold=thresholds[n],
-            heatmap=heatmaps[n],
-            heatmap_label=spec.labels[targets[n]] if items[n].explain else None,
-        )
-        for n in range(len(items))
-    ]
+            if not sound[n]:
+                answers.append(ImageUnanswerable("the network answers NaN or infinity to this image, of which nothing follows"))
+                continue
+            answer = Answer(
+                label=spec.labels[best[n]],
+                confidence=float(probs[n, best[n]]),
+                probabilities=probs[n],
+                decision=outcomes[n],
+                threshold=item.rule.threshold,
+            )
+            # One by one, as a choice of rows would copy their maps.
+            answers.append(_explained(answer, maps[n : n + 1], item.box, spec, backend) if item.explain else answer)
+    return answers
 
 
-def _prepare(item: Item, spec: Spec, alone: bool) -> UInt8:
-    decision.check_threshold(item.threshold, spec)
+def _explained(answer: Answer, maps: Floats, box: Box, spec: Spec, backend: Backend) -> Answer:
+    """Add the heat map to an answer. maps: (1, C, h, w)."""
+    shares = decision.explained_shares(answer.probabilities, answer.decision, spec)
+    raw = gradcam.evidence(maps, shares[None] @ backend.head)
+    return replace(
+        answer,
+        heatmap=gradcam.scale(raw)[0],
+        heatmap_label=spec.labels[shares.argmax()],
+        heatmap_peak=float(raw.max()),
+        heatmap_box=box,
+    )
+
+
+def _prepare(item: Item, spec: Spec, alone: bool) -> _Prepared:
+    rule = decision.rule_of(spec, item.threshold, item.group)
     if isinstance(item.image, bytes | bytearray):
-        return decode(bytes(item.image), spec.preprocessing, spec.limits, alone)
-    return from_pixels(item.image, spec.preprocessing, spec.limits)
+        pixels, box = view(bytes(item.image), spec.preprocessing, spec.limits, alone)
+    else:
+        pixels = from_pixels(item.image, spec.preprocessing, spec.limits)
+        box = seen_box(item.image.shape[1], item.image.shape[0], spec.preprocessing)
+    return _Prepared(pixels, box, rule, item.explain)

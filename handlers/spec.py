@@ -26,6 +26,9 @@ Network = Literal[
 BackendName = Literal["torch", "openvino", "openvino-int8"]
 
 MIB = 1 << 20
+Box = tuple[float, float, float, float]
+"""A part of an upright picture: x, y, width and height, as shares of the picture's sides."""
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 class Frozen(BaseModel):

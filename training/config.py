@@ -296,8 +296,17 @@ class DecisionConfig(Section):
     """Score of the prediction sets: "lac" makes the smallest sets, "aps" sets whose coverage varies less from image to image."""
     review_budget: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Largest share of images that a person looks at. By default `review_cost` alone decides."""
+    on_error: Literal["error", "flag", "review"] = "error"
+    """What a caller gets for a picture that cannot be answered: only the error, or with it the decision to flag it or to have a
+    person look."""
     subgroups: SubgroupConfig | None = None
     """Groups of images whose metrics are reported one by one. By default there are none."""
+
+    @model_validator(mode="after")
+    def _only_flags_what_can_be_flagged(self) -> Self:
+        if self.on_error == "flag" and not self.positive:
+            raise ValueError("on_error flag needs positive labels, without which nothing is flagged; use review")
+        return self
 
 
 class CardConfig(Section):

@@ -22,10 +22,12 @@ VisorError
 │   ├── EncodingBroken         request.encoding, a compressed body that cannot be decompressed
 │   ├── PathUnknown            request.path, 404
 │   ├── MethodWrong            request.method, 405
+│   ├── ThresholdRefused       request.threshold, a threshold of the request's own where the server allows none
 │   ├── RepositoryFixed        repository.fixed, what the one archive of a server does not allow
 │   ├── DeadlineExceeded       request.deadline, 504: the client's own time is up
 │   └── ClientGone             request.gone, 499: nobody is left to be answered
 ├── OptionError                request.parameter, 400 (handlers.errors)
+│   └── GroupUnknown           request.group
 ├── ModelUnknown               model.not_found, 404
 │   └── VersionUnknown         model.version
 ├── Unavailable                503: worth another try, and the answer says when
@@ -195,6 +197,12 @@ class RepositoryFixed(RequestError):
     """A model repository's request that a server of one archive does not grant."""
 
     code = "repository.fixed"
+
+
+class ThresholdRefused(RequestError):
+    """A threshold of the request's own, at a server that decides by the archive's alone."""
+
+    code = "request.threshold"
 
 
 class DeadlineExceeded(RequestError):

@@ -4,9 +4,10 @@ import json
 from importlib.metadata import version
 from typing import Any
 
+from handlers.decision import Rule, rule_of
 from handlers.spec import Spec
 from transformer.images import IMAGE, PIXELS, Input
-from transformer.outputs import OUTPUTS
+from transformer.outputs import outputs_of
 from transformer.tensors import BYTES
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics")
@@ -42,7 +43,7 @@ def _described(declared: Input) -> dict[str, Any]:
 def _outputs(spec: Spec, *, on_request: bool) -> list[dict[str, Any]]:
     return [
         {"name": name, "datatype": output.datatype, "shape": [-1, *output.sides(spec)]}
-        for name, output in OUTPUTS.items()
+        for name, output in outputs_of(spec).items()
         if bool(output.needs) == on_request
     ]
 
@@ -50,16 +51,29 @@ def _outputs(spec: Spec, *, on_request: bool) -> list[dict[str, Any]]:
 def model_facts(spec: Spec, archive_digest: str) -> dict[str, Any]:
     """Make the facts for which the protocol's metadata has no field; REST adds them as `parameters`.
 
-    A request brings either the metadata's input or one of `inputs_instead` in its place.
+    A request brings either the metadata's input or one of `inputs_instead` in its place. Of the rule: which labels are flagged,
+    from which score, between which ends a person looks; and, where the archive has them, its bound on missed images, what other
+    thresholds would do, its groups' rules, its prediction sets and its decision about pictures that fail.
     """
-    return {
+    wanted, sets = spec.decision, spec.prediction_sets
+    facts = {
         "archive_digest": archive_digest,
         "inputs_instead": [{**_described(PIXELS), "instead_of": IMAGE.name}],
         "labels": list(spec.labels),
         "outputs_on_request": _outputs(spec, on_request=True),
-        "positive": list(spec.decision.positive),
-        "threshold": spec.decision.threshold,
+        "positive": list(wanted.positive),
+        **_ends(rule_of(spec)),
+        "fnr_bound": wanted.fnr_bound and wanted.fnr_bound.model_dump(),
+        "curve": wanted.curve and [point.model_dump() for point in wanted.curve],
+        "groups": wanted.groups and [{"name": one.name, **_ends(rule_of(spec, group=one.name))} for one in wanted.groups],
+        "prediction_sets": sets and sets.model_dump(include={"method", "coverage"}),
+        "on_error": wanted.on_error,
     }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _ends(rule: Rule) -> dict[str, float]:
+    return {"threshold": rule.threshold, "review_from": rule.review_from, "review_to": rule.review_to}
 
 
 def model_config(spec: Spec, archive_digest: str, workers: int) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def create_service(
         upstream,
         metrics,
         track=settings.track,
+        allow_threshold=settings.allow_threshold,
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
         log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),

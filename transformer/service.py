@@ -1,12 +1,14 @@
 """The service that REST and gRPC share: it takes one archive's requests from what was read to what is answered."""
 
 import asyncio
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.errors import VisorError
+from handlers.decision import rule_of
+from handlers.errors import ImageError, VisorError
 from handlers.spec import Spec
 from transformer.budget import Budget
 from transformer.errors import (
@@ -14,6 +16,7 @@ from transformer.errors import (
     ModelNotReady,
     ModelUnknown,
     RepositoryFixed,
+    ThresholdRefused,
     UpstreamTimeout,
     VersionUnknown,
     show,
@@ -22,7 +25,7 @@ from transformer.images import Picture, read_images
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput
 from transformer.metadata import model_config
 from transformer.metrics import Metrics
-from transformer.outputs import OUTPUTS, Options, choose_outputs, make_outputs, read_options
+from transformer.outputs import AnswerOutputs, Options, read_options
 from transformer.request_log import Record, RequestLog
 from transformer.settings import EdgeLimits
 from transformer.tokens import Tokens
@@ -55,6 +58,7 @@ class PreparedRequest:
 class Service:
     """The service of one archive. `track`: what its answers call this release, "" for nothing.
 
+    `allow_threshold`: whether a request may bring a threshold of its own.
     `tokens`: those of which a request brings one, None where whoever reaches the server may ask.
     """
 
@@ -66,6 +70,7 @@ class Service:
         metrics: Metrics,
         *,
         track: str = "",
+        allow_threshold: bool = True,
         limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
         cache: AnswerCache | None = None,
         log: RequestLog | None = None,
@@ -80,7 +85,12 @@ class Service:
         metrics.watch_budget(self.budget)
         self.tokens = tokens
         self.draining = False
+        self._outputs = AnswerOutputs(spec)
+        self._on_error = spec.decision.on_error
+        self._allow_threshold = allow_threshold
         self._track = {"track": track} if track else {}
+        self._positive = json.dumps(list(spec.decision.positive), ensure_ascii=False)
+        self._parameters = self._make_parameters(Options())
         self._log = log or RequestLog()
         self._ended: list[Record] = []
         self._dispatcher = Dispatcher(spec, upstream, metrics, limits, AnswerCache(0) if cache is None else cache)
@@ -162,12 +172,14 @@ class Service:
         """
         self.check_model(request.model, request.version)
         options = read_options(request.parameters, self.spec)
-        outputs = choose_outputs(request.outputs, options)
-        explain = options.explain if not request.outputs else any(OUTPUTS[output.name].needs == "explain" for output in outputs)
+        if options.threshold is not None and not self._allow_threshold:
+            raise ThresholdRefused("this server decides by the archive's threshold alone; leave out the parameter threshold")
+        outputs = self._outputs.choose(request.outputs, options)
+        explain = options.explain if not request.outputs else self._outputs.explained(outputs)
         pictures = read_images(request.inputs, self.spec.limits, self.limits.max_images)
         record.images = len(pictures)
         questions = [
-            self._dispatcher.question(picture, explain=explain, threshold=options.threshold)
+            self._dispatcher.question(picture, explain=explain, threshold=options.threshold, group=options.group)
             if isinstance(picture, Picture)
             else picture
             for picture in pictures
@@ -177,27 +189,40 @@ class Service:
     async def answer(self, prepared: PreparedRequest, record: Record, left_s: float | None = None) -> InferAnswer:
         """Ask TorchServe for each image and put the answers together. `left_s`: what the client still waits, None for ever.
 
-        Raises ImageError when every image is bad (the first one's error), what `Dispatcher.ask` does, and DeadlineExceeded
-        or UpstreamTimeout when the client's time or the server's is up.
+        Raises ImageError when every image is bad (the first one's error) and the archive has no decision about such images,
+        what `Dispatcher.ask` does, and DeadlineExceeded or UpstreamTimeout when the client's time or the server's is up.
         """
         results = await self._ask_in_time(prepared, record, left_s)
         errors = [result for result in results if isinstance(result, VisorError)]
         if len(errors) == len(results):
-            raise errors[0]
-        threshold = prepared.options.threshold
+            undecided = [error for error in errors if not (self._on_error and isinstance(error, ImageError))]
+            if undecided:
+                raise undecided[0]
+        options = prepared.options
+        own = options.threshold is not None or options.group is not None
         return InferAnswer(
             model=self.spec.name,
             version=self.spec.version,
             id=prepared.request.id,
-            parameters={
-                "archive_digest": self.archive_digest,
-                "model_version": self.spec.version,
-                "threshold": self.spec.decision.threshold if threshold is None else threshold,
-                "threshold_overridden": threshold is not None,
-                **self._track,
-            },
-            outputs=make_outputs(prepared.outputs, results, prepared.options, self.spec),
+            parameters=self._make_parameters(options) if own else self._parameters,
+            outputs=self._outputs.make(prepared.outputs, results, options),
         )
+
+    def _make_parameters(self, options: Options) -> dict[str, bool | float | str]:
+        """Make an answer's parameters: which archive answered, and the rule that decided. A list is JSON, as V2 has no lists."""
+        rule = rule_of(self.spec, options.threshold, options.group)
+        return {
+            "archive_digest": self.archive_digest,
+            "model_version": self.spec.version,
+            "threshold": rule.threshold,
+            "threshold_overridden": options.threshold is not None,
+            "positive": self._positive,
+            "review_from": rule.review_from,
+            "review_to": rule.review_to,
+            **({} if options.group is None else {"group": options.group}),
+            **({} if rule.promise is None else {"promise": rule.promise}),
+            **self._track,
+        }
 
     async def _ask_in_time(self, prepared: PreparedRequest, record: Record, left_s: float | None) -> list[Result]:
         asked_s = prepared.options.timeout_s  # counted from the request's first byte, as the client's clock does

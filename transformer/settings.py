@@ -278,6 +278,16 @@ class EdgeSettings(_Flags):
             shown="none, whoever reaches the ports may ask",
         ),
     )
+    allow_threshold: bool = field(
+        default=True,
+        metadata=_flag(
+            "--no-allow-threshold",
+            "refuse requests that bring a threshold of their own, with 400, over gRPC INVALID_ARGUMENT, so that every decision "
+            "is by the archive's threshold, or by that of the archive's group that a request names",
+            action="store_false",
+            shown="a request's own threshold decides",
+        ),
+    )
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     cache_images: int = field(
         default=0,

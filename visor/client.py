@@ -7,36 +7,49 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from archives.opening import opened
-from handlers.arrays import Float32
+from handlers import decision
 from handlers.backends import load_backend
 from handlers.errors import VisorError
-from handlers.predictor import Item, predict
-from training.evaluation.saliency import overlay
+from handlers.predictor import Answer, Item, predict
+from handlers.spec import WHOLE, Limits, Spec
 from visor.connection import Access, Address, connect
 from visor.errors import AnswerInvalid, ClientError
 
+if TYPE_CHECKING:
+    from visor.drawing import HeatMap
+
 # The edge spreads a request's images over its workers; more of them in one request only make it larger.
 CHUNK = 8
-# An overlay's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
-SMALLEST_OVERLAY, LARGEST_OVERLAY = 256, 1024
+# Of a picture that a server has answered: its limits were the server's.
+ANSWERED = Limits(max_bytes=1 << 40, max_pixels=1 << 30)
 REDIRECTS = ("301", "302", "307", "308")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Holds one image's answer, or its `error` (a stable code); `overlay` is the path of the PNG that was written."""
+    """Holds one image's answer, or its `error` (a stable code), beside which an archive's `on_error` may have a decision.
+
+    `score` was compared with the rule: `threshold`, and the band from `review_from` up to `review_to`. `promise`: "held" or
+    "overridden", "" of an archive without a bound. `prediction_set`: its labels, None of an archive without sets. `overlay`:
+    path of the PNG that was written. Of a server older than these, they are None or "".
+    """
 
     image: str
     label: str = ""
     confidence: float = 0.0
+    score: float | None = None
     decision: str = ""
     threshold: float | None = None
+    review_from: float | None = None
+    review_to: float | None = None
+    group: str = ""
+    promise: str = ""
+    prediction_set: tuple[str, ...] | None = None
     archive_digest: str = ""
     model_version: str = ""
     error: str = ""
@@ -51,12 +64,14 @@ class Prediction:
 class Request:
     """Says what is asked about every image.
 
+    `threshold`: in place of the archive's. `group`: the archive's group of images whose threshold decides.
     `overlays`: the folder that heat maps are drawn into, or None for no heat maps. `headers`: sent along to a server, over
     gRPC as metadata; `host`, in small letters like all of them, names the server to a gateway that serves several. `access`:
     TLS and the token, for a server.
     """
 
     threshold: float | None = None
+    group: str | None = None
     overlays: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     access: Access = field(default_factory=Access)
@@ -72,11 +87,11 @@ def ask_server(url: str, model: str | None, images: Sequence[Path], request: Req
     from geventhttpclient.response import HTTPParseError
     from tritonclient.utils import InferenceServerException
 
-    client, inputs, outputs = connect(address, request.access, request.headers)
+    client, inputs = connect(address, request.access, request.headers)
     try:
         model = model or _only_model(client)
         for start in range(0, len(images), CHUNK):
-            yield from _ask(client, inputs, outputs, model, images[start : start + CHUNK], request)
+            yield from _ask(client, inputs, model, images[start : start + CHUNK], request)
     except InferenceServerException as err:
         if err.status() in REDIRECTS:
             raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
@@ -100,24 +115,56 @@ def ask_archive(
 ) -> Iterator[Prediction]:
     """Answer from an archive in this process, by the code that also serves it. Raises what `archives.opening.opened` raises."""
     with opened(archive, public_key, digest) as verified, verified.unpacked() as folder:
-        backend = load_backend(folder, verified.spec)
+        spec = verified.spec
+        backend = load_backend(folder, spec)
+        rule = decision.rule_of(spec, request.threshold, request.group)
+        decided = Prediction(
+            image="",
+            threshold=rule.threshold,
+            review_from=rule.review_from,
+            review_to=rule.review_to,
+            group=request.group or "",
+            promise=rule.promise or "",
+            archive_digest=verified.digest,
+            model_version=spec.version,
+        )
         for image in images:
             data = _read(image)
-            item = Item(data, explain=request.overlays is not None, threshold=request.threshold)
-            answer = predict([item], verified.spec, backend)[0]
+            item = Item(data, request.overlays is not None, request.threshold, request.group)
+            answer = predict([item], spec, backend)[0]
             if isinstance(answer, VisorError):
-                yield Prediction(str(image), error=answer.code)
+                yield Prediction(str(image), decision=spec.decision.on_error or "", error=answer.code)
                 continue
-            yield Prediction(
+            told = replace(
+                decided,
                 image=str(image),
                 label=answer.label,
                 confidence=answer.confidence,
+                score=float(decision.scores(answer.probabilities[None], spec)[0]),
                 decision=answer.decision,
-                threshold=answer.threshold,
-                archive_digest=verified.digest,
-                model_version=verified.spec.version,
-                overlay=_draw(image, answer.heatmap, request.overlays),
+                prediction_set=set_of(answer, spec),
             )
+            if request.overlays is None or (heatmap := heatmap_of(answer)) is None:
+                yield told
+            else:
+                yield _drawn(told, data, heatmap, request.overlays, spec.limits)
+
+
+def set_of(answer: Answer, spec: Spec) -> tuple[str, ...] | None:
+    """Return the labels of an answer's prediction set, None in an archive without sets."""
+    if spec.prediction_sets is None:
+        return None
+    [inside] = decision.prediction_sets(answer.probabilities[None], spec.prediction_sets)
+    return tuple(label for label, holds in zip(spec.labels, inside, strict=True) if holds)
+
+
+def heatmap_of(answer: Answer) -> "HeatMap | None":
+    """Return an answer's heat map as it is drawn, None where none was asked for."""
+    from visor.drawing import HeatMap  # imports matplotlib, which answers without heat maps do without
+
+    if answer.heatmap is None:
+        return None
+    return HeatMap(answer.heatmap, answer.heatmap_label or "", answer.heatmap_box or WHOLE, answer.heatmap_peak)
 
 
 @contextmanager
@@ -140,22 +187,24 @@ def _only_model(client: Any) -> str:
     return names[0]
 
 
-def _ask(
-    client: Any, make_input: Any, make_output: Any, model: str, images: Sequence[Path], request: Request
-) -> Iterator[Prediction]:
+def _ask(client: Any, make_input: Any, model: str, images: Sequence[Path], request: Request) -> Iterator[Prediction]:
     from tritonclient.utils import InferenceServerException
 
+    contents = [_read(image) for image in images]
     tensor = make_input("image", [len(images)], "BYTES")
-    tensor.set_data_from_numpy(np.array([_read(image) for image in images], dtype=np.object_))
+    tensor.set_data_from_numpy(np.array(contents, dtype=np.object_))
     parameters: dict[str, Any] = {"explain": request.overlays is not None}
     if request.threshold is not None:
         parameters["threshold"] = request.threshold
-    names = ["label", "confidence", "decision", "error", *(["heatmap"] if request.overlays else [])]
+    if request.group is not None:
+        parameters["group"] = request.group
     try:
         with _reading_answer():
-            result = client.infer(model, [tensor], outputs=[make_output(name) for name in names], parameters=parameters)
-            answers = [_prediction(result, n, image) for n, image in enumerate(images)]
-            heatmaps = result.as_numpy("heatmap") if request.overlays else None
+            # No output is named, so that a server older than some of them answers with those that it has.
+            result = client.infer(model, [tensor], parameters=parameters)
+            labels = _labels(client, model) if result.as_numpy("prediction_set") is not None else ()
+            answers = [_prediction(result, n, image, labels) for n, image in enumerate(images)]
+            heatmaps = [_heatmap(result, n) for n in range(len(images))] if request.overlays else []
     except InferenceServerException as err:
         # Every image of this request is bad: the server says so as one error. Ask for each, so that each gets its own.
         code = (err.message() or "").split(":", 1)[0]
@@ -165,27 +214,59 @@ def _ask(
             yield Prediction(str(images[0]), error=code)
             return
         for image in images:
-            yield from _ask(client, make_input, make_output, model, [image], request)
+            yield from _ask(client, make_input, model, [image], request)
         return
-    for n, (image, answer) in enumerate(zip(images, answers, strict=True)):
-        if heatmaps is None or answer.error:
+    for n, answer in enumerate(answers):
+        if request.overlays is None or answer.error:
             yield answer
         else:
-            yield replace(answer, overlay=_draw(image, heatmaps[n], request.overlays))
+            yield _drawn(answer, contents[n], heatmaps[n], request.overlays, ANSWERED)
 
 
-def _prediction(result: Any, n: int, image: Path) -> Prediction:
+def _prediction(result: Any, n: int, image: Path, labels: Sequence[str]) -> Prediction:
     """The n-th image's answer, but for its heat map."""
     facts = _parameters(result.get_response())
     text = {name: _text(result.as_numpy(name)[n]) for name in ("label", "decision", "error")}
+    scores, sets = result.as_numpy("score"), result.as_numpy("prediction_set")
     return Prediction(
         image=str(image),
         confidence=float(result.as_numpy("confidence")[n]),
+        score=None if scores is None or text["error"] else float(scores[n]),
         threshold=facts.get("threshold"),
+        review_from=facts.get("review_from"),
+        review_to=facts.get("review_to"),
+        group=str(facts.get("group", "")),
+        promise=str(facts.get("promise", "")),
+        prediction_set=None if sets is None or text["error"] else tuple(labels[k] for k in np.flatnonzero(sets[n]).tolist()),
         archive_digest=str(facts.get("archive_digest", "")),
         model_version=str(facts.get("model_version", "")),
         **text,
     )
+
+
+def _heatmap(result: Any, n: int) -> "HeatMap":
+    """The n-th image's heat map, of which an older server says neither box nor peak."""
+    from visor.drawing import HeatMap
+
+    boxes, peaks = result.as_numpy("heatmap_box"), result.as_numpy("heatmap_peak")
+    left, top, width, height = WHOLE if boxes is None else (float(share) for share in boxes[n])
+    return HeatMap(
+        values=result.as_numpy("heatmap")[n],
+        label=_text(result.as_numpy("heatmap_label")[n]),
+        box=(left, top, width, height),
+        peak=None if peaks is None else float(peaks[n]),
+    )
+
+
+def _labels(client: Any, model: str) -> list[str]:
+    """The model's labels in their order, which both protocols have in its configuration alone."""
+    config = client.get_model_config(model)
+    if isinstance(config, dict):
+        said = config["parameters"]["labels"]["string_value"]
+    else:
+        said = config.config.parameters["labels"].string_value
+    labels: list[str] = json.loads(said)
+    return labels
 
 
 def _text(element: Any) -> str:
@@ -206,20 +287,10 @@ def _read(image: Path) -> bytes:
         raise ClientError(f"{image} cannot be read: {err.strerror}") from err
 
 
-def _draw(image: Path, heatmap: Float32 | None, folder: Path | None) -> str | None:
-    if heatmap is None or folder is None:
-        return None
-    path = folder / f"{image.resolve().parent.name}-{image.name}-heatmap.png"
-    draw(image, heatmap, path)
-    return str(path)
+def _drawn(told: Prediction, data: bytes, heatmap: "HeatMap", folder: Path, limits: Limits) -> Prediction:
+    """Draw a picture's heat map into the folder, and name the file in its prediction."""
+    from visor.drawing import draw, place
 
-
-def draw(image: Path, heatmap: Float32, path: Path) -> None:
-    """Write the image with its heat map over it as a PNG. heatmap: (h, w), in [0, 1]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(image) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGB")
-    side = min(max(max(picture.size), SMALLEST_OVERLAY), LARGEST_OVERLAY)
-    ratio = side / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))))
-    Image.fromarray(overlay(np.asarray(picture), heatmap)).save(path)
+    path = place(folder, Path(told.image))
+    draw(data, heatmap, f"{told.label} {told.confidence:.3f}  {told.decision}", path, limits)
+    return replace(told, overlay=str(path))

@@ -148,8 +148,8 @@ def read_token(path: Path | None) -> str:
     return token
 
 
-def connect(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any, Any]:
-    """Make tritonclient's client of a server, and the classes of its inputs and outputs.
+def connect(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any]:
+    """Make tritonclient's client of a server, and the class of its inputs.
 
     `access`: checked before. `headers`: sent along with each request; over TLS `host` also is the name that the server's
     certificate has to have.
@@ -157,7 +157,7 @@ def connect(address: Address, access: Access, headers: Mapping[str, str]) -> tup
     if access.token:
         headers = {**headers, "authorization": f"Bearer {access.token}"}
     connected = _connect_grpc(address, access, headers) if address.grpc else _connect_rest(address, access, headers)
-    client = connected[0]
+    client, _ = connected
     sent = {name: value for name, value in headers.items() if not (address.grpc and name == "host")}
 
     def add_headers(call: Any) -> None:
@@ -167,8 +167,8 @@ def connect(address: Address, access: Access, headers: Mapping[str, str]) -> tup
     return connected
 
 
-def _connect_rest(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any, Any]:
-    from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+def _connect_rest(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any]:
+    from tritonclient.http import InferenceServerClient, InferInput
 
     options = {"server_hostname": headers["host"].partition(":")[0]} if "host" in headers else {}
     if access.cacert:
@@ -182,12 +182,12 @@ def _connect_rest(address: Address, access: Access, headers: Mapping[str, str]) 
         connection_timeout=TIMEOUT_S,
         network_timeout=TIMEOUT_S,
     )
-    return client, InferInput, InferRequestedOutput
+    return client, InferInput
 
 
-def _connect_grpc(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any, Any]:
+def _connect_grpc(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any]:
     import grpc
-    from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+    from tritonclient.grpc import InferenceServerClient, InferInput
 
     # gRPC's Host is the channel's authority. These options replace tritonclient's own: sizes without a limit, as there.
     options: list[tuple[str, Any]] = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -205,4 +205,4 @@ def _connect_grpc(address: Address, access: Access, headers: Mapping[str, str]) 
             certificate_chain=access.cert.read_bytes() if access.cert else None,
         )
     client = InferenceServerClient(address.netloc, creds=credentials, channel_args=options)
-    return client, InferInput, InferRequestedOutput
+    return client, InferInput

@@ -10,6 +10,7 @@ from archives import provenance, sbom
 from archives.contents import Contents
 from archives.errors import KeyFileError, ProvenanceRefused
 from archives.opening import examine, opened
+from handlers.spec import Spec
 
 
 def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json: bool) -> int:
@@ -32,7 +33,7 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
         }
         place = {"holds": surprise is None, "reason": str(surprise) if surprise else None}
         verdicts = {"signature": signature, "place": place, "provenance": origin}
-        print(json.dumps({**facts, **verdicts, "spec": spec, "lineage": lineage}, indent=2))
+        print(json.dumps({**facts, **verdicts, "lacks": _lacks(contents.spec), "spec": spec, "lineage": lineage}, indent=2))
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
         print(f"backend    {_backend(contents)}")
@@ -40,6 +41,8 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
         if surprise:
             print(f"place      DOES NOT MATCH: {surprise}")
         print(f"provenance {_origin(origin)}")
+        if missing := _lacks(contents.spec):
+            print(f"lacks      {'; '.join(missing)}\n           (made by visor before 0.3; evaluate and archive its run again)")
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
     return 1 if refusal or surprise or (origin and not origin["holds"]) else 0
@@ -69,6 +72,18 @@ def _origin(found: dict[str, Any] | None) -> str:
     if found is None:
         return "none"
     return f"holds: {provenance.describe(found['statement'])}" if found["holds"] else f"DOES NOT HOLD: {found['reason']}"
+
+
+def _lacks(spec: Spec) -> list[str]:
+    """Say what an archive before 0.3 does not have, whose band is stated as two offsets from the threshold; nothing of others."""
+    rule = spec.decision
+    if rule.review_below is None and rule.review_above is None:
+        return []
+    return [
+        *(["the review band's ends: a request's own threshold carries the band along"] if rule.positive else []),
+        "the curve of other thresholds",
+        "the peaks of its heat maps",
+    ]
 
 
 def _backend(contents: Contents) -> str:

@@ -93,7 +93,7 @@ def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]
     rule, positive, n = spec.decision, spec.positive_index, len(test.truth)
     score = decision.scores(test.probs, spec)
     right = int((test.probs.argmax(axis=1) == test.truth).sum())
-    reviewed = decision.decide(score, rule.threshold, spec).count("review")
+    reviewed = decision.decide(score, spec).count("review")
     row: dict[str, Any] = {
         "images": n,
         "accuracy": right / n,

@@ -102,6 +102,7 @@ def fit_decision(
         review_budget=config.review_budget,
         curve=curve(score, np.isin(truth, positive), weights) if positive else None,
         prevalence=None if to_come is None else tuple(to_come.tolist()),
+        on_error=None if config.on_error == "error" else config.on_error,
     )
 
 

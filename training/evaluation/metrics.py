@@ -184,7 +184,7 @@ def _ece(probs: Floats, truth: Ints, weights: Floats) -> float:
 
 
 def _outcomes(probs: Floats, spec: Spec) -> Strings:
-    return np.array(decision.decide(decision.scores(probs, spec), spec.decision.threshold, spec))
+    return np.array(decision.decide(decision.scores(probs, spec), spec))
 
 
 def _costs(probs: Floats, flagged: Bools, reviewed: Bools, truth: Ints, spec: Spec) -> tuple[Float64, Float64]:
@@ -220,8 +220,9 @@ def _decision(probs: Floats, outcomes: Strings, truth: Ints, spec: Spec) -> dict
 
 
 def band_of(spec: Spec) -> tuple[float, float]:
-    """Return the archive's own review band [low, high), empty where nothing is reviewed."""
-    return decision.band(spec.decision.threshold, spec)
+    """Return the archive's own review band [low, high) around its threshold, empty where there is none."""
+    rule = decision.rule_of(spec)
+    return (rule.review_from if spec.decision.positive else rule.threshold), rule.review_to
 
 
 def doubts(probs: Floats, truth: Ints, spec: Spec) -> tuple[Floats, Bools]:

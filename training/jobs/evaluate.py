@@ -257,9 +257,7 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
     error = "calibration error {error_before:.3f} before and {error_after:.3f} after".format(**results["calibration"]["score"])
     certainty, wrong = metrics.doubts(test.probs, test.truth, spec)
     curve = selective.risk_coverage(certainty, wrong)
-    answered = ~np.array(
-        [outcome == "review" for outcome in decision.decide(decision.scores(test.probs, spec), rule.threshold, spec)]
-    )
+    answered = ~np.array([outcome == "review" for outcome in decision.decide(decision.scores(test.probs, spec), spec)])
     drawn = {
         "confusion_matrix": Picture(
             plots.confusion(np.array(results["confusion"]), spec.labels),

@@ -16,7 +16,7 @@ from handlers.spec import Spec
 from training.data.manifest import Sample
 from training.data.masks import read_mask
 from training.data.splits import evenly_spaced
-from training.evaluation.saliency import outline, overlay
+from training.evaluation.saliency import FULL_LOGITS, outline, overlay, strength
 from training.reports.evaluation import Case, Gallery
 from training.reports.pages import Picture
 
@@ -84,7 +84,10 @@ def _case(sample: Sample, answer: Answer, score: float, spec: Spec, root: Path) 
     pictures = [Picture(_jpeg(large), f"{sample.path}, as the network sees it", "the picture")]
     if answer.heatmap is not None:
         seen = f"evidence for {answer.heatmap_label}"
-        pictures.append(Picture(_jpeg(overlay(large, answer.heatmap)), f"heat map over the picture: {seen}", seen))
+        if answer.heatmap_peak is not None:
+            seen += f", at most {answer.heatmap_peak:.1f} logits (full colour from {FULL_LOGITS:g})"
+        drawn = overlay(large, strength(answer.heatmap, answer.heatmap_peak))
+        pictures.append(Picture(_jpeg(drawn), f"heat map over the picture: {seen}", seen))
     if mask is not None:
         edge = outline(large, mask.repeat(times, axis=0).repeat(times, axis=1))
         pictures.append(Picture(_jpeg(edge), "the picture with the outline of its mask", "the mask"))

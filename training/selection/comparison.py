@@ -67,7 +67,7 @@ class Candidate:
         rule, scores = self.spec.decision, decision.scores(self.probabilities, self.spec)
         above, below = side_costs(self.probabilities, self.truth, self.spec.positive_index, np.array(rule.cost), rule.review_cost)
         alone = np.where(self.flagged, above, below)
-        reviewed = np.array(decision.decide(scores, rule.threshold, self.spec)) == "review"
+        reviewed = np.array(decision.decide(scores, self.spec)) == "review"
         return np.where(reviewed & (rule.review_cost is not None), rule.review_cost or 0.0, alone)
 
     def measure(self, rows: Ints | slice = slice(None)) -> dict[str, float]:

@@ -5,7 +5,7 @@ registers the same message names in protobuf's default pool, where the second on
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,16 @@ def render_answer(answer: InferAnswer) -> Any:
         model_name=answer.model,
         model_version=answer.version,
         id=answer.id or "",
-        parameters={key: message("InferParameter")(**{PARAMETERS[type(v)]: v}) for key, v in answer.parameters.items()},
+        parameters={key: _parameter(value) for key, value in answer.parameters.items()},
         outputs=[{"name": x.name, "datatype": x.datatype, "shape": x.shape} for x in answer.outputs],
         raw_output_contents=[tensor.to_raw() for tensor in answer.outputs],
     )
+
+
+@lru_cache(maxsize=256, typed=True)  # True and 1.0 are two parameters
+def _parameter(value: bool | float | str) -> Any:
+    """Make a parameter, to be copied and not changed: most answers of an archive have the same ones."""
+    return message("InferParameter")(**{PARAMETERS[type(value)]: value})
 
 
 def parameters_of(sent: Any) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from handlers.errors import ImageEmpty, ImageTooLarge, ImageUndecodable, ImageUnsupported, OptionError, VisorError
+from handlers.errors import (
+    GroupUnknown,
+    ImageEmpty,
+    ImageTooLarge,
+    ImageUnanswerable,
+    ImageUndecodable,
+    ImageUnsupported,
+    OptionError,
+    VisorError,
+)
 from handlers.spec import Spec
 from transformer import errors
 from transformer.request_log import ID_HEADER
@@ -44,11 +53,14 @@ CONTENTS: Kinds = (
     errors.OutputInvalid,
     errors.FormInvalid,
     errors.SharedMemoryRefused,
+    errors.ThresholdRefused,
     OptionError,
+    GroupUnknown,
     ImageEmpty,
     ImageTooLarge,
     ImageUnsupported,
     ImageUndecodable,
+    ImageUnanswerable,
 )
 SERVER: Kinds = (
     errors.ModelNotReady,

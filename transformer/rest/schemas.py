@@ -5,7 +5,7 @@ from typing import Any
 from handlers.spec import Spec
 from transformer import metadata
 from transformer.images import CHANNELS, IMAGE, INPUTS, PIXELS
-from transformer.outputs import OUTPUTS
+from transformer.outputs import outputs_of
 from transformer.rest.body import SIZE
 from transformer.tensors import NUMPY
 
@@ -13,6 +13,7 @@ Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
+SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 SIDE: Schema = {"type": "integer", "minimum": 0}
 
 
@@ -51,6 +52,8 @@ def reference(name: str) -> Schema:
 
 def components(spec: Spec, max_images: int) -> dict[str, Schema]:
     """Make every named schema. `max_images`: the most of one request."""
+    outputs = outputs_of(spec)
+    rule = {"threshold": SHARE, "review_from": SHARE, "review_to": {**SHARE, "maximum": 2}}
     return {
         "InferRequest": fields(
             {"inputs": items({"oneOf": [reference("ImageInput"), reference("PixelsInput")]}, 1, 1)},
@@ -94,6 +97,10 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
                     **_number({"type": "number", "minimum": 0, "maximum": 1}),
                     "description": f"In place of the archive's {spec.decision.threshold:.6g}.",
                 },
+                "group": {
+                    **maybe(TEXT),
+                    "description": "Group of images whose own threshold decides, COLUMN=VALUE; the archive's metadata has them.",
+                },
                 "timeout": {
                     **_number(SIDE),
                     "description": "Microseconds that the request may take; 0: no limit of the client's.",
@@ -106,7 +113,7 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
             nullable=True,
         ),
         "RequestedOutput": fields(
-            {"name": strings(*OUTPUTS)},
+            {"name": strings(*outputs)},
             {
                 "parameters": fields(
                     {},
@@ -137,15 +144,23 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
             {
                 "archive_digest": {**TEXT, "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the archive that answered."},
                 "model_version": strings(spec.version),
-                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                **rule,
                 "threshold_overridden": {**FLAG, "description": "Whether the request brought the threshold."},
+                "positive": {**TEXT, "description": "The labels that are flagged: a list, as JSON in text."},
             },
-            {"track": {**TEXT, "description": "Which of the model's releases answered: stable or canary."}},
+            {
+                "group": {**TEXT, "description": "The group that the request named."},
+                "promise": {
+                    **strings("held", "overridden"),
+                    "description": "Whether the threshold is within the archive's bound on missed images, where it has one.",
+                },
+                "track": {**TEXT, "description": "Which of the model's releases answered: stable or canary."},
+            },
         ),
         "OutputTensor": fields(
-            {"name": strings(*OUTPUTS), "datatype": strings("BYTES", "FP32"), "shape": items(SIDE, 1)},
+            {"name": strings(*outputs), "datatype": strings("BOOL", "BYTES", "FP32"), "shape": items(SIDE, 1)},
             {
-                "data": {"type": "array", "items": {"oneOf": [TEXT, {"type": "number"}]}, "description": "Row by row, flat."},
+                "data": {**items({"oneOf": [TEXT, {"type": "number"}, FLAG]}), "description": "Row by row, flat."},
                 "parameters": {**fields({SIZE: SIDE}), "description": "In place of data, where it goes behind the JSON."},
             },
             additionalProperties=False,
@@ -157,7 +172,7 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
                 "versions": items(strings(spec.version), 1, 1),
                 "platform": TEXT,
                 "inputs": items(reference("TensorMetadata"), 1, 1),
-                "outputs": items(reference("TensorMetadata"), 1, len(OUTPUTS)),
+                "outputs": items(reference("TensorMetadata"), 1, len(outputs)),
                 "parameters": fields(
                     {
                         "archive_digest": TEXT,
@@ -167,9 +182,21 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
                         },
                         "labels": items(strings(*spec.labels)),
                         "positive": {**items(strings(*spec.labels)), "description": "The labels that are flagged."},
-                        "threshold": {"type": "number"},
+                        **rule,
                         "outputs_on_request": items(reference("TensorMetadata")),
-                    }
+                    },
+                    {
+                        "fnr_bound": fields(
+                            {"level": SHARE, "threshold": SHARE, "positives": SIDE}, {"confidence": SHARE, "groups": SIDE}
+                        ),
+                        "curve": {
+                            **items(fields({"threshold": SHARE, "missed": SHARE, "false_alarms": SHARE}), most=100),
+                            "description": "What other thresholds would miss and flag, on the calibration split.",
+                        },
+                        "groups": items(fields({"name": TEXT, **rule})),
+                        "prediction_sets": fields({"method": strings("lac", "aps"), "coverage": SHARE}),
+                        "on_error": {**strings("flag", "review"), "description": "The decision about a picture that fails."},
+                    },
                 ),
             }
         ),
@@ -181,7 +208,7 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
                 "version_policy": {"type": "object"},
                 "max_batch_size": {"type": "integer", "description": "0: the sides of a tensor are all that its shape has."},
                 "input": items(reference("TensorConfig"), 1, 1),
-                "output": items(reference("TensorConfig"), 1, len(OUTPUTS)),
+                "output": items(reference("TensorConfig"), 1, len(outputs)),
                 "instance_group": {
                     **items(fields({"name": TEXT, "kind": TEXT, "count": {**SIDE, "description": "Workers."}}), most=1),
                     "description": "Empty while the number of workers is not known.",

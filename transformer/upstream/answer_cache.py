@@ -56,9 +56,9 @@ class AnswerCache:
             self._bytes -= _size(answer)
 
 
-def key_of(picture: Picture, *, explain: bool, threshold: float | None) -> Key:
+def key_of(picture: Picture, *, explain: bool, threshold: float | None, group: str | None = None) -> Key:
     """Hash, by SHA-256, an image's bytes and all else that its answer depends on within one archive."""
-    digest = hashlib.sha256(repr((picture.size, explain, threshold)).encode())
+    digest = hashlib.sha256(repr((picture.size, explain, threshold, group)).encode())
     digest.update(picture.body)
     return digest.digest()
 

@@ -29,6 +29,7 @@ class Question:
     picture: Picture
     explain: bool
     threshold: float | None
+    group: str | None
     key: Key | None
 
 
@@ -84,10 +85,10 @@ class Dispatcher:
         if not self._cache.enabled:
             self._queue.check()
 
-    def question(self, picture: Picture, *, explain: bool, threshold: float | None) -> Question:
+    def question(self, picture: Picture, *, explain: bool, threshold: float | None, group: str | None = None) -> Question:
         """Make the question about a picture. Where there is a cache, it takes as long as hashing the picture does."""
-        key = key_of(picture, explain=explain, threshold=threshold) if self._cache.enabled else None
-        return Question(picture, explain, threshold, key)
+        key = key_of(picture, explain=explain, threshold=threshold, group=group) if self._cache.enabled else None
+        return Question(picture, explain, threshold, group, key)
 
     async def ask(self, questions: Sequence[Question | VisorError], record: Record) -> list[Result]:
         """Answer each question, in order, by an image answer or by its own error; an error among the questions is its own answer.
@@ -144,7 +145,9 @@ class Dispatcher:
         Without that, clients in a hurry would fill TorchServe's own queue with images that no client wants.
         """
         release_turn = self._queue.detach(turn)
-        call = self._upstream.begin(question.picture, explain=question.explain, threshold=question.threshold)
+        call = self._upstream.begin(
+            question.picture, explain=question.explain, threshold=question.threshold, group=question.group
+        )
         self._calls.add(call)
 
         def end(call: "asyncio.Future[Any]") -> None:

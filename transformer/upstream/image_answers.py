@@ -1,5 +1,6 @@
 """The handler's answer to one image, which the edge reads off the wire that `handlers.entry` describes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -8,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from handlers.arrays import Float32
-from handlers.errors import VisorError
-from handlers.spec import Spec
+from handlers.errors import ImageUnanswerable, VisorError
+from handlers.spec import WHOLE, Spec
 from transformer.errors import UpstreamFailed, show
 
 
@@ -17,6 +18,7 @@ from transformer.errors import UpstreamFailed, show
 class ImageAnswer:
     """The answer to one image. `probabilities`: (K,) float32; `heatmap`: (h, w) float32, zeros unless asked for.
 
+    `heatmap_peak`, `heatmap_box`: None unless asked for, and where the worker is of an archive before 0.3 and does not say.
     `seconds`: the time that each of the handler's stages took.
     """
 
@@ -27,10 +29,15 @@ class ImageAnswer:
     heatmap: Float32
     heatmap_label: str
     seconds: Mapping[str, float]
+    heatmap_peak: float | None = None
+    heatmap_box: tuple[float, ...] | None = None
 
     @classmethod
     def parse(cls, answer: Any, spec: Spec) -> Self:
-        """Read the handler's JSON. Raises UpstreamFailed where it is not what the handler promises for this spec."""
+        """Read the handler's JSON. Raises UpstreamFailed where it is not what the handler promises for this spec.
+
+        Raises ImageUnanswerable for probabilities that are no numbers, which workers of archives before 0.3 answer with.
+        """
         try:
             heatmap = answer["heatmap"]
             parsed = cls(
@@ -40,6 +47,8 @@ class ImageAnswer:
                 decision=_text(answer["decision"]),
                 heatmap=_no_heatmap(spec.feature_map[1:]) if heatmap is None else np.array(heatmap, dtype=np.float32),
                 heatmap_label=_text(answer["heatmap_label"] or ""),
+                heatmap_peak=_peak(answer),
+                heatmap_box=_box(answer, spec),
                 seconds={stage: float(seconds) for stage, seconds in answer["seconds"].items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError) as err:
@@ -49,12 +58,15 @@ class ImageAnswer:
                 f"the handler answered probabilities of {parsed.probabilities.shape} and a heat map of {parsed.heatmap.shape}, "
                 f"not ({len(spec.labels)},) and {spec.feature_map[1:]}; TorchServe serves another archive than this edge"
             )
+        if not math.isfinite(parsed.confidence):
+            raise ImageUnanswerable("the network answers NaN or infinity to this image, of which nothing follows")
         return parsed
 
     @classmethod
     def blank(cls, spec: Spec) -> Self:
         """Make the empty answer that fills the row of an image with an error."""
-        return cls("", 0.0, np.zeros(len(spec.labels), np.float32), "", _no_heatmap(spec.feature_map[1:]), "", {})
+        nothing = np.zeros(len(spec.labels), np.float32)
+        return cls("", 0.0, nothing, "", _no_heatmap(spec.feature_map[1:]), "", {}, 0.0, (0.0,) * 4)
 
 
 Result = ImageAnswer | VisorError
@@ -65,6 +77,19 @@ def _no_heatmap(shape: tuple[int, ...]) -> Float32:
     zeros = np.zeros(shape, np.float32)
     zeros.flags.writeable = False  # there is one for all
     return zeros
+
+
+def _peak(answer: Any) -> float | None:
+    peak = answer.get("heatmap_peak")
+    return None if peak is None else float(peak)
+
+
+def _box(answer: Any, spec: Spec) -> tuple[float, ...] | None:
+    box = answer.get("heatmap_box")
+    if box is None:
+        return WHOLE if spec.preprocessing.fit == "stretch" else None
+    left, top, width, height = box
+    return float(left), float(top), float(width), float(height)
 
 
 def _text(value: object) -> str:

@@ -1,11 +1,13 @@
 """The edge's client of TorchServe: it asks a worker or `/predictions/NAME` about one image a call, and polls readiness."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -65,7 +67,9 @@ class TorchServe:
         self._management.close()
         self.direct.close()
 
-    def begin(self, picture: Picture, *, explain: bool, threshold: float | None) -> "asyncio.Future[Reply]":
+    def begin(
+        self, picture: Picture, *, explain: bool, threshold: float | None, group: str | None = None
+    ) -> "asyncio.Future[Reply]":
         """Ask about one image, for `answer` to read the reply. Cancelled, it closes its connection."""
         headers: dict[str, str] = {}
         if picture.size is not None:
@@ -74,6 +78,8 @@ class TorchServe:
             headers["x-visor-explain"] = "true"
         if threshold is not None:
             headers["x-visor-threshold"] = repr(threshold)
+        if group is not None:
+            headers["x-visor-group"] = quote(group, safe="")
         reply = self.direct.begin(headers, picture.body)
         if reply is None and self.direct.hang:  # TorchServe would send it to one of them
             reply = asyncio.get_running_loop().create_future()
@@ -160,8 +166,13 @@ class TorchServe:
 
 
 def _parse(body: bytes) -> Any:
-    """Parse JSON; None for what is not."""
+    """Parse JSON, or what Python writes for it where a number is NaN; None for what is neither."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
+        if b"NaN" not in body:
+            return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
         return None

@@ -140,8 +140,18 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="threshold from 0 to 1 that decides in the place of the archive's own: images are flagged whose positive labels' "
-        "summed probability reaches it, but those within the archive's review band around it, if any, go to review; an archive "
-        "without positive labels sends images to review whose confidence is below it (default: the archive's own)",
+        "summed probability reaches it, and those below it that the archive's review band holds go to review; an archive "
+        "without positive labels sends images to review whose confidence is below it (default: the group's or the archive's own)",
+    )
+
+
+def add_group(parser: argparse.ArgumentParser) -> None:
+    """Add `--group COLUMN=VALUE`."""
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN=VALUE",
+        help="group of images whose own threshold decides, one of those that the archive has; `visor inspect` lists them "
+        "(default: the archive's threshold)",
     )
 
 

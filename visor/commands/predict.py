@@ -5,7 +5,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_command, add_digest, add_public_key, add_store, add_threshold
+from visor.commands.arguments import Commands, add_command, add_digest, add_group, add_public_key, add_store, add_threshold
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,8 @@ def add(commands: Commands) -> None:
         "predict",
         run,
         "Ask a server, or an archive without a server, about images. Prints one line for each image: its path, then label, "
-        "confidence (0 to 1) and decision, or an error code. `visor score` answers for many images.",
+        "confidence (0 to 1) and decision, or an error code; with --threshold or --group also whether an archive's promise on "
+        "missed images is held or overridden. `visor score` answers for many images.",
         exits="Exit codes: 0 every image was answered; 1 an image or the whole request failed; 2 a mistyped command line; "
         "130 interrupted.",
     )
@@ -69,9 +70,11 @@ def add(commands: Commands) -> None:
         "--explain",
         type=Path,
         metavar="FOLDER",
-        help="write each image, overlaid with the heat map that explains its label, as PNG into FOLDER (default: no heat maps)",
+        help="write each image, overlaid with the heat map that explains its decision, as PNG into FOLDER, with the answer and a "
+        "scale of the colours, which mean the same in every image (default: no heat maps)",
     )
     add_threshold(predict)
+    add_group(predict)
     predict.add_argument("--json", action="store_true", help="print one JSON object a line (default: text to read)")
     predict.add_argument(
         "--header",
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from visor import client
     from visor.connection import SECRET_HEADERS, Access, read_token
 
-    request = client.Request(threshold=args.threshold, overlays=args.explain)
+    request = client.Request(threshold=args.threshold, group=args.group, overlays=args.explain)
     if args.archive:
         archive = store.find(args.store, args.archive)
         predictions = client.ask_archive(archive, args.public_key, args.images, request, args.digest)
@@ -109,10 +112,11 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(one.to_json(), flush=True)
         elif one.error:
-            print(f"{one.image}  {one.error}", flush=True)
+            print("  ".join(filter(None, (one.image, one.error, one.decision))), flush=True)
         else:
-            drawn = f"  {one.overlay}" if one.overlay else ""
-            print(f"{one.image}  {one.label}  {one.confidence:.3f}  {one.decision}{drawn}", flush=True)
+            promise = f"promise {one.promise}" if one.promise and (args.threshold is not None or args.group) else ""
+            told = (one.image, one.label, f"{one.confidence:.3f}", one.decision, promise, one.overlay)
+            print("  ".join(filter(None, told)), flush=True)
     return int(failed)
 
 

@@ -8,6 +8,7 @@ from visor.commands.arguments import (
     Commands,
     add_command,
     add_digest,
+    add_group,
     add_public_key,
     add_store,
     add_threshold,
@@ -22,10 +23,10 @@ def add(commands: Commands) -> None:
         "score",
         run,
         "Score many images: let an archive answer for each of them, without a server, on all cores. Writes one row an image "
-        "(label, confidence, probabilities, decision, or an error code) as Parquet, and prints how many images got each "
-        "decision and error. Given again after an interruption it resumes, and it refuses an --out of another archive, other "
-        "images, another threshold, or made with --explain where this call has none or the other way round. `visor predict` asks "
-        "about a few images.",
+        "(label, confidence, probabilities, score, decision and the rule behind it, or an error code) as Parquet, and prints how "
+        "many images got each decision and error. Given again after an interruption it resumes, and it refuses an --out of "
+        "another archive, other images, another threshold or group, or made with --explain where this call has none or the other "
+        "way round. `visor predict` asks about a few images.",
         exits="Exit codes: 0 every image has a row, be it with an error code; 1 an error of the whole, printed to standard error "
         "as `visor: CODE: sentence`; 2 a mistyped command line; 130 interrupted.",
     )
@@ -50,11 +51,13 @@ def add(commands: Commands) -> None:
         help="folder to which the paths in a manifest or text file are relative (default: the file's own folder)",
     )
     add_threshold(score)
+    add_group(score)
     score.add_argument(
         "--explain",
         type=Path,
         metavar="FOLDER",
-        help="write each image, overlaid with the heat map that explains its label, as PNG into FOLDER (default: no heat maps)",
+        help="write each image, overlaid with the heat map that explains its decision, as PNG into FOLDER, with the answer and a "
+        "scale of the colours, which mean the same in every image (default: no heat maps)",
     )
     score.add_argument(
         "--shard",
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         root=args.root,
         threshold=args.threshold,
+        group=args.group,
         overlays=args.explain,
         shard=args.shard,
         workers=args.workers or cpu_limit(),

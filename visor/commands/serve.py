@@ -46,7 +46,8 @@ def add(commands: Commands) -> None:
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
         "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
-    EdgeSettings.add_flags(serve, ("--host", "--token-file", "--max-queue", "--hang-s", "--cache-images", "--request-log"))
+    flags = ("--host", "--token-file", "--no-allow-threshold", "--max-queue", "--hang-s", "--cache-images", "--request-log")
+    EdgeSettings.add_flags(serve, flags)
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
     add_digest(serve)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from archives.files import replacing
+from handlers.decision import Promise
 from handlers.spec import Frozen
 from visor.errors import ScoreError
 
@@ -36,22 +37,33 @@ COLUMNS = pa.schema(
         ("confidence", pa.float32()),
         ("probabilities", pa.list_(pa.float32())),
         ("decision", pa.string()),
+        ("score", pa.float32()),
+        ("prediction_set", pa.list_(pa.string())),
+        ("review_from", pa.float32()),
+        ("review_to", pa.float32()),
+        ("promise", pa.string()),
         ("error", pa.string()),
     ]
 )
 """`digest`: SHA-256 of the file's bytes, null where it could not be read. Of the answer, `error` (a stable code) and the
-others, one is null. `probabilities` are in the order of the scoring's labels."""
+others, one is null, but for `decision` where the archive has one about pictures that fail. `probabilities` are in the order of
+the scoring's labels. `prediction_set` is null in an archive without sets, `promise` in one without a bound."""
 
 
 class Scoring(Frozen):
     """Identifies a scoring: two are the same with the same archive, the same images in one order, and the same options."""
 
-    format: int = Field(default=1, ge=1, le=1)
+    format: int = Field(default=2, ge=2, le=2)
     name: str
     version: str
     archive_digest: str
     labels: tuple[str, ...]
     threshold: float
+    threshold_overridden: bool
+    review_from: float
+    review_to: float
+    group: str | None
+    promise: Promise | None
     explain: bool
     images: int
     listing_digest: str

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from archives.opening import Opened, opened
 from handlers import decision
 from handlers.backends import Backend, load_backend
-from handlers.errors import ImageTooLarge, VisorError
+from handlers.errors import ImageError, ImageTooLarge, VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.progress import show_progress
+from visor.client import heatmap_of, set_of
 from visor.errors import ImageChanged, ImageUnreadable, ScoreError
 from visor.scoring import listing, parts
 from visor.scoring.listing import ListedImage, Listing
@@ -45,14 +46,15 @@ class Options:
     """Say which images to score and where to write.
 
     `images`, `root`: see `listing.read`. `out`: a folder of parts, or one file, which ends in .parquet. `threshold`: replaces
-    the archive's. `overlays`: folder that heat maps are drawn into. `shard`: (index, count); only these parts are written.
-    `digest`: that the archive must have, None for any.
+    the archive's. `group`: the archive's group of images whose threshold decides. `overlays`: folder that heat maps are drawn
+    into. `shard`: (index, count); only these parts are written. `digest`: that the archive must have, None for any.
     """
 
     images: Path
     out: Path
     root: Path | None = None
     threshold: float | None = None
+    group: str | None = None
     overlays: Path | None = None
     shard: tuple[int, int] = (0, 1)
     workers: int = field(default_factory=cpu_limit)
@@ -78,7 +80,8 @@ class Scored:
 def score(archive: Path, public_key: Path, options: Options) -> Scored:
     """Answer for all images, or all of this shard, that have no row in a part yet.
 
-    Raises what `archives.opening.opened` raises, OptionError (a threshold), DataError (nothing to score), ScoreError.
+    Raises what `archives.opening.opened` raises, OptionError (a threshold), GroupUnknown, DataError (nothing to score) and
+    ScoreError.
     """
     with opened(archive, public_key, options.digest) as verified:
         return _score_by(verified, options)
@@ -86,12 +89,18 @@ def score(archive: Path, public_key: Path, options: Options) -> Scored:
 
 def _score_by(archive: Opened, options: Options) -> Scored:
     listed = listing.read(options.images, options.root)
+    rule = decision.rule_of(archive.spec, options.threshold, options.group)
     scoring = Scoring(
         name=archive.spec.name,
         version=archive.spec.version,
         archive_digest=archive.digest,
         labels=archive.spec.labels,
-        threshold=decision.check_threshold(options.threshold, archive.spec),
+        threshold=rule.threshold,
+        threshold_overridden=options.threshold is not None,
+        review_from=rule.review_from,
+        review_to=rule.review_to,
+        group=options.group,
+        promise=rule.promise,
         explain=options.overlays is not None,
         images=len(listed.images),
         listing_digest=listed.digest,
@@ -253,24 +262,34 @@ def _row(image: ListedImage, job: _ScoringJob, backend: Backend) -> Row:
     try:
         answer = _answer(_read(image, job, row), image, job, backend)
     except VisorError as err:
-        return row | {"error": err.code}
+        decided = job.spec.decision.on_error if isinstance(err, ImageError) else None
+        return row | {"error": err.code, **({"decision": decided} if decided else {})}
     except Exception:  # a picture that shows a fault of ours must not keep the others from being answered
         logger.exception("%s cannot be answered", image.path)
         return row | {"error": VisorError.code}
-    return row | {name: getattr(answer, name) for name in ("label", "confidence", "probabilities", "decision")}
+    return (
+        row
+        | {name: getattr(answer, name) for name in ("label", "confidence", "probabilities", "decision")}
+        | {name: getattr(job.scoring, name) for name in ("review_from", "review_to", "promise")}
+        | {
+            "score": decision.scores(answer.probabilities[None], job.spec)[0],
+            "prediction_set": set_of(answer, job.spec),
+        }
+    )
 
 
 def _answer(data: bytes, image: ListedImage, job: _ScoringJob, backend: Backend) -> Answer:
     """Answer as a server would, and draw the heat map where the job asks for it. Raises ImageError."""
-    item = Item(data, explain=job.scoring.explain, threshold=job.scoring.threshold)
+    own = job.scoring.threshold if job.scoring.threshold_overridden else None
+    item = Item(data, job.scoring.explain, own, job.scoring.group)
     [answer] = predict([item], job.spec, backend)
     if isinstance(answer, VisorError):
         raise answer
-    if job.overlays is not None and answer.heatmap is not None:
-        from visor.client import draw  # imports matplotlib, which a scoring without heat maps does without
+    if job.overlays is not None and (heatmap := heatmap_of(answer)) is not None:
+        from visor.drawing import draw, place_below
 
-        below = [part for part in PurePosixPath(f"{image.path}-heatmap.png").parts if part not in ("/", "..")]
-        draw(job.root / image.path, answer.heatmap, job.overlays.joinpath(*below))
+        said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
+        draw(data, heatmap, said, place_below(job.overlays, image.path), job.spec.limits)
     return answer
 
 

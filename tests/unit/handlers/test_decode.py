@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, to_batch
+from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, seen_box, to_batch, upright, view
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import Limits, Preprocessing
 from tests.unit.handlers.encoding import encode, preprocessing
@@ -287,6 +287,50 @@ def test_a_picture_is_resized_alike_on_every_cpu() -> None:
             resizer.resize_pil(noise, resized, ResizeOptions(ResizeAlg.convolution(kind)))
             results.append(resized.tobytes())
         assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("values", [{"fit": "crop", "resize": 40}, {"fit": "crop", "resize": 32}, {"fit": "stretch"}])
+def test_the_seen_box_is_where_the_view_lies_in_the_upright_picture(values: dict[str, Any], orientation: int, form: str) -> None:
+    height, width = 200, 400
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([255 * x / (width - 1), 255 * y / (height - 1), 0 * x], axis=2).round().astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(np.ascontiguousarray(STORED[orientation](picture))), form, exif=exif)
+    seen, (left, top, across, down) = view(data, preprocessing(24, 32, **values), Limits())
+    # The colours say which place of the picture each pixel shows: centres of pixels, so half of one inside the box.
+    found = seen.astype(np.float64) / 255
+    expected_x = left + across * (np.arange(32) + 0.5) / 32
+    expected_y = top + down * (np.arange(24) + 0.5) / 24
+    np.testing.assert_allclose(found[:, :, 0].mean(axis=0), expected_x, atol=0.02)
+    np.testing.assert_allclose(found[:, :, 1].mean(axis=1), expected_y, atol=0.02)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 1000), (900, 450), (401, 399)])
+def test_the_seen_box_lies_in_the_picture(width: int, height: int) -> None:
+    for values in ({"fit": "crop", "resize": 32}, {"fit": "crop", "resize": 512}, {"fit": "stretch"}):
+        left, top, across, down = seen_box(width, height, preprocessing(24, 32, **values))
+        assert min(left, top) >= 0
+        assert left + across <= 1
+        assert top + down <= 1
+        assert left == pytest.approx(1 - left - across)
+    # by hand: 900 x 450 scaled to 512 x 256, of which the middle 224 x 224 are seen
+    by_hand = (144 / 512, 16 / 256, 224 / 512, 224 / 256)
+    assert seen_box(900, 450, preprocessing(224, 224, fit="crop", resize=256)) == pytest.approx(by_hand)
+
+
+def test_a_picture_to_draw_on_is_upright_on_white_and_of_8_bits() -> None:
+    clear = Image.fromarray(np.array([[[10, 20, 30, 0], [200, 100, 50, 255]]], dtype=np.uint8))
+    assert upright(encode(clear, "PNG"), 256, Limits()).tolist() == [[[255, 255, 255], [200, 100, 50]]]
+    deep = Image.fromarray(np.full((2, 2), 0x8040, dtype=np.uint16))
+    assert upright(encode(deep, "PNG"), 256, Limits()).tolist() == [[[0x80] * 3] * 2] * 2
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert upright(encode(Image.new("RGB", (3000, 1500)), "JPEG", exif=exif), 500, Limits()).shape == (500, 250, 3)
+    with pytest.raises(ImageUndecodable):
+        upright(b"no picture", 256, Limits())
 
 
 def test_pixels_are_fitted_as_pictures_are() -> None:

@@ -20,6 +20,7 @@ from handlers import decode, entry
 from handlers.entry import VisorHandler
 from handlers.errors import ArchiveBroken
 from handlers.networks import build
+from handlers.spec import GroupRule
 from tests.unit.specs import TINY
 
 
@@ -86,7 +87,7 @@ def test_an_image_is_answered(handler: VisorHandler) -> None:
     assert answer["confidence"] == max(answer["probabilities"])
     assert answer["decision"] == ("flag" if answer["probabilities"][0] >= 0.5 else "pass")
     assert answer["threshold"] == 0.5
-    assert answer["heatmap"] is answer["heatmap_label"] is None
+    assert all(answer[name] is None for name in ("heatmap", "heatmap_label", "heatmap_peak", "heatmap_box"))
     assert set(answer["seconds"]) == {"decode", "infer", "decide", "explain"}
 
 
@@ -97,9 +98,25 @@ def test_options_are_of_each_request(handler: VisorHandler) -> None:
     )
     assert statuses == [200, 200, 200]
     assert np.array(answers[0]["heatmap"]).shape == (2, 2)
+    assert answers[0]["heatmap_peak"] >= 0
+    assert answers[0]["heatmap_box"] == [0, 0, 1, 1]
     assert answers[1]["heatmap"] is None
     assert [answer["threshold"] for answer in answers] == [0.5, 0, 1]
     assert [answer["decision"] for answer in answers[1:]] == ["flag", "pass"]
+
+
+def test_a_group_s_name_is_percent_encoded(model_dir: Path) -> None:
+    group = GroupRule(name="Straße=Nö 1", threshold=0.0, images=9, positives=3)
+    rule = TINY.decision.model_copy(update={"groups": (group,)})
+    (model_dir / "spec.json").write_text(TINY.model_copy(update={"decision": rule}).model_dump_json())
+    grouped = VisorHandler()
+    grouped.initialize(Context("tiny", str(model_dir), {}, 4, None, "0.12"))
+    answers, statuses = ask(
+        grouped, (jpeg(1), {"x-visor-group": "Stra%C3%9Fe%3DN%C3%B6%201"}), (jpeg(1), {"x-visor-group": "site%3Dnorth"})
+    )
+    assert statuses == [200, 400]
+    assert (answers[0]["threshold"], answers[0]["decision"]) == (0.0, "flag")
+    assert answers[1]["error"]["code"] == "request.group"
 
 
 def test_a_bad_image_answers_for_itself(handler: VisorHandler) -> None:

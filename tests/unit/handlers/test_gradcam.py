@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.gradcam import gradcam, scale
+from handlers.gradcam import evidence, gradcam, scale
 from handlers.networks import NETWORKS, Classifier, build
 
 
@@ -48,6 +48,15 @@ WEIGHT = np.array([[1.0, -1.0], [2.0, 1.0], [-1.0, -1.0]])  # (3, 2)
 def test_two_by_two_by_hand():
     # class 0: A0 - A1 = [[0, 2], [-3, 3]], ReLU, over its maximum 3
     np.testing.assert_allclose(gradcam(MAPS, WEIGHT, np.array([0])), [[[0, 2 / 3], [0, 1]]], rtol=1e-6)
+
+
+def test_the_evidence_is_in_logits_and_of_a_mean_of_heads():
+    # class 0: [[0, 2], [-3, 3]], of mean 0.5, the logit without its bias; ReLU
+    np.testing.assert_array_equal(evidence(MAPS, WEIGHT[:1]), [[[0, 2], [0, 3]]])
+    assert MAPS.mean(axis=(2, 3))[0] @ WEIGHT[0] == 0.5
+    # three quarters of class 0 and one of class 1: [[0, 2], [-3, 3]] * 0.75 + [[3, 4], [3, 9]] * 0.25
+    shares = np.array([[0.75, 0.25, 0.0]])
+    np.testing.assert_allclose(evidence(MAPS, shares @ WEIGHT), [[[0.75, 2.5], [0.0, 4.5]]])
 
 
 def test_each_item_has_its_own_target():

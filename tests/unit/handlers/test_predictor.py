@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handlers.errors import ImageEmpty, ImageTooLarge, ImageUndecodable, OptionError
+from handlers.errors import GroupUnknown, ImageEmpty, ImageTooLarge, ImageUnanswerable, ImageUndecodable, OptionError
 from handlers.predictor import Answer, Item, Stages, predict
-from handlers.spec import Limits
+from handlers.spec import GroupRule, Limits, Preprocessing
 from tests.unit.specs import make_spec
 
 SPEC = make_spec(
     ("dark", "light"),
     positive=("light",),
-    review_below=0.1,
-    review_above=0.1,
+    review_from=0.4,
+    review_to=0.6,
+    groups=(GroupRule(name="site=north", threshold=0.9, images=30, positives=9),),
     feature_map=(1, 2, 2),
     temperature=2.0,
     limits=Limits(max_pixels=10_000),
@@ -109,13 +110,88 @@ def test_a_threshold_of_the_request_holds_for_its_item_alone():
     item = png(grey(140))  # brightness 0.098: light with 0.597
     default, strict = predict([Item(item), Item(item, threshold=0.9)], SPEC, Brightness())
     assert (default.decision, default.threshold) == ("review", 0.5)
-    assert (strict.decision, strict.threshold) == ("pass", 0.9)
+    assert (strict.decision, strict.threshold) == ("review", 0.9)
 
 
 def test_a_bad_threshold_is_its_items_error():
     good, bad = predict([Item(grey(255)), Item(grey(255), threshold=1.5)], SPEC, Brightness())
     assert good.decision == "flag"
     assert isinstance(bad, OptionError)
+
+
+def test_a_group_has_its_own_threshold_and_an_unknown_one_is_its_items_error():
+    item = png(grey(140))  # light with 0.597, in a band that reaches to 0.9 for this group
+    group, both, unknown = predict(
+        [Item(item, group="site=north"), Item(item, 0, 0.5, "site=north"), Item(item, group="site=south")], SPEC, Brightness()
+    )
+    assert (group.decision, group.threshold) == ("review", 0.9)
+    assert (both.decision, both.threshold) == ("flag", 0.5)
+    assert isinstance(unknown, GroupUnknown)
+
+
+class Failing(Brightness):
+    """A network whose logits for dark pictures are no numbers."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def infer(self, batch):
+        logits, maps = super().infer(batch)
+        logits[logits[:, 1] < 0, 0] = self.value
+        return logits, maps
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("explain", [True, False])
+def test_logits_that_are_no_numbers_are_their_items_error_and_never_a_decision(value, explain, recwarn):
+    items = [Item(png(grey(level)), explain) for level in (255, 0, 255)]
+    first, failed, last = predict(items, SPEC, Failing(value))
+    assert isinstance(failed, ImageUnanswerable)
+    assert failed.code == "image.unanswerable"
+    alone = answer_one(items[0])
+    for answer in (first, last):
+        np.testing.assert_array_equal(answer.probabilities, alone.probabilities)
+        assert answer.decision == "flag"
+    assert not recwarn.list
+
+
+def test_the_peak_is_in_logits_and_the_box_is_what_was_seen():
+    half = grey(0)
+    half[:4, :4] = 255
+    answer = answer_one(Item(half, explain=True))
+    # the head of dark is -4, brightness from -1 to 1: four logits where it is darkest
+    assert answer.heatmap_peak == pytest.approx(4.0, abs=1e-5)
+    assert answer.heatmap_box == (0.0, 0.0, 1.0, 1.0)
+    assert answer_one(Item(half)).heatmap_peak is answer_one(Item(half)).heatmap_box is None
+
+
+@pytest.mark.parametrize("encode", [png, np.asarray])
+def test_the_box_of_a_crop_is_the_part_of_the_upright_picture_that_was_cut_out(encode):
+    view = Preprocessing(height=8, width=8, fit="crop", resize=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    spec = SPEC.model_copy(update={"preprocessing": view})
+    wide = np.zeros((20, 40, 3), dtype=np.uint8)  # scaled to 16 x 32, of which the middle 8 x 8 are seen
+    (answer,) = predict([Item(encode(wide), explain=True)], spec, Brightness())
+    assert answer.heatmap_box == (0.375, 0.25, 0.25, 0.5)
+
+
+def test_with_several_positive_labels_the_map_is_of_what_drove_the_score():
+    class Corners:
+        """Three classes, of which each has its corner of the map."""
+
+        head = np.eye(3, dtype=np.float32) * 3
+
+        def infer(self, batch):
+            maps = np.zeros((len(batch), 3, 2, 2), dtype=np.float32)
+            maps[:, 0, 0, 0], maps[:, 1, 0, 1], maps[:, 2, 1, 1] = 4, 4, 8
+            return np.tile(np.log(np.array([[0.3, 0.1, 0.6]])), (len(batch), 1)), maps
+
+    spec = make_spec(positive=("a", "b"), threshold=0.35, feature_map=(3, 2, 2))
+    (answer,) = predict([Item(grey(0), explain=True)], spec, Corners())
+    assert (answer.label, answer.decision, answer.heatmap_label) == ("c", "flag", "a")
+    # a quarter of the score is b's: evidence 3 * 4 * (0.75, 0.25) in logits
+    assert answer.heatmap_peak == pytest.approx(9.0)
+    np.testing.assert_allclose(answer.heatmap, [[1, 1 / 3], [0, 0]], rtol=1e-5)
 
 
 def test_pixels_and_their_png_answer_alike():

@@ -130,9 +130,8 @@ def spec() -> Spec:
     )
 
 
-@pytest.fixture(scope="session")
-def archive_folder(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("archive")
+def write_archive(folder: Path, spec: Spec) -> Path:
+    """Write an unpacked archive of a network with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = build(spec.network, len(spec.labels))
@@ -142,11 +141,21 @@ def archive_folder(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+def load_handler(folder: Path) -> VisorHandler:
+    """Load an unpacked archive as TorchServe's worker does."""
+    handler = VisorHandler()
+    handler.initialize(Context({"model_dir": str(folder)}))
+    return handler
+
+
+@pytest.fixture(scope="session")
+def archive_folder(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("archive"), spec)
+
+
 @pytest.fixture(scope="session")
 def handler(archive_folder: Path) -> VisorHandler:
-    handler = VisorHandler()
-    handler.initialize(Context({"model_dir": str(archive_folder)}))
-    return handler
+    return load_handler(archive_folder)
 
 
 @pytest.fixture(scope="session")

@@ -237,7 +237,8 @@ async def test_kserves_sdk_and_its_proto(edge, images, ask_handler):
     assert seen["rest"] == [True, True, True, False]
     assert seen["grpc"] == [True, True, True]
     label = ask_handler(images[0])["label"]
-    names = ["label", "confidence", "probabilities", "decision", "heatmap", "heatmap_label", "error"]
+    maps = ["heatmap", "heatmap_label", "heatmap_box", "heatmap_peak"]
+    names = ["label", "confidence", "probabilities", "decision", "score", *maps, "error"]
     for way in ("json", "binary", "grpc_infer"):
         assert seen[way] == ["9", "roofs", names, label]
     assert seen["binary_out"] == ["9", "roofs", ["label"], label]

@@ -23,6 +23,11 @@ def test_flags_reach_the_settings_and_the_limits_in_them() -> None:
     assert not settings.serves_grpc
 
 
+def test_a_requests_own_threshold_is_allowed_unless_the_flag_says_no() -> None:
+    assert EdgeSettings().allow_threshold
+    assert not EdgeSettings.from_args(make_parser().parse_args(["--archive", "x", "--no-allow-threshold"])).allow_threshold
+
+
 def test_a_command_with_some_of_the_flags_has_the_others_defaults() -> None:
     parser = argparse.ArgumentParser()
     EdgeSettings.add_flags(parser, ("--max-queue", "--cache-images"))

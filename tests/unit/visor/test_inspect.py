@@ -9,6 +9,7 @@ import pytest
 from archives import signing
 from tests.unit.archives.crafted import move, put
 from tests.unit.specs import LINEAGE, make_spec
+from visor import inspect
 from visor.inspect import show
 
 
@@ -34,6 +35,7 @@ def test_what_would_be_served_is_shown_with_its_key(
         "signature": {"holds": True, "public_key": str(keys[1]), "reason": None, "public_key_sha256": key},
         "place": {"holds": True, "reason": None},
         "provenance": None,
+        "lacks": [],
         "spec": make_spec().model_dump(mode="json"),
         "lineage": LINEAGE.model_dump(mode="json"),
     }
@@ -56,3 +58,11 @@ def test_what_would_be_refused_is_shown_with_every_reason(
     facts = json.loads(capsys.readouterr().out)
     assert [facts[name]["holds"] for name in ("signature", "place")] == [False, False]
     assert facts["signature"]["public_key_sha256"] == signing.fingerprint(stranger)
+
+
+def test_an_archive_before_0_3_says_what_it_lacks() -> None:
+    old = make_spec(positive=("a",), review_below=0.1, review_above=0.0)
+    band, *others = inspect._lacks(old)
+    assert band.startswith("the review band's ends")
+    assert inspect._lacks(make_spec(review_below=0.0, review_above=0.0)) == others
+    assert inspect._lacks(make_spec(positive=("a",))) == []

@@ -44,7 +44,7 @@ def simulate(share: float, method: str, images: int, draws: int, fresh: int) -> 
         spec = make_spec(LABELS, positive=("damaged",)).model_copy(update=fit(logits, truth, method, shift).fields)
         spec = spec.model_copy(update={"decision": fit_decision(calibrated(logits, spec), truth, LABELS, config)})
         score, damaged = scores(calibrated(new, spec), spec), new_truth == 1
-        outcomes = np.array(decide(score, spec.decision.threshold, spec))
+        outcomes = np.array(decide(score, spec))
         cost = np.where(outcomes == "review", 0.3, np.where(outcomes == "flag", 1.0 * ~damaged, 5.0 * damaged))
         ideal = 1 / (1 + np.exp(-(new[:, 1].astype(float) - new[:, 0]) - np.log(share / (1 - share))))
         best = np.where(ideal < 0.06, 5.0 * damaged, np.where(ideal < 0.7, 0.3, 1.0 * ~damaged))  # Chow's band

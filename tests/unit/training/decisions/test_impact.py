@@ -11,7 +11,7 @@ from training.decisions.impact import impact
 
 def rows(spec, probs=PROBS, truth=TRUTH) -> dict[str, dict]:
     probs = np.array(probs)
-    return impact(probs, decide(scores(probs, spec), spec.decision.threshold, spec), np.array(truth), spec)
+    return impact(probs, decide(scores(probs, spec), spec), np.array(truth), spec)
 
 
 def test_each_rule_is_priced():

@@ -46,7 +46,7 @@ def test_no_band_within_the_budget_holds_more_doubt(threshold, coarse, budget):
     scores = np.round(scores, 1) if coarse else scores
     start, end = budget_band(scores, threshold, budget)
     spec = make_spec(("bad", "good"), positive=("bad",), threshold=threshold, review_from=start, review_to=end)
-    inside = np.array(decide(scores, threshold, spec)) == "review"
+    inside = np.array(decide(scores, spec)) == "review"
     assert inside.sum() <= budget * 60
     held = doubt(scores, threshold)
     assert held[inside].sum() == pytest.approx(best_sum(held, int(budget * 60), coarse), abs=1e-9)
@@ -71,7 +71,7 @@ def test_a_budget_sizes_the_band_of_a_fitted_rule():
     }.items():
         rule = fit_decision(probs, truth, ("bad", "good"), config)
         assert rule.review_budget == config.review_budget
-        outcomes = decide(score, rule.threshold, make_spec(("bad", "good"), **dict(rule)))
+        outcomes = decide(score, make_spec(("bad", "good"), **dict(rule)))
         share[name] = outcomes.count("review") / 200
     assert share["budget"] == 0.1
     assert share["both"] <= 0.1 < share["price"] == share["cheap"]

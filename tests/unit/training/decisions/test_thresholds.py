@@ -31,7 +31,7 @@ def naive_costs(threshold: float, probs, truth, labels, rule: Decision) -> np.nd
     bare = rule.model_copy(update={"review_from": None, "review_to": None})
     spec = make_spec(labels, **dict(bare))
     costs = []
-    for row, y, outcome in zip(probs, truth, decide(scores(probs, spec), threshold, spec), strict=True):
+    for row, y, outcome in zip(probs, truth, decide(scores(probs, spec), spec, threshold), strict=True):
         if outcome == "review":
             costs.append(rule.review_cost)
             continue
@@ -156,7 +156,7 @@ def test_review_is_chows_rule(fn, fp, review):
     config = DecisionConfig(positive=("bad",), false_negative=fn, false_positive=fp, review_cost=review)
     rule = fit_decision(probs, truth, ("bad", "good"), config)
     grid = np.linspace(0.0005, 0.9995, 1000)
-    outcomes = decide(grid, rule.threshold, make_spec(("bad", "good"), **dict(rule)))
+    outcomes = decide(grid, make_spec(("bad", "good"), **dict(rule)))
     for p, outcome in zip(grid, outcomes, strict=True):
         assert (outcome == "review") == (min(p * fn, (1 - p) * fp) > review)
 
@@ -205,10 +205,10 @@ def test_the_band_holds_the_threshold_and_decisions_never_fall_with_the_score(se
         assert rule.review_from < rule.review_to
     spec = make_spec(("bad", "good"), **dict(rule))
     everywhere = np.unique(np.concatenate([score, np.linspace(0, 1, 51), [rule.threshold]]))
-    rank = [("pass", "review", "flag").index(outcome) for outcome in decide(everywhere, rule.threshold, spec)]
+    rank = [("pass", "review", "flag").index(outcome) for outcome in decide(everywhere, spec)]
     assert rank == sorted(rank)
     if budget is not None:
-        assert decide(score, rule.threshold, spec).count("review") <= budget * n + 1e-9
+        assert decide(score, spec).count("review") <= budget * n + 1e-9
 
 
 def test_a_mix_to_come_is_as_many_images_of_each_label():

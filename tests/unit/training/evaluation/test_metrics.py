@@ -18,7 +18,7 @@ ONE = Temperature(1.0, "converged")
 def score(probs, truth, spec, temperature=ONE, pointing=None):
     """`evaluate` as the job calls it: logits are the logarithms of honest probabilities."""
     probs = np.array(probs, dtype=np.float32)
-    outcomes = decision.decide(decision.scores(probs, spec), spec.decision.threshold, spec)
+    outcomes = decision.decide(decision.scores(probs, spec), spec)
     return evaluate(np.log(probs), probs, outcomes, np.array(truth), spec, temperature, pointing)
 
 

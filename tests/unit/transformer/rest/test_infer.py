@@ -9,7 +9,7 @@ import pytest
 
 DIGEST = "ab" * 32
 URL = "/v2/models/roofs/infer"
-DEFAULT = ["label", "confidence", "probabilities", "decision", "error"]
+DEFAULT = ["label", "confidence", "probabilities", "decision", "score", "error"]
 
 
 def image_input(images, **more):
@@ -49,6 +49,9 @@ async def test_json_request_and_answer(client, images, ask_handler):
         "model_version": "3",
         "threshold": 0.4,
         "threshold_overridden": False,
+        "positive": '["damaged"]',
+        "review_from": 0.4,
+        "review_to": 0.4,
     }
     assert [output["name"] for output in answer["outputs"]] == DEFAULT
     outputs = outputs_of(response)
@@ -97,7 +100,14 @@ async def test_binary_request_and_answer(client, images, ask_handler, shape):
     assert response.status_code == 200, response.text
     size = int(response.headers["Inference-Header-Content-Length"])
     outputs = json.loads(response.content[:size])["outputs"]
-    assert [output["name"] for output in outputs] == [*DEFAULT[:4], "heatmap", "heatmap_label", "error"]
+    assert [output["name"] for output in outputs] == [
+        *DEFAULT[:5],
+        "heatmap",
+        "heatmap_label",
+        "heatmap_box",
+        "heatmap_peak",
+        "error",
+    ]
     raw, at = {}, size
     for output in outputs:
         assert "data" not in output

@@ -69,12 +69,15 @@ async def test_model_metadata(client, url):
         "confidence": ("FP32", [-1]),
         "probabilities": ("FP32", [-1, 3]),
         "decision": ("BYTES", [-1]),
+        "score": ("FP32", [-1]),
         "error": ("BYTES", [-1]),
     }
     on_request = answer["parameters"].pop("outputs_on_request")
     assert {output["name"]: (output["datatype"], output["shape"]) for output in on_request} == {
         "heatmap": ("FP32", [-1, 4, 4]),
         "heatmap_label": ("BYTES", [-1]),
+        "heatmap_box": ("FP32", [-1, 4]),
+        "heatmap_peak": ("FP32", [-1]),
         "top_labels": ("BYTES", [-1, -1]),
         "top_probabilities": ("FP32", [-1, -1]),
     }
@@ -84,6 +87,8 @@ async def test_model_metadata(client, url):
         "labels": ["intact", "damaged", "unsure"],
         "positive": ["damaged"],
         "threshold": 0.4,
+        "review_from": 0.4,
+        "review_to": 0.4,
     }
 
 
@@ -104,6 +109,7 @@ async def test_model_config(client, torchserve, url):
             {"name": "confidence", "data_type": "TYPE_FP32", "dims": [-1]},
             {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [-1, 3]},
             {"name": "decision", "data_type": "TYPE_STRING", "dims": [-1]},
+            {"name": "score", "data_type": "TYPE_FP32", "dims": [-1]},
             {"name": "error", "data_type": "TYPE_STRING", "dims": [-1]},
         ],
         "instance_group": [{"name": "roofs_0", "kind": "KIND_CPU", "count": 2}],

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from handlers.errors import ArchiveBroken, ImageError, VisorError
 from transformer import errors
-from transformer.outputs import OUTPUTS
+from transformer.outputs import outputs_of
 from transformer.rest.app import create_app
 from transformer.rest.openapi import ANYWHERE, document
 from transformer.rest.swagger import FILES
@@ -89,7 +89,7 @@ def test_names_this_archive(made, spec):
     assert {spec.name, DIGEST, *spec.labels} <= set(re.findall(r"`([^`]+)`", about))
     assert f"at most {spec.limits.max_bytes} bytes" in about
     assert made["components"]["parameters"]["name"]["schema"]["enum"] == [spec.name]
-    assert made["components"]["schemas"]["RequestedOutput"]["properties"]["name"]["enum"] == list(OUTPUTS)
+    assert made["components"]["schemas"]["RequestedOutput"]["properties"]["name"]["enum"] == list(outputs_of(spec))
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,10 @@ def test_a_key_is_of_bytes_size_and_options():
         key_of(picture, explain=False, threshold=None),
         key_of(picture, explain=True, threshold=None),
         key_of(picture, explain=False, threshold=0.0),
+        key_of(picture, explain=False, threshold=None, group="site=north"),
         key_of(Picture(b"abcdef" * 2, (2, 2)), explain=False, threshold=None),
         key_of(Picture(b"abcdef" * 2, (1, 4)), explain=False, threshold=None),
         key_of(Picture(b"fedcba" * 2), explain=False, threshold=None),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert key_of(Picture(memoryview(b"abcdef" * 2)), explain=False, threshold=None) in keys

@@ -15,7 +15,8 @@ from visor.scoring import parts
 
 def scoring(images=70, **values):
     given = {"name": "tiny", "version": "1", "archive_digest": "a" * 64, "labels": ("dark", "light"), "threshold": 0.5}
-    return parts.Scoring(**(given | {"explain": False, "images": images, "listing_digest": "b" * 64} | values))
+    rule = {"threshold_overridden": False, "review_from": 0.5, "review_to": 0.5, "group": None, "promise": None}
+    return parts.Scoring(**(given | rule | {"explain": False, "images": images, "listing_digest": "b" * 64} | values))
 
 
 def row(number):
@@ -52,7 +53,8 @@ def test_what_is_written_is_read(tmp_path):
     table = parts.read(tmp_path, what, 1)
     assert table.num_rows == 32
     assert table["path"].to_pylist() == [f"{n}.png" for n in range(32, 64)]
-    assert table.slice(0, 1).to_pylist() == [{**row(32), "probabilities": [0.25, 0.75], "error": None}]
+    rest = dict.fromkeys(("score", "prediction_set", "review_from", "review_to", "promise", "error"))
+    assert table.slice(0, 1).to_pylist() == [{**row(32), "probabilities": [0.25, 0.75], **rest}]
     assert table.slice(7, 1).to_pylist()[0]["label"] is None
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -1,5 +1,6 @@
 """One image's row, by a network whose answer is arithmetic; processes are in tests/integration/test_score.py."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handlers.spec import Limits
+from handlers.decision import rule_of
+from handlers.spec import FnrBound, GroupRule, Limits, PredictionSets
 from tests.unit.specs import make_spec
 from visor import cli
 from visor.errors import ScoreError
@@ -21,6 +23,12 @@ SPEC = make_spec(
     positive=("light",),
     feature_map=(1, 2, 2),
     temperature=2.0,
+    threshold=0.5,
+    review_from=0.2,
+    review_to=0.6,
+    fnr_bound=FnrBound(level=0.1, threshold=0.5, positives=30),
+    groups=(GroupRule(name="site=north", threshold=0.7, images=20, positives=9),),
+    prediction_sets=PredictionSets(method="lac", coverage=0.9, limit=0.9, images=30),
     limits=Limits(max_bytes=5000, max_pixels=10_000),
 )
 
@@ -55,6 +63,11 @@ def job(tmp_path):
         archive_digest="a" * 64,
         labels=SPEC.labels,
         threshold=0.9,
+        threshold_overridden=True,
+        review_from=0.2,
+        review_to=0.9,
+        group=None,
+        promise="overridden",
         explain=False,
         images=2,
         listing_digest="b" * 64,
@@ -72,6 +85,42 @@ def test_a_row_by_hand(job):
     assert found["confidence"] == pytest.approx(light, abs=1e-6)
     assert found["digest"] == hashlib.sha256(png(255)).hexdigest()
     assert "error" not in found
+    assert found["score"] == pytest.approx(light, abs=1e-6)
+    assert (found["review_from"], found["review_to"], found["promise"]) == (0.2, 0.9, "overridden")
+    assert found["prediction_set"] == ("light",)  # dark has 0.018, and 1 - 0.018 is above 0.9
+
+
+@pytest.mark.parametrize(
+    ("threshold", "group", "level", "outcome"),
+    [
+        (None, None, 140, "review"),  # light with 0.597, in the archive's band
+        (0.5, None, 140, "flag"),  # the archive's own threshold, but asked for
+        (None, "site=north", 145, "review"),  # 0.633, in the band that the group's threshold stretches
+        (None, None, 145, "flag"),
+    ],
+)
+def test_rows_are_decided_by_the_rule_that_was_asked_for(job, threshold, group, level, outcome):
+    rule = rule_of(SPEC, threshold, group)
+    asked = {
+        "threshold": rule.threshold,
+        "threshold_overridden": threshold is not None,
+        "review_from": rule.review_from,
+        "review_to": rule.review_to,
+        "group": group,
+    }
+    job = dataclasses.replace(job, scoring=job.scoring.model_copy(update=asked))
+    (job.root / "a.png").write_bytes(png(level))
+    row = score._row(ListedImage("a.png"), job, Brightness())
+    assert (row["decision"], row["review_to"]) == (outcome, rule.review_to)
+
+
+def test_an_archive_may_decide_about_pictures_that_fail(job):
+    spec = SPEC.model_copy(update={"decision": SPEC.decision.model_copy(update={"on_error": "review"})})
+    job = dataclasses.replace(job, spec=spec)
+    (job.root / "a.png").write_bytes(b"not a picture")
+    row = score._row(ListedImage("a.png"), job, Brightness())
+    assert (row["error"], row["decision"]) == ("image.undecodable", "review")
+    assert "decision" not in score._row(ListedImage("gone.png"), job, Brightness())  # no picture at all
 
 
 @pytest.mark.parametrize(
@@ -126,7 +175,8 @@ def test_overlays_lie_below_their_folder(job, tmp_path, path):
     [drawn] = tmp_path.rglob("*-heatmap.png")
     assert drawn.is_relative_to(tmp_path / "maps")
     with Image.open(drawn) as picture:
-        assert picture.size == (256, 256)
+        assert picture.width == 256
+        assert picture.height > 256  # a legend below it
 
 
 def test_a_part_that_is_interrupted_is_not_written(job, monkeypatch):

@@ -1,0 +1,118 @@
+"""Draw a picture with its heat map, what was answered and a legend, for `visor predict` and `visor score`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from handlers.arrays import Float32, UInt8
+from handlers.decode import upright
+from handlers.spec import WHOLE, Box, Limits
+from training.evaluation.saliency import FULL_LOGITS, overlay, strength
+
+# A picture's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
+SMALLEST, LARGEST = 256, 1024
+LINE, MARGIN, BAR = 18, 4, 10
+"""Heights in pixels of a line of text and of the legend's bar, and the room around them."""
+INK, PAPER, FRAME = (30, 30, 30), (255, 255, 255), (255, 0, 255)
+FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A heat map as it was answered. `values`: (h, w) in [0, 1]; `label`: whose evidence it shows most.
+
+    `box`: the part of the upright picture that it shows. `peak`: the evidence in logits where it is 1, None where an older server
+    does not say it.
+    """
+
+    values: Float32
+    label: str
+    box: Box = WHOLE
+    peak: float | None = None
+
+
+def draw(data: bytes, heatmap: HeatMap, answer: str, path: Path, limits: Limits) -> None:
+    """Write the picture, as the network was shown it, with its heat map, the answer in words and a legend, as a PNG.
+
+    Colours mean the same in every picture: the strongest is FULL_LOGITS logits of evidence or more. Raises ImageError.
+    """
+    picture = _enlarged(upright(data, LARGEST, limits))
+    height, width = picture.shape[:2]
+    left, top, across, down = heatmap.box
+    x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
+    right, bottom = max(x + 1, round((left + across) * width)), max(y + 1, round((top + down) * height))
+    picture[y:bottom, x:right] = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
+    words = f"evidence for {heatmap.label}"
+    if heatmap.peak is not None:
+        words += f", at most {heatmap.peak:.1f} logits"
+    canvas = Image.new("RGB", (max(width, SMALLEST), height + 3 * LINE + BAR + 2 * MARGIN), PAPER)
+    canvas.paste(Image.fromarray(picture))
+    pen = ImageDraw.Draw(canvas)
+    if heatmap.box != WHOLE:
+        pen.rectangle((x, y, right - 1, bottom - 1), outline=FRAME)
+    _write(canvas, [answer, words], height + MARGIN)
+    _legend(canvas, heatmap.peak, height + MARGIN + 2 * LINE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.save(path)
+
+
+def place(folder: Path, image: Path) -> Path:
+    """Return where a picture is drawn, a name of its own for each path: the picture's, its folder's and its path's digest."""
+    whole = image.resolve()
+    return folder / f"{whole.parent.name}-{whole.name}-{_digest(str(whole))}-heatmap.png"
+
+
+def place_below(folder: Path, listed: str) -> Path:
+    """Return where a picture of a list is drawn: below the folder as its path says, a name of its own for each path.
+
+    What leads out of the list's root, such as "..", is left out, and the path's digest is in the name instead.
+    """
+    *parents, name = Path(listed).parts
+    inside = [part for part in parents if part not in ("/", "..")]
+    mark = "" if inside == parents else f"-{_digest(listed)}"
+    return folder.joinpath(*inside, f"{name}{mark}-heatmap.png")
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _enlarged(picture: UInt8) -> UInt8:
+    """Enlarge a picture whose longer side is below SMALLEST; returns a copy that may be drawn on."""
+    height, width = picture.shape[:2]
+    ratio = max(1.0, SMALLEST / max(height, width))
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    return np.array(Image.fromarray(picture).resize(size))
+
+
+def _write(canvas: Image.Image, lines: Sequence[str], top: int) -> None:
+    pen, font = ImageDraw.Draw(canvas), _font()
+    for n, line in enumerate(lines):
+        shown = line
+        while pen.textlength(shown, font) > canvas.width - 2 * MARGIN:
+            shown = f"{shown[:-2]}…"
+        pen.text((MARGIN, top + n * LINE), shown, INK, font)
+
+
+def _legend(canvas: Image.Image, peak: float | None, top: int) -> None:
+    """Draw the scale of colours with its ends named, and a mark at the picture's own peak."""
+    width = canvas.width - 2 * MARGIN
+    ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (BAR, 1))
+    canvas.paste(Image.fromarray(overlay(np.full((BAR, width, 3), 255, dtype=np.uint8), ramp)), (MARGIN, top))
+    pen, font = ImageDraw.Draw(canvas), _font()
+    pen.rectangle((MARGIN, top, MARGIN + width - 1, top + BAR - 1), outline=INK)
+    if peak is not None:
+        at = MARGIN + round(min(1.0, peak / FULL_LOGITS) * (width - 1))
+        pen.line((at, top - 2, at, top + BAR + 1), INK, 2)
+    end = "its own peak" if peak is None else f"{FULL_LOGITS:g} logits or more"
+    pen.text((MARGIN, top + BAR + 1), "0", INK, font)
+    pen.text((canvas.width - MARGIN - pen.textlength(end, font), top + BAR + 1), end, INK, font)
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(FONT, 12)
