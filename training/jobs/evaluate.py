@@ -26,7 +26,7 @@ from training import runs
 from training.config import Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.data.splits import evenly_spaced
-from training.decisions import calibration, conformal, selective, subgroups, thresholds
+from training.decisions import calibration, chance, conformal, selective, subgroups, thresholds
 from training.decisions.calibration import Scaling, Temperature
 from training.errors import RunError
 from training.evaluation import metrics
@@ -156,7 +156,10 @@ def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logit
     bound = sets = None
     if wanted.max_fnr is not None:
         positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
-        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr)
+        groups = chance.only(conformal.groups_of(samples), bound_by)
+        bound = conformal.bound_fnr(
+            probs[bound_by], truth[bound_by], positive, wanted.max_fnr, wanted.max_fnr_confidence, groups
+        )
     if wanted.set_coverage is not None:
         sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
@@ -268,11 +271,16 @@ def _reference(features: Float32, probs: Float32, truth: Int64) -> bytes:
 
 
 def _predictions(splits: dict[str, _Split]) -> bytes:
-    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
+    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows.
+
+    Where images come in groups, theirs, (N,), too.
+    """
     arrays: dict[str, Any] = {}
     for name, split in splits.items():
         paths = np.array([sample.path for sample in split.samples])
         arrays |= {f"{name}_paths": paths, f"{name}_logits": split.logits, f"{name}_truth": split.truth}
+        if groups := conformal.groups_of(split.samples):
+            arrays[f"{name}_groups"] = np.array(groups)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from typing import Any
 
 from handlers.spec import Spec
 from training.config import CardConfig, Config
-from training.data.manifest import SPLITS, Manifest
+from training.data.manifest import Manifest
 from training.reports.evaluation import describe_rule, figures, interval
 from training.reports.pages import environment, number, share
 
@@ -143,7 +143,8 @@ def _counts(manifest: Manifest) -> Table:
     for sample in manifest.samples:
         counted[sample.label, sample.split] += 1
     return Table(
-        ("label", *SPLITS), [(label, *(str(counted.get((label, split), 0)) for split in SPLITS)) for label in manifest.labels]
+        ("label", *manifest.splits),
+        [(label, *(str(counted.get((label, split), 0)) for split in manifest.splits)) for label in manifest.labels],
     )
 
 

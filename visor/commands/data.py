@@ -139,7 +139,7 @@ def _manifest(args: argparse.Namespace) -> int:
     listed = sources.build_manifest(root, settings.data)
     duplicates.check_leaks(root, listed, settings, args.home)
     listed.write(args.out)
-    for split in manifest.SPLITS:
+    for split in listed.splits:
         print(f"{split:12} {len(listed.samples_of(split)):6} images")
     print(f"labels       {', '.join(listed.labels)}\ndigest       {listed.digest}\nmanifest     {args.out}")
     return 0
