@@ -26,6 +26,7 @@ CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetenso
 REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
 CARD, CARD_PAGE = "model-card.md", "model-card.html"
+SEALED = "sealed.json"
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
 JobName = Literal["train", "pretrain"]
@@ -117,12 +118,12 @@ def read_history(run: Path) -> list[dict[str, float]]:
     return list(json.loads((run / HISTORY).read_bytes())) if (run / HISTORY).is_file() else []
 
 
-def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
-    """Write `model.safetensors` and return its digest: the same weights make the same bytes."""
+def write_weights(run: Path, weights: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> str:
+    """Write `model.safetensors` and return its digest: the same weights and metadata, of one entry, make the same bytes."""
     from safetensors.torch import save  # imports torch, which reading a run's record does without
 
     with replacing(run / WEIGHTS) as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}))
+        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}, metadata and dict(metadata)))
     return sha256(run / WEIGHTS)
 
 
@@ -147,7 +148,8 @@ def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    for name in (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, *RESULTS):
+    made = (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, SEALED, CARD, CARD_PAGE)
+    for name in (*made, *RESULTS):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

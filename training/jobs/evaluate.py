@@ -157,9 +157,7 @@ def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logit
     if wanted.max_fnr is not None:
         positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
         groups = chance.only(conformal.groups_of(samples), bound_by)
-        bound = conformal.bound_fnr(
-            probs[bound_by], truth[bound_by], positive, wanted.max_fnr, wanted.max_fnr_confidence, groups
-        )
+        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr, wanted.max_fnr_confidence, groups)
     if wanted.set_coverage is not None:
         sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)

@@ -132,7 +132,7 @@ def _make(args: argparse.Namespace) -> int:
 
 def _manifest(args: argparse.Namespace) -> int:
     from training import config
-    from training.data import duplicates, manifest, sources
+    from training.data import duplicates, sources
 
     settings = config.load(args.config, args.set)
     root = sources.prepare(settings.data, args.home)
