@@ -123,7 +123,9 @@ def write_weights(run: Path, weights: Mapping[str, "Tensor"], metadata: Mapping[
     from safetensors.torch import save  # imports torch, which reading a run's record does without
 
     with replacing(run / WEIGHTS) as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}, metadata and dict(metadata)))
+        temporary.write_bytes(
+            save({name: value.contiguous() for name, value in weights.items()}, dict(metadata) if metadata else None)
+        )
     return sha256(run / WEIGHTS)
 
 

@@ -78,13 +78,14 @@ def evaluate(run: Path, config: Config, root: Path, manifest: Manifest) -> dict[
     truth = classes_of(samples, manifest.labels)
     spec, scaling = _decide(spec, config.decision, samples, logits, truth)
     calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
+    spec, left_out = _decide_groups(spec, config.decision, calibrating)
 
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
     results = _score(run, config, root, spec, scaling, calibrating, test, answers)
 
-    notes = [*_notes(scaling), *_warnings(results, spec)]
+    notes = [*_notes(scaling), *left_out, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -162,6 +163,14 @@ def _decide(spec: Spec, wanted: DecisionConfig, samples: Sequence[Sample], logit
         sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
     return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
+
+
+def _decide_groups(spec: Spec, wanted: DecisionConfig, calibrating: _Split) -> tuple[Spec, list[str]]:
+    """The spec with the thresholds of subgroups, where they are asked for, and a sentence for each group that has none."""
+    if not (wanted.subgroups and wanted.subgroups.thresholds):
+        return spec, []
+    found, left_out = subgroups.fit_groups(_groups(wanted, calibrating.samples), calibrating.answered, spec.labels, wanted)
+    return spec.model_copy(update={"decision": spec.decision.model_copy(update={"groups": found or None})}), left_out
 
 
 def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handlers.spec import Spec
+from training.decisions import conformal
 from training.reports.pages import UNDEFINED, Picture, environment, number, share
 
 
@@ -87,9 +88,10 @@ def describe_rule(spec: Spec) -> list[str]:
     if bound := rule.fnr_bound:
         capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
         sentences.append(
-            f"At most {bound.level:.1%} of the images labelled {names} are expected to be missed: conformal risk control with "
-            f"{bound.positives} of them caps the threshold at the largest that keeps this promise, {capped}. It holds on average "
-            "over calibration splits, for images like those of the split, and not where a request brings its own threshold."
+            f"{conformal.promise(bound, names)}: {'conformal risk control' if bound.confidence is None else 'Learn then Test'} "
+            f"with {bound.positives} of them{f' in {bound.groups} groups' if bound.groups else ''} caps the threshold at the "
+            f"largest that keeps this promise, {capped}. It is for images like those of the split, and not where a request brings "
+            "its own threshold."
         )
         sentences.append("Among the thresholds that keep the promise it has the least mean cost on the calibration split.")
     else:

@@ -11,6 +11,7 @@ from typing import Any
 from handlers.spec import Spec
 from training.config import CardConfig, Config
 from training.data.manifest import Manifest
+from training.decisions import conformal
 from training.reports.evaluation import describe_rule, figures, interval
 from training.reports.pages import environment, number, share
 
@@ -158,7 +159,8 @@ def _recommendations(spec: Spec) -> list[str]:
     ]
     if spec.decision.fnr_bound:
         found.append(
-            "The bound on missed images holds on average over calibration splits and is no promise for any one group of images."
+            f"{conformal.promise(spec.decision.fnr_bound, ' or '.join(spec.decision.positive))}. It is no promise for any one "
+            "subgroup of images."
         )
     return found
 
