@@ -87,11 +87,11 @@ def describe_rule(spec: Spec) -> list[str]:
             sentences.append(f"The band is sized to a budget: a person sees {budget}.")
     if bound := rule.fnr_bound:
         capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
+        method = "conformal risk control" if bound.confidence is None else "Learn then Test"
+        among = f"{bound.positives} of them" + (f" in {bound.groups} groups" if bound.groups else "")
         sentences.append(
-            f"{conformal.promise(bound, names)}: {'conformal risk control' if bound.confidence is None else 'Learn then Test'} "
-            f"with {bound.positives} of them{f' in {bound.groups} groups' if bound.groups else ''} caps the threshold at the "
-            f"largest that keeps this promise, {capped}. It is for images like those of the split, and not where a request brings "
-            "its own threshold."
+            f"{conformal.promise(bound, names)}: {method} with {among} caps the threshold at the largest that keeps this "
+            f"promise, {capped}. It is for images like those of the split, and not where a request brings its own threshold."
         )
         sentences.append("Among the thresholds that keep the promise it has the least mean cost on the calibration split.")
     else:
