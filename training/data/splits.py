@@ -73,9 +73,9 @@ def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, se
         if groups[stratum[0][0]] is not None:
             owed = {split: images + share[split] * total for split, images in owed.items()}
     _check_groups(splits, groups)
-    _check_labels(tree, splits)
     if any(groups.values()):
         _check_shares(Counter(splits[image.path] for image in pool), share)
+    _check_labels(tree, splits)
     return splits
 
 
