@@ -37,11 +37,15 @@ class SplitConfig(Section):
     """Share of the images in the calibration split, by which confidences are calibrated and the threshold is chosen."""
     test: Fraction = 0.15
     """Share of the images in the test split, which every figure of the report is measured on and which chooses nothing."""
+    sealed: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the images that nothing looks at, neither training nor evaluation, until `visor compare --sealed` measures the run
+    that was chosen. They are taken from the training images, and the other splits stay as they are. By default there are none."""
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.val + self.calibration + self.test >= 0.9:
-            raise ValueError(f"val + calibration + test must stay under 0.9, got {self.val + self.calibration + self.test:.2f}")
+        held_out = self.val + self.calibration + self.test + self.sealed
+        if held_out >= 0.9:
+            raise ValueError(f"val + calibration + test + sealed must stay under 0.9, got {held_out:.2f}")
         return self
 
 
@@ -76,8 +80,9 @@ class DataConfig(Section):
     """Regular expression that is searched in each image's relative path. Images whose first group matches the same text, such as
     pictures of one building or one plant, stay in one split. By default every image is drawn by itself."""
     leaks: Literal["error", "warn", "allow"] | None = None
-    """What happens when near-duplicates lie in two splits. By default an error, but a warning where nobody here chose the splits:
-    for built-in sets and for CIFAR-10 and Fashion-MNIST, which are published with theirs."""
+    """What happens when near-duplicates lie in two splits, or when `model.pretrained` has learnt from images that this run
+    validates, calibrates or tests on. By default an error; of near-duplicates a warning where nobody here chose the splits: for
+    built-in sets and for CIFAR-10 and Fashion-MNIST, which are published with theirs."""
     near_duplicate_bits: int = Field(default=16, ge=0, le=64)
     """Number of the 256 bits of their perceptual hashes in which two near-duplicates may differ. The default finds pictures that
     were saved again, scaled or made brighter; docs/data.md says what other values find."""
@@ -207,6 +212,9 @@ class SubgroupConfig(Section):
     """CSV file with a column `path`, relative to the data set's root, and a column for each way to group images."""
     columns: tuple[str, ...] = ()
     """Columns to group by. By default all but `path`."""
+    thresholds: bool = False
+    """Whether each group gets a threshold of its own, which a request chooses by the parameter `group`, as COLUMN=VALUE. It keeps
+    `max_fnr` for the group alone; a group with too few calibration images gets none. By default one threshold serves all."""
 
 
 class ViewsConfig(Section):
@@ -288,8 +296,13 @@ class DecisionConfig(Section):
     """Shares of all labels among the images to come, which sum to 1, such as {damaged: 0.02, intact: 0.98}. Probabilities,
     threshold and review band are then made for that mix. By default images to come are mixed as the calibration split is."""
     max_fnr: Fraction | None = None
-    """Largest share of positive images that may be missed. It caps the threshold by conformal risk control. By default no share
-    is promised."""
+    """Largest share of positive images that may be missed on average over calibration splits, or with the probability that
+    `max_fnr_confidence` states. It caps the threshold. Where `data.group_pattern` makes groups, it is the mean of the groups'
+    shares. By default no share is promised."""
+    max_fnr_confidence: Fraction | None = None
+    """Probability, over the draw of the calibration split, with which no more than `max_fnr` of the positive images are missed:
+    0.95 allows 1 miss among 120 calibration images at 0.05, where the average allows 5. By default the bound holds on average,
+    and a single split misses more in nearly half of the cases."""
     set_coverage: Fraction | None = None
     """Share of images whose prediction set is to hold the true label. By default there are no prediction sets."""
     set_method: Literal["lac", "aps"] = "lac"
@@ -306,6 +319,14 @@ class DecisionConfig(Section):
     def _only_flags_what_can_be_flagged(self) -> Self:
         if self.on_error == "flag" and not self.positive:
             raise ValueError("on_error flag needs positive labels, without which nothing is flagged; use review")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_something(self) -> Self:
+        if self.max_fnr_confidence is not None and self.max_fnr is None:
+            raise ValueError("max_fnr_confidence says how surely max_fnr holds; give max_fnr, too")
+        if self.subgroups and self.subgroups.thresholds and not self.positive:
+            raise ValueError("subgroups.thresholds are those from which images are flagged; name the labels in positive")
         return self
 
 

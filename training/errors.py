@@ -7,7 +7,7 @@ VisorError
 │   ├── DataChanged       data.changed: files that differ from the manifest, all of them named
 │   ├── DataMissing       data.missing: a published set that is not where the config says, or not in its published form
 │   ├── DataUnpulled      data.unpulled: files that DVC knows and that are not there
-│   ├── DataLeak          data.leak: near-duplicates in two splits
+│   ├── DataLeak          data.leak: near-duplicates in two splits, or pretrained weights that have seen what judges them
 │   └── DownloadFailed    data.download: a published set that could not be fetched
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
 ├── CompareError          compare.invalid: runs that did not answer the same question on the same images
@@ -63,7 +63,7 @@ class DataUnpulled(DataError):
 
 
 class DataLeak(DataError):
-    """Near-duplicates in two splits."""
+    """Near-duplicates in two splits, or pretrained weights that have seen what judges them."""
 
     code = "data.leak"
 

@@ -26,7 +26,7 @@ CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
-CARD, CARD_PAGE, EXPORTS = "model-card.md", "model-card.html", "exports.json"
+CARD, CARD_PAGE, EXPORTS, SEALED = "model-card.md", "model-card.html", "exports.json", "sealed.json"
 GRAPHS: dict[BackendName, tuple[str, ...]] = {
     "torch": (),
     "openvino": (OpenVINOBackend.graph, OpenVINOBackend.constants[-1]),
@@ -151,12 +151,14 @@ def read_history(run: Path) -> list[dict[str, float]]:
     return list(json.loads((run / HISTORY).read_bytes())) if (run / HISTORY).is_file() else []
 
 
-def write_weights(run: Path, weights: Mapping[str, "Tensor"]) -> str:
-    """Write `model.safetensors` and return its digest: the same weights make the same bytes."""
+def write_weights(run: Path, weights: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> str:
+    """Write `model.safetensors` and return its digest: the same weights and metadata, of one entry, make the same bytes."""
     from safetensors.torch import save  # imports torch, which reading a run's record does without
 
     with replacing(run / WEIGHTS) as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}))
+        temporary.write_bytes(
+            save({name: value.contiguous() for name, value in weights.items()}, dict(metadata) if metadata else None)
+        )
     return sha256(run / WEIGHTS)
 
 
@@ -181,8 +183,8 @@ def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 def clear(run: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in its folder."""
-    kept = (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS)
-    for name in (*kept, *RESULTS, *(name for files in GRAPHS.values() for name in files)):
+    made = (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS, SEALED)
+    for name in (*made, *RESULTS, *(name for files in GRAPHS.values() for name in files)):
         (run / name).unlink(missing_ok=True)
     for plot in (run / PLOTS).glob("*.png"):
         plot.unlink()

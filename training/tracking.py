@@ -162,6 +162,12 @@ class Tracker:
                 return None
             return str(version), str(self.client.get_model_version(name, str(version)).run_id)
 
+    def challengers(self, name: str, champion: str, version: str) -> int:
+        """Count the versions that had their chance against a champion: those registered since, and `version` itself."""
+        with _reported(self):
+            found = {int(one.version) for one in self.client.search_model_versions(f"name = '{name}'")}
+        return len({one for one in found if one > int(champion)} | {int(version)})
+
     def run_of(self, name: str, version: str) -> str:
         """Return the run that a version of a registered model was made from. Raises RunError."""
         with _reported(self):

@@ -1,22 +1,23 @@
-"""Near-duplicates are found by perceptual hash: the same picture saved again, scaled, or with another brightness.
+"""Near-duplicates are found by perceptual hash: the same picture saved again, scaled, mirrored, turned, or made brighter.
 
 The hash has 256 bits: which of the 16 x 16 lowest coefficients of the discrete cosine transform of the grey picture of
 64 x 64 pixels lie above their median (the imagehash library's phash; Zauner 2010, "Implementation and Benchmarking of
-Perceptual Image Hash Functions", section 3.2.1). docs/data.md says which bound on the Hamming distance finds what.
+Perceptual Image Hash Functions", section 3.2.1). A picture's mirrored and turned views, eight with itself, have the hashes of
+its transform with other signs, or transposed. docs/data.md says which bound on the Hamming distance finds what.
 """
 
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from PIL import Image
+from scipy.fft import dctn
 
 from archives.files import replacing
-from handlers.arrays import Int64, UInt64
+from handlers.arrays import Int64, UInt8, UInt64
 from handlers.spec import Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
 from training.data.manifest import Manifest, Sample
@@ -29,16 +30,20 @@ logger = logging.getLogger(__name__)
 
 SIDE = 16
 BITS = SIDE * SIDE
+WORD, VIEWS = 64, 8
+WORDS = BITS // WORD
 VIEW = Preprocessing(height=4 * SIDE, width=4 * SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 BLOCK = 1 << 19
 """Pairs compared at a time: what a CPU's cache holds."""
 NAMED = 3
 """How many pairs an error names."""
+SHORTEST = 8
+"""Bits of a part by which it is worth looking for pairs: it then leaves out most of them."""
 
 
 @dataclass(frozen=True)
 class Near:
-    """Two images that look alike: their hashes differ in `bits` of 256 bits."""
+    """Two images that look alike: the hash of one and that of a view of the other differ in `bits` of 256 bits."""
 
     one: Sample
     other: Sample
@@ -81,21 +86,35 @@ def is_leak(near: Near) -> bool:
 
 
 def hash_images(root: Path, samples: Sequence[Sample], limits: Limits, cache: Path | None = None) -> UInt64:
-    """Compute perceptual hashes, (N, 4) uint64. A file in the folder `cache` keeps them by the images' SHA-256.
+    """Compute the perceptual hashes of each image's eight VIEWS, (N, 8, 4) uint64, the first of the image as it is.
 
-    Raises DataUnreadable naming all bad images, DataChanged for one unlike its sample.
+    A file in the folder `cache` keeps them by the images' SHA-256. Raises DataUnreadable naming all bad images, DataChanged for
+    one unlike its sample.
     """
-    path = cache / f"phash-{BITS}-{DECODER}.npz" if cache else None
+    path = cache / f"phash-{BITS}x{VIEWS}-{DECODER}.npz" if cache else None
     known = _read(path)
     new = [sample for sample in samples if sample.sha256 not in known]
     for pixels, sample in zip(decode_good(root, new, VIEW, limits, "looking for near-duplicates"), new, strict=True):
-        bits = imagehash.phash(Image.fromarray(pixels), hash_size=SIDE).hash
-        known[sample.sha256] = np.packbits(bits).view(np.uint64)
+        known[sample.sha256] = hash_pixels(pixels)
     if path and new:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, digests=np.array(list(known), "S64"), hashes=np.array(list(known.values()), np.uint64))
-    return np.array([known[sample.sha256] for sample in samples], np.uint64).reshape(-1, BITS // 64)
+    return np.array([known[sample.sha256] for sample in samples], np.uint64).reshape(-1, VIEWS, WORDS)
+
+
+def hash_pixels(pixels: UInt8) -> UInt64:
+    """Compute the hashes of a picture's eight views from one transform, (8, 4) uint64. pixels: (64, 64, 3) RGB.
+
+    To mirror a picture changes the sign of its transform's odd columns or rows, to transpose it transposes the transform.
+    """
+    luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
+    low = dctn(luma, type=2)[:SIDE, :SIDE]
+    odd = np.where(np.arange(SIDE) % 2, -1.0, 1.0)
+    mirrored = [low, low * odd, low * odd[:, None], low * odd * odd[:, None]]  # as it is, left to right, upside down, both
+    views = np.array([*mirrored, *(view.T for view in mirrored)])  # (8, 16, 16)
+    bits = views > np.median(views, axis=(1, 2), keepdims=True)
+    return np.packbits(bits.reshape(VIEWS, BITS), axis=1).view(np.uint64)
 
 
 def _read(path: Path | None) -> dict[str, UInt64]:
@@ -109,19 +128,21 @@ def _read(path: Path | None) -> dict[str, UInt64]:
 
 
 def find_near(samples: Sequence[Sample], hashes: UInt64, bits: int) -> list[Near]:
-    """Find pairs of images whose hashes differ in at most `bits`, the nearest first.
+    """Find pairs of images of which one's hash differs from that of the other's nearest view in at most `bits`, nearest first.
 
-    Of images with one and the same hash, each is paired with the first alone, and further ones with another hash only
-    where they lie in another split: a thousand blank pictures are a thousand pairs and not half a million.
+    hashes: (N, 8, 4), by `hash_images`. Of images with the same hashes, mirrored and turned ones too, each is paired with the
+    first alone, and further ones with other hashes only where they lie in another split: a thousand blank pictures are a
+    thousand pairs and not half a million.
     """
-    unique, inverse = np.unique(hashes, axis=0, return_inverse=True)
-    members: list[list[int]] = [[] for _ in unique]
+    views = np.ascontiguousarray(hashes).view(f"S{BITS // 8}")[..., 0]  # (N, 8), a hash each
+    _, first, inverse = np.unique(np.sort(views, axis=1)[:, 0], return_index=True, return_inverse=True)
+    members: list[list[int]] = [[] for _ in first]
     for index, which in enumerate(inverse.reshape(-1).tolist()):
         members[which].append(index)
     found = [(0, held[0], index) for held in members for index in held[1:]]
     # Twins of the first image that lie in a third split leak too.
     heads = [list({samples[index].split: index for index in reversed(held)}.values()) for held in members]
-    for one, other, distance in near_pairs(unique, bits).tolist():
+    for one, other, distance in near_pairs(hashes[first], bits).tolist():
         pairs = [(i, j) for i in heads[one] for j in heads[other]]
         torn = [(i, j) for i, j in pairs if samples[i].split != samples[j].split]
         found += [(distance, min(pair), max(pair)) for pair in torn or pairs[:1]]
@@ -129,16 +150,67 @@ def find_near(samples: Sequence[Sample], hashes: UInt64, bits: int) -> list[Near
 
 
 def near_pairs(hashes: UInt64, bits: int) -> Int64:
-    """Find pairs of hashes, (N, W) uint64, at a Hamming distance of at most `bits`: (P, 3), rows i < j and their distance."""
-    rows = max(1, BLOCK // max(len(hashes), 1))
-    starts = range(0, len(hashes), rows)
+    """Find pairs of images by their hashes, (N, V, W) uint64: (P, 3), rows i < j and the least distance, at most `bits`, from
+    the first hash of i to any of the V hashes of j.
+
+    Two hashes that differ in at most `bits` of their bits are alike in one of `bits` + 1 parts of them. So pairs are looked for
+    among those with a part in common, where a part is long enough to tell most hashes apart, and else among all.
+    """
+    width = WORDS * WORD // (bits + 1)
+    found = _common_part(hashes, bits, min(width, WORD - 1)) if width >= SHORTEST else _all_pairs(hashes, bits)
+    order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
+    found = found[order]
+    fresh = np.ones(len(found), dtype=bool)
+    fresh[1:] = (found[1:, :2] != found[:-1, :2]).any(axis=1)
+    return found[fresh]
+
+
+def _common_part(hashes: UInt64, bits: int, width: int) -> Int64:
+    """The pairs within `bits`, some of them more than once. Bits are dealt out to the parts, as neighbours go together."""
+    n, views, _ = hashes.shape
+    flat = hashes.reshape(n * views, -1)
+    spread = np.unpackbits(flat.view(np.uint8), axis=1)  # (N V, 256)
+    weights = 1 << np.arange(width, dtype=np.int64)
     found = [np.zeros((0, 3), np.int64)]
-    for start in show_progress(starts, len(starts), "comparing images"):
-        block, rest = hashes[start : start + rows], hashes[start:]
-        # A pair that differs too much in the first word needs no look at the others.
-        i, j = np.nonzero(np.bitwise_count(block[:, None, 0] ^ rest[None, :, 0]) <= bits)
-        i, j = i[i < j], j[i < j]
-        distance = np.bitwise_count(block[i] ^ rest[j]).sum(axis=1, dtype=np.int64)
-        near = distance <= bits
-        found.append(np.stack([i[near] + start, j[near] + start, distance[near]], axis=1))
+    for part in show_progress(range(bits + 1), bits + 1, "comparing images"):
+        keys = spread[:, part :: bits + 1][:, :width].astype(np.int64) @ weights[: len(range(part, BITS, bits + 1))]
+        order = np.argsort(keys, kind="stable")
+        ordered, own = keys[order], keys[::views]
+        begin, end = np.searchsorted(ordered, own, "left"), np.searchsorted(ordered, own, "right")
+        for rows in _blocks(end - begin):
+            counts = end[rows] - begin[rows]
+            i = np.repeat(np.arange(n)[rows], counts)
+            place = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(begin[rows], counts)
+            found.append(_within(hashes, flat, i, order[place], bits))
     return np.concatenate(found)
+
+
+def _blocks(counts: Int64) -> Iterator[slice]:
+    """Slices of rows with about BLOCK pairs each."""
+    total, begin = np.cumsum(counts), 0
+    while begin < len(counts):
+        before = total[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(total, before + BLOCK, "right")))
+        yield slice(begin, end)
+        begin = end
+
+
+def _all_pairs(hashes: UInt64, bits: int) -> Int64:
+    n, views, _ = hashes.shape
+    flat, rows = hashes.reshape(n * views, -1), max(1, BLOCK // max(n * views, 1))
+    starts, found = range(0, n, rows), [np.zeros((0, 3), np.int64)]
+    for start in show_progress(starts, len(starts), "comparing images"):
+        # A pair that differs too much in the first word needs no look at the others.
+        near = np.bitwise_count(hashes[start : start + rows, None, 0, 0] ^ flat[None, start * views :, 0]) <= bits
+        i, view = np.nonzero(near)
+        found.append(_within(hashes, flat, i + start, view + start * views, bits))
+    return np.concatenate(found)
+
+
+def _within(hashes: UInt64, flat: UInt64, i: Int64, view: Int64, bits: int) -> Int64:
+    """Of the pairs of images i, (P,), and views of others, (P,), those with i < j that are at most `bits` apart: (Q, 3)."""
+    j = view // hashes.shape[1]
+    i, j, view = i[i < j], j[i < j], view[i < j]
+    distance = np.bitwise_count(hashes[i, 0] ^ flat[view]).sum(axis=1, dtype=np.int64)
+    near = distance <= bits
+    return np.stack([i[near], j[near], distance[near]], axis=1)

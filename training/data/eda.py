@@ -128,7 +128,7 @@ def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, 
         for image in show_progress(tree.images, len(tree.images), "hashing images"):
             size, digest = hash_file(root, image.path)
             samples.append(Sample(image.path, size, digest, image.label, image.split or "train", None, image.mask))
-        split = set(tree.splits) == set(SPLITS)
+        split = set(tree.splits) >= set(SPLITS)
         return manifest.Manifest(tree.labels, tuple(samples)), str(err), split
 
 

@@ -57,6 +57,11 @@ class Manifest:
         return [sample for sample in self.samples if sample.split == split]
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits: all of SPLITS, and "sealed" where there is one."""
+        return (*SPLITS, "sealed") if self.samples_of("sealed") else SPLITS
+
+    @property
     def digest(self) -> str:
         """SHA-256 over one line for each image, sorted: the JSON array of path, size, sha256, label, split, group and the
         mask's path and SHA-256, in ASCII and without spaces, ended by a newline. Neither the order of files nor the place of

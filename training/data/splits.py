@@ -14,6 +14,8 @@ from training.errors import DataError
 
 NAMED = 5
 """How many offenders an error names."""
+OFF = 0.05
+"""By how much a split may miss its share where images come in groups, as a share of all images that are split."""
 
 
 def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str | None]:
@@ -43,24 +45,36 @@ def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, se
 
     Groups (an image without one is a group of its own) are put into strata by the labels they hold, ordered within a
     stratum by SHA-256 of seed and name, and laid end to end; where a group's middle falls between the cumulated shares
-    decides. So the share of each label is met to within one group for each stratum, whatever the order of the files.
+    decides. So images without groups meet the share of each label to within one image, whatever the order of the files.
 
-    Raises DataError when a group lies in two given splits or a label is not in every split.
+    Groups of several labels may make a stratum of nearly each group. What a split got too few or too many of is carried over to
+    the next stratum, so that all strata lie on one line and the shares are met for any mix of labels.
+
+    Raises DataError when a group lies in two given splits, a label is not in every split, or groups are so large that a split
+    misses its share by more than OFF.
     """
     splits: dict[str, Split] = {image.path: image.split for image in tree.images if image.split not in (None, "train")}
     share: dict[Split, float] = {"test": shares.test, "calibration": shares.calibration, "val": shares.val}
-    missing = [split for split in share if split not in tree.splits]
-    bounds = list(zip(missing, accumulate(share[split] for split in missing), strict=True))
+    share |= {"sealed": shares.sealed} if shares.sealed else {}
+    share = {split: part for split, part in share.items() if split not in tree.splits}
     pool = [image for image in tree.images if image.path not in splits]
+    owed = dict.fromkeys(share, 0.0)  # images
     for stratum in _strata(pool, groups, seed):
         total = sum(len(members) for members in stratum)
+        bounds = list(zip(share, accumulate(share[split] + owed[split] / total for split in share), strict=True))
         before = 0
         for members in stratum:
             middle = (before + len(members) / 2) / total
             split: Split = next((name for name, bound in bounds if middle < bound), "train")
             splits.update((path, split) for path in members)
             before += len(members)
+            if split in owed and groups[members[0]] is not None:
+                owed[split] -= len(members)
+        if groups[stratum[0][0]] is not None:
+            owed = {split: images + share[split] * total for split, images in owed.items()}
     _check_groups(splits, groups)
+    if any(groups.values()):
+        _check_shares(Counter(splits[image.path] for image in pool), share)
     _check_labels(tree, splits)
     return splits
 
@@ -123,6 +137,16 @@ def _check_labels(tree: Tree, splits: Mapping[str, Split]) -> None:
             raise DataError(
                 f"label {label!r} has too few images to be in every split: none in {', '.join(empty)} ({held}); "
                 "add images, raise data.splits, or use a finer data.group_pattern"
+            )
+
+
+def _check_shares(counts: Mapping[Split, int], share: Mapping[Split, float]) -> None:
+    total = sum(counts.values())
+    for split, wanted in {**share, "train": 1 - sum(share.values())}.items():
+        if abs((got := counts.get(split, 0) / total) - wanted) > OFF + 1e-9:
+            raise DataError(
+                f"the {split} split got {got:.1%} of the images in the place of {wanted:.1%}, because whole groups go into one "
+                "split and some are too large; use a finer data.group_pattern, add groups, or change data.splits"
             )
 
 

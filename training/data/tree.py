@@ -10,20 +10,22 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from training.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "val", "calibration", "test"]
+Split = Literal["train", "val", "calibration", "test", "sealed"]
 SPLITS: tuple[Split, ...] = ("train", "val", "calibration", "test")
+"""The splits that every data set has; "sealed" is one that some have."""
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
     "val": "val",
     "validation": "val",
     "calibration": "calibration",
     "test": "test",
+    "sealed": "sealed",
 }
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MASKS = "masks"
@@ -74,7 +76,7 @@ def scan(root: Path) -> Tree:
     labels = {entry for top in splits or [""] for entry in _folders(root, root / top) if top or entry != MASKS}
     if long := [label for label in sorted(labels) if len(label) > LABEL_LENGTH]:
         raise DataError(f"label {long[0][:40]!r}... has {len(long[0])} characters, more than {LABEL_LENGTH}; rename its folder")
-    return Tree(tuple(images), tuple(sorted(labels)), tuple(split for split in SPLITS if split in splits.values()))
+    return Tree(tuple(images), tuple(sorted(labels)), tuple(split for split in get_args(Split) if split in splits.values()))
 
 
 def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> Tree:

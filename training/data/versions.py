@@ -50,7 +50,7 @@ def _read_folder(root: Path) -> list[Entry]:
     if not tree.images:
         raise DataError(f"{root} holds neither a {runs.MANIFEST} nor images below folders of labels")
     # Given splits are only what a training starts from: it cuts those that are missing out of `train`.
-    splits = {image.path: image.split if set(tree.splits) == set(SPLITS) else None for image in tree.images}
+    splits = {image.path: image.split if set(tree.splits) >= set(SPLITS) else None for image in tree.images}
     return [
         Entry(
             image.path,

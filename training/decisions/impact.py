@@ -9,7 +9,7 @@ from handlers.arrays import Bools, Float64, Floats, Ints, Strings
 from handlers.decision import Outcome
 from handlers.spec import Spec
 from training.decisions import mix
-from training.decisions.subgroups import wilson
+from training.decisions.chance import wilson
 from training.decisions.thresholds import paired, side_costs
 
 IMAGES = 1000

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from handlers import decision
-from handlers.arrays import Floats, Ints
-from handlers.spec import Spec
+from handlers.arrays import Bools, Floats, Ints
+from handlers.spec import FnrBound, GroupRule, Spec
+from training.config import DecisionConfig
 from training.data.manifest import Sample
-from training.decisions import calibration, conformal
+from training.decisions import calibration, chance, conformal, thresholds
+from training.decisions.chance import Groups
 from training.errors import DataError
 
 PATH, UNSTATED = "path", "not stated"
 KEY = "decision.subgroups.metadata"  # which errors name
 MOST_GROUPS, NAMED = 50, 5
+ACCUSED = 0.05
+"""The chance with which any group at all is accused of breaking a bound that every group keeps."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,10 @@ class Answered:
     probs: Floats
     truth: Ints
 
-
-def wilson(count: int, n: int) -> tuple[float, float] | None:
-    """Compute the interval of 95 % for a share of `count` of n (Wilson 1927); None where n is 0."""
-    if n == 0:
-        return None
-    interval = binomtest(count, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    @property
+    def together(self) -> Groups | None:
+        """What goes together (`data.group_pattern`), (N,); None where every image stands for itself."""
+        return conformal.groups_of(self.samples)
 
 
 def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
@@ -76,11 +76,30 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
 
 
 def by_group(groups: Mapping[str, Mapping[str, str]], test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]:
-    """Compute `figures` of every group, by column and group, as metrics.json holds them."""
+    """Compute `figures` of every group, by column and group, as metrics.json holds them, and which groups break the bound.
+
+    `p`: of the hypothesis that no more than the bound allows are missed in the group (`chance.exceeds`), adjusted for the
+    number of all groups of all columns (Holm). `breaks_bound`: "yes" where it is at most ACCUSED, "perhaps" where more than the
+    bound allows were missed and chance alone could explain it, else "no".
+    """
     table: dict[str, Any] = {}
+    tested: list[tuple[dict[str, Any], float]] = []
     for column, of in groups.items():
         names = sorted({of[sample.path] for sample in test.samples})
-        table[column] = {name: figures(_only(test, of, name), _only(calibrating, of, name), spec) for name in names}
+        table[column] = {}
+        for name in names:
+            own = _only(test, of, name)
+            row = table[column][name] = figures(own, _only(calibrating, of, name), spec)
+            if served := next((one for one in spec.decision.groups or () if one.name == f"{column}={name}"), None):
+                missed, among = _missed(own, served.threshold, spec)
+                row["served"] = {"threshold": served.threshold, **_rate("fnr", missed, among)}
+            if spec.decision.fnr_bound and row["positives"]:
+                missed, among = _missed(own, spec.decision.threshold, spec)
+                tested.append((row, chance.exceeds(missed, spec.decision.fnr_bound.level, among)))
+    for (row, _), p in zip(tested, chance.holm([p for _, p in tested]), strict=True):
+        row["p"] = p
+        if spec.decision.fnr_bound and row["fnr"] > spec.decision.fnr_bound.level:
+            row["breaks_bound"] = "yes" if p <= ACCUSED else "perhaps"
     return table
 
 
@@ -88,31 +107,94 @@ def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]
     """Compute a group's accuracy and missed share by the threshold alone, with 95 % intervals, its ECE and its share of reviews.
 
     `threshold`: the one that a bound on this group alone would have, of its calibration images, where they are enough.
-    `breaks_bound`: whether more are missed than the bound allows, "perhaps" where chance alone could explain it.
     """
     rule, positive, n = spec.decision, spec.positive_index, len(test.truth)
     score = decision.scores(test.probs, spec)
-    right = int((test.probs.argmax(axis=1) == test.truth).sum())
     reviewed = decision.decide(score, spec).count("review")
     row: dict[str, Any] = {
         "images": n,
-        "accuracy": right / n,
-        "accuracy_interval": wilson(right, n),
+        **_rate("accuracy", test.probs.argmax(axis=1) == test.truth, test.together),
         "ece": calibration.ece(test.probs, test.truth),
         "review_share": reviewed / n,
-        "review_share_interval": wilson(reviewed, n),
+        "review_share_interval": chance.wilson(reviewed, n),
     }
     if not positive:
         return row
-    bad = np.isin(test.truth, positive)
-    missed, count = int((score[bad] < rule.threshold).sum()), int(bad.sum())
-    row |= {"positives": count, "fnr": missed / count if count else None, "fnr_interval": wilson(missed, count)}
+    missed, among = _missed(test, rule.threshold, spec)
+    row |= {"positives": len(missed), **_rate("fnr", missed, among)}
     if bound := rule.fnr_bound:
-        own = decision.scores(calibrating.probs, spec)[np.isin(calibrating.truth, positive)]
-        enough = len(own) >= conformal.needed(bound.level)
-        row["threshold"] = conformal.fnr_threshold(own, bound.level) if enough else None
-        row["breaks_bound"] = _breaks(row["fnr"], row["fnr_interval"], bound.level)
+        own = _bound(calibrating, positive, bound.level, bound.confidence)
+        row["threshold"] = own.threshold if own else None
+        row["breaks_bound"] = "no"
     return row
+
+
+def fit_groups(
+    groups: Mapping[str, Mapping[str, str]], calibrating: Answered, labels: Sequence[str], config: DecisionConfig
+) -> tuple[tuple[GroupRule, ...], list[str]]:
+    """Fit the thresholds that `decision.subgroups.thresholds` asks for, and write a sentence for each group that has none.
+
+    A group's threshold is the one of least cost on its calibration images, under a bound on its own positive images where
+    `max_fnr` asks for one. Left out are groups with too few positive images for the bound, and without it those that lack
+    positive or negative ones; a request that names one of these is refused, as for a group that nobody knows.
+    """
+    positive = [k for k, label in enumerate(labels) if label in config.positive]
+    _, rows = conformal.parts([sample.group or sample.path for sample in calibrating.samples], len(labels), config)
+    bounding = {calibrating.samples[row].path for row in rows.tolist()}
+    rules, notes = list[GroupRule](), list[str]()
+    for column, of in groups.items():
+        for name in sorted({of[sample.path] for sample in calibrating.samples} - {UNSTATED}):
+            own = _only(calibrating, of, name)
+            bad = np.isin(own.truth, positive)
+            bound = None
+            if config.max_fnr is not None:
+                part = _rows(own, [row for row, sample in enumerate(own.samples) if sample.path in bounding])
+                bound = _bound(part, positive, config.max_fnr, config.max_fnr_confidence)
+            if bad.all() or not bad.any() or (config.max_fnr is not None and bound is None):
+                notes.append(_left_out(column, name, int(bad.sum()), len(bad), config))
+                continue
+            fitted = thresholds.fit_decision(own.probs, own.truth, labels, config, bound)
+            rules.append(
+                GroupRule(
+                    name=f"{column}={name}",
+                    threshold=fitted.threshold,
+                    images=len(bad),
+                    positives=int(bad.sum()),
+                    fnr_bound=bound,
+                )
+            )
+    return tuple(rules), notes
+
+
+def _left_out(column: str, name: str, positives: int, images: int, config: DecisionConfig) -> str:
+    if config.max_fnr is None:
+        why = "and a threshold needs both positive and others"
+    else:
+        least = conformal.needed(config.max_fnr, config.max_fnr_confidence)
+        why = f"and its bound needs {least} that the scaling was not fitted on, or so many groups of them"
+    return (
+        f"Subgroup {column} = {name} gets no threshold of its own: {positives} of its {images} calibration images are positive, "
+        f"{why}."
+    )
+
+
+def _bound(answered: Answered, positive: Sequence[int], level: float, confidence: float | None) -> FnrBound | None:
+    """The bound on these images alone; None where they are too few."""
+    bad = np.isin(answered.truth, positive)
+    among = chance.only(answered.together, bad)
+    if (len(set(among)) if among is not None else int(bad.sum())) < conformal.needed(level, confidence):
+        return None
+    return conformal.bound_fnr(answered.probs, answered.truth, positive, level, confidence, answered.together)
+
+
+def _missed(answered: Answered, threshold: float, spec: Spec) -> tuple[Bools, Groups | None]:
+    """Which of the positive images lie below a threshold, (P,), and what goes together among them."""
+    bad = np.isin(answered.truth, spec.positive_index)
+    return decision.scores(answered.probs, spec)[bad] < threshold, chance.only(answered.together, bad)
+
+
+def _rate(name: str, hits: Bools, groups: Groups | None) -> dict[str, Any]:
+    return {name: float(hits.mean()) if len(hits) else None, f"{name}_interval": chance.rate_interval(hits, groups)}
 
 
 def warnings(table: Mapping[str, Any], level: float) -> list[str]:
@@ -124,6 +206,7 @@ def warnings(table: Mapping[str, Any], level: float) -> list[str]:
                 continue
             low, high = row["fnr_interval"]
             sure = "more than chance explains" if row["breaks_bound"] == "yes" else "which chance alone could explain"
+            sure += f" (p = {row['p']:.2g} among all groups)"
             remedy = f"; alone it would have the threshold {row['threshold']:.4f}" if row["threshold"] is not None else ""
             sentences.append(
                 f"Subgroup {column} = {name} breaks the bound: {row['fnr']:.1%} of its {row['positives']} positive test images "
@@ -132,12 +215,9 @@ def warnings(table: Mapping[str, Any], level: float) -> list[str]:
     return sentences
 
 
-def _breaks(fnr: float | None, interval: tuple[float, float] | None, level: float) -> str:
-    if fnr is None or interval is None or fnr <= level:
-        return "no"
-    return "yes" if interval[0] > level else "perhaps"
-
-
 def _only(answered: Answered, of: Mapping[str, str], name: str) -> Answered:
-    rows = [row for row, sample in enumerate(answered.samples) if of[sample.path] == name]
+    return _rows(answered, [row for row, sample in enumerate(answered.samples) if of[sample.path] == name])
+
+
+def _rows(answered: Answered, rows: Sequence[int]) -> Answered:
     return Answered([answered.samples[row] for row in rows], answered.probs[rows], answered.truth[rows])

@@ -56,9 +56,11 @@ def check(calibration: Sequence[Sample], labels: Sequence[str], config: Decision
     if mix.to_come(labels, config) is not None:
         mix.shares_of(np.array([labels.index(sample.label) for sample in calibration]), labels)
     _, rows = conformal.parts([sample.group or sample.path for sample in calibration], len(labels), config)
-    positive = sum(calibration[row].label in config.positive for row in rows)
+    positive = [calibration[row] for row in rows if calibration[row].label in config.positive]
     if config.max_fnr is not None:
-        conformal.check_fnr(positive, config.max_fnr)
+        groups = conformal.groups_of(calibration) and {sample.group or sample.path for sample in positive}
+        units = len(positive) if groups is None else len(groups)
+        conformal.check_fnr(units, config.max_fnr, config.max_fnr_confidence, groups is not None)
     if config.set_coverage is not None:
         conformal.check_sets(len(rows), config.set_coverage)
 

@@ -19,9 +19,9 @@ from handlers.arrays import Bools, Float64, Floats, Ints, Strings
 from handlers.decision import Outcome
 from handlers.spec import Spec
 from training.decisions import calibration, mix, selective
+from training.decisions.chance import wilson
 from training.decisions.impact import impact
 from training.decisions.scaling import Scaling
-from training.decisions.subgroups import wilson
 from training.decisions.thresholds import paired, side_costs
 from training.evaluation.saliency import PointingGame
 

@@ -55,7 +55,9 @@ PREFIXES: dict[Network, dict[str, str]] = {
 # The other task's last layer, left out: torchvision's, timm's, the PyPI package's and visor's own name for it.
 HEADS = ("fc.", "classifier.", "_fc.", "head.")
 METADATA = "visor"
-"""The one entry of a backbone's metadata, JSON."""
+"""The one entry of the metadata of weights, JSON: how they came about, and IMAGES."""
+IMAGES = ("learnt", "chosen_by")
+"""The entries that hold the digests of images; `training.jobs.seen` says which."""
 
 
 def make_model(config: Config, classes: int) -> Classifier:
@@ -79,24 +81,36 @@ def origin(config: Config) -> Pretrained | None:
     if config.model.pretrained is None:
         return None
     path = _imagenet_file() if config.model.pretrained == "imagenet" else Path(config.model.pretrained)
-    facts: dict[str, str] = {}
+    facts = {name: value for name, value in read_facts(config).items() if name not in IMAGES}
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {}).get(METADATA, "{}"))
         return Pretrained(weights_digest=sha256(path), **facts)
-    except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: pydantic's and json's
+    except (OSError, ValueError, TypeError) as err:  # ValueError: pydantic's
         raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
 
 
-def write_backbone(path: Path, model: Classifier, facts: Mapping[str, str]) -> str:
+def read_facts(config: Config) -> dict[str, str]:
+    """Read what visor wrote into the weights that `make_model` loads; nothing of random ones and of those that others wrote.
+
+    Raises ConfigError.
+    """
+    path = config.model.pretrained
+    if not isinstance(path, Path) or path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+    except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: json's
+        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+
+
+def write_backbone(path: Path, model: Classifier, metadata: Mapping[str, str]) -> str:
     """Write the stages, and how they came about, as .safetensors for `model.pretrained`, and return the file's SHA-256.
 
-    The same weights and facts make the same bytes: safetensors keeps no order among several entries of its metadata.
+    The same weights and metadata make the same bytes: safetensors keeps no order among several entries of its metadata.
     """
     stages = {name: value.contiguous() for name, value in model.state_dict().items() if name.startswith("stages.")}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(stages, {METADATA: json.dumps(dict(facts), sort_keys=True)}))
+        temporary.write_bytes(save(stages, dict(metadata)))
     return sha256(path)
 
 

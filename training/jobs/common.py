@@ -20,6 +20,7 @@ from training.fitting.batches import Images
 from training.fitting.checkpoint import State
 from training.fitting.pretrained import origin
 from training.jobs.evaluate import check
+from training.jobs.seen import check_seen
 from training.packing import lineage
 from training.tracking import Tracker
 
@@ -35,10 +36,14 @@ class Data:
 
 
 def prepare(config: Config, home: Path) -> Data:
-    """Write what is built in, list the images and look for leaks. Raises ConfigError and DataError (all of its kinds)."""
+    """Write what is built in, list the images and look for leaks, of pretrained weights too.
+
+    Raises ConfigError and DataError (all of its kinds).
+    """
     root = sources.prepare(config.data, home)
     manifest = sources.build_manifest(root, config.data)
     check(manifest, mix.settled(config, manifest))  # what does not fit is said now, not after the fit
+    check_seen(manifest, config)
     check_leaks(root, manifest, config, home)
     return Data(root, manifest)
 

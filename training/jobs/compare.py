@@ -3,10 +3,11 @@
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.errors import CompareError, RunError
+from training.jobs.sealed import open_sealed
 from training.progress import show_progress
 from training.selection import comparison
 from training.selection.candidates import from_folder, from_mlflow, with_archives
@@ -32,10 +33,12 @@ def compare(
     rule: Rule,
     seed: int,
     resamples: int = comparison.RESAMPLES,
+    sealed: bool = False,
 ) -> Comparison:
     """Compare runs, by folder or MLflow id, all of an experiment, and the champion of their name in the registry.
 
-    Raises RunError (no such run, or none with predictions), CompareError (they cannot be compared), ArchiveRefused.
+    `sealed`: whether the chosen run answers the sealed split, too. Raises RunError (no such run, or none with predictions),
+    CompareError (they cannot be compared), ArchiveRefused, DataError (images of the sealed split that are gone or changed).
     """
     with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
         tracker = Tracker.open(places.home)
@@ -51,19 +54,20 @@ def compare(
     comparison.check_comparable(candidates)
     if places.store is not None:
         candidates = with_archives(candidates, places.store, places.public_key)
-    drawn = comparison.resamples(len(candidates[0].truth), resamples, seed)
+    drawn = comparison.resamples(len(candidates[0].truth), resamples, seed, comparison.groups_of(candidates))
     reference = next((one for one in candidates if one.run_id == champion), None)
-    rows = [
-        Row(
-            one,
-            comparison.intervals(one, drawn),
-            None if reference is None or one is reference else comparison.versus(one, reference, drawn),
-            rule.objections(one),
-        )
-        for one in show_progress(candidates, len(candidates), "resampling")
-    ]
+    challengers = [one for one in candidates if reference is not None and one is not reference]
+    level = comparison.FAMILY / max(1, len(challengers))
+    figures, beside = {}, list[Versus]()
+    for one in show_progress(candidates, len(candidates), "resampling"):
+        figures[one.run_id] = comparison.intervals(one, drawn)
+        if reference is not None and one is not reference:
+            beside.append(comparison.versus(one, reference, drawn, level, seed))
+    tested = dict(zip((one.run_id for one in challengers), comparison.family(beside), strict=True))
+    rows = [Row(one, figures[one.run_id], tested.get(one.run_id), rule.objections(one)) for one in candidates]
     chosen = rule.choose(candidates)
-    return Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
+    made = Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
+    return replace(made, sealed=open_sealed(made)) if sealed else made
 
 
 def _champion(tracker: Tracker, name: str, found: dict[str, Candidate], scratch: Path) -> str | None:
@@ -94,6 +98,9 @@ class Promotion:
 def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, seed: int, dry_run: bool = False) -> Promotion:
     """Move the alias `champion` of a registered model to a version, by default the candidate's, if the rule says so.
 
+    Each version that was registered since the champion's is a challenger, so that the more were tried the surer the next one
+    must be (`comparison.spent`).
+
     Raises RunError (no such version, runs without predictions), CompareError (they cannot be compared), ArchiveRefused.
     """
     tracker = Tracker.open(places.home)
@@ -108,8 +115,12 @@ def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, se
     if places.store is not None:
         loaded = with_archives(loaded, places.store, places.public_key)
     contender, holder = loaded[0], loaded[1] if champion else None
-    beside = comparison.versus(contender, holder, comparison.resamples(len(contender.truth), seed=seed)) if holder else None
-    better, reason = rule.judge(contender, holder, beside)
+    level, beside = comparison.FAMILY, None
+    if champion and holder:
+        level = comparison.spent(tracker.challengers(name, champion[0], challenger[0]))
+        drawn = comparison.resamples(len(contender.truth), seed=seed, groups=comparison.groups_of([contender, holder]))
+        beside = comparison.versus(contender, holder, drawn, level, seed)
+    better, reason = rule.judge(contender, holder, beside, level)
     if better and not dry_run:
         tags = {"promoted": reason}
         if contender.archive:

@@ -28,7 +28,7 @@ from training.config import BackendChoice, Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import Pictures
 from training.data.splits import evenly_spaced
-from training.decisions import conformal, mix, selective, subgroups, thresholds
+from training.decisions import chance, conformal, mix, selective, subgroups, thresholds
 from training.decisions.scaling import Scaling, fit
 from training.errors import RunError
 from training.evaluation import drift, metrics
@@ -94,6 +94,7 @@ def evaluate(
     undecided = spec
     spec, scaling = _decide(undecided, wanted, mixture, samples, logits, truth)
     calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
+    spec, left_out = _decide_groups(spec, wanted, calibrating)
 
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
@@ -111,7 +112,8 @@ def evaluate(
         results["prevalence"] = metrics.prevalence(spec, unmoved, test_logits, test.truth)
 
     counted = {split: manifest.samples_of(split) for split in ("calibration", "test")}
-    notes = [*write_notes(spec, scaling, mixture, wanted, results, counted), *reference.notes, *_warnings(results, spec)]
+    noted = write_notes(spec, scaling, mixture, wanted, results, counted)
+    notes = [*noted, *reference.notes, *left_out, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -193,7 +195,8 @@ def _decide(
     bound = sets = None
     if wanted.max_fnr is not None:
         positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
-        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr)
+        groups = chance.only(conformal.groups_of(samples), bound_by)
+        bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr, wanted.max_fnr_confidence, groups)
     if wanted.set_coverage is not None:
         sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
@@ -205,6 +208,14 @@ def _describe(exports: runs.Exports) -> str:
     parity = exports.parity.get(exports.backend)
     seen = parity.quantisation_images if parity else None
     return exports.backend if seen is None else f"{exports.backend}, quantised by {seen} images of the training split"
+
+
+def _decide_groups(spec: Spec, wanted: DecisionConfig, calibrating: _Split) -> tuple[Spec, list[str]]:
+    """The spec with the thresholds of subgroups, where they are asked for, and a sentence for each group that has none."""
+    if not (wanted.subgroups and wanted.subgroups.thresholds):
+        return spec, []
+    found, left_out = subgroups.fit_groups(_groups(wanted, calibrating.samples), calibrating.answered, spec.labels, wanted)
+    return spec.model_copy(update={"decision": spec.decision.model_copy(update={"groups": found or None})}), left_out
 
 
 def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
@@ -316,11 +327,16 @@ def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift
 
 
 def _predictions(splits: dict[str, _Split]) -> bytes:
-    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows."""
+    """predictions.npz: paths (N,), raw logits (N, K) and true classes (N,) of both splits, from which all else follows.
+
+    Where images come in groups, theirs, (N,), too.
+    """
     arrays: dict[str, Any] = {}
     for name, split in splits.items():
         paths = np.array([sample.path for sample in split.samples])
         arrays |= {f"{name}_paths": paths, f"{name}_logits": split.logits, f"{name}_truth": split.truth}
+        if groups := conformal.groups_of(split.samples):
+            arrays[f"{name}_groups"] = np.array(groups)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from training.fitting.pretrained import make_model
 from training.fitting.probe import linear_probe
 from training.fitting.simclr import pretrain as fit
 from training.jobs.common import begin, checkpointed, images_of, previous
+from training.jobs.seen import Seen, describe
 from training.runs import Record
 from training.tracking import MODEL, Tracker
 
@@ -65,5 +66,5 @@ def _fit(run: Path, config: Config, manifest: Manifest, root: Path, home: Path, 
 
     state = fit(model, images_of(pixels, manifest, "train"), config, state, save, probe)
     runs.write_history(run, state.history)
-    facts = {"method": "simclr", "config_digest": config.digest, "dataset_digest": manifest.digest}
-    return record.model_copy(update={"weights_digest": pretrained.write_backbone(run / runs.BACKBONE, model, facts)})
+    metadata = describe("simclr", config, manifest, Seen.of(manifest.samples_of("train")))
+    return record.model_copy(update={"weights_digest": pretrained.write_backbone(run / runs.BACKBONE, model, metadata)})

@@ -16,6 +16,7 @@ from training.fitting.pretrained import make_model
 from training.jobs.common import Data, begin, checkpointed, fitted_on, prepare, previous
 from training.jobs.evaluate import evaluate
 from training.jobs.export import check_installed
+from training.jobs.seen import Seen, describe
 from training.tracking import CANDIDATE, MODEL, Tracker
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ def _fit(
     train_images, val_images = fitted_on(pixels, manifest, config)
     state = fit(model, train_images, val_images, config, state, save, group)
     runs.write_history(run, state.history)
-    record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict())})
+    metadata = describe("train", config, manifest, Seen.of(manifest.samples_of("train"), manifest.samples_of("val")))
+    record = record.model_copy(update={"weights_digest": runs.write_weights(run, model.state_dict(), metadata)})
     runs.write_record(run, record)
     return record
 

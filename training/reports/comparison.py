@@ -9,7 +9,7 @@ from typing import Any
 from archives import files
 from training.reports.drawing import BLUE, GRID, INK, ORANGE, blank_figure, png, verbatim
 from training.reports.pages import UNDEFINED, Picture, environment
-from training.selection.comparison import MEASURES, Comparison, Interval, Row
+from training.selection.comparison import MEASURES, Comparison, Interval, Row, Sealed
 
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "fnr": "FNR", "ece": "ECE", "expected_cost": "expected cost"}
 
@@ -36,7 +36,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         {name for row in comparison.rows for name in (row.candidate.archive.latency_ms if row.candidate.archive else {})}
     )
     head = ["run", *(NAMES[name] for name in MEASURES)]
-    head += ["cost less champion's", "McNemar p"] if beside else []
+    head += ["cost less champion's", "no cheaper, p", "labels, p"] if beside else []
     head += [*(f"{name}, ms" for name in backends), "archive, MB", "answers by", *parameters]
     return head, [_cells(comparison, row, backends, parameters) for row in comparison.rows]
 
@@ -49,7 +49,8 @@ def _cells(comparison: Comparison, row: Row, backends: Sequence[str], parameters
         *(_interval(row.figures[name]) for name in MEASURES),
     ]
     if comparison.champion is not None:
-        cells += [_interval(row.versus.cost), f"{row.versus.mcnemar_p:.3g}"] if row.versus else [UNDEFINED, UNDEFINED]
+        tested = row.versus
+        cells += [_interval(tested.cost), f"{tested.cheaper_p:.3g}", f"{tested.labels_p:.3g}"] if tested else [UNDEFINED] * 3
     latencies = archive.latency_ms if archive else {}
     cells += [f"{latencies[name]:.2f}" if name in latencies else UNDEFINED for name in backends]
     cells += [f"{archive.bytes / 1e6:.1f}" if archive else UNDEFINED, candidate.spec.backend]
@@ -57,7 +58,9 @@ def _cells(comparison: Comparison, row: Row, backends: Sequence[str], parameters
 
 
 def _interval(figure: Interval) -> str:
-    return UNDEFINED if math.isnan(figure.value) else f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+    if math.isnan(figure.value):
+        return UNDEFINED
+    return f"{figure.value:.4f}" + ("" if math.isnan(figure.low) else f" [{figure.low:.4f}, {figure.high:.4f}]")
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -65,11 +68,34 @@ def summary(comparison: Comparison) -> list[str]:
     said = [comparison.rule.describe()]
     said.append(f"That is {comparison.chosen}." if comparison.chosen else "No run keeps them.")
     said += [f"{row.candidate.name} {' and '.join(row.objections)}." for row in comparison.rows if row.objections]
-    images = len(comparison.rows[0].candidate.truth)
+    first = comparison.rows[0].candidate
+    groups = next((row.candidate.groups for row in comparison.rows if row.candidate.groups is not None), None)
+    together = "" if groups is None else f" in {len(set(groups))} groups, which are what is drawn and tested"
     said.append(
-        f"{images} test images, the same for all. In brackets 95 % percentile intervals of {comparison.resamples} bootstrap "
-        f"samples (seed {comparison.seed}), paired over images; McNemar's exact test is of the labels."
+        f"{len(first.truth)} test images{together}, the same for all. In brackets intervals of 95 %: Wilson's for accuracy and "
+        f"FNR, percentiles of {comparison.resamples} bootstrap samples (seed {comparison.seed}) for macro F1 and costs."
     )
+    challengers = sum(row.versus is not None for row in comparison.rows)
+    if challengers:
+        said.append(
+            f"The p-values are adjusted for {challengers} challengers (Holm): a run is cheaper than the champion where its p is "
+            "at most 0.025, which happens to none of equally good ones in 97.5 % of such comparisons."
+        )
+    if comparison.sealed:
+        said += _sealed(comparison.sealed, comparison)
+    elif comparison.chosen and len(comparison.rows) > 1:
+        said.append("The figures flatter the run that was chosen by them; a sealed split (data.splits.sealed) would not.")
+    return said
+
+
+def _sealed(sealed: Sealed, comparison: Comparison) -> list[str]:
+    told = "; ".join(
+        f"{NAMES[name]} {_interval(figure)}" for name, figure in sealed.figures.items() if not math.isnan(figure.value)
+    )
+    among = f"which neither the fits nor this choice among {len(comparison.rows)} runs has seen"
+    said = [f"On {sealed.images} sealed images, {among}, {comparison.chosen} served by {sealed.backend} has: {told}."]
+    if sealed.before:
+        said.append(f"They were opened before, for {', '.join(sealed.before)}: what was learnt then may have led to this choice.")
     return said
 
 
@@ -99,7 +125,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 "parameters": {name: candidate.parameters.get(name) for name in comparison.differing},
             }
         )
-    head = {"rule": comparison.rule.describe(), "champion": comparison.champion, "chosen": comparison.chosen}
+    head: dict[str, Any] = {"rule": comparison.rule.describe(), "champion": comparison.champion, "chosen": comparison.chosen}
+    if sealed := comparison.sealed:
+        head["sealed"] = vars(sealed) | {"figures": {name: _plain(figure) for name, figure in sealed.figures.items()}}
     return head | {"seed": comparison.seed, "resamples": comparison.resamples, "runs": rows}
 
 
@@ -127,7 +155,8 @@ def plot(comparison: Comparison) -> bytes:
             found = row.figures[name]
             if not math.isnan(found.value):
                 colour = ORANGE if row.candidate.name == comparison.chosen else BLUE
-                axes.plot([found.low, found.high], [place, place], color=colour)
+                if not math.isnan(found.low):
+                    axes.plot([found.low, found.high], [place, place], color=colour)
                 axes.plot(found.value, place, "o", color=colour, markersize=5)
         axes.grid(visible=True, color=GRID, linewidth=0.8)
         axes.spines[:].set_visible(False)

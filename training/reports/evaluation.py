@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from handlers.spec import Spec
-from training.decisions.subgroups import wilson
+from training.decisions import conformal
+from training.decisions.chance import wilson
 from training.evaluation.metrics import band_of
 from training.reports.pages import UNDEFINED, Picture, environment, number, share
 from training.reports.plots import score_of
@@ -100,10 +101,11 @@ def describe_rule(spec: Spec) -> list[str]:
             sentences.append(f"The band is sized to a budget: a person sees {budget}.")
     if bound := rule.fnr_bound:
         capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
+        method = "conformal risk control" if bound.confidence is None else "Learn then Test"
+        among = f"{bound.positives} of them" + (f" in {bound.groups} groups" if bound.groups else "")
         sentences.append(
-            f"At most {bound.level:.1%} of the images labelled {names} are expected to be missed: conformal risk control with "
-            f"{bound.positives} of them caps the threshold at the largest that keeps this promise, {capped}. It holds on average "
-            "over calibration splits, for images like those of the split, and not where a request brings its own threshold."
+            f"{conformal.promise(bound, names)}: {method} with {among} caps the threshold at the largest that keeps this "
+            f"promise, {capped}. It is for images like those of the split, and not where a request brings its own threshold."
         )
         sentences.append(f"Among those that keep the promise, {CHOSEN}")
     else:

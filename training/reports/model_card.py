@@ -10,7 +10,8 @@ from typing import Any
 
 from handlers.spec import Spec
 from training.config import CardConfig, Config
-from training.data.manifest import SPLITS, Manifest
+from training.data.manifest import Manifest
+from training.decisions import conformal
 from training.reports.evaluation import (
     CALIBRATION_HEAD,
     MIX_HEAD,
@@ -170,7 +171,8 @@ def _counts(manifest: Manifest) -> Table:
     for sample in manifest.samples:
         counted[sample.label, sample.split] += 1
     return Table(
-        ("label", *SPLITS), [(label, *(str(counted.get((label, split), 0)) for split in SPLITS)) for label in manifest.labels]
+        ("label", *manifest.splits),
+        [(label, *(str(counted.get((label, split), 0)) for split in manifest.splits)) for label in manifest.labels],
     )
 
 
@@ -184,7 +186,8 @@ def _recommendations(spec: Spec) -> list[str]:
     ]
     if spec.decision.fnr_bound:
         found.append(
-            "The bound on missed images holds on average over calibration splits and is no promise for any one group of images."
+            f"{conformal.promise(spec.decision.fnr_bound, ' or '.join(spec.decision.positive))}. It is no promise for any one "
+            "subgroup of images."
         )
     return found
 

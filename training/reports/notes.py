@@ -7,9 +7,9 @@ from typing import Any
 from handlers.spec import Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
+from training.decisions.chance import wilson
 from training.decisions.mix import Mix
 from training.decisions.scaling import FEW, HIGHEST, LOWEST, Scaling, Temperature
-from training.decisions.subgroups import wilson
 from training.reports.pages import share
 from training.reports.plots import score_of
 

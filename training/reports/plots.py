@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from handlers.arrays import Bools, Floats, Ints
 from handlers.spec import Decision
 from training.decisions.calibration import Reliability
+from training.decisions.chance import wilson
 from training.decisions.selective import RiskCoverage
-from training.decisions.subgroups import wilson
 from training.reports.drawing import (
     BLUE,
     FAINT,
@@ -200,14 +200,19 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
     return png(figure)
 
 
-def resplits(fnr: Floats, level: float, positives: int, tested: int) -> bytes:
-    """Draw the missed share of `tested` images on the test side of random splits, and its mean. fnr: (S,)."""
+def resplits(fnr: Floats, level: float, positives: int, tested: int, confidence: float | None = None) -> bytes:
+    """Draw the missed share of `tested` images or groups on the test side of random splits, and its mean. fnr: (S,).
+
+    `confidence`: of the bound; None for the bound on the mean.
+    """
     figure, axes = titled_figure(f"Missed share over {len(fnr)} random splits", "false-negative rate on the test side", "splits")
     step = max(1, tested // 150)  # a bar for each rate that is possible, or for so many of them
     axes.hist(fnr, bins=(np.arange(-0.5, fnr.max() * tested + step, step) / tested).tolist(), color=BLUE, alpha=0.8)
     axes.axvline(fnr.mean(), color=ORANGE, label=f"mean {fnr.mean():.4f}")
-    axes.axvline(level, color=INK, linestyle="--", label=f"the bound on the mean, {level:g}")
-    axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")
+    kind = "on the mean" if confidence is None else f"for {confidence:.0%} of the draws"
+    axes.axvline(level, color=INK, linestyle="--", label=f"the bound {kind}, {level:g}")
+    if confidence is None:
+        axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="upper right", frameon=False)
     return png(figure)

@@ -1,14 +1,16 @@
 """Runs beside each other on the same test images: figures with intervals, paired tests, and the rule that picks a champion.
 
-The rule: of the runs whose rate of missed positives and whose latency keep their bounds, the one with the least expected cost
-of a test image; of equals the first by name. It takes the champion's place where the champion does not keep the bounds
-itself, or where the 95 % interval of the paired difference in cost lies wholly below 0.
+The rule: of the runs that are shown to keep the bounds on missed positives and on latency, the one with the least expected
+cost of a test image; of equals the first by name. It takes the champion's place where it is shown to cost less, the chances of
+all challengers counted together. Where the champion is shown to break a bound, it is enough that it is not shown to cost more.
+Between the two limits of a bound the champion stays, so that neither of two runs drives out the other by chance.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
@@ -16,30 +18,38 @@ from scipy.stats import binomtest
 from handlers import decision
 from handlers.arrays import Bools, Float64, Floats, Ints
 from handlers.spec import Spec
-from training.decisions import calibration
+from training.decisions import calibration, chance
+from training.decisions.chance import Groups
 from training.decisions.thresholds import side_costs
 from training.errors import CompareError
 
 MEASURES = ("accuracy", "macro_f1", "fnr", "ece", "expected_cost")
 RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
+FAMILY = (1 - LEVEL) / 2
+"""The chance, one-sided, with which any of several challengers is found cheaper than a champion that is as good."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The archive of a run. `latency_ms` is the median of one image, by backend; `backend` is the one that serves."""
+    """The archive of a run. `latency_ms` is the median of one image, by backend; `backend` is the one that serves.
+
+    `latency_limits_ms`: the interval of 95 % of each median.
+    """
 
     digest: str
     version: str
     bytes: int
     backend: str
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    latency_limits_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A run with its answers to the test split.
 
-    `paths`: N, sorted; `truth`: (N,), classes; `probabilities`: (N, K), calibrated; `parameters`: of its config, flat.
+    `paths`: N, sorted; `truth`: (N,), classes; `probabilities`: (N, K), calibrated; `parameters`: of its config, flat;
+    `groups`: N, where the images come in groups; `folder`: of the run, where that is at hand.
     """
 
     name: str
@@ -50,6 +60,8 @@ class Candidate:
     probabilities: Floats
     parameters: Mapping[str, str]
     archive: Archive | None = None
+    groups: tuple[str, ...] | None = None
+    folder: Path | None = None
 
     @cached_property
     def predicted(self) -> Ints:
@@ -70,6 +82,12 @@ class Candidate:
         reviewed = np.array(decision.decide(scores, self.spec)) == "review"
         return np.where(reviewed & (rule.review_cost is not None), rule.review_cost or 0.0, alone)
 
+    @cached_property
+    def missed(self) -> tuple[Bools, Groups | None]:
+        """Which of the positive images are missed, (P,), and their groups."""
+        positive = np.isin(self.truth, self.spec.positive_index)
+        return ~self.flagged[positive], chance.only(self.groups, positive)
+
     def measure(self, rows: Ints | slice = slice(None)) -> dict[str, float]:
         """Compute MEASURES over some of the images, NaN where one is not defined. rows: indices, which may repeat."""
         truth, predicted = self.truth[rows], self.predicted[rows]
@@ -85,7 +103,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its interval at LEVEL."""
+    """A figure and its interval at LEVEL, NaN to NaN where there is none."""
 
     value: float
     low: float
@@ -96,43 +114,73 @@ class Interval:
 class Versus:
     """A run beside the champion, image by image.
 
-    `only_it`, `only_champion`: images that the one labels right and the other wrong; `mcnemar_p` of them. `cost`: the run's
-    expected cost less the champion's; `not_cheaper`: in which share of the resamples the run is not cheaper.
+    `only_it`, `only_champion`: images that the one labels right and the other wrong; `labels_p` tests them, two-sided. `cost`:
+    the run's expected cost less the champion's; `cheaper_p`, `costlier_p`: one-sided tests of it. The p-values of a `family` of
+    challengers are adjusted for their number.
     """
 
     only_it: int
     only_champion: int
-    mcnemar_p: float
+    labels_p: float
     cost: Interval
-    not_cheaper: float
+    cheaper_p: float
+    costlier_p: float
+
+    def describe(self) -> str:
+        """Describe the difference in cost in words."""
+        cost = self.cost
+        return (
+            f"its cost less the champion's is {cost.value:.4f} (95 % interval {cost.low:.4f} to {cost.high:.4f}), p of being no "
+            f"cheaper {self.cheaper_p:.4f}"
+        )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The bounds of the rule, None for no bound: `max_fnr` on the test split, `max_latency_ms` of the backend that serves."""
+    """The bounds of the rule, None for no bound: `max_fnr` among positives, `max_latency_ms` of the backend that serves.
+
+    Both are judged by limits of confidence, not as measured: a newcomer must be shown to keep them, a champion to break them.
+    """
 
     max_fnr: float | None = None
     max_latency_ms: float | None = None
 
     def describe(self) -> str:
         """Describe the rule in words."""
-        bounds = [f"a share of missed positives of at most {self.max_fnr:g}"] if self.max_fnr is not None else []
-        bounds += [f"a latency of at most {self.max_latency_ms:g} ms"] if self.max_latency_ms is not None else []
-        among = f"Of the runs with {' and '.join(bounds)}" if bounds else "Of all runs"
+        bounds = [f"at most {self.max_fnr:g} of the positives"] if self.max_fnr is not None else []
+        bounds = [f"miss {bound}" for bound in bounds]
+        bounds += [f"take at most {self.max_latency_ms:g} ms"] if self.max_latency_ms is not None else []
+        among = f"Of the runs that are shown, at a confidence of 95 %, to {' and to '.join(bounds)}" if bounds else "Of all runs"
         return f"{among}, the one with the least expected cost of a test image; of equals the first by name."
 
     def objections(self, candidate: Candidate) -> list[str]:
-        """Say in words which bounds a run does not keep."""
-        found, fnr = [], candidate.measure()["fnr"]
-        if self.max_fnr is not None and not fnr <= self.max_fnr:  # NaN, too
-            found.append(f"misses {fnr:.4f} of the positives, above {self.max_fnr:g}")
+        """Say in words which bounds a run is not shown to keep: those that its upper limit of confidence lies above."""
+        found = []
+        if self.max_fnr is not None:
+            missed, groups = candidate.missed
+            high = chance.rate_limits(missed, groups)[1]
+            if not len(missed):
+                found.append(f"has no positive images of which at most {self.max_fnr:g} could be missed")
+            elif high > self.max_fnr:
+                found.append(
+                    f"misses {missed.mean():.4f} of the {len(missed)} positives and perhaps {high:.4f}, above {self.max_fnr:g}"
+                )
         if self.max_latency_ms is not None:
-            archive = candidate.archive
-            latency = archive.latency_ms.get(archive.backend) if archive else None
-            if latency is None:
+            limits = _latency(candidate)
+            if limits is None:
                 found.append("has no archive whose latency could be measured; make one with `visor archive`")
-            elif latency > self.max_latency_ms:
-                found.append(f"takes {latency:.1f} ms, above {self.max_latency_ms:g}")
+            elif limits[1] > self.max_latency_ms:
+                found.append(f"takes {limits[0]:.1f} to {limits[1]:.1f} ms, above {self.max_latency_ms:g}")
+        return found
+
+    def breaches(self, champion: Candidate) -> list[str]:
+        """Say in words which bounds a run is shown to break: those that its lower limit of confidence lies above."""
+        found = []
+        if self.max_fnr is not None and (low := chance.rate_limits(*champion.missed)[0]) > self.max_fnr:
+            found.append(f"misses {champion.missed[0].mean():.4f} of the positives, at least {low:.4f}, above {self.max_fnr:g}")
+        limits = _latency(champion)
+        if self.max_latency_ms is not None and limits is not None and limits[0] > self.max_latency_ms:
+            found.append(f"takes {limits[0]:.1f} to {limits[1]:.1f} ms, above {self.max_latency_ms:g}")
         return found
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate | None:
@@ -140,17 +188,39 @@ class Rule:
         able = [candidate for candidate in candidates if not self.objections(candidate)]
         return min(able, key=lambda one: (one.measure()["expected_cost"], one.name), default=None)
 
-    def judge(self, challenger: Candidate, champion: Candidate | None, versus: Versus | None) -> tuple[bool, str]:
-        """Decide whether the challenger takes the champion's place, and say why or why not."""
+    def judge(
+        self, challenger: Candidate, champion: Candidate | None, versus: Versus | None, level: float = FAMILY
+    ) -> tuple[bool, str]:
+        """Decide whether the challenger takes the champion's place, and say why or why not.
+
+        `level`: the chance of a false win that this challenger may use up.
+        """
         if objections := self.objections(challenger):
             return False, f"{challenger.name} {' and '.join(objections)}"
         if champion is None or versus is None:
             return True, "there is no champion, and every bound is kept"
-        if objections := self.objections(champion):
-            return True, f"the champion {' and '.join(objections)}"
-        cost = versus.cost
-        shown = f"its cost less the champion's is {cost.value:.4f}, 95 % interval {cost.low:.4f} to {cost.high:.4f}"
-        return cost.high < 0, shown if cost.high < 0 else f"{shown}, which is not wholly below 0"
+        if breaches := self.breaches(champion):
+            because = f"the champion {' and '.join(breaches)}"
+            if versus.costlier_p <= FAMILY:
+                return False, f"{because}, but {challenger.name} costs more: {versus.describe()}"
+            return True, f"{because}; {versus.describe()}"
+        if versus.cost.value < 0 and versus.cheaper_p <= level:
+            return True, versus.describe()
+        return False, f"{versus.describe()}, not at most {level:.2g}"
+
+
+def spent(challengers: int) -> float:
+    """Return the level of the n-th challenger of one champion, so that those of all challengers add up to 1 - LEVEL at most.
+
+    It is (1 - LEVEL) / (n (n + 1)): FAMILY for the first, and the sum over all n is 1 - LEVEL. Each retraining that is tried
+    against a champion is a challenger, whether it was compared at the same time or not.
+    """
+    return (1 - LEVEL) / (challengers * (challengers + 1))
+
+
+def _latency(candidate: Candidate) -> tuple[float, float] | None:
+    archive = candidate.archive
+    return archive.latency_limits_ms.get(archive.backend) if archive else None
 
 
 @dataclass(frozen=True)
@@ -164,8 +234,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """The chosen run's figures on the sealed split, with `backend`. `before`: runs of the comparison that it was opened for."""
+
+    figures: dict[str, Interval]
+    images: int
+    backend: str
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Several runs beside each other. `champion` names the registry's, where it is among the rows; `chosen` names the rule's."""
+    """Several runs beside each other. `champion` names the registry's, where it is among the rows; `chosen` names the rule's.
+
+    `sealed`: what the chosen run answers on images that nothing has seen, where these were asked for.
+    """
 
     rule: Rule
     rows: list[Row]
@@ -173,6 +256,7 @@ class Comparison:
     chosen: str | None
     seed: int
     resamples: int
+    sealed: Sealed | None = None
 
     @property
     def differing(self) -> list[str]:
@@ -199,28 +283,64 @@ def mcnemar(one: Bools, other: Bools) -> tuple[int, int, float]:
     return first, second, float(binomtest(first, n, 0.5).pvalue) if n else 1.0
 
 
-def resamples(images: int, count: int = RESAMPLES, seed: int = SEED) -> list[Ints]:
-    """Draw the rows of `count` bootstrap samples, the same for every run: Efron & Tibshirani 1993, section 8.3 for pairs."""
+def resamples(images: int, count: int = RESAMPLES, seed: int = SEED, groups: Groups | None = None) -> list[Ints]:
+    """Draw the rows of `count` bootstrap samples, the same for every run: Efron & Tibshirani 1993, section 8.3 for pairs.
+
+    Where images come in groups, whole groups are drawn (the cluster bootstrap: Davison & Hinkley 1997, section 3.8).
+    """
     generator = np.random.default_rng(seed)
-    return [generator.integers(0, images, images) for _ in range(count)]
+    if groups is None:
+        return [generator.integers(0, images, images) for _ in range(count)]
+    numbers = chance.number(groups)
+    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+    drawn = (generator.integers(0, len(members), len(members)) for _ in range(count))
+    return [np.concatenate([members[group] for group in sample]) for sample in drawn]
 
 
 def intervals(candidate: Candidate, drawn: Sequence[Ints]) -> dict[str, Interval]:
-    """Compute MEASURES with percentile intervals; resamples in which a measure is not defined are left out of it."""
+    """Compute MEASURES with intervals.
+
+    Those of the rates, accuracy and FNR, are `chance.rate_interval`, since a bootstrap of no error has none. Those of macro F1
+    and expected cost are percentiles; resamples in which a measure is not defined are left out of it. The ECE has none: a
+    resample of a perfectly calibrated model has a larger one, so that percentiles would never hold the true 0.
+    """
     values, samples = candidate.measure(), [candidate.measure(rows) for rows in drawn]
-    return {name: _interval(values[name], np.array([sample[name] for sample in samples])) for name in MEASURES}
+    found = {name: _interval(values[name], np.array([sample[name] for sample in samples])) for name in MEASURES}
+    rates = {"accuracy": (candidate.predicted == candidate.truth, candidate.groups), "fnr": candidate.missed}
+    for name, (hits, groups) in rates.items():
+        found[name] = Interval(values[name], *(chance.rate_interval(hits, groups) or (math.nan, math.nan)))
+    return found | {"ece": Interval(values["ece"], math.nan, math.nan)}
 
 
-def versus(candidate: Candidate, champion: Candidate, drawn: Sequence[Ints]) -> Versus:
-    """Compare a candidate with the champion, image by image.
+def versus(candidate: Candidate, champion: Candidate, drawn: Sequence[Ints], level: float = FAMILY, seed: int = SEED) -> Versus:
+    """Compare a candidate with the champion, image by image, or group by group where images come in groups.
 
-    Raises CompareError where they answered different images or questions.
+    Costs are tested by flipping signs, of which so many are drawn that a p-value of a tenth of `level` can be seen. Labels are
+    tested by McNemar's exact test, those of groups by flipping signs, too. Raises CompareError where they answered different
+    images or questions.
     """
     check_comparable([champion, candidate])
+    groups = candidate.groups or champion.groups
     right = [one.predicted == one.truth for one in (candidate, champion)]
     difference = candidate.costs - champion.costs
     means = np.array([difference[rows].mean() for rows in drawn])
-    return Versus(*mcnemar(*right), _interval(float(difference.mean()), means), float((means >= 0).mean()))
+    only_it, only_champion, labels_p = mcnemar(*right)
+    if groups is not None:
+        labels_p = min(1.0, 2 * min(chance.sign_flips(right[0].astype(float) - right[1], groups, seed=seed)))
+    flips = max(chance.FLIPS, math.ceil(10 / level) - 1)
+    tested = chance.sign_flips(difference, groups, flips, seed)
+    return Versus(only_it, only_champion, labels_p, _interval(float(difference.mean()), means), *tested)
+
+
+def family(challengers: Sequence[Versus]) -> list[Versus]:
+    """Adjust the p-values of several challengers of one champion for their number (Holm 1979)."""
+    labels = chance.holm([one.labels_p for one in challengers])
+    cheaper = chance.holm([one.cheaper_p for one in challengers])
+    costlier = chance.holm([one.costlier_p for one in challengers])
+    return [
+        replace(one, labels_p=p, cheaper_p=below, costlier_p=above)
+        for one, p, below, above in zip(challengers, labels, cheaper, costlier, strict=True)
+    ]
 
 
 def check_comparable(candidates: Sequence[Candidate]) -> None:
@@ -237,6 +357,11 @@ def check_comparable(candidates: Sequence[Candidate]) -> None:
         rules = [(one.spec.decision.positive, one.spec.decision.cost, one.spec.decision.review_cost) for one in (other, first)]
         if rules[0] != rules[1]:
             raise CompareError(f"{other.name} counts other costs than {first.name}; evaluate both with the same `decision`")
+
+
+def groups_of(candidates: Sequence[Candidate]) -> tuple[str, ...] | None:
+    """Return the test images' groups, which runs of older versions have not saved; None where no run has."""
+    return next((one.groups for one in candidates if one.groups is not None), None)
 
 
 def differing(candidates: Sequence[Candidate]) -> list[str]:

@@ -26,6 +26,13 @@ def add(commands: Commands) -> None:
         help="largest share of positive images that may be missed, between 0 and 1 "
         "(default: the run's decision.max_fnr, otherwise 0.05)",
     )
+    bound.add_argument(
+        "--confidence",
+        type=_level,
+        metavar="PROBABILITY",
+        help="probability, over the draw of the calibration images, with which the bound is to hold, between 0 and 1 "
+        "(default: the run's decision.max_fnr_confidence, or none with --level: the bound holds on average)",
+    )
     bound.add_argument("--splits", type=int, default=1000, help="number of random splits to draw (default: %(default)s)")
     bound.add_argument("--seed", type=int, default=0, help="seed of the random splits (default: %(default)s)")
     bound.add_argument("--out", type=Path, metavar="FOLDER", help="folder for bound.md and bound.png (default: the run's folder)")
@@ -35,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Try the bound, and print the table."""
     from training.jobs.bound import bound
 
-    print(bound(args.folder, args.level, args.splits, args.seed, args.out or args.folder), end="")
+    print(bound(args.folder, args.level, args.splits, args.seed, args.out or args.folder, args.confidence), end="")
     return 0
 
 

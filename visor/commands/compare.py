@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         run,
         "Compare runs on the same test images, with the registry's champion among them. Reads the runs' saved answers and their "
         "newest archives, and prints each run's figures with 95 % intervals and tests against the champion, then the run that "
-        "the rule chooses: of those within --max-fnr and --max-latency-ms, the one with the least expected cost.",
+        "the rule chooses: of those shown to be within --max-fnr and --max-latency-ms, the one with the least expected cost.",
     )
     compare.add_argument(
         "runs", nargs="*", metavar="RUN", help="folder of a run, or its MLflow run id; name one at least, or --experiment"
@@ -33,6 +33,12 @@ def add(commands: Commands) -> None:
         metavar="FOLDER",
         help="folder for compare.html, compare.md and compare.json (default: no files are written)",
     )
+    compare.add_argument(
+        "--sealed",
+        action="store_true",
+        help="have the chosen run answer the sealed split of its data set (data.splits.sealed), whose figures no choice has "
+        "flattered, and write them into sealed.json in its folder; once it is opened, it is sealed no more (default: leave it)",
+    )
     add_rule(compare)
 
 
@@ -42,15 +48,17 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         "--max-fnr",
         type=float,
         metavar="SHARE",
-        help="largest share of positive test images, from 0 to 1, that a run may miss (false negative rate); a run without "
-        "positive labels breaks the limit (default: no limit)",
+        help="largest share of positive images, from 0 to 1, that a run may miss (false negative rate); the upper limit of "
+        "confidence (95 %%) of its rate on the test images must be within it, so that 59 positive images without a miss are "
+        "needed for 0.05; a run without positive labels breaks the limit (default: no limit)",
     )
     parser.add_argument(
         "--max-latency-ms",
         type=float,
         metavar="MS",
         help="largest median latency of one answer in milliseconds, measured on this machine by one thread with the inference "
-        "library that the run's archive is served with; a run without an archive breaks the limit (default: no limit)",
+        "library that the run's archive is served with; the interval of the median must be within it, and a run without an "
+        "archive breaks the limit (default: no limit)",
     )
     parser.add_argument(
         "--no-archives",
@@ -85,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from training.jobs.compare import compare
     from training.reports import comparison
 
-    found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed)
+    found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
     head, rows = comparison.table(found)
     for row in rows:
         print(row[0])

@@ -132,14 +132,14 @@ def _make(args: argparse.Namespace) -> int:
 
 def _manifest(args: argparse.Namespace) -> int:
     from training import config
-    from training.data import duplicates, manifest, sources
+    from training.data import duplicates, sources
 
     settings = config.load(args.config, args.set)
     root = sources.prepare(settings.data, args.home)
     listed = sources.build_manifest(root, settings.data)
     duplicates.check_leaks(root, listed, settings, args.home)
     listed.write(args.out)
-    for split in manifest.SPLITS:
+    for split in listed.splits:
         print(f"{split:12} {len(listed.samples_of(split)):6} images")
     print(f"labels       {', '.join(listed.labels)}\ndigest       {listed.digest}\nmanifest     {args.out}")
     return 0

@@ -12,9 +12,10 @@ def add(commands: Commands) -> None:
         commands,
         "promote",
         run,
-        "Move the alias champion of MLflow's registry to a version if the rule says so. The version must be within --max-fnr and "
-        "--max-latency-ms, and its expected cost must be lower than the champion's by the 95 % interval, unless there is no "
-        "champion or the champion breaks a limit. Prints what the rule says and why.",
+        "Move the alias champion of MLflow's registry to a version if the rule says so. The version must be shown to be within "
+        "--max-fnr and --max-latency-ms, and to cost less than the champion, the more surely the more versions were registered "
+        "since the champion. Where there is no champion, the limits are enough; where the champion is shown to break a limit, "
+        "the version must not be shown to cost more. Prints what the rule says and why.",
         exits="Exit codes: 0 the version is the champion now (or was, or with --dry-run would be); 1 it is not, or an error; "
         "2 a mistyped command line; 130 interrupted.",
     )

@@ -4,10 +4,10 @@ from typing import get_args
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 import training
-from training.config import Config, load
+from training.config import Config, DecisionConfig, SplitConfig, load
 from training.errors import ConfigError
 
 CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.yaml"))
@@ -132,3 +132,21 @@ def test_every_key_has_a_description_of_whole_sentences():
     assert "fit.phases.learning_rate" in described
     assert "decision.subgroups.metadata" in described
     assert [name for name, text in described.items() if not text or not re.match(r"[A-Z].*\.$", text, re.DOTALL)] == []
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        ({"max_fnr_confidence": 0.95}, "give max_fnr, too"),
+        ({"subgroups": {"metadata": "x.csv", "thresholds": True}}, "name the labels in positive"),
+    ],
+)
+def test_a_promise_without_what_it_needs_is_refused(decision, words):
+    with pytest.raises(ValidationError, match=words):
+        DecisionConfig.model_validate(decision)
+
+
+def test_the_sealed_split_counts_among_what_is_held_out():
+    assert SplitConfig().sealed == 0
+    with pytest.raises(ValidationError, match=r"must stay under 0\.9, got 0\.95"):
+        SplitConfig(sealed=0.5)

@@ -31,7 +31,7 @@ def embedded(monkeypatch):
     """A store of this module's own; and intervals of few resamples, as these tests are not about how exact they are."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     drawn = comparison.resamples
-    monkeypatch.setattr(comparison, "resamples", lambda images, _count=0, seed=0: drawn(images, 200, seed))
+    monkeypatch.setattr(comparison, "resamples", lambda images, _count=0, seed=0, groups=None: drawn(images, 200, seed, groups))
 
 
 def trained(places, folder, model, sharpness, alias, seed=0, paths=None):

@@ -5,11 +5,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.stats import beta, nhypergeom
 
 from handlers.decision import prediction_sets
+from handlers.spec import FnrBound
+from tests.volume import SIMULATIONS
 from training.config import DecisionConfig
+from training.data.manifest import Sample
 from training.decisions import conformal
-from training.decisions.conformal import bound_fnr, fit_sets, fnr_threshold, needed, parts, resplit, spare
+from training.decisions.conformal import allowed, bound_fnr, fit_sets, fnr_threshold, needed, parts, promise, resplit, spare
 from training.errors import DataError
 
 
@@ -134,3 +138,140 @@ def test_parts_are_apart_where_scaling_moves_the_order_and_never_tear_a_group():
         else:
             assert scaled.tolist() == bound.tolist() == list(range(6))
     assert parts(groups, 3, DecisionConfig())[0].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize(("n", "misses"), [(58, -1), (59, 0), (92, 0), (93, 1), (120, 1), (300, 8), (1000, 38)])
+def test_how_many_misses_a_confidence_allows(n, misses):
+    """Clopper and Pearson's upper limit of k of n is the quantile 0.95 of Beta(k + 1, n - k)."""
+    assert allowed(n, 0.05, 0.95) == misses
+    if misses >= 0:
+        assert beta.ppf(0.95, misses + 1, n - misses) <= 0.05
+        scores = np.random.default_rng(n).random(n)
+        assert fnr_threshold(scores, 0.05, 0.95) == sorted(scores)[misses]
+    assert beta.ppf(0.95, misses + 2, n - misses - 1) > 0.05
+
+
+@pytest.mark.parametrize(("level", "confidence", "n"), [(0.05, 0.95, 59), (0.1, 0.9, 22), (0.5, 0.5, 1), (0.01, 0.99, 459)])
+def test_how_many_images_a_confidence_needs(level, confidence, n):
+    assert needed(level, confidence) == n
+    assert (1 - level) ** n <= 1 - confidence + 1e-12 < (1 - level) ** (n - 1)
+    words = rf"max_fnr {level:g} with max_fnr_confidence {confidence:g} needs at least {n} positive.*there are {n - 1};"
+    with pytest.raises(DataError, match=words):
+        fnr_threshold(np.linspace(0.2, 0.9, n - 1), level, confidence)
+    for groups in (None, list(range(n))):
+        assert fnr_threshold(np.linspace(0.2, 0.9, n), level, confidence, groups) == pytest.approx(0.2)
+
+
+def test_the_confidence_is_kept_over_draws():
+    """Scores are uniform, so that the threshold is the exact share of all positives that is missed."""
+    rng = np.random.default_rng(4)
+    missed = np.array([fnr_threshold(rng.random(120), 0.05, 0.95) for _ in range(SIMULATIONS)])
+    assert (missed > 0.05).mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
+    average = np.array([fnr_threshold(rng.random(120), 0.05) for _ in range(SIMULATIONS)])
+    assert (average > 0.05).mean() > 0.35  # what the promise on average does not promise
+
+
+def naive_groups(scores, groups, level):
+    """Theorem 1 with a group's missed share as its loss, by trying all thresholds."""
+    names, best = sorted(set(groups)), None
+    for threshold in sorted([0.0, *scores]):
+        losses = []
+        for name in names:
+            own = [score < threshold for score, group in zip(scores, groups, strict=True) if group == name]
+            losses.append(Fraction(sum(map(bool, own)), len(own)))
+        if (sum(losses) + 1) / (len(names) + 1) <= Fraction(str(level)):
+            best = threshold
+    return best
+
+
+@pytest.mark.parametrize(("groups", "level"), [(25, 0.05), (19, 0.05), (40, 0.2), (9, 0.1), (30, 0.29)])
+def test_the_threshold_of_groups_is_the_largest_that_theorem_1_allows(groups, level):
+    rng = np.random.default_rng(groups)
+    of = np.concatenate([np.arange(groups), rng.integers(0, groups, 3 * groups)]).tolist()
+    scores = np.round(rng.random(len(of)), 2)
+    assert fnr_threshold(scores, level, None, of) == naive_groups(scores.tolist(), of, level)
+
+
+def test_groups_of_one_image_are_images():
+    scores = np.random.default_rng(0).random(80)
+    assert fnr_threshold(scores, 0.1, None, list(range(80))) == fnr_threshold(scores, 0.1)
+
+
+def test_many_sizes_of_groups_are_added_exactly():
+    """Of sizes whose common multiple is beyond 64 bits, too."""
+    sizes = [*range(1, 60)]
+    of = [group for group, size in enumerate(sizes) for _ in range(size)]
+    scores = np.random.default_rng(5).random(len(of))
+    assert fnr_threshold(scores, 0.1, None, of) == naive_groups(scores.tolist(), of, 0.1)
+
+
+def test_too_few_groups_are_refused_with_the_number():
+    scores, of = np.linspace(0.1, 0.9, 120), np.repeat(np.arange(6), 20).tolist()
+    with pytest.raises(DataError, match=r"at least 19 groups of calibration images with a positive one.*there are 6;.*groups"):
+        fnr_threshold(scores, 0.05, None, of)
+    with pytest.raises(DataError, match="at least 59 groups"):
+        fnr_threshold(np.linspace(0.1, 0.9, 58), 0.05, 0.95, list(range(58)))
+
+
+def scores_in_groups(rng, groups, size, correlation=0.8):
+    """Uniform scores: an image has its group's with a chance, so that whether two are missed is correlated so."""
+    of, own = rng.random(groups)[:, None], rng.random((groups, size))
+    return np.where(rng.random((groups, size)) < math.sqrt(correlation), of, own).reshape(-1)
+
+
+@pytest.mark.parametrize(("groups", "size"), [(60, 4), (24, 10)])
+def test_the_bound_on_average_holds_for_groups(groups, size):
+    rng, of = np.random.default_rng(7), np.repeat(np.arange(groups), size).tolist()
+    missed = np.array([fnr_threshold(scores_in_groups(rng, groups, size), 0.05, None, of) for _ in range(SIMULATIONS)])
+    slack = 3 * missed.std() / math.sqrt(SIMULATIONS)
+    assert missed.mean() <= 0.05 + slack
+    if size == 10:  # as images, the bound would be broken
+        naive = [fnr_threshold(scores_in_groups(rng, groups, size), 0.05) for _ in range(SIMULATIONS)]
+        assert np.mean(naive) > 0.052
+
+
+@pytest.mark.parametrize(("groups", "size", "level"), [(120, 4, 0.05), (60, 4, 0.1), (24, 10, 0.2)])
+def test_the_confidence_holds_for_groups(groups, size, level):
+    rng, of = np.random.default_rng(8), np.repeat(np.arange(groups), size).tolist()
+    missed = np.array([fnr_threshold(scores_in_groups(rng, groups, size), level, 0.95, of) for _ in range(SIMULATIONS)])
+    assert (missed > level).mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
+
+
+def test_the_bound_says_what_it_counted_and_which_promise_it_is():
+    rng = np.random.default_rng(3)
+    probs, truth = rng.dirichlet(np.ones(2), 200), rng.integers(0, 2, 200)
+    groups = [f"g{n // 2}" for n in range(200)]
+    bound = bound_fnr(probs, truth, [0], 0.1, 0.9, groups)
+    bad = truth == 0
+    assert (bound.positives, bound.confidence) == (bad.sum(), 0.9)
+    assert bound.groups == len({group for group, positive in zip(groups, bad, strict=True) if positive})
+    assert promise(bound, "x").startswith("With a probability of 90.0% over the draw of the calibration split, at most 10.0% of")
+    assert "averaged over groups" in promise(bound, "x")
+    plain = promise(FnrBound(level=0.05, threshold=0.2, positives=99), "bad")
+    assert plain == "On average over calibration splits, at most 5.0% of the images labelled bad are missed"
+
+
+def test_resplits_of_groups_deal_whole_ones():
+    rng, of = np.random.default_rng(9), np.repeat(np.arange(60), 4).tolist()
+    scores = scores_in_groups(rng, 60, 4)
+    tried = resplit(scores, 40, 0.1, splits=200, seed=1, groups=of)
+    assert (tried.units, tried.tested) == (40, 20)
+    finds = np.isin(of, np.random.default_rng(1).permutation(60)[:40])
+    assert tried.thresholds[0] == fnr_threshold(scores[finds], 0.1, None, np.array(of)[finds].tolist())
+    shares = (scores[~finds] < tried.thresholds[0]).reshape(20, 4).mean(axis=1)
+    assert tried.fnr[0] == pytest.approx(shares.mean())
+
+
+def test_resplits_with_a_confidence_are_above_as_often_as_theory_says():
+    scores = np.random.default_rng(1).random(1000)
+    tried = resplit(scores, 300, 0.05, splits=2000, seed=2, confidence=0.95)
+    assert tried.thresholds.max() < np.sort(scores)[120]
+    expected = nhypergeom(1000, 700, 9).sf(35)
+    assert (tried.fnr > 0.05).mean() == pytest.approx(expected, abs=0.02)
+
+
+def test_groups_are_those_of_the_manifest():
+    alone = [Sample(name, 1, "0" * 64, "x", "test") for name in "ab"]
+    together = [Sample(name, 1, "0" * 64, "x", "test", group) for name, group in ("ag", "bg", "ch")]
+    assert conformal.groups_of(alone) is None
+    assert conformal.groups_of(together) == ["g", "g", "h"]

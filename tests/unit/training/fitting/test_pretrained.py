@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from archives.files import sha256
 from handlers.networks import build
 from tests.unit.configs import make_config
 from training.errors import ConfigError
-from training.fitting.pretrained import make_model, origin, write_backbone
+from training.fitting.pretrained import METADATA, make_model, origin, write_backbone
 
 
 def config(network="small_cnn", pretrained=None, seed=0):
@@ -195,13 +196,13 @@ FACTS = {"method": "simclr", "config_digest": "c" * 64, "dataset_digest": "d" * 
 
 def test_a_backbone_holds_the_stages_and_where_they_came_from(tmp_path):
     model, path = build("small_cnn", 3), tmp_path / "backbone.safetensors"
-    digest = write_backbone(path, model, FACTS)
+    digest = write_backbone(path, model, {METADATA: json.dumps(FACTS)})
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     started = config("small_cnn", str(path))
     assert origin(started).model_dump() == {"weights_digest": digest, **FACTS}
     loaded = make_model(started, 2).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items() if name.startswith("stages."))
-    assert write_backbone(tmp_path / "again.safetensors", model, dict(reversed(FACTS.items()))) == digest
+    assert write_backbone(tmp_path / "again.safetensors", model, {METADATA: json.dumps(FACTS)}) == digest
 
 
 def test_the_origin_of_other_weights_is_their_digest(tmp_path):

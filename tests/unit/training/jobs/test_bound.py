@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import nhypergeom
 
 from handlers.spec import VectorScaling
 from tests.unit.configs import make_config
@@ -11,15 +12,18 @@ from training.errors import ConfigError, DataError, RunError
 from training.jobs.bound import bound
 
 
-def write_run(folder, positive=("bad",), max_fnr=0.1, **spec):
+def write_run(folder, positive=("bad",), max_fnr=0.1, group=None, confidence=None, **spec):
     folder.mkdir()
-    runs.write_config(folder, make_config(name="tiny", decision={"positive": positive, "max_fnr": max_fnr}))
+    wanted = {"positive": positive, "max_fnr": max_fnr, "max_fnr_confidence": confidence}
+    runs.write_config(folder, make_config(name="tiny", decision=wanted))
     made = make_spec(("bad", "good"), positive=positive).model_copy(update=spec)
     (folder / runs.SPEC).write_text(made.model_dump_json())
     rng = np.random.default_rng(0)
     logits = {f"{split}_logits": rng.normal(0, 2, (n, 2)) for split, n in (("calibration", 80), ("test", 60))}
     truth = {"calibration_truth": np.arange(80) % 2, "test_truth": np.arange(60) % 2}
-    np.savez(folder / runs.PREDICTIONS, **logits, **truth)
+    sizes = {"calibration": 80, "test": 60} if group else {}
+    groups = {f"{split}_groups": np.array([f"{split}{i // group}" for i in range(n)]) for split, n in sizes.items()}
+    np.savez(folder / runs.PREDICTIONS, **logits, **truth, **groups)
     return folder
 
 
@@ -32,7 +36,22 @@ def test_the_table_and_the_plot_are_of_all_positive_images(tmp_path):
     assert cells["positive images that find the threshold, n (and 30 that test it)"] == "40"
     assert cells["its expectation without equal scores, floor(0.1 (n + 1)) / (n + 1)"] == f"{4 / 41:.4f}"
     assert float(cells["mean test FNR"]) == pytest.approx(4 / 41, abs=4 * float(cells["its standard error"]))
+    theory = nhypergeom(70, 30, 4).sf(3)  # 3 of 40 may be missed; 4 and more of 30 are above 0.1
+    assert cells["the same in theory, where no scores are equal"] == f"{theory:.1%}"
+    assert float(cells["splits above 0.1"].rstrip("%")) / 100 == pytest.approx(theory, abs=0.08)
     assert cells["the bound, 0.1, and 0.1 - 2 / (n + 1)"] == f"0.1000, {0.1 - 2 / 41:.4f}"
+
+
+def test_groups_and_a_confidence_are_the_runs(tmp_path):
+    table = bound(write_run(tmp_path / "run", max_fnr=0.3, group=4, confidence=0.9), None, 50, 0, tmp_path)
+    assert "| groups with a positive image that find the threshold, n (and 15 that test it) | 20 |" in table
+    assert "| the bound, with a probability of 0.9 over the draw of the n | 0.3000 |" in table
+    above = next(line for line in table.splitlines() if "splits above 0.3" in line).split("|")[2]
+    assert float(above.strip(" %")) <= 30  # of 15 groups a half, where the promise is about all that there are
+    table = bound(tmp_path / "run", 0.3, 50, 0, tmp_path)
+    assert "| the bound, on average | 0.3000 |" in table
+    with pytest.raises(DataError, match="at least 59 groups"):
+        bound(tmp_path / "run", 0.05, 50, 0, tmp_path, 0.95)
 
 
 def test_scores_that_a_scaling_was_fitted_on_are_left_out(tmp_path):

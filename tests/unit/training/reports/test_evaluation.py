@@ -147,7 +147,7 @@ def test_a_budget_and_a_bound_are_part_of_the_rule():
     bound = {"level": 0.05, "threshold": 0.25, "positives": 40}
     text = " ".join(describe_rule(make_spec(review_from=0.1, review_to=0.25, review_budget=0.1, fnr_bound=bound)))
     assert "a person sees 10.0% of the images of the calibration split at most" in text
-    assert "At most 5.0% of the images labelled damaged are expected to be missed" in text
+    assert "On average over calibration splits, at most 5.0% of the images labelled damaged are missed" in text
     assert "with 40 of them caps the threshold at the largest that keeps this promise, which is this one." in text
     lower = describe_rule(make_spec(threshold=0.2, fnr_bound=bound))
     assert "25.0%, and this one lies below" in lower[1]
