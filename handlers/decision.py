@@ -103,7 +103,7 @@ def rule_of(spec: Spec, threshold: float | None = None, group: str | None = None
     low = high = at
     if not wanted.positive:
         low = 0.0
-    elif wanted.review_below is not None or wanted.review_above is not None:
+    elif wanted.by_offsets:
         low, high = max(0.0, at - (wanted.review_below or 0.0)), at + (wanted.review_above or 0.0)
     elif wanted.review_from is not None and wanted.review_to is not None:
         low = min(wanted.review_from, at)
@@ -135,14 +135,15 @@ def explained_shares(probs: Float32, outcome: Outcome, spec: Spec) -> Float32:
 
     Where the outcome is flag or review, class k of the positive ones P has p_k / sum over P of p: the score s is that sum, and
     ds/dz_k = p_k (1 - s) is how much the logit of k moves it (softmax; z are the scaled logits). So with one positive label
-    the map is that label's. Where the outcome is pass, or no label is positive, the map is the predicted label's.
+    the map is that label's. Where the outcome is pass, or no label is positive, the map is the predicted label's. Of archives
+    before 0.3 the map is of one label alone, as it always was.
     """
     shares = np.zeros(len(probs), dtype=np.float32)
     positive = list(spec.positive_index)
-    total = probs[positive].sum() if positive and outcome != "pass" else 0.0
+    total = probs[positive].sum() if positive and outcome != "pass" and not spec.decision.by_offsets else 0.0
     if total > 0:
         shares[positive] = probs[positive] / total
-    else:  # no positive label has any probability left, or none is asked about
+    else:
         shares[explained_class(probs[None], [outcome], spec)] = 1.0
     return shares
 

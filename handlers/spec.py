@@ -170,6 +170,11 @@ class Decision(Frozen):
     on_error: Literal["flag", "review"] | None = _optional("the decision about a picture that fails")
     prevalence: tuple[Probability, ...] | None = _optional("(K,), the labels' shares among images to come, where stated")
 
+    @property
+    def by_offsets(self) -> bool:
+        """Whether this is the rule of an archive before 0.3, which states its band by offsets and is decided as it always was."""
+        return self.review_below is not None or self.review_above is not None
+
     @model_validator(mode="after")
     def _bound_holds(self) -> Self:
         if self.fnr_bound and not (self.positive and self.threshold <= self.fnr_bound.threshold):

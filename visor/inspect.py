@@ -77,12 +77,12 @@ def _origin(found: dict[str, Any] | None) -> str:
 def _lacks(spec: Spec) -> list[str]:
     """Say what an archive before 0.3 does not have, whose band is stated as two offsets from the threshold; nothing of others."""
     rule = spec.decision
-    if rule.review_below is None and rule.review_above is None:
+    if not rule.by_offsets:
         return []
     return [
         *(["the review band's ends: a request's own threshold carries the band along"] if rule.positive else []),
         "the curve of other thresholds",
-        "the peaks of its heat maps",
+        "the peaks of its heat maps, where it is served",
     ]
 
 

@@ -27,7 +27,7 @@ def test_an_old_archive_is_answered_for_as_before(kept: Workspace, name: str, co
 
 
 def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(kept: Workspace) -> None:
-    """The worker runs the archive's own code of 0.2: score and set follow from its probabilities, a peak does not."""
+    """The archive's own entry of 0.2 says no peak; score and set follow from the probabilities that it says."""
     answer = ASKED["serve"](kept, "digits-band")
     outputs = {one["name"]: np.array(one["data"]).reshape(one["shape"]) for one in answer["outputs"]}
     probabilities, answered = outputs["probabilities"], np.array(outputs["error"]) == ""
@@ -48,7 +48,7 @@ def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(ke
 @pytest.mark.parametrize("name", NAMES)
 def test_inspect_says_what_an_old_archive_lacks(kept: Workspace, name: str) -> None:
     lacks = json.loads(kept.ok("inspect", name, "--json"))["lacks"]
-    assert lacks[-2:] == ["the curve of other thresholds", "the peaks of its heat maps"]
+    assert lacks[-2:] == ["the curve of other thresholds", "the peaks of its heat maps, where it is served"]
     assert len(lacks) == (3 if name == "digits-band" else 2)
 
 

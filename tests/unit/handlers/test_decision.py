@@ -196,6 +196,8 @@ def test_the_map_is_of_each_positive_label_by_its_share_of_the_score():
     np.testing.assert_array_equal(explained_shares(probs, "pass", spec), [0, 0, 1])
     np.testing.assert_array_equal(explained_shares(probs, "review", make_spec(positive=("b",))), [0, 1, 0])
     np.testing.assert_array_equal(explained_shares(probs, "review", make_spec()), [0, 0, 1])
+    old = make_spec(positive=("a", "b"), review_below=0.0, review_above=0.0)
+    np.testing.assert_array_equal(explained_shares(probs, "flag", old), [1, 0, 0])
     none = np.array([0.0, 0.0, 1.0], dtype=np.float32)  # flagged by the threshold 0
     np.testing.assert_array_equal(explained_shares(none, "flag", spec), [1, 0, 0])
 
