@@ -40,6 +40,7 @@ from transformer.rest.body import (
 )
 from transformer.rest.compression import ACCEPTED, IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.rest.envelope import RECORD, Envelope
+from transformer.rest.exchange import NO_TRANSFORM
 from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
@@ -233,7 +234,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, media_type=JSON)
+    name, value = NO_TRANSFORM
+    return Response(orjson.dumps(content), status, {name.decode(): value.decode(), **(headers or {})}, media_type=JSON)
 
 
 def _error(record: Record, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:
