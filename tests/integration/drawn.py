@@ -201,7 +201,7 @@ FORMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "TIFF packbits": (("1", "L", "RGB"), {"compression": "packbits"}),
     "BMP": (("1", "L", "P", "RGB", "RGBA"), {}),
 }
-LONGEST = {"WEBP": 16_383, "JPEG": 65_535, "GIF": 65_535}
+LONGEST = {"WEBP": 16_383, "JPEG": 65_500, "GIF": 65_535}
 SEVERAL = ("PNG", "WEBP", "GIF", "TIFF")
 NOISE = Random(0).randbytes(1 << 16)
 WAYS = ("upload", "raw", "form", "binary", "JSON", "gRPC", "gRPC contents", "stream")

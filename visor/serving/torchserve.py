@@ -44,6 +44,8 @@ TAIL_BYTES = 64 << 10
 # Below a run's home: the sockets by which the edge asks the workers, and the keys without which TorchServe answers nothing.
 # TorchServe writes the keys, readable by its own user alone, into the folder that it is started in.
 SOCKETS, KEYS = "workers", "key_file.json"
+# What a Unix socket's path may have (sun_path of sockaddr_un, without its last NUL), and the longest name of one below a home.
+SOCKET_BYTES, SOCKET_NAME = 107, f"{SOCKETS}/{1 << 22}"
 # TorchServe's keys end after an hour unless told otherwise, and nothing here would renew them.
 KEYS_LAST_MINUTES = 100 * 365 * 24 * 60
 # Characters that mean themselves in a file of Java's properties: no backslash, line break, blank or separator.
@@ -176,6 +178,7 @@ async def running(
     """
     java = find_java()
     archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
+    check_length(home)
     (home / SOCKETS).mkdir()
     config = _write_config(home, archive, ports, settings)
     guard = await asyncio.create_subprocess_exec(
@@ -211,6 +214,16 @@ def choose_workers(count: int | None, archive: memory.ArchiveMemory, picture_byt
     settings = WorkerSettings(count or cgroup.cpu_limit(), archive.picture, hang_s)
     memory.check_limit(cgroup.memory_limit(), settings.count, archive)
     return settings
+
+
+def check_length(home: Path) -> None:
+    """Raise ServeError where the paths of sockets below a home would be longer than the kernel takes."""
+    spare = SOCKET_BYTES - len(os.fsencode(home / SOCKET_NAME))
+    if spare < 0:
+        raise ServeError(
+            f"the folder {home} has too long a path for Unix sockets, which end at {SOCKET_BYTES} bytes: "
+            f"set TMPDIR (of a pod: --work) to a folder that is {-spare} bytes shorter"
+        )
 
 
 def find_java() -> str:
