@@ -211,7 +211,7 @@ class _Api:
 
     async def _infer(self, body: bytes, call: Call) -> tuple[InferRequest, Any]:
         if len(body) > THREAD_BYTES:
-            prepared = await asyncio.to_thread(self._read, body, call)
+            prepared = await self._service.in_thread(lambda: self._read(body, call))
         else:
             prepared = self._read(body, call)
         call.record.name(prepared.request.id or "")

@@ -1,6 +1,5 @@
 """The V2 protocol over HTTP: the routes, and the status of each answer."""
 
-import asyncio
 import logging
 from typing import Any
 
@@ -119,7 +118,7 @@ class _Infer:
         record.bytes_in = len(body)
         question = (body, asked.get(LENGTH_KEY), *_model_of(scope), asked.get("content-type", ""))
         if len(body) > THREAD_BYTES:
-            prepared, form = await asyncio.to_thread(self._read, record, charge, *question)
+            prepared, form = await self._service.in_thread(lambda: self._read(record, charge, *question))
         else:
             prepared, form = self._read(record, charge, *question)
         record.name(prepared.request.id or "")
