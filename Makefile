@@ -76,7 +76,7 @@ test: test-unit ## All tests but those on a cluster, with coverage of our packag
 
 .PHONY: soak
 soak: export SOAK := 1
-soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests twice, every network, 1,000 examples a property.
+soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests, every network, 1,000 examples a property.
 
 .PHONY: e2e
 e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
