@@ -30,6 +30,9 @@ class Metrics:
         self.last_inference_ms = 0  # since the epoch; 0 before the first one
         # Kept: looking one up takes as long as observing.
         self._stage = cache(lambda stage: self._stage_seconds.labels(*self._model, stage))
+        self._answered = cache(lambda protocol, code: self._request_seconds.labels(*self._model, protocol, code))
+        self._decided = cache(lambda label, decision: self._decisions.labels(*self._model, label, decision))
+        self._sure = cache(lambda: self._confidence.labels(*self._model))
         self._request_seconds = Histogram(
             "visor_request_seconds",
             "From a request's first byte to its answer.",
@@ -110,15 +113,15 @@ class Metrics:
     def end(self, record: Record) -> None:
         """Count an inference request that has ended, and its images."""
         self.last_inference_ms = int(record.ended * 1e3)
-        self._request_seconds.labels(*self._model, record.protocol, record.code).observe(record.seconds)
+        self._answered(record.protocol, record.code).observe(record.seconds)
         if record.error:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()
         for answer, queue_s, call_s in record.calls:
             self._measure(answer, queue_s, call_s)
         for result in record.results:
             if isinstance(result, ImageAnswer):  # wherever it is from
-                self._decisions.labels(*self._model, result.label, result.decision).inc()
-                self._confidence.labels(*self._model).observe(result.confidence)
+                self._decided(result.label, result.decision).inc()
+                self._sure().observe(result.confidence)
             else:
                 self._rejected.labels(*self._model, result.code).inc()
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import orjson
 import structlog
@@ -100,12 +100,8 @@ class RequestLog:
         self, level: Level = "none", about: Mapping[str, str] | None = None, file: BinaryIO | LineWriter | None = None
     ) -> None:
         self._level = level
-        # Bound here, once: the logger that wrap_logger returns would be made anew for each line.
-        self._log = structlog.wrap_logger(
-            structlog.BytesLogger(cast(BinaryIO, file) if file else sys.stderr.buffer),
-            processors=[structlog.processors.JSONRenderer(serializer=_dump)],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        ).bind(**(about or {}))
+        self._about = dict(about or {})
+        self._file = file or sys.stderr.buffer
 
     def write(self, record: Record) -> None:
         """Write the line of a request that has ended, if the level wants it."""
@@ -114,6 +110,7 @@ class RequestLog:
             return
         grpc_name = (grpc_code(error).name if error else "OK") if record.protocol == "grpc" else None
         fields: dict[str, Any] = {
+            **self._about,
             "time": datetime.fromtimestamp(record.ended, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "request_id": record.id,
             "level": "info" if error is None else "error" if is_trouble(error) else "warning",
@@ -124,11 +121,13 @@ class RequestLog:
             "code": error.code if error else "",
             "seconds": round(record.seconds, 6),
             "bytes": record.bytes_in,
+            "event": "request",
         }
         if record.inference:
             fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
             fields |= {"decisions": Counter(result.decision for result in record.results if isinstance(result, ImageAnswer))}
-        self._log.info("request", **fields)
+        self._file.write(_dump(fields) + b"\n")
+        self._file.flush()
 
 
 def json_handler() -> logging.Handler:

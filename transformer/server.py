@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import math
 import signal
@@ -108,6 +109,8 @@ async def serve_edge(
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
         left_s = settings.grace_s
+        gc.collect()
+        gc.freeze()  # what was imported and made so far stays to the end: no collection need look at it again
         try:
             on_listening(listening)
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from handlers.decision import rule_of
 from handlers.errors import ImageError, VisorError
@@ -40,6 +40,8 @@ FLUSH_S = 0.05
 MAX_UNFLUSHED = 16
 THREAD_BYTES = 1 << 20
 """From here on a request is parsed in a thread, so that health checks and other requests are answered meanwhile."""
+
+T = TypeVar("T")
 
 UNLIMITED_BYTES = 1 << 40
 """The budget of a service that is given none."""
@@ -88,12 +90,18 @@ class Service:
         self._outputs = AnswerOutputs(spec)
         self._on_error = spec.decision.on_error
         self._allow_threshold = allow_threshold
+        self._parsing = asyncio.Lock()
         self._track = {"track": track} if track else {}
         self._positive = json.dumps(list(spec.decision.positive), ensure_ascii=False)
         self._parameters = self._make_parameters(Options())
         self._log = log or RequestLog()
         self._ended: list[Record] = []
         self._dispatcher = Dispatcher(spec, upstream, metrics, limits, AnswerCache(0) if cache is None else cache)
+
+    async def in_thread(self, parse: Callable[[], T]) -> T:
+        """Parse a large request in a thread, one at a time: each holds Python's lock, of which several leave the loop little."""
+        async with self._parsing:
+            return await asyncio.to_thread(parse)
 
     def drain(self) -> None:
         """Report not ready from now on, and answer requests all the same."""

@@ -78,6 +78,18 @@ def test_restricted_pod_security_accepts_the_pods(render: Any, name: str) -> Non
         assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
 
 
+def test_a_platform_may_choose_the_pods_user(render: Any) -> None:
+    unset = [
+        f"{context}.{key}=null"
+        for context in ("podSecurityContext", "containerSecurityContext")
+        for key in ("runAsUser", "runAsGroup")
+    ]
+    for name, spec in pods(render(*case("canary"), "--set", ",".join(unset))):
+        assert not {"runAsUser", "runAsGroup"} & set(spec.get("securityContext", {})), name
+        assert all(not {"runAsUser", "runAsGroup"} & set(container["securityContext"]) for container in spec["containers"]), name
+        assert list(restricted(spec)) == [], name
+
+
 def test_the_grpc_route_has_every_method_of_the_protocol(render: Any) -> None:
     [route] = [item for item in render(*case("canary")) if item["kind"] == "GRPCRoute"]
     methods = {method.name for method in service_descriptor().methods}

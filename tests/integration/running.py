@@ -20,6 +20,8 @@ import httpx
 import psutil
 from PIL import Image
 
+from tests.integration.cgroups import enter
+
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 240.0
 # What a developer's own shell may say is not for these tests.
@@ -132,9 +134,9 @@ def copy_without_weights(workspace: Workspace, run: Path) -> Path:
     return run
 
 
-def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str) -> Server:
-    """Start `visor serve` on free ports and return once it says that it is ready."""
-    command = [sys.executable, "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
+def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str, cgroup: Path | None = None) -> Server:
+    """Start `visor serve` on free ports, in this control group, and return once it says that it is ready."""
+    command = [*enter(cgroup), sys.executable, "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=workspace.path, stdout=file, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + READY_TIMEOUT_S

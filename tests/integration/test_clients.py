@@ -1,12 +1,15 @@
 """Standard clients, unchanged, against `visor serve`: all that tritonclient and KServe's SDK can ask of a server of one model."""
 
 import asyncio
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
 import tritonclient.http.aio
+from aiohttp import web
 from tritonclient.utils import InferenceServerException
 
 from tests.integration.running import Server
@@ -142,3 +146,46 @@ def test_kserves_clients(server: Server, picture: bytes, label: str) -> None:
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen == {"ready": [True] * 6, "told": [["7", "digits", label]] * 2}
+
+
+@pytest.fixture
+async def compressing(server: Server) -> AsyncIterator[str]:
+    """The address of a gateway that compresses what it may, as Envoy's compressor does."""
+
+    async def hand_on(request: web.Request) -> web.Response:
+        headers = {
+            name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length", "Accept-Encoding")
+        }
+        url = f"http://{server.rest}{request.path_qs}"
+        async with asking.request(request.method, url, data=await request.read(), headers=headers) as answer:
+            body, copied = await answer.read(), dict(answer.headers)
+        asks = "gzip" in request.headers.get("Accept-Encoding", "")
+        if asks and "no-transform" not in copied.get("Cache-Control", "") and "Content-Encoding" not in copied:
+            body, copied = gzip.compress(body), {**copied, "Content-Encoding": "gzip"}
+        return web.Response(body=body, status=answer.status, headers={**copied, "Content-Length": str(len(body))})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hand_on)
+    runner = web.AppRunner(app)
+    async with aiohttp.ClientSession(auto_decompress=False) as asking:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
+
+
+async def test_tritonclients_aio_behind_a_gateway_that_compresses(compressing: str, picture: bytes, label: str) -> None:
+    async with tritonclient.http.aio.InferenceServerClient(compressing) as client:
+        with pytest.raises(InferenceServerException, match=r"image\.undecodable"):
+            await client.infer("digits", [tensor(tritonclient.http, b"junk")])
+        with pytest.raises(InferenceServerException, match=r"model\.not_found"):
+            await client.infer("walls", [tensor(tritonclient.http, picture)])
+        assert (await client.get_model_metadata("digits"))["name"] == "digits"
+        assert (await client.get_model_config("digits"))["name"] == "digits"
+        assert [one["name"] for one in await client.get_model_repository_index()] == ["digits"]
+        assert (await client.get_inference_statistics("digits"))["model_stats"]
+        answer = await client.infer("digits", [tensor(tritonclient.http, picture)])
+        assert answer.get_response()["model_name"] == "digits"
+        assert answer.as_numpy("label").tolist() == [label.encode()]
+    async with aiohttp.ClientSession() as session, session.get(f"http://{compressing}/openapi.json") as page:
+        assert page.headers["Content-Encoding"] == "gzip"  # it does compress

@@ -1,7 +1,6 @@
 """A pod's two containers as processes: `python -m visor.pod` with a real TorchServe, and the edge beside it."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,105 +18,11 @@ import psutil
 import pytest
 
 from archives.contents import read_spec
+from tests.integration.cgroups import MIB, make_cgroup, oom_kills, remove_cgroup
+from tests.integration.pods import READY_TIMEOUT_S, Pod, wait_until
 from tests.integration.running import Workspace, ask, copy_without_weights, is_worker, picture
 from visor.serving import memory
 from visor.serving.torchserve import free_ports
-
-READY_TIMEOUT_S = 240.0
-ROOT_GROUP = Path("/sys/fs/cgroup")
-MIB = 1 << 20
-
-
-@dataclass
-class Pod:
-    """What the two containers share, and their processes. `ports`: inference, management, metrics, REST, gRPC."""
-
-    folder: Path
-    ports: list[int]
-    public_key: Path
-    serving: "subprocess.Popen[bytes] | None" = None
-    edge: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def models(self) -> Path:
-        return self.folder / "models"
-
-    @property
-    def work(self) -> Path:
-        return self.folder / "work"
-
-    @property
-    def rest(self) -> str:
-        return f"http://127.0.0.1:{self.ports[3]}"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "serving.log").read_text()
-
-    @property
-    def last_words(self) -> str:
-        return (self.folder / "termination-log").read_text()
-
-    def start_serving(self, *more: str, cgroup: Path | None = None) -> "subprocess.Popen[bytes]":
-        """Start the serving container's command. `cgroup`: the control group to start it in."""
-        (self.folder / "termination-log").touch()
-        inference, management, metrics, rest, grpc = map(str, self.ports)
-        flags = ["--models", str(self.models), "--public-key", str(self.public_key), "--work", str(self.work), "--workers", "1"]
-        flags += ["--inference-port", inference, "--management-port", management, "--metrics-port", metrics]
-        flags += [
-            "--edge-port",
-            rest,
-            grpc,
-            "--termination-log",
-            str(self.folder / "termination-log"),
-            "--wait-s",
-            "60",
-            "--linger-s",
-            "0",
-        ]
-        enter = () if cgroup is None else ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(cgroup / "cgroup.procs"))
-        with (self.folder / "serving.log").open("wb") as log:
-            command = [*enter, sys.executable, "-m", "visor.pod", *flags, *more]
-            self.serving = subprocess.Popen(command, stdout=log, stderr=log)
-        return self.serving
-
-    def start_edge(self) -> "subprocess.Popen[bytes]":
-        """Start the transformer container's command."""
-        inference, management, _, rest, grpc = map(str, self.ports)
-        flags = ["--archive", str(self.work / "archive"), "--host", "127.0.0.1", "--http-port", rest, "--grpc-port", grpc]
-        flags += ["--torchserve", f"http://127.0.0.1:{inference}", "--management", f"http://127.0.0.1:{management}"]
-        flags += ["--worker-sockets", str(self.work / "torchserve" / "workers")]
-        flags += ["--torchserve-keys", str(self.work / "torchserve-keys.json")]
-        with (self.folder / "edge.log").open("wb") as log:
-            self.edge = subprocess.Popen([sys.executable, "-m", "transformer", *flags], stdout=log, stderr=log)
-        return self.edge
-
-    def wait_ready(self) -> None:
-        """Return once the edge finds TorchServe ready."""
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.rest}/v2/health/ready").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            assert self.serving is not None
-            assert self.serving.poll() is None, self.log
-            time.sleep(0.1)
-        raise AssertionError(f"the pod was not ready:\n{self.log}\n{(self.folder / 'edge.log').read_text()}")
-
-    def check(self) -> int:
-        """The exit code of the liveness probe."""
-        command = [sys.executable, "-m", "visor.pod", "--check", "--inference-port", str(self.ports[0])]
-        return subprocess.run(command, check=False).returncode
-
-    def infer(self, images: list[bytes]) -> httpx.Response:
-        """Ask the edge about pictures, with heat maps, in one binary request."""
-        data = b"".join(len(image).to_bytes(4, "little") + image for image in images)
-        tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images)], "parameters": {"binary_data_size": len(data)}}
-        head = json.dumps({"inputs": [tensor], "parameters": {"explain": True}}).encode()
-        headers = {"Inference-Header-Content-Length": str(len(head))}
-        return httpx.post(f"{self.rest}/v2/models/digits/infer", content=head + data, headers=headers, timeout=60)
 
 
 @pytest.fixture
@@ -133,14 +37,6 @@ def pod(workspace: Workspace, archive: Path, tmp_path: Path) -> Iterator[Pod]:
         if process and process.poll() is None:
             process.kill()  # TorchServe's guard ends what it started
             process.wait()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def images_waiting(pod: Pod) -> float:
@@ -248,35 +144,20 @@ def test_a_pod_that_still_waits_for_its_archive_ends_at_once(pod: Pod, number: i
 
 
 @pytest.fixture
-def make_cgroup(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+def make_group(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Make a control group of so many bytes of memory, of the kernel's version 1 or 2, where this user may."""
-    version_1 = ROOT_GROUP / "memory"
-    root = version_1 if version_1.is_dir() else ROOT_GROUP
     made: list[Path] = []
 
     def make(limit: int) -> Path:
-        group = root / f"visor-{os.getpid()}-{tmp_path.name}-{len(made)}"
-        try:
-            if root == ROOT_GROUP:
-                (root / "cgroup.subtree_control").write_text("+memory")
-            group.mkdir()
-            made.append(group)
-            (group / ("memory.max" if root == ROOT_GROUP else "memory.limit_in_bytes")).write_text(str(limit))
-        except OSError as err:
-            pytest.skip(f"no control group can be made here: {err}")
+        group = make_cgroup(f"visor-{os.getpid()}-{tmp_path.name}-{len(made)}", limit)
+        if group is None:
+            pytest.skip("no memory cgroup can be made here")
+        made.append(group)
         return group
 
     yield make
     for group in made:
-        deadline = time.monotonic() + 20
-        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        group.rmdir()
-
-
-def oom_kills(group: Path) -> int:
-    text = "".join(path.read_text() for name in ("memory.events", "memory.oom_control") if (path := group / name).exists())
-    return int(dict(line.split() for line in text.splitlines())["oom_kill"])
+        remove_cgroup(group)
 
 
 def needs(pod: Pod) -> memory.ArchiveMemory:
@@ -301,9 +182,9 @@ def test_a_torchserve_that_is_killed_ends_the_pod_at_once_with_its_reason(pod: P
     assert edge.poll() is None
 
 
-def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
+def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_group: Callable[[int], Path], pod: Pod) -> None:
     limit = 900 * MIB
-    group = make_cgroup(limit)
+    group = make_group(limit)
     serving = pod.start_serving(cgroup=group)
     pod.start_edge()
     pod.wait_ready()
@@ -321,14 +202,14 @@ def test_a_torchserve_that_the_kernel_kills_for_memory_is_named_so(make_cgroup: 
     )
 
 
-def test_a_limit_in_which_no_worker_starts_is_refused_before_one_does(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
-    assert pod.start_serving(cgroup=make_cgroup(240 * MIB)).wait(60) == 1
+def test_a_limit_in_which_no_worker_starts_is_refused_before_one_does(make_group: Callable[[int], Path], pod: Pod) -> None:
+    assert pod.start_serving(cgroup=make_group(240 * MIB)).wait(60) == 1
     assert pod.last_words.startswith("visor: serve.memory: with the largest pictures 1 worker may take")
     assert "the memory limit is 240 MiB; they need" in pod.last_words
 
 
-def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(make_cgroup: Callable[[int], Path], pod: Pod) -> None:
-    group = make_cgroup(-(-memory.needed(1, needs(pod)) // MIB) * MIB)
+def test_the_limit_that_the_sum_gives_holds_whatever_pictures_come(make_group: Callable[[int], Path], pod: Pod) -> None:
+    group = make_group(-(-memory.needed(1, needs(pod)) // MIB) * MIB)
     serving = pod.start_serving(cgroup=group)
     pod.start_edge()
     pod.wait_ready()

@@ -68,6 +68,17 @@ def test_one_worker_for_each_cpu_of_the_limit_each_with_one_thread(server: Serve
         assert psutil.Process(pid).environ()["OMP_NUM_THREADS"] == "1"
 
 
+def test_keeps_nothing_of_what_verified_the_archive(server: Server) -> None:
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "uvloop" in maps
+    assert "rfc3161_client" not in maps  # which verifying imports, with 20 MB of other packages
+
+
+def test_netty_takes_memory_in_small_pieces(server: Server) -> None:
+    [java] = [p for p in psutil.Process(server.process.pid).children(recursive=True) if p.name() == "java"]
+    assert java.memory_full_info().uss < 100 * 2**20  # in pieces of 16 MiB it has 190
+
+
 def test_is_ready_once_it_says_so(server: Server) -> None:
     assert httpx.get(f"http://{server.rest}/v2/health/ready").status_code == 200
     assert httpx.get(f"http://{server.rest}/v2/models/digits/ready").status_code == 200

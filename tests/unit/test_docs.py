@@ -132,3 +132,19 @@ def test_a_key_or_flag_without_a_description_is_an_error() -> None:
     parser.add_argument("--flag")
     with pytest.raises(SystemExit, match="the edge's flag --flag has no help text"):
         pages.edge_page(parser)
+
+
+def test_what_was_found_is_held_by_tests_that_there_are() -> None:
+    section = (ROOT / "docs/security.md").read_text().split("## What was found")[1]
+    rows = [
+        line for line in section.splitlines() if line.startswith("| ") and not line.startswith(("| ---", "| # ", "| sentence"))
+    ]
+    assert len(rows) == 26 + 17 + 15
+    missing = []
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        missing += [
+            f"{file}::{name}" for file, name in named if not re.search(rf"def {name}\(", (ROOT / "tests" / file).read_text())
+        ]
+    assert missing == []

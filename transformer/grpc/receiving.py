@@ -45,7 +45,7 @@ class Receiver:
         """Receive a call's message, and charge what it takes. Raises MemorySpent, BodyTooSlow, ProtobufInvalid for none."""
         body = await self._receive(context, charge, self._timeout_s)
         if body is None:
-            raise ProtobufInvalid("the call has no message")
+            raise ProtobufInvalid(f"the call has no message, or one above {self._limit} bytes, which gRPC itself has refused")
         return body
 
     async def receive_next(self, context: Any, charge: Charge) -> bytes | None:

@@ -57,6 +57,12 @@ MAX_CALLS = 512
 STREAM_CALLS = 8
 """Requests of one stream that are answered at once."""
 
+PING_MS = 500
+"""Milliseconds between a connection's pings. Where a client sends three sooner, gRPC ends its connection, and calls with it.
+
+gRPC's own default is 5 minutes, so that a client that asks every second whether the server is still there lost calls for it.
+"""
+
 SMALL_BYTES = 64 << 10
 """The largest message of a method that is no inference."""
 
@@ -103,6 +109,7 @@ def create_server(
             ("grpc.max_send_message_length", limit),
             ("grpc.so_reuseport", 0),  # a port that another process has is an error, not half of its connections
             ("grpc.max_connection_age_ms", round(age_s * 1000)),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
         ],
     )
     server.add_generic_rpc_handlers((_handlers(_Api(service), service, receiver), health_handlers(service, receiver)))
@@ -204,7 +211,7 @@ class _Api:
 
     async def _infer(self, body: bytes, call: Call) -> tuple[InferRequest, Any]:
         if len(body) > THREAD_BYTES:
-            prepared = await asyncio.to_thread(self._read, body, call)
+            prepared = await self._service.in_thread(lambda: self._read(body, call))
         else:
             prepared = self._read(body, call)
         call.record.name(prepared.request.id or "")

@@ -1,6 +1,5 @@
 """The V2 protocol over HTTP: the routes, and the status of each answer."""
 
-import asyncio
 import logging
 from typing import Any
 
@@ -40,6 +39,7 @@ from transformer.rest.body import (
 )
 from transformer.rest.compression import ACCEPTED, IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.rest.envelope import RECORD, Envelope
+from transformer.rest.exchange import NO_TRANSFORM
 from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
@@ -118,7 +118,7 @@ class _Infer:
         record.bytes_in = len(body)
         question = (body, asked.get(LENGTH_KEY), *_model_of(scope), asked.get("content-type", ""))
         if len(body) > THREAD_BYTES:
-            prepared, form = await asyncio.to_thread(self._read, record, charge, *question)
+            prepared, form = await self._service.in_thread(lambda: self._read(record, charge, *question))
         else:
             prepared, form = self._read(record, charge, *question)
         record.name(prepared.request.id or "")
@@ -233,7 +233,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, media_type=JSON)
+    name, value = NO_TRANSFORM
+    return Response(orjson.dumps(content), status, {name.decode(): value.decode(), **(headers or {})}, media_type=JSON)
 
 
 def _error(record: Record, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:

@@ -19,6 +19,12 @@ HIGH_WATER_BYTES = 64 << 10
 KEEP_BYTES = 1 << 20
 """The rest of a body that is read after an early answer so that its connection can be kept; with more it is closed."""
 
+NO_TRANSFORM = (b"cache-control", b"no-transform")
+"""The header of errors and of all JSON but inferences' answers: no gateway may compress these (RFC 9110, 7.7).
+
+tritonclient's asyncio client asks for compression, and reads no coding of anything but an inference's answer.
+"""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -192,8 +198,8 @@ class Exchange:
         self.keep_alive = False
         body = b"" if self.scope["method"] == "HEAD" else orjson.dumps({"error": str(err), "code": err.code})
         if self._head or not self._started:  # else a part of an answer has gone, and no other can follow
-            length = b"%d" % len(body)
-            self._begin({"status": err.status, "headers": [(b"content-type", b"application/json"), (b"content-length", length)]})
+            headers = [(b"content-type", b"application/json"), NO_TRANSFORM, (b"content-length", b"%d" % len(body))]
+            self._begin({"status": err.status, "headers": headers})
             self._carrier.write(self._head + body)
         self.answered = True
         self._carrier.end(self)

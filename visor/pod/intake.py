@@ -7,16 +7,15 @@ its own, and its two containers open that copy alone.
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from archives.errors import ArchiveAmbiguous
 from archives.files import printable
 from visor.errors import ArchiveMissing
+from visor.serving.child import in_child
 from visor.serving.memory import ArchiveMemory, of_archive
 
 logger = logging.getLogger(__name__)
@@ -70,8 +69,7 @@ def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float, d
     work.mkdir(parents=True, exist_ok=True)
     source = None if _archives(work / PUBLISHED) else find_archive(models, wait_s)
     # What verifying imports is three times what this process keeps for the pod's life; it goes with a child of its own.
-    with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as child:
-        return child.submit(_publish, source, public_key, work, digest).result()
+    return in_child(_publish, source, public_key, work, digest)
 
 
 def _publish(source: Path | None, public_key: Path, work: Path, digest: str | None) -> VerifiedArchive:

@@ -22,7 +22,8 @@ def cpu_limit() -> int:
 
 def limit_cores(cores: int, cgroup: Path) -> int:
     """Limit `cores` to the quota of a cgroup, of version 2 ("QUOTA PERIOD" in microseconds, or "max PERIOD") or 1."""
-    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+    of_version_1 = [[f"{folder}/cpu.cfs_{name}_us" for name in ("quota", "period")] for folder in ("cpu", "cpu,cpuacct")]
+    for files in (["cpu.max"], *of_version_1):
         try:
             quota, period = " ".join((cgroup / file).read_text() for file in files).split()
             allowed = int(quota) // int(period)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import uvloop
 
-from archives.opening import Opened, opened
+from archives import opening
+from archives.opening import Opened
 from transformer.line_writer import standard_error
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
 from transformer.settings import EdgeSettings, Listening
 from transformer.tokens import read_tokens
 from visor.serving import memory, torchserve
+from visor.serving.child import in_child
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,22 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     Raises what `archives.opening.opened` raises, JavaMissing, MemoryShort, PortTaken and TokensUnusable (the edge's),
     ServerEnded, ServeError; on each of them nothing is left running.
     """
+    torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
+    if options.edge.token_file:
+        read_tokens(options.edge.token_file)
+    with (
+        tempfile.TemporaryDirectory(prefix="visor-archive-") as copy,
+        tempfile.TemporaryDirectory(prefix="visor-serve-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        # What verifying imports [21 MB] would stay as long as the server; the child comes before the log's thread.
+        verified = in_child(opening.take, archive, options.public_key, Path(copy), options.digest)
+        _log_without_waiting()
+        runner.run(_serve(verified, options, announce, Path(folder)))
+
+
+def _log_without_waiting() -> None:
+    """Have the edge's log, and this process's own, written by a thread."""
     edge_logger = logging.getLogger("transformer")
     if not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
@@ -55,15 +73,6 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.setStream(standard_error())  # a full pipe would stop the event loop
-    torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
-    if options.edge.token_file:
-        read_tokens(options.edge.token_file)
-    with (
-        opened(archive, options.public_key, options.digest) as verified,
-        tempfile.TemporaryDirectory(prefix="visor-serve-") as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(_serve(verified, options, announce, Path(folder)))
 
 
 async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:

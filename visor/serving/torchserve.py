@@ -44,6 +44,8 @@ TAIL_BYTES = 64 << 10
 # Below a run's home: the sockets by which the edge asks the workers, and the keys without which TorchServe answers nothing.
 # TorchServe writes the keys, readable by its own user alone, into the folder that it is started in.
 SOCKETS, KEYS = "workers", "key_file.json"
+# What a Unix socket's path may have (sun_path of sockaddr_un, without its last NUL), and the longest name of one below a home.
+SOCKET_BYTES, SOCKET_NAME = 107, f"{SOCKETS}/{1 << 22}"
 # TorchServe's keys end after an hour unless told otherwise, and nothing here would renew them.
 KEYS_LAST_MINUTES = 100 * 365 * 24 * 60
 # Characters that mean themselves in a file of Java's properties: no backslash, line break, blank or separator.
@@ -52,11 +54,12 @@ JVM = (
     # The heap grows with what is under way, up to `memory.java_heap`.
     "-Xms16m",
     "-XX:+ExitOnOutOfMemoryError",  # half a server is worse than one that is started again
-    # One collector thread, the quick compiler and netty's memory in pieces of 4 instead of 16 MiB: what TorchServe does
-    # takes no longer for it [48 KB there and back: p50 1.6 ms; 4 MB: 15], and idle it holds 84 MB instead of 201.
+    # One collector thread and the quick compiler; what TorchServe does takes no longer for it [48 KB there and back: p50 1.6 ms].
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    "-Dio.netty.allocator.maxOrder=9",
+    # Memory of netty, which is in TorchServe twice, in pieces of 256 KiB instead of 16 MiB [idle: 76 instead of 201 MB].
+    "-Dio.netty.allocator.maxOrder=5",
+    "-Dio.grpc.netty.shaded.io.netty.allocator.maxOrder=5",
     "-XX:-UsePerfData",
 )
 # What Java ends with when its heap is full.
@@ -67,6 +70,9 @@ HEAP_FULL = 3
 UNASSIGNED = range(10_240, 30_000)
 PORTS_APART = 16
 _TURNS = itertools.count(os.getpid() * PORTS_APART)
+
+# Buffers of this size and above are mapped on their own, and go back to the system when they are freed.
+MAPPED = 4 << 20
 
 # TorchServe hands each request to a worker through Java's common pool. Below two threads, which is its size on two cores,
 # CompletableFuture makes a thread for each request instead [p50 2.7 ms instead of 1.7, Java's CPU 1.2 ms instead of 0.7].
@@ -176,6 +182,7 @@ async def running(
     """
     java = find_java()
     archive, home = archive.resolve(), home.resolve()  # TorchServe's own working folder is another one
+    check_length(home)
     (home / SOCKETS).mkdir()
     config = _write_config(home, archive, ports, settings)
     guard = await asyncio.create_subprocess_exec(
@@ -211,6 +218,16 @@ def choose_workers(count: int | None, archive: memory.ArchiveMemory, picture_byt
     settings = WorkerSettings(count or cgroup.cpu_limit(), archive.picture, hang_s)
     memory.check_limit(cgroup.memory_limit(), settings.count, archive)
     return settings
+
+
+def check_length(home: Path) -> None:
+    """Raise ServeError where the paths of sockets below a home would be longer than the kernel takes."""
+    spare = SOCKET_BYTES - len(os.fsencode(home / SOCKET_NAME))
+    if spare < 0:
+        raise ServeError(
+            f"the folder {home} has too long a path for Unix sockets, which end at {SOCKET_BYTES} bytes: "
+            f"set TMPDIR (of a pod: --work) to a folder that is {-spare} bytes shorter"
+        )
 
 
 def find_java() -> str:
@@ -338,7 +355,9 @@ def _environment(home: Path, workers: WorkerSettings) -> dict[str, str]:
     # TorchServe prefers some variables, such as TS_CONFIG_FILE, to the configuration that it is given.
     others = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
     # A second arena that glibc makes where the first gets no more memory keeps 64 MiB of a worker's limit for good.
-    return {**others, "MALLOC_ARENA_MAX": "1", **pages, **threads, **places, **bounds}
+    # And glibc else raises these two with each large picture that was freed, up to 32 and 64 MiB, which a worker then keeps.
+    malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(MAPPED), "MALLOC_TRIM_THRESHOLD_": str(2 * MAPPED)}
+    return {**others, **malloc, **pages, **threads, **places, **bounds}
 
 
 async def _stop(process: "asyncio.subprocess.Process", guard: "asyncio.subprocess.Process") -> None:

@@ -27,6 +27,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -69,9 +70,13 @@ def import_codec() -> Any:
 
 
 class Reader:
-    """A buffered reader of the codec's fields; the worker has one connection at a time."""
+    """A buffered reader of the codec's fields; the worker has one connection at a time.
+
+    `skipped`: there was no memory for a field, which was passed over and is empty in its place.
+    """
 
     def __init__(self) -> None:
+        self.skipped = False
         self._connection: socket.socket | None = None
         self._stream: BinaryIO = io.BytesIO()
 
@@ -81,10 +86,12 @@ class Reader:
             self._connection = connection
             self._stream = io.BufferedReader(socket.SocketIO(connection, "r"), BUFFER_BYTES)
         try:
-            return read_exactly(self._stream, length)
+            data = read_or_skip(self._stream, length)
         except EOFError:
             logging.info("Frontend disconnected.")
             sys.exit(0)
+        self.skipped = self.skipped or data is None
+        return data or b""
 
 
 def read_exactly(stream: BinaryIO, length: int) -> bytes:
@@ -119,9 +126,30 @@ def bound_memory(more: int) -> None:
     logging.info("This worker has %d MiB of data and may have %d.", has >> 20, (has + more) >> 20)
 
 
-def skip_per_request_work(codec: Any) -> None:
+def refuse_without_memory(entry: Callable[[Any, Any], Any], reader: Reader) -> Callable[[Any, Any], Any]:
+    """Wrap a handler so that a request that Java brings, and for which there is no memory, is answered as the edge's own are.
+
+    The handlers of archives before 0.2.0, which are asked through Java alone, do not see to it themselves.
+    """
+
+    def ask(data: Any, context: Any) -> Any:
+        skipped, reader.skipped = reader.skipped, False
+        try:
+            if not skipped:
+                return entry(data, context)
+        except MemoryError:
+            pass  # outside of it, for its traceback holds what took the memory
+        for n in range(len(data)):
+            context.set_response_status(400, "image.too_large", n)
+            context.set_response_content_type(n, "application/json")
+        return [TOO_LARGE] * len(data)
+
+    return ask
+
+
+def skip_per_request_work(codec: Any, reader: Reader) -> None:
     """Have the codec read through a buffer, and leave out the log line and the metric of single requests."""
-    codec._retrieve_buffer = Reader().read
+    codec._retrieve_buffer = reader.read
     logging.getLogger().addFilter(lambda record: record.msg != RECEIVED)
     # PredictionTime, which TorchServe gives as the last request's alone; our handler has no metrics of its own.
     importlib.import_module(METRICS).MetricCacheAbstract.add_time = lambda *_, **__: None
@@ -197,7 +225,7 @@ class EdgeSocket:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def serve_edge_between(codec: Any, edge: EdgeSocket, memory: int | None) -> None:
+def serve_edge_between(codec: Any, reader: Reader, edge: EdgeSocket, memory: int | None) -> None:
     """Serve the edge whenever TorchServe's worker would wait for its next message. `memory`: as MEMORY_VARIABLE says."""
     service = importlib.import_module("ts.service").Service
     retrieve, set_socket = codec.retrieve_msg, service.set_cl_socket
@@ -211,15 +239,17 @@ def serve_edge_between(codec: Any, edge: EdgeSocket, memory: int | None) -> None
         if memory is not None:
             bound_memory(memory)
         edge.open(getattr(self._entry_point, "__self__", None))
+        self._entry_point = refuse_without_memory(self._entry_point, reader)
 
     codec.retrieve_msg, service.set_cl_socket = retrieve_message, loaded
 
 
 if __name__ == "__main__":
     del sys.path[0]  # this script's own folder, which only looks like TorchServe's
-    otf_codec = import_codec()
-    skip_per_request_work(otf_codec)
+    otf_codec, otf_reader = import_codec(), Reader()
+    skip_per_request_work(otf_codec, otf_reader)
     if SOCKETS_VARIABLE in os.environ:
         own = EdgeSocket(Path(os.environ[SOCKETS_VARIABLE]), float(os.environ.get(HANG_VARIABLE, HANG_S)))
-        serve_edge_between(otf_codec, own, int(os.environ[MEMORY_VARIABLE]) if MEMORY_VARIABLE in os.environ else None)
+        more = int(os.environ[MEMORY_VARIABLE]) if MEMORY_VARIABLE in os.environ else None
+        serve_edge_between(otf_codec, otf_reader, own, more)
     runpy.run_module("ts.model_service_worker", run_name="__main__", alter_sys=True)

@@ -15,12 +15,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.integration.cgroups import MIB, enter, make_cgroup, remove_cgroup
 from transformer.grpc.messages import SERVICE, message
 
-MIB = 1 << 20
 LIMIT_MIB = 512  # charts/visor/values.yaml, resources.transformer
 CLIENTS = 16
-CGROUPS = Path("/sys/fs/cgroup")
 PATH = "/v2/models/roofs/infer"
 LIVE_S = 5.0  # after which the chart's liveness probe gives up
 
@@ -46,32 +45,12 @@ class Edge:
         return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
-def make_cgroup(name: str) -> Path | None:
-    """Make a cgroup of LIMIT_MIB, of version 1 or 2; None where that is not allowed, or the memory controller is not there."""
-    for root, file in ((CGROUPS / "memory", "memory.limit_in_bytes"), (CGROUPS, "memory.max")):
-        if not (root / "cgroup.procs").exists():
-            continue
-        place = root / name
-        try:
-            place.mkdir()
-        except OSError:
-            continue
-        try:
-            (place / file).write_text(str(LIMIT_MIB * MIB))
-        except OSError:
-            place.rmdir()
-            continue
-        return place
-    return None
-
-
 @pytest.fixture
 def edge() -> Iterator[Edge]:
-    cgroup = make_cgroup(f"visor-test-{os.getpid()}")
-    enter = f"echo $$ > {cgroup}/cgroup.procs && " if cgroup else ""
+    cgroup = make_cgroup(f"visor-test-{os.getpid()}", LIMIT_MIB * MIB)
     # Without a cgroup: its peak is compared with the limit, and what it is told of memory is the limit's.
     process = subprocess.Popen(
-        ["sh", "-c", f"{enter}exec {sys.executable} -m tests.integration.transformer.edge_process"],
+        [*enter(cgroup), sys.executable, "-m", "tests.integration.transformer.edge_process"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -85,7 +64,7 @@ def edge() -> Iterator[Edge]:
         process.terminate()
         process.communicate(timeout=30)
         if cgroup:
-            cgroup.rmdir()
+            remove_cgroup(cgroup)
 
 
 @pytest.fixture

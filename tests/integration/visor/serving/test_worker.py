@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from visor.serving import torchserve
-from visor.serving.worker import HANG_VARIABLE, SOCKETS_VARIABLE
+from visor.serving.worker import HANG_VARIABLE, MEMORY_VARIABLE, SOCKETS_VARIABLE, TOO_LARGE
 
 SITE = Path(str(find_spec("ts").origin)).parents[1]  # type: ignore[union-attr]
 HANDLER = """
@@ -34,6 +34,8 @@ class Handler:
             self.importable = False
 
     def handle(self, data, context):
+        if data[0]["body"] == b"much":
+            raise MemoryError
         return [f"{self.loaded} {self.mapped} {self.importable} {zlib.crc32(row['body'])}" for row in data]
 
     def answer(self, body, headers):
@@ -102,7 +104,13 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     process = subprocess.Popen(
         [sys.executable, str(code), *options],
         cwd=model,
-        env={**os.environ, "PYTHONPATH": f"{model}:{home}", SOCKETS_VARIABLE: str(sockets), HANG_VARIABLE: "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{model}:{home}",
+            SOCKETS_VARIABLE: str(sockets),
+            HANG_VARIABLE: "1",
+            MEMORY_VARIABLE: str(32 << 20),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -139,6 +147,17 @@ def test_the_worker_serves_without_torch_and_leaves_its_name_to_torch(worker: Wo
     assert "Frontend disconnected." in said
     assert "Backend received inference" not in said
     assert "[METRICS]" not in said
+
+
+def test_what_java_brings_and_does_not_fit_is_refused_and_the_worker_lives(worker: Worker) -> None:
+    for body in (bytes(64 << 20), b"much"):
+        worker.connection.sendall(predict_request(body))
+        answer = receive(worker.connection, struct.pack("!i", -1))
+        assert TOO_LARGE.encode() in answer
+        assert struct.pack("!i", 400) in answer
+    worker.connection.sendall(predict_request(b"little"))
+    assert str(zlib.crc32(b"little")).encode() in receive(worker.connection, struct.pack("!i", -1))
+    assert worker.process.poll() is None
 
 
 def test_a_worker_that_hangs_is_ended(worker: Worker) -> None:

@@ -1,5 +1,6 @@
 """The protocol over a real gRPC channel, with messages of our own descriptors."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from transformer.grpc.messages import DESCRIPTORS, SERVICE, message, service_descriptor
-from transformer.grpc.server import create_server
+from transformer.grpc.server import PING_MS, create_server
 
 
 def length_prefixed(items):
@@ -224,6 +225,23 @@ async def test_a_message_over_the_limit(call):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call("ModelInfer", **image_request([bytes(500_000)]))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_call_whose_client_pings_meanwhile_is_answered(service, torchserve, images):
+    async def reply(_request, _body):
+        await asyncio.sleep(4.2)  # without the setting: UNAVAILABLE after 3.6 s
+        return web.json_response({"code": 507, "type": "InternalServerException", "message": "Worker died."}, status=507)
+
+    torchserve.reply = reply
+    server, port = create_server(service, "127.0.0.1", 0, age_s=60.0)
+    await server.start()
+    pings = [("grpc.keepalive_time_ms", PING_MS + 100), ("grpc.http2.max_pings_without_data", 0)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=pings) as channel:
+        request = message("ModelInferRequest")(**image_request(images[:1])).SerializeToString()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(f"/{SERVICE}/ModelInfer")(request)
+    await server.stop(0)
+    assert caught.value.details().startswith("model.not_ready: ")  # TorchServe's answer, and not "Too many pings"
 
 
 async def test_methods_that_are_not_spoken(channel):

@@ -16,6 +16,7 @@ async def refused(client, status, code, **request):
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert response.json()["error"].startswith(f"{code}: ")
     assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-transform"
     return response.json()["error"]
 
 

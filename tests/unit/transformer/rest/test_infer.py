@@ -1,8 +1,10 @@
 """POST .../infer: what the handler answered comes through, in every form of request and answer."""
 
+import asyncio
 import base64
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -290,6 +292,20 @@ async def test_pixels_of_a_size_that_no_image_has(client, service, shape, code):
 async def test_the_version_is_optional(client, images):
     response = await client.post("/v2/models/roofs/versions/3/infer", json={"inputs": [image_input(images[:1])]})
     assert response.status_code == 200
+
+
+async def test_large_requests_are_parsed_one_at_a_time(service):
+    at_once, most = 0, 0
+
+    def parse():
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.02)
+        at_once -= 1
+
+    await asyncio.gather(*(service.in_thread(parse) for _ in range(4)))
+    assert (at_once, most) == (0, 1)
 
 
 async def test_a_body_of_more_than_a_mebibyte_is_read_in_a_thread(client, service, images):

@@ -180,6 +180,21 @@ async def test_addresses_that_are_not_there(client, method, url, status, code):
     assert ("POST" in response.headers.get("allow", "")) == (method == "GET" and status == 405)
 
 
+async def test_what_clients_invent_makes_no_series(client):
+    async def invent(n):
+        await client.post(f"/v2/models/m{n}/infer", content=b"{}")
+        await client.post(f"/v2/models/roofs/versions/{n}/infer", content=b"{}")
+        await client.post("/v2/models/roofs/infer", json={"id": f"i{n}", "inputs": [], "parameters": {f"p{n}": n}})
+        await client.get(f"/nothing/{n}")
+        await client.request(f"X{n}", "/v2")
+        text = (await client.get("/metrics")).text
+        return {line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")}
+
+    first = await invent(1001)
+    for n in range(1002, 1020):
+        assert await invent(n) == first
+
+
 async def test_metrics_count_what_happened(client, images):
     headers = {"Content-Type": "image/png"}
     label = (await client.post("/v2/models/roofs/infer", content=images[0], headers=headers)).json()["outputs"][0]["data"][0]

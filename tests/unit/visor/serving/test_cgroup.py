@@ -25,6 +25,7 @@ def write(root: Path, files: dict[str, str]) -> None:
         ({"cpu.max": "50000 100000"}, 4, 1),
         ({"cpu.max": "800000 100000"}, 4, 4),
         ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 4, 2),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 4, 2),
         ({"cpu/cpu.cfs_quota_us": "10000", "cpu/cpu.cfs_period_us": "100000"}, 4, 1),
         ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4, 4),
         ({"cpu.max": "not a quota"}, 3, 3),

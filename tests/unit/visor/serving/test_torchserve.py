@@ -166,3 +166,10 @@ def test_torchserves_folder_is_its_own_but_for_the_worker(tmp_path: Path) -> Non
     worker = home / "ts" / "model_service_worker.py"
     assert worker.read_bytes() == Path(torchserve.__file__).with_name("worker.py").read_bytes()
     assert not worker.is_symlink()
+
+
+def test_a_folder_whose_sockets_would_have_too_long_a_path_is_refused_with_what_to_do() -> None:
+    longest = Path("/" + "x" * (torchserve.SOCKET_BYTES - len("//workers/4194304")))
+    torchserve.check_length(longest)
+    with pytest.raises(ServeError, match=r"too long a path for Unix sockets.*set TMPDIR.*2 bytes shorter"):
+        torchserve.check_length(Path(f"{longest}yy"))

@@ -28,6 +28,36 @@ def test_a_body_that_does_not_fit_is_passed_over() -> None:
         worker.read_or_skip(Full(b"x" * 100_000), 200_000)
 
 
+class Context:
+    """TorchServe's, which notes the statuses of a batch."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+
+    def set_response_status(self, status: int, _: str, index: int) -> None:
+        self.statuses[index] = status
+
+    def set_response_content_type(self, _: int, __: str) -> None:
+        pass
+
+
+def test_what_java_brings_is_refused_where_there_is_no_memory_for_it() -> None:
+    def handle(data: list[bytes], _: object) -> list[str]:
+        if data == [b"much"]:
+            raise MemoryError
+        return [body.decode() for body in data]
+
+    reader, context = worker.Reader(), Context()
+    ask = worker.refuse_without_memory(handle, reader)
+    assert ask([b"little"], context) == ["little"]
+    assert context.statuses == {}
+    assert ask([b"much"], context) == [worker.TOO_LARGE]
+    assert context.statuses == {0: 400}
+    reader.skipped = True  # its body was passed over
+    assert ask([b""], context) == [worker.TOO_LARGE]
+    assert ask([b"little"], context) == ["little"]
+
+
 def test_what_it_says_then_is_the_handler_s_error() -> None:
     error = json.loads(worker.TOO_LARGE)["error"]
     assert error["code"] == ImageTooLarge.code
