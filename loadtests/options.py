@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "--host-header",
         default="",
         metavar="NAME",
-        help="host name, sent as HTTP's Host and gRPC's authority, that selects one of the servers behind a gateway "
-        "(default: the address's own)",
+        help="host name, sent as HTTP's Host and gRPC's authority, that selects one of the servers behind a gateway; "
+        "without effect where neither --url nor --grpc is given (default: the address's own)",
     )
     where.add_argument(
         "--model", default="", metavar="NAME", help="name of the model on the server (default: the only model that it has)"
@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(0.1, 60),
         default=10.0,
         metavar="SECONDS",
-        help="seconds after which a request without an answer has failed (default: %(default)g)",
+        help="seconds, 0.1 to 60, after which a request without an answer has failed (default: %(default)g)",
     )
     result = parser.add_argument_group("result")
     result.add_argument(

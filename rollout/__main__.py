@@ -24,9 +24,13 @@ logger = logging.getLogger("rollout")
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a mistyped flag ends the process with a usage line."""
     parser = argparse.ArgumentParser(
-        prog="rollout", description="Move traffic between a release's stable version and its canary on Kubernetes."
+        prog="python -m rollout",
+        description="Move traffic between a release's stable version and its canary on Kubernetes.",
+        epilog="Exit codes: those of the command, see `python -m rollout COMMAND --help`.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", help="the command to run; `python -m rollout COMMAND --help` describes it"
+    )
     command = commands.add_parser(
         "shift",
         help="wait until the canary serves its archive, then give it its share of the requests",

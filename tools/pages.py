@@ -37,9 +37,9 @@ EDGE = """\
 Made from `transformer/settings.py` by `make pages`; change the fields there, not this page.
 
 `python -m transformer` runs the edge alone, beside a TorchServe that runs already, as in a pod's container. The
-[chart](../charts/visor/README.md) sets some of them, by `edge.*`, `hangSeconds`, `protocol` and its grace periods; the
-others keep their defaults in a release. `visor serve` starts an edge, too, and has those flags that say so below; where
-its default is another one, `visor serve --help` says which.
+[chart](../charts/visor/README.md) sets some of them, by `edge.*`, `hangSeconds`, `protocol` and its grace periods, and
+names the pod's own archive, worker sockets and track; the others keep their defaults in a release. `visor serve` starts
+an edge, too, and has those flags that say so below; where its default is another one, `visor serve --help` says which.
 """
 
 

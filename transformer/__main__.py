@@ -22,7 +22,7 @@ logger = logging.getLogger("transformer")
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line, with every flag of the edge."""
     parser = argparse.ArgumentParser(
-        prog="transformer",
+        prog="python -m transformer",
         description="Serve one archive over the Open Inference Protocol (V2), REST and gRPC, in front of a running TorchServe. "
         "Logs lines of JSON to standard error and runs until SIGTERM, SIGINT or SIGHUP.",
         epilog="Exit codes: 0 stopped by a signal, open requests answered; 1 it could not start, for the reason logged; "

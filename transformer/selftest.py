@@ -61,7 +61,7 @@ Ask: TypeAlias = Callable[[str, float], SelftestResult]
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a mistyped flag, or no server at all, ends the process with a usage line."""
     parser = argparse.ArgumentParser(
-        prog="transformer.selftest",
+        prog="python -m transformer.selftest",
         description="Ask a served model about one picture over REST, gRPC or both, and print a line for each of what it "
         "answered. --rest, --grpc or both are required.",
         epilog="Exit codes: 0 each named server answered in time and as V2 does; 1 one did not, for the reason printed to "

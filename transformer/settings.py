@@ -133,7 +133,8 @@ class EdgeLimits(_Flags):
         default=None,
         metadata=_flag(
             "--concurrency",
-            "largest number of calls to TorchServe, of one image each, that are under way at once",
+            "largest number of calls to workers, of one image each, that are under way at once, be it directly or through "
+            "TorchServe",
             type=at_least(1),
             metavar="N",
             shown=f"1 per worker that the edge asks directly, else {CALLS_PER_WORKER} per worker",
@@ -167,8 +168,8 @@ class EdgeLimits(_Flags):
             "memory for all requests under way, in MiB; with more, requests are answered 503, over gRPC RESOURCE_EXHAUSTED",
             type=mebibytes,
             metavar="MIB",
-            shown="0.6 of what the container's memory limit leaves beside the edge itself, as visor serve 0.25 of it; without a "
-            "limit, of a quarter of the machine's memory",
+            shown="0.6 of what the container's memory limit, or without one a quarter of the machine's memory, leaves beside the "
+            "edge itself; visor serve, which has no such flag, takes 0.25 of that",
         ),
     )
     body_timeout_s: float = field(

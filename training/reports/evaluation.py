@@ -74,7 +74,7 @@ def render(
 
 def interval(row: Mapping[str, Any], name: str) -> str:
     """Write a share with its interval of 95 %, and a dash for what is not defined."""
-    if row.get(name) is None:
+    if row.get(name) is None or row[f"{name}_interval"] is None:  # a rate of nothing, such as the precision of no prediction
         return UNDEFINED
     low, high = row[f"{name}_interval"]
     return f"{share(row[name])} ({share(low)} to {share(high)})"

@@ -62,8 +62,9 @@ def add_home(parser: argparse.ArgumentParser, more: str = "") -> None:
         type=Path,
         default=home(),
         metavar="FOLDER",
-        help="folder of runs, data sets, caches and the embedded MLflow store, which the server that MLFLOW_TRACKING_URI names "
-        f"replaces{more} (default: the environment's VISOR_HOME, otherwise runs; now %(default)s)",
+        help="folder of runs, data sets, caches and the embedded MLflow store; a server that the environment's "
+        f"MLFLOW_TRACKING_URI names is used in the store's place{more} (default: the environment's VISOR_HOME, otherwise runs; "
+        "now %(default)s)",
     )
 
 

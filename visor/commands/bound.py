@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_command
+from visor.commands.arguments import Commands, add_command, positive
 
 
 def add(commands: Commands) -> None:
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         help="probability, over the draw of the calibration images, with which the bound is to hold, between 0 and 1 "
         "(default: the run's decision.max_fnr_confidence, or none with --level: the bound holds on average)",
     )
-    bound.add_argument("--splits", type=int, default=1000, help="number of random splits to draw (default: %(default)s)")
+    bound.add_argument("--splits", type=positive, default=1000, help="number of random splits to draw (default: %(default)s)")
     bound.add_argument("--seed", type=int, default=0, help="seed of the random splits (default: %(default)s)")
     bound.add_argument("--out", type=Path, metavar="FOLDER", help="folder for bound.md and bound.png (default: the run's folder)")
 

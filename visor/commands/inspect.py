@@ -15,8 +15,8 @@ def add(commands: Commands) -> None:
         "anything in it and prints its digest, size, backend, spec and lineage, whether its signature holds, whether its name "
         "and version are those of its place in the store, and what the provenance statement beside it says, if there is one.",
         exits="Exit codes: 0 the signature holds, the archive is the one of its place and --digest, and the provenance statement "
-        "holds if there is one; 1 one of them is not so, "
-        "or the archive cannot be read; 2 a mistyped command line.",
+        "holds if there is one, at which --sbom does not look; 1 one of them is not so, or the archive cannot be read; "
+        "2 a mistyped command line; 130 interrupted.",
     )
     inspect.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
     form = inspect.add_mutually_exclusive_group()

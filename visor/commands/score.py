@@ -48,7 +48,8 @@ def add(commands: Commands) -> None:
         "--root",
         type=Path,
         metavar="FOLDER",
-        help="folder to which the paths in a manifest or text file are relative (default: the file's own folder)",
+        help="folder to which the paths in a manifest or text file are relative; an error with a FOLDER of images "
+        "(default: the file's own folder)",
     )
     add_threshold(score)
     add_group(score)

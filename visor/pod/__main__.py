@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="visor.pod",
+        prog="python -m visor.pod",
         description="Verify the one archive of a pod and serve it by TorchServe, until SIGTERM or SIGINT. Logs to standard "
         "error, and TorchServe's own lines to standard output.",
         epilog="Exit codes: 0 stopped by a signal, or with --check, TorchServe answers; 1 an error, printed to standard error as "
@@ -202,7 +202,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="start nothing, but ask TorchServe at --inference-port for /ping: exit with 0 after any answer within 5 s, else "
-        "print why the pod is not served, as --work says, and exit with 1 (default: serve)",
+        "print the reason, which a refused archive leaves in --work, and exit with 1 (default: serve)",
     )
     return parser
 

@@ -89,6 +89,7 @@ print(*sys.modules)
         ["archive", "runs/roofs", "--backend", "onnx"],
         ["serve", "roofs", "--port", "x"],
         ["serve", "roofs", "--workers", "0"],
+        ["bound", "runs/roofs", "--splits", "0"],
         ["predict"],
         ["predict", "a.jpg", "--threshold", "high"],
     ],

@@ -8,8 +8,8 @@ import pytest
 from handlers.spec import Spec
 from tests.unit import specs
 from tests.unit.training.reports.pages import check_style
-from training.reports.evaluation import CHOSEN, Case, Gallery, describe_rule, figures, render
-from training.reports.pages import Picture, number, share
+from training.reports.evaluation import CHOSEN, Case, Gallery, describe_rule, figures, interval, render
+from training.reports.pages import UNDEFINED, Picture, number, share
 
 PNG = b"\x89PNG\r\n\x1a\n"
 VOID = {"meta", "img"}
@@ -248,3 +248,8 @@ def test_selective_pages_have_no_flag():
 
 def test_numbers():
     assert (share(0.1234), share(None), number(1.23456), number(None)) == ("12.3%", "–", "1.235", "–")  # noqa: RUF001
+
+
+def test_a_rate_of_nothing_is_a_dash():
+    assert interval({"precision": 0.0, "precision_interval": None}, "precision") == UNDEFINED
+    assert interval({"precision": 0.5, "precision_interval": (0.25, 0.75)}, "precision") == "50.0% (25.0% to 75.0%)"
