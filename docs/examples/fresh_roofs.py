@@ -12,6 +12,7 @@ runs'.
 
 import argparse
 import io
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ SURE = 0.5
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     args.run_step(args)
     return 0
 
