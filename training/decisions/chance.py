@@ -33,26 +33,30 @@ def wilson(count: float, n: float) -> tuple[float, float] | None:
     return max(0.0, middle - half) if count else 0.0, min(1.0, middle + half) if count < n else 1.0
 
 
-def rate_interval(hits: Bools, groups: Groups | None = None) -> tuple[float, float] | None:
-    """Compute the interval of 95 % for a rate. hits: (N,); None where there is no image.
+def rate_interval(hits: Bools, groups: Groups | None = None, weights: Floats | None = None) -> tuple[float, float] | None:
+    """Compute the interval of 95 % for a rate. hits: (N,); weights: (N,), all alike without; None where there is no image.
 
     With groups, Wilson's interval counts the effective number of images, N divided by the design effect: the variance of the
     rate over groups (Kish 1965, section 5.4; linearised) by that of N images drawn one by one (Korn, Graubard 1998, section
     2). It is not less than the number of groups and not more than N. Where all images hit or none does, groups have no
-    variance to be seen, and the number of groups counts.
+    variance to be seen, and the number of groups counts. With weights the same variance is that of the weighted rate, which no
+    number of groups bounds; where all images hit or none does, (sum w)² / (sum w²) of the groups' weights counts (Kish).
     """
     n = len(hits)
-    if not n or groups is None:
+    if not n or (groups is None and weights is None):
         return wilson(int(hits.sum()), n)
-    numbers = number(groups)
-    counts, share = np.bincount(numbers), float(hits.mean())
-    total = len(counts)
-    if total < 2 or share in (0.0, 1.0):
-        effective = float(total)
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    numbers = np.arange(n) if groups is None else number(groups)
+    sums, share = np.bincount(numbers, w), float(np.average(hits, weights=w))
+    total = len(sums)
+    least = float(total) if weights is None else float(sums.sum() ** 2 / np.square(sums).sum())
+    if total < 2 or hits.all() or not hits.any():
+        effective = least
     else:
-        residual = np.bincount(numbers, weights=hits - share)
-        variance = total / (total - 1) * float((residual**2).sum()) / n**2
-        effective = min(n, max(total, share * (1 - share) / variance)) if variance else float(n)
+        residual = np.bincount(numbers, w * (hits - share))
+        variance = total / (total - 1) * float((residual**2).sum()) / w.sum() ** 2
+        effective = min(n, share * (1 - share) / variance) if variance else float(n)
+        effective = effective if weights is not None else max(total, effective)
     return wilson(share * effective, effective)
 
 

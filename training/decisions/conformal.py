@@ -47,7 +47,7 @@ def spare(n: int, level: float | Fraction) -> int:
 
 
 @cache
-def allowed(n: int, level: float, confidence: float | None = None) -> int:
+def allowed(n: int, level: float | Fraction, confidence: float | None = None) -> int:
     """Return how many of n positive images may be missed, -1 where n is less than `needed`.
 
     On average: `spare` - 1. With a confidence: the largest number k of which the upper limit of Clopper and Pearson (1934) is
@@ -57,13 +57,13 @@ def allowed(n: int, level: float, confidence: float | None = None) -> int:
     """
     if confidence is None:
         return spare(n, level) - 1
-    return int((binom.cdf(np.arange(n + 1), n, level) <= float(1 - _exact(confidence)) + SAME).sum()) - 1
+    return int((binom.cdf(np.arange(n + 1), n, float(level)) <= float(1 - _exact(confidence)) + SAME).sum()) - 1
 
 
-def check_fnr(n: int, level: float, confidence: float | None = None, groups: bool = False) -> None:
+def check_fnr(n: int, level: float | Fraction, confidence: float | None = None, groups: bool = False) -> None:
     """Raise DataError where n positive images, or groups with one, are too few for a bound, saying how many are needed."""
     if n < (least := needed(level, confidence)):
-        asked = f"decision.max_fnr {level:g}" + (f" with max_fnr_confidence {confidence:g}" if confidence else "")
+        asked = f"decision.max_fnr {float(level):g}" + (f" with max_fnr_confidence {confidence:g}" if confidence else "")
         what = "groups of calibration images with a positive one" if groups else "positive calibration images"
         raise DataError(
             f"{asked} needs at least {least} {what} that nothing else is fitted on, there are {n}; give data.splits.calibration "
@@ -71,16 +71,20 @@ def check_fnr(n: int, level: float, confidence: float | None = None, groups: boo
         )
 
 
-def check_sets(n: int, coverage: float) -> None:
-    """Raise DataError where n images are too few for sets of this coverage, saying how many are needed."""
+def check_sets(n: int, coverage: float, groups: bool = False) -> None:
+    """Raise DataError where n images, or groups of them, are too few for this coverage, saying how many are needed."""
     if n < (least := needed(1 - _exact(coverage))):
+        what = "groups of calibration images" if groups else "calibration images"
         raise DataError(
-            f"decision.set_coverage {coverage:g} needs at least {least} calibration images that nothing else is fitted on, there "
-            f"are {n}; give data.splits.calibration a larger share, the data set more images, or ask for less coverage"
+            f"decision.set_coverage {coverage:g} needs at least {least} {what} that nothing else is fitted on, there are {n}; "
+            f"give data.splits.calibration a larger share, the data set more {'groups' if groups else 'images'}, or ask for less "
+            "coverage"
         )
 
 
-def fnr_threshold(scores: Floats, level: float, confidence: float | None = None, groups: Groups | None = None) -> float:
+def fnr_threshold(
+    scores: Floats, level: float | Fraction, confidence: float | None = None, groups: Groups | None = None
+) -> float:
     """Find the largest threshold whose corrected risk is within the level. scores: (n,), of the positive images alone.
 
     **On average** (no confidence), conformal risk control, Theorem 1 with B = 1 and lambda = 1 - threshold. The loss of a
@@ -110,7 +114,7 @@ def fnr_threshold(scores: Floats, level: float, confidence: float | None = None,
     elif confidence is None:
         within = losses <= math.floor((_exact(level) * (n + 1) - 1) * whole)
     else:
-        within = chance.hoeffding_bentkus((losses / whole).astype(np.float64), n, level) <= 1 - confidence + SAME
+        within = chance.hoeffding_bentkus((losses / whole).astype(np.float64), n, float(level)) <= 1 - confidence + SAME
     kept = int(within.sum())  # losses rise, so these are the first ones
     return float(scores[order[kept]])
 
@@ -162,16 +166,21 @@ def groups_of(samples: Sequence[Sample]) -> list[str] | None:
     return [sample.group or sample.path for sample in samples]
 
 
-def fit_sets(probs: Floats, truth: Ints, coverage: float, method: Literal["lac", "aps"]) -> PredictionSets:
+def fit_sets(
+    probs: Floats, truth: Ints, coverage: float, method: Literal["lac", "aps"], groups: Groups | None = None
+) -> PredictionSets:
     """The limit under which sets hold the true label with the chance `coverage`: the ceil((n + 1) · coverage)-th smallest
     nonconformity of the true labels (Vovk et al. 2005; Sadinle et al. 2019; Romano et al. 2020).
 
-    The chance is `coverage` at least and, where no two are equal, below coverage + 1 / (n + 1).
-    probs: (n, K), calibrated; truth: (n,). Raises DataError where n is less than `needed(1 - coverage)`.
+    The chance is `coverage` at least and, where no two are equal, below coverage + 1 / (n + 1). Where images come in groups,
+    these are what is exchangeable: n is their number, and what a group loses is the share of its images whose set lacks the true
+    label (`fnr_threshold`), so that the chance is averaged over groups.
+    probs: (N, K), calibrated; truth: (N,); groups: (N,). Raises DataError where n is less than `needed(1 - coverage)`.
     """
-    check_sets(n := len(truth), coverage)
+    n = len(truth)
+    check_sets(n if groups is None else len(set(groups)), coverage, groups is not None)
     own = nonconformity(probs, method)[np.arange(n), truth]
-    limit = float(np.sort(own)[n - spare(n, 1 - _exact(coverage))])
+    limit = abs(fnr_threshold(-own, 1 - _exact(coverage), groups=groups))
     return PredictionSets(method=method, coverage=coverage, limit=limit, images=n)
 
 
@@ -185,11 +194,13 @@ def parts(groups: Sequence[Hashable], classes: int, config: DecisionConfig) -> t
 
     A bound takes the scores as given. With two labels no scaling changes the order of the scores (a temperature and a slope are
     positive), and with it which are flagged, so both may be all rows. Prediction sets compare images of one label with those of
-    the other, whose order only a temperature keeps. Otherwise every other group goes to each. `config` is as
+    the other, whose order only a temperature keeps, and not with a stated prevalence, which adds a bias that the split's own
+    shares give. Otherwise every other group goes to each. `config` is as
     `training.decisions.mix.settled`, else "auto" counts as "vector". groups: (N,), what must not be torn.
     """
     rows = np.arange(len(groups))
-    keeps_order = classes == 2 and (config.set_coverage is None or config.calibration == "temperature")
+    keeps_sets = config.set_coverage is None or (config.calibration == "temperature" and config.prevalence is None)
+    keeps_order = classes == 2 and keeps_sets
     if not bounds_anything(config) or keeps_order:
         return rows, rows
     number = {group: n for n, group in enumerate(dict.fromkeys(groups))}

@@ -1,5 +1,6 @@
 """What the decision rule saves: its expected cost per 1,000 images beside that of simpler rules, at the stated prices."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from handlers.arrays import Bools, Float64, Floats, Ints, Strings
 from handlers.decision import Outcome
 from handlers.spec import Spec
 from training.decisions import mix
-from training.decisions.chance import wilson
+from training.decisions.chance import Groups, rate_interval
 from training.decisions.thresholds import paired, side_costs
 
 IMAGES = 1000
@@ -17,22 +18,25 @@ WIDE = 1.96  # standard errors, for an interval of 95 %
 TODAY = "the rule"
 
 
-def impact(probs: Floats, outcomes: Sequence[Outcome], truth: Ints, spec: Spec) -> dict[str, dict[str, float]]:
+def impact(
+    probs: Floats, outcomes: Sequence[Outcome], truth: Ints, spec: Spec, groups: Groups | None = None
+) -> dict[str, dict[str, float]]:
     """Compare decision rules, the archive's first: cost and reviews per 1,000 images, and how much more than the archive's it is.
 
-    `difference`: with an interval of 95 % from the pairs' differences, image by image (normal approximation).
+    `difference`: with an interval of 95 % from the pairs' differences, image by image (normal approximation), or
+    group by group where images come in groups.
     Rules that review are left out where no price of a look is known. Where the spec states the mix to come, images count by it.
-    probs: (N, K); outcomes: N, as served; truth: (N,).
+    probs: (N, K); outcomes: N, as served; truth, groups: (N,).
     """
     costs, weights = _costs(probs, np.array(outcomes), truth, spec), mix.weights(truth, spec.decision.prevalence)
     rows = {}
     for name, (cost, reviewed) in costs.items():
-        mean, error = paired(cost - costs[TODAY][0], weights)
-        half = WIDE * error if len(truth) > 1 else 0.0
+        mean, error = paired(cost - costs[TODAY][0], weights, groups)
+        half = WIDE * error if math.isfinite(error) else 0.0
         rows[name] = {
             "cost": IMAGES * np.average(cost, weights=weights),
-            "reviews": IMAGES * (looked := float(np.average(reviewed, weights=weights))),
-            **_interval(looked, len(truth)),
+            "reviews": IMAGES * np.average(reviewed, weights=weights),
+            **_interval(reviewed, groups, None if spec.decision.prevalence is None else weights),
             "difference": IMAGES * mean,
             "difference_low": IMAGES * (mean - half),
             "difference_high": IMAGES * (mean + half),
@@ -40,9 +44,9 @@ def impact(probs: Floats, outcomes: Sequence[Outcome], truth: Ints, spec: Spec) 
     return rows
 
 
-def _interval(looked: float, n: int) -> dict[str, float]:
-    """The reviews' interval of 95 %, as of n images of which that share is reviewed."""
-    low, high = wilson(round(looked * n), n) or (0.0, 1.0)
+def _interval(reviewed: Bools, groups: Groups | None, weights: Float64 | None) -> dict[str, float]:
+    """The interval of 95 % for how many images are reviewed, (N,)."""
+    low, high = rate_interval(reviewed, groups, weights) or (0.0, 1.0)
     return {"reviews_low": IMAGES * low, "reviews_high": IMAGES * high}
 
 

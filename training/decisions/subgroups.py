@@ -4,6 +4,7 @@ Groups come from a CSV beside the data set: a column `path`, as in the manifest,
 """
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from handlers.arrays import Bools, Floats, Ints
 from handlers.spec import FnrBound, GroupRule, Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
-from training.decisions import calibration, chance, conformal, thresholds
+from training.decisions import calibration, chance, conformal, mix, thresholds
 from training.decisions.chance import Groups
 from training.errors import DataError
 
 PATH, UNSTATED = "path", "not stated"
 KEY = "decision.subgroups.metadata"  # which errors name
 MOST_GROUPS, NAMED = 50, 5
+LONGEST, NAMED_LETTERS = 200, 40
+"""Letters of a group's name, as `handlers.spec.Label` bounds them, and how many of a longer one an error names."""
 ACCUSED = 0.05
 """The chance with which any group at all is accused of breaking a bound that every group keeps."""
 
@@ -75,12 +78,21 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
     return groups
 
 
+def check_names(groups: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise DataError where a request could not name a group: COLUMN=VALUE is too long, or the same for two of them."""
+    names = [f"{column}={name}" for column, of in groups.items() for name in sorted(set(of.values()))]
+    if long := [name for name in names if len(name) > LONGEST]:
+        raise DataError(f"{KEY}: {long[0][:NAMED_LETTERS]!r}... has over {LONGEST} letters as COLUMN=VALUE; shorten it")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{KEY}: two groups are {twice[0]!r} as COLUMN=VALUE; take the = out of the column's name")
+
+
 def by_group(groups: Mapping[str, Mapping[str, str]], test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]:
     """Compute `figures` of every group, by column and group, as metrics.json holds them, and which groups break the bound.
 
     `p`: of the hypothesis that no more than the bound allows are missed in the group (`chance.exceeds`), adjusted for the
     number of all groups of all columns (Holm). `breaks_bound`: "yes" where it is at most ACCUSED, "perhaps" where more than the
-    bound allows were missed and chance alone could explain it, else "no".
+    bound allows were missed and chance alone could explain it, else "no". `calibrating`: what `bounding` returns.
     """
     table: dict[str, Any] = {}
     tested: list[tuple[dict[str, Any], float]] = []
@@ -104,19 +116,20 @@ def by_group(groups: Mapping[str, Mapping[str, str]], test: Answered, calibratin
 
 
 def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]:
-    """Compute a group's accuracy and missed share by the threshold alone, with 95 % intervals, its ECE and its share of reviews.
+    """Compute a group's accuracy and missed share by the threshold alone, with 95 % intervals, its ECE (for the
+    mix of labels that is stated to come, where one is) and its share of reviews.
 
-    `threshold`: the one that a bound on this group alone would have, of its calibration images, where they are enough.
+    `threshold`: the one that a bound on this group alone would have, of its images in `calibrating`, where they are enough.
     """
     rule, positive, n = spec.decision, spec.positive_index, len(test.truth)
     score = decision.scores(test.probs, spec)
-    reviewed = decision.decide(score, spec).count("review")
+    reviewed, right = np.array(decision.decide(score, spec)) == "review", test.probs.argmax(axis=1) == test.truth
     row: dict[str, Any] = {
         "images": n,
-        **_rate("accuracy", test.probs.argmax(axis=1) == test.truth, test.together),
-        "ece": calibration.ece(test.probs, test.truth),
-        "review_share": reviewed / n,
-        "review_share_interval": chance.wilson(reviewed, n),
+        **_rate("accuracy", right, test.together),
+        "ece": calibration.reliability_of(test.probs.max(axis=1), right, weights=mix.weights(test.truth, rule.prevalence)).ece,
+        "review_share": float(reviewed.mean()),
+        "review_share_interval": chance.rate_interval(reviewed, test.together),
     }
     if not positive:
         return row
@@ -129,6 +142,12 @@ def figures(test: Answered, calibrating: Answered, spec: Spec) -> dict[str, Any]
     return row
 
 
+def bounding(calibrating: Answered, labels: Sequence[str], config: DecisionConfig) -> Answered:
+    """Return the answers that bounds are found with, those that the scaling was not fitted on (`conformal.parts`)."""
+    _, rows = conformal.parts([sample.group or sample.path for sample in calibrating.samples], len(labels), config)
+    return _rows(calibrating, rows.tolist())
+
+
 def fit_groups(
     groups: Mapping[str, Mapping[str, str]], calibrating: Answered, labels: Sequence[str], config: DecisionConfig
 ) -> tuple[tuple[GroupRule, ...], list[str]]:
@@ -139,8 +158,7 @@ def fit_groups(
     positive or negative ones; a request that names one of these is refused, as for a group that nobody knows.
     """
     positive = [k for k, label in enumerate(labels) if label in config.positive]
-    _, rows = conformal.parts([sample.group or sample.path for sample in calibrating.samples], len(labels), config)
-    bounding = {calibrating.samples[row].path for row in rows.tolist()}
+    free = bounding(calibrating, labels, config)
     rules, notes = list[GroupRule](), list[str]()
     for column, of in groups.items():
         for name in sorted({of[sample.path] for sample in calibrating.samples} - {UNSTATED}):
@@ -148,8 +166,7 @@ def fit_groups(
             bad = np.isin(own.truth, positive)
             bound = None
             if config.max_fnr is not None:
-                part = _rows(own, [row for row, sample in enumerate(own.samples) if sample.path in bounding])
-                bound = _bound(part, positive, config.max_fnr, config.max_fnr_confidence)
+                bound = _bound(_only(free, of, name), positive, config.max_fnr, config.max_fnr_confidence)
             if bad.all() or not bad.any() or (config.max_fnr is not None and bound is None):
                 notes.append(_left_out(column, name, int(bad.sum()), len(bad), config))
                 continue

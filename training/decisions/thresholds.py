@@ -11,6 +11,7 @@ from handlers.spec import CurvePoint, Decision, FnrBound
 from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.decisions import conformal, mix
+from training.decisions.chance import Groups, number
 from training.decisions.selective import budget_band, budget_threshold
 from training.errors import ConfigError
 
@@ -56,13 +57,16 @@ def check(calibration: Sequence[Sample], labels: Sequence[str], config: Decision
     if mix.to_come(labels, config) is not None:
         mix.shares_of(np.array([labels.index(sample.label) for sample in calibration]), labels)
     _, rows = conformal.parts([sample.group or sample.path for sample in calibration], len(labels), config)
-    positive = [calibration[row] for row in rows if calibration[row].label in config.positive]
+    grouped, bounding = conformal.groups_of(calibration) is not None, [calibration[row] for row in rows]
+    positive = [sample for sample in bounding if sample.label in config.positive]
+
+    def units(samples: Sequence[Sample]) -> int:
+        return len({sample.group or sample.path for sample in samples}) if grouped else len(samples)
+
     if config.max_fnr is not None:
-        groups = conformal.groups_of(calibration) and {sample.group or sample.path for sample in positive}
-        units = len(positive) if groups is None else len(groups)
-        conformal.check_fnr(units, config.max_fnr, config.max_fnr_confidence, groups is not None)
+        conformal.check_fnr(units(positive), config.max_fnr, config.max_fnr_confidence, grouped)
     if config.set_coverage is not None:
-        conformal.check_sets(len(rows), config.set_coverage)
+        conformal.check_sets(units(bounding), config.set_coverage, grouped)
 
 
 def fit_decision(
@@ -138,12 +142,19 @@ def choose(score: Floats, at_or_above: Floats, below: Floats, bayes: float, cap:
     return best if mean > error * (1 + TIE) else start
 
 
-def paired(difference: Floats, weights: Floats) -> tuple[float, float]:
-    """Compute the mean of paired differences and its standard error, infinite of one image. difference, weights: (N,)."""
-    n, mean = len(difference), float(np.average(difference, weights=weights))
+def paired(difference: Floats, weights: Floats, groups: Groups | None = None) -> tuple[float, float]:
+    """Compute the mean of paired differences and its standard error, infinite of one image, or of one group of images.
+
+    difference, weights, groups: (N,).
+    """
+    mean = float(np.average(difference, weights=weights))
+    residual = weights * (difference - mean)
+    if groups is not None:
+        residual = np.bincount(number(groups), residual)
+    n = len(residual)
     if n < 2:
         return mean, math.inf
-    return mean, float(np.sqrt(np.square(weights * (difference - mean)).sum() * n / (n - 1)) / weights.sum())
+    return mean, float(np.sqrt(np.square(residual).sum() * n / (n - 1)) / weights.sum())
 
 
 def curve(score: Floats, positive: Bools, weights: Floats | None = None, most: int = POINTS) -> tuple[CurvePoint, ...] | None:

@@ -2,7 +2,7 @@
 
 `null` stands for a number that the split does not define: any of a class without images in it, an AUROC without a second
 class, a rate of an empty group. Macro means are over the classes that have images. Beside a rate NAME stand NAME_interval, of
-95 % (Wilson 1927), and NAME_of, the number of images that it is a rate of.
+95 % (`chance.rate_interval`, which counts groups where images come in them), and NAME_of, the number of images that it is of.
 
 Where the spec states the mix of labels to come, costs and all of `calibration` count images by it; rates are the split's own.
 """
@@ -19,7 +19,7 @@ from handlers.arrays import Bools, Float64, Floats, Ints, Strings
 from handlers.decision import Outcome
 from handlers.spec import Spec
 from training.decisions import calibration, mix, selective
-from training.decisions.chance import wilson
+from training.decisions.chance import Groups, only, rate_interval
 from training.decisions.impact import impact
 from training.decisions.scaling import Scaling
 from training.decisions.thresholds import paired, side_costs
@@ -37,26 +37,28 @@ def evaluate(
     spec: Spec,
     scaling: Scaling,
     pointing: PointingGame | None,
+    groups: Groups | None = None,
 ) -> dict[str, Any]:
     """Score a split's answers.
 
     logits: (N, K), uncalibrated; probs: (N, K), as served; outcomes: N, as served; truth: (N,), classes;
-    scaling: how the spec's was fitted; pointing: None where no image has a mask. Returns JSON's types only.
+    scaling: how the spec's was fitted; pointing: None where no image has a mask; groups: (N,), what goes together, where
+    images come in groups, which intervals then count. Returns JSON's types only.
     """
     predicted = probs.argmax(axis=1)
     classes = np.arange(len(spec.labels))
-    per_class, macro = _by_class(probs, predicted, truth, spec.labels)
+    per_class, macro = _by_class(probs, predicted, truth, spec.labels, groups)
     results: dict[str, Any] = {
         "images": len(truth),
-        **_share("accuracy", predicted == truth, np.ones(len(truth), dtype=bool)),
+        **_share("accuracy", predicted == truth, np.ones(len(truth), dtype=bool), groups),
         "macro": macro,
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
         "calibration": _calibration(logits, probs, truth, scaling, spec),
-        "decision": _decision(probs, np.array(outcomes), truth, spec),
+        "decision": _decision(probs, np.array(outcomes), truth, spec, groups),
         "selective": _selective(probs, truth, spec),
-        "impact": impact(probs, outcomes, truth, spec),
-        "prediction_sets": _sets(probs, truth, spec),
+        "impact": impact(probs, outcomes, truth, spec, groups),
+        "prediction_sets": _sets(probs, truth, spec, groups),
         "pointing_game": None if pointing is None else pointing.summary(),
     }
     return dict(plain(results))
@@ -96,7 +98,7 @@ def brier(probs: Floats, truth: Ints, weights: Floats | None = None) -> float:
 
 
 def _by_class(
-    probs: Floats, predicted: Ints, truth: Ints, labels: Sequence[str]
+    probs: Floats, predicted: Ints, truth: Ints, labels: Sequence[str], groups: Groups | None
 ) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Precision, recall, F1 and one-vs-rest AUROC of each class, and their means. A class never predicted has precision 0."""
     k = range(len(labels))
@@ -104,7 +106,7 @@ def _by_class(
     per_class: dict[str, Any] = {}
     for i, (label, precision, recall, f1, images) in enumerate(zip(labels, *columns, strict=True)):
         scores = {"precision": precision, "recall": recall, "f1": f1, "auroc": _auroc(truth == i, probs[:, i])}
-        found = _share("precision", truth == i, predicted == i) | _share("recall", predicted == i, truth == i)
+        found = _share("precision", truth == i, predicted == i, groups) | _share("recall", predicted == i, truth == i, groups)
         per_class[label] = {**found, **(scores if images else dict.fromkeys(scores)), "images": int(images)}
     macro = {name: _mean([row[name] for row in per_class.values()]) for name in ("precision", "recall", "f1", "auroc")}
     return per_class, macro
@@ -195,7 +197,7 @@ def _costs(probs: Floats, flagged: Bools, reviewed: Bools, truth: Ints, spec: Sp
     return alone, np.where(reviewed, alone if rule.review_cost is None else rule.review_cost, alone)
 
 
-def _decision(probs: Floats, outcomes: Strings, truth: Ints, spec: Spec) -> dict[str, Any]:
+def _decision(probs: Floats, outcomes: Strings, truth: Ints, spec: Spec, groups: Groups | None) -> dict[str, Any]:
     """Numbers of the decision: by the threshold alone, then by the outcomes, where a person sees the review band."""
     rule, positive = spec.decision, spec.positive_index
     at_or_above, reviewed = decision.scores(probs, spec) >= rule.threshold, outcomes == "review"
@@ -209,13 +211,13 @@ def _decision(probs: Floats, outcomes: Strings, truth: Ints, spec: Spec) -> dict
         "review_from": low if low < high else None,
         "review_to": high if low < high else None,
         **({"fnr_bound": rule.fnr_bound.model_dump()} if rule.fnr_bound else {}),
-        **_binary(np.isin(truth, positive), at_or_above, bool(positive)),
+        **_binary(np.isin(truth, positive), at_or_above, bool(positive), groups),
         "expected_cost": np.average(alone, weights=weights),
         "expected_cost_with_review": np.average(looked, weights=weights),
         "outcomes": {outcome: int((outcomes == outcome).sum()) for outcome in OUTCOMES},
-        **_share("coverage", ~reviewed, np.ones(len(truth), dtype=bool)),
-        **_share("error_rate_pass", wrong_pass, outcomes == "pass"),
-        **_share("error_rate_flag", ~wrong_pass, outcomes == "flag"),
+        **_share("coverage", ~reviewed, np.ones(len(truth), dtype=bool), groups),
+        **_share("error_rate_pass", wrong_pass, outcomes == "pass", groups),
+        **_share("error_rate_flag", ~wrong_pass, outcomes == "flag", groups),
     }
 
 
@@ -245,7 +247,7 @@ def _selective(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _sets(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any] | None:
+def _sets(probs: Floats, truth: Ints, spec: Spec, groups: Groups | None) -> dict[str, Any] | None:
     """How often the prediction sets hold the true label, and how large they are; None where the spec has none."""
     rule = spec.prediction_sets
     if rule is None:
@@ -254,32 +256,32 @@ def _sets(probs: Floats, truth: Ints, spec: Spec) -> dict[str, Any] | None:
     covered, size = sets[np.arange(len(truth)), truth], sets.sum(axis=1)
     return {
         **rule.model_dump(),
-        **_share("test_coverage", covered, np.ones(len(truth), dtype=bool)),
+        **_share("test_coverage", covered, np.ones(len(truth), dtype=bool), groups),
         "mean_size": size.mean(),
         "sizes": {str(n): int((size == n).sum()) for n in np.unique(size)},
         "coverage_per_class": {label: _rate(covered, truth == k) for k, label in enumerate(spec.labels)},
         "coverage_per_class_interval": {
-            label: wilson(int(covered[truth == k].sum()), int((truth == k).sum())) for k, label in enumerate(spec.labels)
+            label: rate_interval(covered[truth == k], only(groups, truth == k)) for k, label in enumerate(spec.labels)
         },
     }
 
 
-def _binary(truth: Bools, flagged: Bools, defined: bool) -> dict[str, Any]:
+def _binary(truth: Bools, flagged: Bools, defined: bool, groups: Groups | None) -> dict[str, Any]:
     """Positive against the rest at the threshold, reviewed images included; null without positive labels."""
     rates = {
-        **_share("accuracy", truth == flagged, np.ones(len(truth), dtype=bool)),
-        **_share("precision", truth, flagged),
-        **_share("recall", flagged, truth),
-        **_share("fnr", ~flagged, truth),
-        **_share("fpr", flagged, ~truth),
+        **_share("accuracy", truth == flagged, np.ones(len(truth), dtype=bool), groups),
+        **_share("precision", truth, flagged, groups),
+        **_share("recall", flagged, truth, groups),
+        **_share("fnr", ~flagged, truth, groups),
+        **_share("fpr", flagged, ~truth, groups),
     }
     return rates if defined else dict.fromkeys(rates)
 
 
-def _share(name: str, event: Bools, among: Bools) -> dict[str, Any]:
-    """A rate, its interval and what it is a rate of. event, among: (N,)."""
-    of = int(among.sum())
-    return {name: _rate(event, among), f"{name}_interval": wilson(int(event[among].sum()), of), f"{name}_of": of}
+def _share(name: str, event: Bools, among: Bools, groups: Groups | None) -> dict[str, Any]:
+    """A rate, its interval and what it is a rate of. event, among, groups: (N,)."""
+    known = rate_interval(event[among], only(groups, among))
+    return {name: _rate(event, among), f"{name}_interval": known, f"{name}_of": int(among.sum())}
 
 
 def _auroc(truth: Bools, score: Floats) -> float | None:

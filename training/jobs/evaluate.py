@@ -99,7 +99,9 @@ def evaluate(
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
-    results = _score(run, config, root, spec, backend, scaling, calibrating, test, answers)
+    results = _score(
+        run, config.model_copy(update={"decision": wanted}), root, spec, backend, scaling, calibrating, test, answers
+    )
     seen = {
         split: infer_all(spread(samples_of(manifest, split), REFERENCES), spec, backend, pictures, f"features of {split}")[1]
         for split in ("train", "val")
@@ -192,13 +194,13 @@ def _decide(
         scaling = scaling.moved(mix.between(mix.shares_of(truth[scaled_on], spec.labels), to_come))
     spec = spec.model_copy(update=scaling.fields)
     probs = decision.calibrated(logits, spec)
+    groups = chance.only(conformal.groups_of(samples), bound_by)
     bound = sets = None
     if wanted.max_fnr is not None:
         positive = [k for k, label in enumerate(spec.labels) if label in wanted.positive]
-        groups = chance.only(conformal.groups_of(samples), bound_by)
         bound = conformal.bound_fnr(probs[bound_by], truth[bound_by], positive, wanted.max_fnr, wanted.max_fnr_confidence, groups)
     if wanted.set_coverage is not None:
-        sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method)
+        sets = conformal.fit_sets(probs[bound_by], truth[bound_by], wanted.set_coverage, wanted.set_method, groups)
     rule = thresholds.fit_decision(probs, truth, spec.labels, wanted, bound)
     return spec.model_copy(update={"decision": rule, "prediction_sets": sets}), scaling
 
@@ -219,7 +221,12 @@ def _decide_groups(spec: Spec, wanted: DecisionConfig, calibrating: _Split) -> t
 
 
 def _groups(wanted: DecisionConfig, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
-    return subgroups.read(wanted.subgroups.metadata, wanted.subgroups.columns, samples) if wanted.subgroups else {}
+    if not wanted.subgroups:
+        return {}
+    groups = subgroups.read(wanted.subgroups.metadata, wanted.subgroups.columns, samples)
+    if wanted.subgroups.thresholds:
+        subgroups.check_names(groups)
+    return groups
 
 
 def _score(
@@ -233,15 +240,18 @@ def _score(
     test: _Split,
     answers: Sequence[Answer],
 ) -> dict[str, Any]:
-    """What metrics.json holds. Raises DataError."""
+    """What metrics.json holds. `config`: its decision is as `mix.settled`. Raises DataError."""
     game, energy = against_masks(test.samples, answers, spec, root, config.pointing_tolerance)
     outcomes = [answer.decision for answer in answers]
-    results = metrics.evaluate(test.logits, test.probs, outcomes, test.truth, spec, scaling, game)
+    results = metrics.evaluate(test.logits, test.probs, outcomes, test.truth, spec, scaling, game, test.answered.together)
     quality = measure(run, test.samples, answers, spec, backend, root, config.explanation_images, config.pointing_tolerance)
     if quality and energy:
         quality |= {"energy_inside_mask": energy["energy"], "mask_share": energy["chance"]}
     groups = _groups(config.decision, [*calibrating.samples, *test.samples])
-    by_group = subgroups.by_group(groups, test.answered, calibrating.answered, spec) if groups else None
+    by_group = None
+    if groups:
+        bounding = subgroups.bounding(calibrating.answered, spec.labels, config.decision)
+        by_group = subgroups.by_group(groups, test.answered, bounding, spec)
     results |= dict(metrics.plain({"subgroups": by_group, "explanations": quality}))
     return {"backend": spec.backend, **results}
 

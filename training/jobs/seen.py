@@ -87,10 +87,12 @@ def check_seen(manifest: Manifest, config: Config) -> None:
 def describe(method: str, config: Config, manifest: Manifest, shown: Seen) -> dict[str, str]:
     """Make the metadata of a file of weights: one entry, JSON, of how they came about and which images they have seen.
 
-    What the weights that they started from have seen, they have seen, too. Raises ConfigError.
+    What the weights that they started from have seen, they have seen, too. A backbone names its config; weights of a run do not,
+    as another price of an error leaves them as they are. Raises ConfigError.
     """
     both = seen(config) | shown
-    facts = {"method": method, "config_digest": config.digest, "dataset_digest": manifest.digest}
+    facts = {"method": method, "dataset_digest": manifest.digest}
+    facts |= {"config_digest": config.digest} if method == "simclr" else {}
     images = zip(pretrained.IMAGES, (both.learnt, both.chosen_by), strict=True)
     facts |= {name: "".join(sorted(part)) for name, part in images if part}
     return {pretrained.METADATA: json.dumps(facts, sort_keys=True)}

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from handlers import decision
 from handlers.arrays import Bools, Float64, Floats, Ints
 from handlers.spec import Spec
-from training.decisions import calibration, chance
+from training.decisions import calibration, chance, mix
 from training.decisions.chance import Groups
 from training.decisions.thresholds import side_costs
 from training.errors import CompareError
@@ -83,21 +83,30 @@ class Candidate:
         return np.where(reviewed & (rule.review_cost is not None), rule.review_cost or 0.0, alone)
 
     @cached_property
+    def weights(self) -> Float64:
+        """What each image counts in a mean, (N,): by the mix of labels that the spec states to come, else all alike."""
+        return mix.weights(self.truth, self.spec.decision.prevalence)
+
+    @cached_property
     def missed(self) -> tuple[Bools, Groups | None]:
         """Which of the positive images are missed, (P,), and their groups."""
         positive = np.isin(self.truth, self.spec.positive_index)
         return ~self.flagged[positive], chance.only(self.groups, positive)
 
     def measure(self, rows: Ints | slice = slice(None)) -> dict[str, float]:
-        """Compute MEASURES over some of the images, NaN where one is not defined. rows: indices, which may repeat."""
-        truth, predicted = self.truth[rows], self.predicted[rows]
+        """Compute MEASURES over some of the images, NaN where one is not defined. rows: indices, which may repeat.
+
+        Cost and ECE are for the mix of labels that is stated to come, where one is.
+        """
+        truth, predicted, weights = self.truth[rows], self.predicted[rows], self.weights[rows]
+        right = truth == predicted
         positive = np.isin(truth, self.spec.positive_index)
         return {
-            "accuracy": float((truth == predicted).mean()),
+            "accuracy": float(right.mean()),
             "macro_f1": macro_f1(truth, predicted, len(self.spec.labels)),
             "fnr": float((~self.flagged[rows][positive]).mean()) if positive.any() else math.nan,
-            "ece": calibration.ece(self.probabilities[rows], truth),
-            "expected_cost": float(self.costs[rows].mean()),
+            "ece": calibration.reliability_of(self.probabilities[rows].max(axis=1), right, weights=weights).ece,
+            "expected_cost": float(np.average(self.costs[rows], weights=weights)),
         }
 
 
@@ -322,14 +331,14 @@ def versus(candidate: Candidate, champion: Candidate, drawn: Sequence[Ints], lev
     check_comparable([champion, candidate])
     groups = candidate.groups or champion.groups
     right = [one.predicted == one.truth for one in (candidate, champion)]
-    difference = candidate.costs - champion.costs
-    means = np.array([difference[rows].mean() for rows in drawn])
+    difference, weights = candidate.costs - champion.costs, champion.weights
+    means = np.array([np.average(difference[rows], weights=weights[rows]) for rows in drawn])
     only_it, only_champion, labels_p = mcnemar(*right)
     if groups is not None:
         labels_p = min(1.0, 2 * min(chance.sign_flips(right[0].astype(float) - right[1], groups, seed=seed)))
     flips = max(chance.FLIPS, math.ceil(10 / level) - 1)
-    tested = chance.sign_flips(difference, groups, flips, seed)
-    return Versus(only_it, only_champion, labels_p, _interval(float(difference.mean()), means), *tested)
+    tested = chance.sign_flips(weights * difference, groups, flips, seed)
+    return Versus(only_it, only_champion, labels_p, _interval(float(np.average(difference, weights=weights)), means), *tested)
 
 
 def family(challengers: Sequence[Versus]) -> list[Versus]:
@@ -354,9 +363,13 @@ def check_comparable(candidates: Sequence[Candidate]) -> None:
                 f"{other.name} was tested on other images than {first.name}: {len(other.paths)}, {len(first.paths)}, "
                 f"{len(set(other.paths) & set(first.paths))} of them in both; compare runs of one data set and split"
             )
-        rules = [(one.spec.decision.positive, one.spec.decision.cost, one.spec.decision.review_cost) for one in (other, first)]
+        decisions = [one.spec.decision for one in (other, first)]
+        rules = [(rule.positive, rule.cost, rule.review_cost, rule.prevalence) for rule in decisions]
         if rules[0] != rules[1]:
-            raise CompareError(f"{other.name} counts other costs than {first.name}; evaluate both with the same `decision`")
+            raise CompareError(
+                f"{other.name} counts other costs, or another mix of labels to come, than {first.name}; evaluate both with the "
+                "same `decision`"
+            )
 
 
 def groups_of(candidates: Sequence[Candidate]) -> tuple[str, ...] | None:

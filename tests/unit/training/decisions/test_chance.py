@@ -33,6 +33,23 @@ def test_images_that_go_together_count_as_their_groups():
     assert chance.rate_interval(np.zeros(0, dtype=bool), []) is None
 
 
+def test_the_interval_of_a_weighted_rate_covers():
+    """A rate of 0.1 among common labels and of 0.3 among rare ones; half the images are of each, and weights put that right."""
+    rng, weights, held = np.random.default_rng(3), np.repeat([1.96, 0.04], 200), {"weighted": 0, "as images": 0}
+    for _ in range(SIMULATIONS):
+        hits = rng.random(400) < np.repeat([0.1, 0.3], 200)
+        (low, high), rate = chance.rate_interval(hits, weights=weights), float(np.average(hits, weights=weights))
+        as_images = chance.wilson(rate * 400, 400)
+        held["weighted"] += low <= 0.98 * 0.1 + 0.02 * 0.3 <= high
+        held["as images"] += as_images[0] <= 0.98 * 0.1 + 0.02 * 0.3 <= as_images[1]
+    assert held["weighted"] / SIMULATIONS >= 0.93
+    assert held["as images"] / SIMULATIONS < 0.9
+    assert chance.rate_interval(np.zeros(400, dtype=bool), weights=weights) == pytest.approx(
+        chance.wilson(0, 400**2 / (200 * (1.96**2 + 0.04**2)))
+    )
+    assert chance.rate_interval(hits, weights=np.ones(400)) == pytest.approx(chance.wilson(int(hits.sum()), 400), abs=1e-3)
+
+
 def test_the_interval_of_groups_covers():
     """Of 60 groups of 4 with correlation 0.8 about 95 % of the intervals hold the rate; counted by images far fewer do."""
     rng, covered, naive = np.random.default_rng(0), 0, 0

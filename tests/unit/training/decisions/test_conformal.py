@@ -129,6 +129,7 @@ def test_parts_are_apart_where_scaling_moves_the_order_and_never_tear_a_group():
         (DecisionConfig(set_coverage=0.9), 3, True),
         (DecisionConfig(set_coverage=0.9, calibration="vector"), 2, True),
         (DecisionConfig(set_coverage=0.9, calibration="temperature"), 2, False),
+        (DecisionConfig(set_coverage=0.9, calibration="temperature", prevalence={"x": 0.1, "y": 0.9}), 2, True),  # it has a bias
         (DecisionConfig(positive=("x",), max_fnr=0.1, calibration="vector"), 2, False),  # a positive slope keeps the order
     ):
         scaled, bound = conformal.parts(groups, classes, config)
@@ -275,3 +276,27 @@ def test_groups_are_those_of_the_manifest():
     together = [Sample(name, 1, "0" * 64, "x", "test", group) for name, group in ("ag", "bg", "ch")]
     assert conformal.groups_of(alone) is None
     assert conformal.groups_of(together) == ["g", "g", "h"]
+
+
+@pytest.mark.parametrize(("groups", "size", "coverage"), [(60, 4, 0.95), (24, 10, 0.95), (24, 10, 0.9)])
+def test_sets_cover_images_of_groups_to_come(groups, size, coverage):
+    """The nonconformity of the true label is uniform, so that a limit is the coverage of all images to come."""
+    rng, of = np.random.default_rng(8), np.repeat(np.arange(groups), size).tolist()
+    truth, limits, as_images = np.zeros(groups * size, dtype=int), [], []
+    for _ in range(SIMULATIONS):
+        own = scores_in_groups(rng, groups, size)
+        probs = np.stack([1 - own, own], axis=1)
+        limits.append(fit_sets(probs, truth, coverage, "lac", of).limit)
+        as_images.append(fit_sets(probs, truth, coverage, "lac").limit)
+    slack = 3 / math.sqrt(SIMULATIONS)
+    assert np.mean(limits) >= coverage - slack * np.std(limits)
+    if size == 10:  # as images, the promise would be broken
+        assert np.mean(as_images) < coverage - slack * np.std(as_images)
+
+
+def test_sets_of_groups_of_one_are_those_of_images_and_too_few_groups_are_refused():
+    rng = np.random.default_rng(4)
+    probs, truth = rng.dirichlet(np.ones(3), 60), rng.integers(0, 3, 60)
+    assert fit_sets(probs, truth, 0.9, "lac", list(range(60))) == fit_sets(probs, truth, 0.9, "lac")
+    with pytest.raises(DataError, match=r"needs at least 9 groups of calibration images.*there are 6; .* more groups"):
+        fit_sets(probs, truth, 0.9, "lac", np.repeat(np.arange(6), 10).tolist())

@@ -5,7 +5,8 @@ import pytest
 
 from handlers.decision import decide, scores
 from tests.unit.specs import make_spec
-from tests.unit.training.evaluation.test_metrics import PROBS, SPEC, TRUTH
+from tests.unit.training.evaluation.test_metrics import PROBS, SCORES, SPEC, TRUTH
+from training.decisions import chance
 from training.decisions.impact import impact
 
 
@@ -50,3 +51,20 @@ def test_selective_rules():
     assert {name: row["cost"] for name, row in table.items()} == pytest.approx(
         {"the rule": 200 / 3, "review everything": 100, "threshold 0.5": 1100 / 3, "review nothing": 2000 / 3}
     )
+
+
+def test_images_that_go_together_count_as_their_groups():
+    """Each image twice, as a group of its own, is known no better than once."""
+    probs, truth = np.repeat(np.array(PROBS), 2, axis=0), np.repeat(TRUTH, 2)
+    once, twice = rows(SPEC), impact(probs, decide(scores(probs, SPEC), SPEC), truth, SPEC, np.repeat(np.arange(10), 2).tolist())
+    for name, row in once.items():
+        assert twice[name] == pytest.approx(row), name
+
+
+def test_reviews_of_a_stated_mix_have_the_interval_of_their_weights():
+    spec = SPEC.model_copy(update={"decision": SPEC.decision.model_copy(update={"prevalence": (0.02, 0.98)})})
+    weights, looked = np.where(np.array(TRUTH) == 0, 0.04, 1.96), [0.18 <= s < 0.42 for s in SCORES]
+    row = rows(spec)["the rule"]
+    low, high = chance.rate_interval(np.array(looked), weights=weights)
+    assert (row["reviews_low"], row["reviews_high"]) == pytest.approx((1000 * low, 1000 * high))
+    assert row["reviews"] == pytest.approx(1000 * np.average(looked, weights=weights))

@@ -14,7 +14,7 @@ from tests.volume import SIMULATIONS
 from training.config import Config, DecisionConfig, SubgroupConfig
 from training.data.manifest import Sample
 from training.decisions import chance, conformal, thresholds
-from training.decisions.subgroups import Answered, by_group, fit_groups, read, warnings
+from training.decisions.subgroups import Answered, bounding, by_group, check_names, fit_groups, read, warnings
 from training.errors import DataError
 
 BOUND = FnrBound(level=0.2, threshold=0.3, positives=9)
@@ -180,3 +180,36 @@ def test_a_missing_file_and_a_column_of_numbers_are_refused(tmp_path):
     path.write_text("path,age\n" + "".join(f"{name},{name}\n" for name in names))
     with pytest.raises(DataError, match="60 values, over 50"):
         read(path, (), samples(*names))
+
+
+def test_the_threshold_that_is_shown_is_found_as_the_bound_is_with_images_that_no_scaling_saw():
+    """With three labels every other image fits the scaling: 18 of a group's 36 are left, one too few for 0.05."""
+    given = [Sample(f"{n:02}", 1, "0" * 64, "bad", "calibration") for n in range(72)]
+    probs = np.random.default_rng(6).dirichlet(np.ones(3), 72)
+    answers = Answered(given, probs, np.arange(72) // 36)
+    of = {"site": dict.fromkeys((one.path for one in given), "a")}
+    config = DecisionConfig(positive=("bad",), max_fnr=0.05, subgroups=SubgroupConfig(metadata=Path("x"), thresholds=True))
+    labels = ("bad", "good", "else")
+    bound = FnrBound(level=0.05, threshold=0.3, positives=18)
+    spec = make_spec(labels, positive=("bad",), threshold=0.3, fnr_bound=bound)
+    free = bounding(answers, labels, config)
+    assert [one.path for one in free.samples] == [f"{n:02}" for n in range(1, 72, 2)]
+    assert by_group(of, answers, free, spec)["site"]["a"]["threshold"] is None
+    assert fit_groups(of, answers, labels, config)[0] == ()
+
+
+def test_a_group_that_no_request_could_name_is_refused_before_the_fit():
+    check_names({"site": {"1": "x" * 195}, "a": {"1": "b=c"}})
+    with pytest.raises(DataError, match=r"'site=x+'\.\.\. has over 200 letters"):
+        check_names({"site": {"1": "x" * 196}})
+    with pytest.raises(DataError, match=r"two groups are 'a=b=c' as COLUMN=VALUE"):
+        check_names({"a": {"1": "b=c"}, "a=b": {"1": "c"}})
+
+
+def test_a_groups_ece_is_for_the_mix_that_is_stated_to_come():
+    """Of 10 images half are bad, and each says 0.1: honest where 1 in 10 will be."""
+    spec = SPEC.model_copy(update={"decision": SPEC.decision.model_copy(update={"prevalence": (0.1, 0.9)})})
+    test = answered([0.1] * 10, [0] * 5 + [1] * 5, "abcdefghij")
+    of = {"roof": dict.fromkeys("abcdefghij", "tile")}
+    assert by_group(of, test, test, spec)["roof"]["tile"]["ece"] == pytest.approx(0.0)
+    assert by_group(of, test, test, SPEC)["roof"]["tile"]["ece"] == pytest.approx(0.4)

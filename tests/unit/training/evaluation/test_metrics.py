@@ -193,3 +193,21 @@ def test_the_result_is_plain_rounded_json():
 
 def test_brier_by_hand():
     assert brier(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([1, 0])) == pytest.approx((2.0 + 0.5) / 2)
+
+
+def test_intervals_count_groups_where_images_come_in_them():
+    """Each image twice, as a group of its own, is known no better than once; and is a rate of twice as many images."""
+    probs, truth = np.array(PROBS, dtype=np.float32), np.array(TRUTH)
+    doubled = np.repeat(probs, 2, axis=0)
+    outcomes = decision.decide(decision.scores(doubled, SPEC), SPEC)
+    of = np.repeat(np.arange(10), 2).tolist()
+    twice = evaluate(np.log(doubled), doubled, outcomes, np.repeat(truth, 2), SPEC, ONE, None, of)
+    once = score(PROBS, TRUTH, SPEC)
+    for row, single in (
+        (twice, once),
+        (twice["decision"], once["decision"]),
+        *((twice["per_class"][k], once["per_class"][k]) for k in SPEC.labels),
+    ):
+        for name in (name for name in row if name.endswith("_interval")):
+            assert row[name] == pytest.approx(single[name], abs=2e-6), name
+            assert row[name.replace("_interval", "_of")] == 2 * single[name.replace("_interval", "_of")]

@@ -60,6 +60,22 @@ def test_reviewed_images_cost_a_look():
     assert one.costs[~seen].tolist() == make("a").costs[~seen].tolist()
 
 
+def test_costs_are_those_of_the_mix_that_is_stated_to_come():
+    """Of images where c is a third, and will be 2 of 100: as if each image came as often as its label will."""
+    shares = (0.49, 0.49, 0.02)
+    spec = make_spec(**POSITIVE, prevalence=shares)
+    one, other = make("a", spec=spec), make("b", seed=1, spec=spec)
+    counts = [int((k == TRUTH).sum()) for k in range(3)]
+    expected = sum(shares[t] / counts[t] * cost for t, cost in zip(TRUTH, one.costs, strict=True))
+    assert one.measure()["expected_cost"] == pytest.approx(expected)
+    assert one.measure()["expected_cost"] != pytest.approx(make("a").measure()["expected_cost"], rel=0.1)
+    found = comparison.versus(one, other, comparison.resamples(N, 200))
+    assert found.cost.value == pytest.approx(expected - other.measure()["expected_cost"])
+    assert (found.cheaper_p, found.costlier_p) == chance.sign_flips(one.weights * (one.costs - other.costs))
+    with pytest.raises(CompareError, match="another mix of labels to come"):
+        comparison.check_comparable([one, make("c")])
+
+
 def test_without_positive_labels_nothing_is_missed():
     found = make("a", spec=make_spec(review_cost=0.1)).measure()
     assert math.isnan(found["fnr"])
