@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesSc
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Wait for what the modules left to go; in pytest-xdist's own process, once its workers are done."""
-    if not hasattr(session.config, "workerinput"):
+    if not (hasattr(session.config, "workerinput") or session.config.option.collectonly):  # a run may be under way elsewhere
         remove_all()
 
 
