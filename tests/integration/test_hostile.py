@@ -6,11 +6,10 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import grpc
 import httpx
@@ -18,14 +17,14 @@ import psutil
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.integration.hostile import broken_connections, crafted_pictures, damaged_pictures, whole_pictures
 from tests.integration.running import Server, Workspace, start_server, stop_server
-from tests.volume import SOAK
+from tests.volume import SOAK, generated
 from transformer.grpc.messages import SERVICE, message
 
 MODEL = "digits"
@@ -130,19 +129,6 @@ def connect_all(server: Server, count: int, first: int = 0) -> list[tuple[bytes,
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(go, turns))
-
-
-def generated(count: int) -> Callable[[Any], Any]:
-    """This many examples, the same in each run; nothing is made smaller, as a failure says what was sent."""
-    return settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import httpx
 import psutil
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.integration.cgroups import MIB, make_cgroup, oom_kills, remove_cgroup
@@ -32,7 +32,7 @@ from tests.integration.drawn import INFER, KINDS, Draw, Http, Rpc, paint, send_p
 from tests.integration.pods import Pod, wait_until
 from tests.integration.reported import reported
 from tests.integration.running import ROOT, Server, Workspace, is_worker, start_server, stop_server
-from tests.volume import SOAK
+from tests.volume import SOAK, generated
 from transformer.grpc.messages import SERVICE
 from visor.serving.torchserve import free_ports
 
@@ -255,19 +255,6 @@ class Sender:
                 outcome = f"{err.code().name} {code}".strip()
                 return (outcome, True) if err.code() in GOOD_CODES else (f"{outcome}: {err.details()}", False)
         return "OK", True
-
-
-def generated(count: int) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """This many examples, the same in each run; nothing is made smaller, as a failure says what was sent."""
-    return settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
 
 
 def send_drawn(sender: Sender, kind: str, count: int, until: float) -> int:
