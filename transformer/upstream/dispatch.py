@@ -132,7 +132,9 @@ class Dispatcher:
             except asyncio.CancelledError:
                 asyncio.get_running_loop().call_later(self._limits.timeout_s, call.cancel)  # but not for ever
                 raise
-            record.calls.append((answer, called - came, time.perf_counter() - called))
+            behind_s = call.result().behind_s
+            record.queue_s = max(record.queue_s, called - came + behind_s)
+            record.calls.append((answer, called - came + behind_s, time.perf_counter() - called - behind_s))
         except (ImageError, OptionError) as err:
             answer = without_traceback(err)
         if question.key is not None and not isinstance(answer, OptionError):
