@@ -30,7 +30,6 @@ from loadtests.bench.pictures import photos
 from loadtests.bench.processes import stop, tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
-from transformer.upstream.connection import Reply
 from transformer.upstream.workers import Workers
 from visor.serving.torchserve import KEYS, SOCKETS, free_ports
 
@@ -131,7 +130,7 @@ async def directly(worker: Workers, picture: bytes) -> bytes:
     return (await worker.begin({}, picture)).body
 
 
-def nowhere(*_: object) -> asyncio.Future[Reply]:
+def nowhere(*_: object) -> asyncio.Future[Any]:
     """Where to ask if not a worker. Raises ServerFailed."""
     raise ServerFailed("no worker can be asked directly")
 

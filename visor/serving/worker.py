@@ -223,7 +223,7 @@ class EdgeSocket:
         self._selector.register(connection, selectors.EVENT_READ, lambda _: self._serve(requests))
 
     def _serve(self, requests: Requests) -> None:
-        """Answer one request of a connection, where a next one may wait. A request of nothing asks whether others are answered."""
+        """Answer one request of a connection, where more may wait. A request of nothing asks whether others are answered."""
         try:
             lengths = LENGTHS.unpack(read_exactly(requests, LENGTHS.size))
             if lengths == (0, 0):

@@ -7,8 +7,8 @@ import weakref
 import orjson
 import pytest
 
-from tests.unit.transformer.conftest import ANSWER
 from handlers.errors import ImageError
+from tests.unit.transformer.conftest import ANSWER
 from transformer.errors import ModelNotReady
 from transformer.images import Picture
 from transformer.metrics import Metrics
@@ -76,12 +76,6 @@ async def one(folder):
 
 
 @pytest.fixture
-async def other(folder):
-    async with told(folder, "2") as worker:
-        yield worker
-
-
-@pytest.fixture
 def hang_s():
     return 10.0
 
@@ -103,15 +97,11 @@ async def alone(one, upstream):
 
 
 @pytest.fixture
-async def both(one, other, upstream):
+async def both(folder, alone, upstream):
     """Two workers, the first of which is asked first."""
-    (one_path, other_path) = (upstream.direct._folder / name for name in "12")
-    other_path.rename(other_path.with_name("_"))
-    await upstream.direct.connect_new()
-    other_path.with_name("_").rename(other_path)
-    assert one_path.exists()
-    await upstream.direct.connect_new()
-    return one, other
+    async with told(folder, "2") as other:
+        await upstream.direct.connect_new()
+        yield alone, other
 
 
 def begin(upstream, body):
@@ -398,7 +388,7 @@ def answering(monkeypatch):
 
 
 @pytest.fixture
-async def service(spec, upstream, alone):
+async def service(spec, upstream):
     service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32))
     yield service
     await service.close()
@@ -416,7 +406,7 @@ async def _answer(service, questions, record, left_s):
 
 
 @pytest.mark.usefixtures("answering")
-async def test_the_time_at_hand_is_time_in_line(service, alone):
+async def test_the_time_at_hand_is_time_in_line(alone, service):
     records = [Record("rest", "/") for _ in range(2)]
     first, second = (ask(service, b"x", record=record) for record in records)
     await until(lambda: len(alone.asked) == 2)
@@ -432,7 +422,7 @@ async def test_the_time_at_hand_is_time_in_line(service, alone):
 
 
 @pytest.mark.usefixtures("answering")
-async def test_an_image_at_hand_whose_deadline_passes_keeps_its_turn_until_the_worker_is_done(service, alone):
+async def test_an_image_at_hand_whose_deadline_passes_keeps_its_turn_until_the_worker_is_done(alone, service):
     first = ask(service, b"a")
     late = ask(service, b"b", left_s=0.05)
     await until(lambda: alone.asked == [b"a", b"b"])

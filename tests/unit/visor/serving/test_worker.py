@@ -130,8 +130,10 @@ def question(body: bytes) -> bytes:
 
 
 def read_answer(connection: socket.socket) -> tuple[int, object]:
-    status, length = worker.LENGTHS.unpack(connection.recv(worker.LENGTHS.size, socket.MSG_WAITALL))
-    return status, json.loads(connection.recv(length, socket.MSG_WAITALL) or b"null")
+    with connection.makefile("rb", buffering=0) as unbuffered:
+        stream = io.BufferedReader(unbuffered, 1)  # which reads nothing of the next answer
+        status, length = worker.LENGTHS.unpack(stream.read(worker.LENGTHS.size))
+        return status, json.loads(stream.read(length) or b"null")
 
 
 def test_requests_at_hand_are_answered_in_their_order(tmp_path: Path) -> None:
