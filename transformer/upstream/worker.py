@@ -108,11 +108,11 @@ class Worker(Connection):
 
     def ask(self, exchange: Exchange) -> None:
         """Ask about an image: now if the worker is idle, else behind the one that it works at."""
-        self._exchanges.append(exchange)
-        if len(self._exchanges) == 1:
-            self._start_clock()
         head = orjson.dumps(exchange.headers)
         self._transport.writelines((LENGTHS.pack(len(head), len(exchange.body)), head, exchange.body))
+        self._exchanges.append(exchange)
+        if len(self._exchanges) == 1:
+            self._begin_first()
 
     def give_up_second(self) -> Exchange | None:
         """Give up the exchange behind the first one, if it is waited for and was not given up before, to be asked elsewhere.
@@ -165,11 +165,11 @@ class Worker(Connection):
         if not first.reply.done():
             first.reply.set_result(Reply(status, body, max(0.0, self.since - first.came)))
         if self._exchanges:
-            self._start_clock()
+            self._begin_first()
         self._on_answer(self)
 
-    def _start_clock(self) -> None:
-        """Begin with the first exchange."""
+    def _begin_first(self) -> None:
+        self._exchanges[0].body = b""  # nobody else is asked about it any more, and its client may leave
         loop = asyncio.get_running_loop()
         self.since = loop.time()
         # Where every image takes long, one that does is no sign of anything.

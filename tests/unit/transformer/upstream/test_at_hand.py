@@ -257,6 +257,23 @@ async def test_behind_a_worker_that_hangs_no_image_waits_for_its_end(upstream, b
     assert torchserve.calls == []
 
 
+async def test_nothing_is_sent_behind_an_image_that_takes_long(upstream, both, monkeypatch):
+    monkeypatch.setattr(worker_module, "SLOW_S", 0.1)
+    one, other = both
+    begin(upstream, b"a"), begin(upstream, b"b")
+    await until(lambda: (one.asked, other.asked) == ([b"a"], [b"b"]))
+    await asyncio.sleep(0.2)
+    c = begin(upstream, b"c")
+    await settle()
+    assert (one.asked, other.asked) == ([b"a"], [b"b"])
+    other.answer()
+    await until(lambda: other.asked == [b"b", b"c"])
+    d = begin(upstream, b"d")
+    await until(lambda: other.asked == [b"b", b"c", b"d"])
+    other.answer(2)
+    assert (await echo(c), await echo(d), one.asked) == ("c", "d", [b"a"])
+
+
 async def test_an_image_that_was_answered_elsewhere_shifts_no_answer(upstream, both, monkeypatch):
     monkeypatch.setattr(worker_module, "SLOW_S", 0.05)
     one, other = both
@@ -339,6 +356,22 @@ async def test_a_large_image_is_sent_once_the_worker_is_idle_and_leaves_with_its
     await until(lambda: alone.asked == [b"a", large, b"d"])  # a small one may wait behind a large one
     alone.answer(2)
     assert [len(await echo(call)) for call in (a, b, d)] == [1, AT_HAND_BYTES + 1, 1]
+
+
+async def test_an_image_that_a_worker_works_at_is_kept_no_longer(upstream, alone):
+    bodies = [Body(b"x" * 1_000_000), Body(b"y"), Body(b"z")]
+    memories = [weakref.ref(body) for body in bodies]
+    calls = [begin(upstream, body) for body in bodies]
+    bodies.clear()
+    await until(lambda: len(alone.asked) == 2)
+    await until(lambda: memories[0]() is None)
+    assert memories[1]() is not None  # it may have to be sent again
+    alone.answer(2)
+    await asyncio.gather(*calls[:2])
+    await until(lambda: len(alone.asked) == 3)
+    await until(lambda: [memory() for memory in memories] == [None] * 3)
+    alone.answer()
+    await calls[2]
 
 
 async def test_what_a_worker_has_is_not_taken_back(upstream, alone):
