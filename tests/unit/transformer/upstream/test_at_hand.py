@@ -109,7 +109,8 @@ def begin(upstream, body):
 
 
 async def echo(call):
-    return orjson.loads((await call).body)["echo"]
+    async with asyncio.timeout(5):
+        return orjson.loads((await call).body)["echo"]
 
 
 async def until(check):

@@ -139,9 +139,9 @@ def read_answer(connection: socket.socket) -> tuple[int, object]:
 def test_requests_at_hand_are_answered_in_their_order(tmp_path: Path) -> None:
     bodies = [b"a" * size for size in (1, 0, 70_000, 300_000, 5)]
     with opened(tmp_path, Echo()) as (edge, mine, java), connect(tmp_path) as asking:
-        serving = threading.Thread(target=edge.serve_until, args=(mine,))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
         serving.start()
-        sending = threading.Thread(target=asking.sendall, args=(b"".join(question(body) for body in bodies),))
+        sending = threading.Thread(target=asking.sendall, args=(b"".join(question(body) for body in bodies),), daemon=True)
         sending.start()
         answers = [read_answer(asking) for _ in bodies]
         java.sendall(b"x")
@@ -169,7 +169,7 @@ def test_between_two_requests_of_the_edge_others_have_their_turn(tmp_path: Path)
 def test_an_older_archive_says_that_it_is_not_to_be_asked(tmp_path: Path) -> None:
     with opened(tmp_path, object()) as (edge, mine, java), connect(tmp_path) as asking:
         asking.sendall(worker.LENGTHS.pack(0, 0))
-        serving = threading.Thread(target=edge.serve_until, args=(mine,))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
         serving.start()
         assert read_answer(asking) == (worker.NO_ANSWERS, None)
         java.sendall(b"x")
@@ -181,7 +181,7 @@ def test_who_pauses_in_the_middle_of_a_request_is_left(tmp_path: Path, monkeypat
     handler = Echo()
     with opened(tmp_path, handler) as (edge, mine, java), connect(tmp_path) as pausing, connect(tmp_path) as asking:
         pausing.sendall(question(b"abc")[:-1])
-        serving = threading.Thread(target=edge.serve_until, args=(mine,))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
         start = time.monotonic()
         serving.start()
         assert pausing.recv(1) == b""
