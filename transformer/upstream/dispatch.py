@@ -142,7 +142,7 @@ class Dispatcher:
         return answer
 
     def _begin(self, question: Question, turn: Turn) -> "asyncio.Future[Reply]":
-        """Ask TorchServe. No call can be taken back, so a call that no client waits for any more keeps its turn until its answer.
+        """Ask TorchServe. What was sent cannot be taken back: a call that no client waits for any more keeps its turn to its end.
 
         Without that, clients in a hurry would fill TorchServe's own queue with images that no client wants.
         """
