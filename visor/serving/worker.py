@@ -41,8 +41,8 @@ BUFFER_BYTES = 64 << 10
 # `transformer.upstream.workers`.
 SOCKETS_VARIABLE = "VISOR_WORKER_SOCKETS"
 LENGTHS = struct.Struct("!II")  # asked: of the headers in JSON and of the body; answered: the status and the length of the JSON
-# Answers to a question about nothing. The first also says that of each request no more is read than is its own, so that the next
-# one may be sent before; workers before 0.2.0's end answered 200.
+# Answers to a question about nothing. The first also says that no more is read than the request that is answered, so that the
+# next one may be sent before; workers that read on answered 200.
 READS_ONE, NO_ANSWERS = 202, 404
 # A client sends its requests whole, so a pause in the middle of one means that it has gone or hangs.
 PAUSE_S = 10.0
