@@ -23,7 +23,7 @@ Protocol = Literal["both", "rest", "grpc"]
 """Which protocols the edge listens for; REST is always among them, because probes and metrics need it."""
 
 CALLS_PER_WORKER = 2
-"""Calls to TorchServe that are under way for each of its workers: one in work, and one at hand so that no worker is idle."""
+"""Calls that are under way for each worker: one in work, and one at hand so that it is not idle for a round trip."""
 
 WAITING_PER_WORKER = 32
 """Images that may wait for each worker: no image waits longer than this many inferences, 0.4 s where one takes 12 ms."""
@@ -137,7 +137,7 @@ class EdgeLimits(_Flags):
             "TorchServe",
             type=at_least(1),
             metavar="N",
-            shown=f"1 per worker that the edge asks directly, else {CALLS_PER_WORKER} per worker",
+            shown=f"{CALLS_PER_WORKER} per worker, one in work and one at hand",
         ),
     )
     max_queue: int | None = field(
@@ -186,8 +186,7 @@ class EdgeLimits(_Flags):
     def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
         """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
         # One that cannot be asked while others can is about to start or hangs: what TorchServe gave it would wait for that.
-        busy = direct or CALLS_PER_WORKER * workers
-        slots = busy if self.concurrency is None else self.concurrency
+        slots = CALLS_PER_WORKER * (direct or workers) if self.concurrency is None else self.concurrency
         waiting = max(self.max_images, WAITING_PER_WORKER * workers) if self.max_queue is None else self.max_queue
         return slots, waiting
 

@@ -93,7 +93,7 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
 
     with serving(model.archive, model.public_key) as server, starlette() as nothing, ExitStack() as stack:
         config = torchserve_config(server.pid)
-        worker = stack.enter_context(closing(Workers(config.parent / SOCKETS)))
+        worker = stack.enter_context(closing(Workers(config.parent / SOCKETS, nowhere)))
         await worker.connect_new()
         key = json.loads((config.parent / KEYS).read_text())["inference"]["key"]
         octets = {"Content-Type": "application/octet-stream", "Authorization": f"Bearer {key}"}
@@ -127,10 +127,12 @@ async def measure(model: Model, count: int) -> dict[str, list[float]]:
 
 async def directly(worker: Workers, picture: bytes) -> bytes:
     """A worker's answer. Raises ServerFailed."""
-    reply = worker.begin({}, picture)
-    if reply is None:
-        raise ServerFailed("no worker can be asked directly")
-    return (await reply).body
+    return (await worker.begin({}, picture)).body
+
+
+def nowhere(*_: object) -> asyncio.Future[Any]:
+    """Where to ask if not a worker. Raises ServerFailed."""
+    raise ServerFailed("no worker can be asked directly")
 
 
 @contextmanager

@@ -92,3 +92,20 @@ def test_a_torchserve_that_is_killed_ends_the_server_at_once_with_its_reason(run
     assert running.process.wait(5) == 1
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert "visor: serve.ended: TorchServe was killed (137), by somebody or" in running.log.read_text()
+
+
+def test_of_a_worker_that_is_killed_one_image_fails_and_the_one_at_hand_is_answered_by_another(running: Server) -> None:
+    killed, other = (psutil.Process(worker) for worker in running.workers())
+    for worker in (killed, other):
+        worker.suspend()
+    answers: list[int] = []
+    image = picture("PNG", 64, 64)
+    clients = [threading.Thread(target=lambda: answers.append(ask(running.rest, image).status_code)) for _ in range(4)]
+    for client in clients:
+        client.start()
+    time.sleep(0.5)  # until each worker has two
+    killed.kill()
+    other.resume()
+    for client in clients:
+        client.join(15)
+    assert sorted(answers) == [200, 200, 200, 503]

@@ -1,9 +1,8 @@
 """The admission queue: which images are sent to TorchServe, which ones wait, and which ones are refused.
 
-A worker that the edge asks itself has one call at a time: the next goes to whichever is free first. TorchServe is given two for
-each worker, one in work and one at hand, so that no worker is idle for a round trip. All other images wait here, where a client
-that leaves, or a deadline that passes, takes its images out of the line; and a request that would make the line too long is
-refused at once, while the client can still go elsewhere.
+Two are sent for each worker, one in work and one at hand, so that no worker is idle for a round trip, be it asked directly or
+through TorchServe. All other images wait here, where a client that leaves, or a deadline that passes, takes its images out of the
+line; and a request that would make the line too long is refused at once, while the client can still go elsewhere.
 """
 
 import asyncio

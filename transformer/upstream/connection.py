@@ -1,23 +1,19 @@
-"""A connection over which the edge asks one thing at a time, whatever the protocol; subclasses read and write their own."""
+"""A connection over which the edge asks, whatever the protocol; subclasses write requests and read replies of their own."""
 
 import asyncio
 from typing import NamedTuple, cast
 
-from transformer.tensors import Buffer
-
 
 class Reply(NamedTuple):
-    """A whole response."""
+    """A whole response. `behind_s`: the seconds that its request waited until the other end came to it."""
 
     status: int
     body: bytes
+    behind_s: float = 0.0
 
 
 class Connection(asyncio.Protocol):
-    """One connection with one request at a time. A subclass parses what comes and calls `_answer` or `fail`."""
-
-    def __init__(self) -> None:
-        self._reply: asyncio.Future[Reply] | None = None
+    """One connection, open until it is closed by either end."""
 
     @property
     def open(self) -> bool:
@@ -31,18 +27,3 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
-
-    def _send(self, *parts: Buffer) -> "asyncio.Future[Reply]":
-        self._reply = asyncio.get_running_loop().create_future()
-        self._transport.writelines(parts)
-        return self._reply
-
-    def _answer(self, reply: Reply) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_result(reply)
-
-    def fail(self, err: ConnectionError) -> None:
-        """Fail the request that is under way, if there is one, and close the connection at once."""
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(err)
-        self._transport.abort()

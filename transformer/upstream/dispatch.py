@@ -132,7 +132,9 @@ class Dispatcher:
             except asyncio.CancelledError:
                 asyncio.get_running_loop().call_later(self._limits.timeout_s, call.cancel)  # but not for ever
                 raise
-            record.calls.append((answer, called - came, time.perf_counter() - called))
+            behind_s = call.result().behind_s
+            record.queue_s = max(record.queue_s, called - came + behind_s)
+            record.calls.append((answer, called - came + behind_s, time.perf_counter() - called - behind_s))
         except (ImageError, OptionError) as err:
             answer = without_traceback(err)
         if question.key is not None and not isinstance(answer, OptionError):
@@ -140,7 +142,7 @@ class Dispatcher:
         return answer
 
     def _begin(self, question: Question, turn: Turn) -> "asyncio.Future[Reply]":
-        """Ask TorchServe. No call can be taken back, so a call that no client waits for any more keeps its turn until its answer.
+        """Ask TorchServe. What was sent cannot be taken back: a call that no client waits for any more keeps its turn to its end.
 
         Without that, clients in a hurry would fill TorchServe's own queue with images that no client wants.
         """

@@ -75,30 +75,38 @@ class _Connection(Connection):
     """One HTTP connection. `answering`: some of the present response has come. `reusable`: the server keeps it open."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.answering = False
         self.reusable = True
+        self._reply: asyncio.Future[Reply] | None = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._chunks: list[bytes] = []
 
     def exchange(self, head: bytes, body: Buffer) -> "asyncio.Future[Reply]":
         self.answering = False
         self._chunks.clear()
-        return self._send(head, body)
+        self._reply = asyncio.get_running_loop().create_future()
+        self._transport.writelines((head, body))
+        return self._reply
 
     def data_received(self, data: bytes) -> None:
         self.answering = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as err:
-            self.fail(ConnectionError(f"the answer is not HTTP ({err})"))
+            self._fail(ConnectionError(f"the answer is not HTTP ({err})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(ConnectionResetError(f"closed before the answer was whole{f' ({exc})' if exc else ''}"))
+        self._fail(ConnectionResetError(f"closed before the answer was whole{f' ({exc})' if exc else ''}"))
 
     def on_body(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
         self.reusable = self._parser.should_keep_alive()
-        self._answer(Reply(self._parser.get_status_code(), b"".join(self._chunks)))
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(Reply(self._parser.get_status_code(), b"".join(self._chunks)))
+
+    def _fail(self, err: ConnectionError) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(err)
+        self.close()

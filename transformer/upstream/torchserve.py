@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,7 @@ import orjson
 from handlers.errors import VisorError
 from transformer.errors import SHOWN_CHARACTERS, ModelNotReady, UpstreamFailed, item_error, show
 from transformer.images import Picture
+from transformer.tensors import Buffer
 from transformer.upstream.connection import Reply
 from transformer.upstream.loopback import Connections
 from transformer.upstream.workers import HANG_S, Workers
@@ -51,7 +52,7 @@ class TorchServe:
     ) -> None:
         self.workers: int | None = None
         self.on_change: Callable[[], None] = lambda: None
-        self.direct = Workers(worker_sockets, lambda: self.on_change(), hang_s)
+        self.direct = Workers(worker_sockets, self._begin_through_java, lambda: self.on_change(), hang_s)
         self._keys_file = keys
         self._keys: dict[str, dict[str, str]] = {}
         self._inference = Connections(url)
@@ -70,7 +71,7 @@ class TorchServe:
     def begin(
         self, picture: Picture, *, explain: bool, threshold: float | None, group: str | None = None
     ) -> "asyncio.Future[Reply]":
-        """Ask about one image, for `answer` to read the reply. Cancelled, it closes its connection."""
+        """Ask about one image, for `answer` to read the reply. Cancelled, it is not taken back, but its reply is dropped."""
         headers: dict[str, str] = {}
         if picture.size is not None:
             headers["x-visor-shape"] = f"{picture.size[0]},{picture.size[1]}"
@@ -80,23 +81,27 @@ class TorchServe:
             headers["x-visor-threshold"] = repr(threshold)
         if group is not None:
             headers["x-visor-group"] = quote(group, safe="")
-        reply = self.direct.begin(headers, picture.body)
-        if reply is None and self.direct.hang:  # TorchServe would send it to one of them
+        return self.direct.begin(headers, picture.body)
+
+    def _begin_through_java(self, headers: Mapping[str, str], body: Buffer) -> "asyncio.Future[Reply]":
+        """Ask where no worker can be asked directly. Cancelled, it closes its connection."""
+        if self.direct.hang:  # TorchServe would send it to one of them
             reply = asyncio.get_running_loop().create_future()
             reply.set_exception(ConnectionError("no worker answers"))
-        if reply is None:
-            headers |= {"Content-Type": "application/octet-stream", **self._authorization("inference")}
-            path = f"/predictions/{self._name}"
-            reply = asyncio.create_task(self._inference.request("POST", path, headers, picture.body))
-        return reply
+            return reply
+        headers = {**headers, "Content-Type": "application/octet-stream", **self._authorization("inference")}
+        return asyncio.create_task(self._inference.request("POST", f"/predictions/{self._name}", headers, body))
 
     async def answer(self, call: "asyncio.Future[Reply]") -> Any:
-        """Await the handler's JSON for the image of a call, which goes on when its caller no longer waits.
+        """Await the handler's JSON for the image of a call, which goes on when its caller no longer waits and a worker has it.
 
         Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
         """
         try:
             reply = await asyncio.shield(call)
+        except asyncio.CancelledError:
+            self.direct.withdraw(call)
+            raise
         except OSError as err:
             raise self._not_ready(f"the connection to TorchServe failed ({err})") from err
         answer = _parse(reply.body)

@@ -1,44 +1,53 @@
-"""The edge asks TorchServe's workers itself: each listens on a Unix socket in a folder that both know, for one image at a time.
+"""The edge asks TorchServe's workers itself: each listens on a Unix socket in a folder that both know.
 
-`visor/serving/worker.py` is the other end and says why. Where the folder is missing or another user's, where the archive is
-an older one, or where a worker has just died, no worker can be asked, and the caller goes through TorchServe. A worker is asked
-for the first time once it has answered a question about nothing, so that one that hangs takes one image and no second one.
+`visor/serving/worker.py` is the other end and says why; `worker.py` beside this module is one connection. Where the folder is
+missing or another user's, where the archive is an older one, or where a worker has just died, no worker can be asked, and images
+go through TorchServe. A worker is asked for the first time once it has answered a question about nothing, so that one that hangs
+takes one image and no second one.
 """
 
 import asyncio
 import logging
 import os
-import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import orjson
-
 from transformer.tensors import Buffer
-from transformer.upstream.connection import Connection, Reply
+from transformer.upstream.connection import Reply
+from transformer.upstream.worker import READS_ONE, Exchange, Worker
 
 logger = logging.getLogger(__name__)
 
-LENGTHS = struct.Struct("!II")
 GREETING_S = 0.5
 """How long `connect_new` waits for a new worker's first answer, which then may come later."""
 HANG_S = 10.0
 """Without an answer for so long a worker hangs; `visor.serving` kills it after the same time."""
+AT_HAND_BYTES = 128 << 10
+"""A larger image waits here until a worker is idle: what was sent cannot be taken back, and what a client that has left leaves in
+the edge's memory is charged to nobody. A round trip is nothing beside the time that such an image takes."""
+
+Elsewhere = Callable[[Mapping[str, str], Buffer], "asyncio.Future[Reply]"]
+"""How to ask about an image where no worker can be asked."""
 
 
 class Workers:
     """Connections to the workers whose sockets are in `folder`; without a folder there are none.
 
-    Call `connect_new` now and then. `on_change` is called when a worker has come or gone.
+    An image goes to an idle worker; where none is, behind the image of the one that has been at its own for longest; where each
+    has two, it waits for a place. Call `connect_new` now and then. `on_change` is called when a worker has come or gone.
     """
 
-    def __init__(self, folder: Path | None, on_change: Callable[[], None] = lambda: None, hang_s: float = HANG_S) -> None:
+    def __init__(
+        self, folder: Path | None, elsewhere: Elsewhere, on_change: Callable[[], None] = lambda: None, hang_s: float = HANG_S
+    ) -> None:
+        self._elsewhere = elsewhere
         self._on_change = on_change
         self._folder = folder
         self._hang_s = hang_s
-        self._connections: dict[str, _Connection] = {}
-        self._working: set[_Connection] = set()  # those of them that have answered
-        self._idle: list[_Connection] = []  # those of these that nothing is asked
+        self._connections: dict[str, Worker] = {}
+        self._working: list[Worker] = []  # those of them that have answered
+        self._waiting: deque[Exchange] = deque()
         self._hung: set[str] = set()
 
     def __len__(self) -> int:
@@ -54,27 +63,46 @@ class Workers:
         for connection in list(self._connections.values()):
             connection.close()
 
-    def begin(self, headers: Mapping[str, str], body: Buffer) -> "asyncio.Future[Reply] | None":
-        """Ask an idle worker and return the reply to come; None where no worker is idle.
+    def begin(self, headers: Mapping[str, str], body: Buffer) -> "asyncio.Future[Reply]":
+        """Ask about an image and return the reply to come.
 
-        The reply fails with ConnectionError when the worker dies meanwhile or hangs. Cancelled, it closes its connection.
+        The reply fails with ConnectionError when the worker that is at the image dies or hangs. An image at hand behind that
+        one is asked about anew, once. A reply that is cancelled is dropped when it comes.
         """
-        if not self._idle:
+        if not self._working:
+            return self._elsewhere(headers, body)
+        loop = asyncio.get_running_loop()
+        exchange = Exchange(headers, body, loop.create_future(), loop.time())
+        self._waiting.append(exchange)
+        self._advance()
+        return exchange.reply
+
+    def withdraw(self, reply: "asyncio.Future[Reply]") -> None:
+        """Cancel a reply for which nobody waits any more, if its image was sent to no worker yet."""
+        if exchange := next((one for one in self._waiting if one.reply is reply), None):
+            self._waiting.remove(exchange)
+            reply.cancel()
+
+    def _advance(self) -> None:
+        while self._waiting:
+            exchange = self._waiting[0]
+            if exchange.reply.done():
+                self._waiting.popleft()
+            elif not self._working:
+                self._waiting.popleft()
+                exchange.follow(self._elsewhere(exchange.headers, exchange.body))
+            elif worker := self._find_place(exchange):
+                self._waiting.popleft()
+                worker.ask(exchange)
+            else:
+                return
+
+    def _find_place(self, exchange: Exchange) -> Worker | None:
+        if idle := next((one for one in self._working if one.idle), None):
+            return idle
+        if len(exchange.body) > AT_HAND_BYTES:
             return None
-        connection = self._idle.pop()
-        reply = connection.exchange(orjson.dumps(headers), body)
-        timer = asyncio.get_running_loop().call_later(self._hang_s, self._leave, connection)
-
-        def end(reply: "asyncio.Future[Reply]") -> None:
-            timer.cancel()
-            if reply.cancelled():
-                self._forget(connection)
-                connection.close()
-            elif connection.open:
-                self._idle.append(connection)
-
-        reply.add_done_callback(end)
-        return reply
+        return min((one for one in self._working if one.has_place), key=lambda one: one.since, default=None)
 
     async def connect_new(self) -> None:
         """Connect to the workers that are new in the folder, and anew to those that hung."""
@@ -88,39 +116,49 @@ class Workers:
     async def _connect(self, name: str) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_unix_connection(lambda: _Connection(self._forget), f"{self._folder}/{name}")
+            _, worker = await loop.create_unix_connection(
+                lambda: Worker(self._hang_s, lambda _: self._advance(), self._relieve, self._leave, self._lose),
+                f"{self._folder}/{name}",
+            )
         except OSError as err:  # the worker has ended, and its socket stays
             logger.debug("worker %s cannot be asked: %s", name, err)
             self._hung.discard(name)
             return
         if name in self._connections:  # another call has connected meanwhile
-            connection.close()
+            worker.close()
             return
-        self._connections[name] = connection
-        greeting = connection.exchange(b"", b"")
-        greeting.add_done_callback(lambda greeting: self._greeted(name, connection, greeting))
+        self._connections[name] = worker
+        greeting = worker.greet()
+        greeting.add_done_callback(lambda greeting: self._greeted(name, worker, greeting))
         await asyncio.wait([greeting], timeout=GREETING_S)
 
-    def _greeted(self, name: str, connection: "_Connection", greeting: "asyncio.Future[Reply]") -> None:
+    def _greeted(self, name: str, worker: Worker, greeting: "asyncio.Future[Reply]") -> None:
         if greeting.cancelled() or greeting.exception():
             return  # it has ended
         self._hung.discard(name)
-        if greeting.result().status == 200:  # else its archive is older, and it is asked through TorchServe alone
-            self._working.add(connection)
-            self._idle.append(connection)
+        if greeting.result().status == READS_ONE:  # else it or its archive is older, and it is asked through TorchServe alone
+            self._working.append(worker)
         self._on_change()
+        self._advance()
 
-    def _leave(self, connection: "_Connection") -> None:
+    def _relieve(self, worker: Worker) -> None:
+        """Ask others about the image at hand behind one that takes long, perhaps because its worker hangs."""
+        if len(self._working) > 1 and (second := worker.give_up_second()):
+            self._waiting.appendleft(second)
+            self._advance()
+
+    def _leave(self, worker: Worker) -> None:
         """Leave a worker that hangs to who kills it: its image gets an error, and the others go to other workers."""
-        self._hung |= {name for name, one in self._connections.items() if one is connection}
-        self._forget(connection)  # before its turn goes to another image
-        connection.fail(ConnectionError(f"the worker has not answered for {self._hang_s:g} s"))
+        self._hung |= {name for name, one in self._connections.items() if one is worker}
+        self._lose(worker, ConnectionError(f"the worker has not answered for {self._hang_s:g} s"))
 
-    def _forget(self, lost: "_Connection") -> None:
+    def _lose(self, lost: Worker, err: ConnectionError) -> None:
         self._connections = {name: one for name, one in self._connections.items() if one is not lost}
-        self._working.discard(lost)
-        self._idle = [one for one in self._idle if one is not lost]
+        self._working = [one for one in self._working if one is not lost]  # before its turn goes to another image
+        if second := lost.end(err):
+            self._waiting.appendleft(second)
         self._on_change()
+        self._advance()
 
 
 def _names(folder: Path) -> set[str]:
@@ -128,28 +166,3 @@ def _names(folder: Path) -> set[str]:
         return set(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return set()
-
-
-class _Connection(Connection):
-    """One worker, one image at a time."""
-
-    def __init__(self, on_lost: "Callable[[_Connection], None]") -> None:
-        super().__init__()
-        self._on_lost = on_lost
-        self._received = bytearray()
-
-    def exchange(self, head: bytes, body: Buffer) -> "asyncio.Future[Reply]":
-        self._received.clear()
-        return self._send(LENGTHS.pack(len(head), len(body)), head, body)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) < LENGTHS.size:
-            return
-        status, length = LENGTHS.unpack_from(self._received)
-        if len(self._received) >= LENGTHS.size + length:
-            self._answer(Reply(status, bytes(self._received[LENGTHS.size :])))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._on_lost(self)
-        self.fail(ConnectionResetError(f"the worker ended before its answer{f' ({exc})' if exc else ''}"))

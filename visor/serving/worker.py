@@ -30,7 +30,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 CODEC = "ts.protocol.otf_message_handler"
 METRICS = "ts.metrics.metric_cache_abstract"
@@ -41,7 +41,10 @@ BUFFER_BYTES = 64 << 10
 # `transformer.upstream.workers`.
 SOCKETS_VARIABLE = "VISOR_WORKER_SOCKETS"
 LENGTHS = struct.Struct("!II")  # asked: of the headers in JSON and of the body; answered: the status and the length of the JSON
-# A client connects with its request at hand, so a pause in the middle of a request means that it has gone or hangs.
+# Answers to a question about nothing. The first also says that no more is read than the request that is answered, so that the
+# next one may be sent before; workers that read on answered 200.
+READS_ONE, NO_ANSWERS = 202, 404
+# A client sends its requests whole, so a pause in the middle of one means that it has gone or hangs.
 PAUSE_S = 10.0
 # A worker that takes longer for one picture is ended, and started again by TorchServe.
 HANG_VARIABLE, HANG_S = "VISOR_WORKER_HANG_S", 10.0
@@ -94,7 +97,14 @@ class Reader:
         return data or b""
 
 
-def read_exactly(stream: BinaryIO, length: int) -> bytes:
+class Readable(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, length: int, /) -> bytes:
+        """Read so many bytes; fewer only at the end."""
+
+
+def read_exactly(stream: Readable, length: int) -> bytes:
     """Read exactly `length` bytes. Raises EOFError where the stream ends before."""
     data = stream.read(length)
     if len(data) < length:
@@ -102,7 +112,7 @@ def read_exactly(stream: BinaryIO, length: int) -> bytes:
     return data
 
 
-def read_or_skip(stream: BinaryIO, length: int) -> bytes | None:
+def read_or_skip(stream: Readable, length: int) -> bytes | None:
     """Read exactly `length` bytes; where there is no memory for them, pass over them and return None. Raises EOFError."""
     try:
         return read_exactly(stream, length)
@@ -155,6 +165,24 @@ def skip_per_request_work(codec: Any, reader: Reader) -> None:
     importlib.import_module(METRICS).MetricCacheAbstract.add_time = lambda *_, **__: None
 
 
+class Requests:
+    """A connection of the edge's, read as a stream of which nothing is read before it is asked for.
+
+    The edge sends its next request while this one is answered. It stays in the socket, where `select` sees it, and so the others
+    who ask have their turns in between. A read waits in the kernel for all that it wants, PAUSE_S at most: one system call.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        seconds = struct.pack("@ll", int(PAUSE_S), int(PAUSE_S % 1 * 1e6))  # a timeval
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # a timeout of Python's would not let the kernel wait
+            connection.setsockopt(socket.SOL_SOCKET, option, seconds)
+
+    def read(self, length: int) -> bytes:
+        """Read so many bytes; fewer where the edge has gone or pauses."""
+        return self.connection.recv(length, socket.MSG_WAITALL)
+
+
 class EdgeSocket:
     """The socket by which the edge asks this worker. `open` it for a loaded handler; `serve_until` TorchServe sends something."""
 
@@ -191,24 +219,23 @@ class EdgeSocket:
 
     def _accept(self, listening: socket.socket) -> None:
         connection, _ = listening.accept()
-        connection.settimeout(PAUSE_S)
-        stream = io.BufferedReader(socket.SocketIO(connection, "r"), BUFFER_BYTES)
-        self._selector.register(connection, selectors.EVENT_READ, lambda connection: self._serve(connection, stream))
+        requests = Requests(connection)
+        self._selector.register(connection, selectors.EVENT_READ, lambda _: self._serve(requests))
 
-    def _serve(self, connection: socket.socket, stream: BinaryIO) -> None:
-        """Answer one request of a connection, which has one at a time. A request of nothing asks whether others are answered."""
+    def _serve(self, requests: Requests) -> None:
+        """Answer one request of a connection, where more may wait. A request of nothing asks whether others are answered."""
         try:
-            lengths = LENGTHS.unpack(read_exactly(stream, LENGTHS.size))
+            lengths = LENGTHS.unpack(read_exactly(requests, LENGTHS.size))
             if lengths == (0, 0):
-                status, text = (404 if self._answer is None else 200), ""
+                status, text = (NO_ANSWERS if self._answer is None else READS_ONE), ""
             else:
-                headers, body = read_exactly(stream, lengths[0]), read_or_skip(stream, lengths[1])
+                headers, body = read_exactly(requests, lengths[0]), read_or_skip(requests, lengths[1])
                 status, text = (400, TOO_LARGE) if body is None else self._ask(body, headers)
             answer = text.encode()
-            connection.sendall(LENGTHS.pack(status, len(answer)) + answer)
+            requests.connection.sendall(LENGTHS.pack(status, len(answer)) + answer)
         except (OSError, EOFError):  # the edge has gone
-            self._selector.unregister(connection)
-            connection.close()
+            self._selector.unregister(requests.connection)
+            requests.connection.close()
 
     def _ask(self, body: bytes, headers: bytes) -> tuple[int, str]:
         signal.setitimer(signal.ITIMER_REAL, self._hang_s)  # its signal has no handler, so it ends the process, whatever hangs

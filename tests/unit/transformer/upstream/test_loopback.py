@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from transformer.upstream.connection import Reply
 from transformer.upstream.loopback import Connections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -42,7 +43,7 @@ async def scripted(*answers):
 
 async def test_a_request_as_it_goes_out():
     async with scripted(OK) as (client, requests, _):
-        assert await client.request("POST", "/a", {"X-Key": "value"}, memoryview(b"body")) == (200, b"ok")
+        assert await client.request("POST", "/a", {"X-Key": "value"}, memoryview(b"body")) == Reply(200, b"ok")
     assert requests == [(b"POST /a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\nX-Key: value\r\n\r\n", b"body")]
 
 
@@ -56,15 +57,15 @@ async def test_a_connection_is_kept():
 async def test_a_connection_is_not_kept_when_the_server_says_so():
     async with scripted(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), OK) as (client, _, connections):
         for _ in range(2):
-            assert await client.request("GET", "/") == (200, b"ok")
+            assert await client.request("GET", "/") == Reply(200, b"ok")
         assert connections() == 2
 
 
 async def test_answers_in_pieces_and_in_chunks():
     chunked = b"HTTP/1.1 507 Gone\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
     async with scripted([chunked[n : n + 1] for n in range(len(chunked))], OK) as (client, _, connections):
-        assert await client.request("GET", "/") == (507, b"abc")
-        assert await client.request("GET", "/") == (200, b"ok")
+        assert await client.request("GET", "/") == Reply(507, b"abc")
+        assert await client.request("GET", "/") == Reply(200, b"ok")
         assert connections() == 1
 
 
@@ -103,5 +104,5 @@ async def test_a_cancelled_request_closes_its_connection_and_gives_its_turn_back
             request.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await request
-        assert await client.request("GET", "/") == (200, b"ok")
+        assert await client.request("GET", "/") == Reply(200, b"ok")
         assert connections() == 3

@@ -16,9 +16,9 @@ from transformer.images import Picture
 from transformer.metrics import Metrics
 from transformer.rest.app import create_app
 from transformer.service import Service
-from transformer.settings import CALLS_PER_WORKER, EdgeLimits
+from transformer.settings import EdgeLimits
 from transformer.upstream.torchserve import TorchServe
-from transformer.upstream.workers import LENGTHS
+from transformer.upstream.worker import LENGTHS, READS_ONE
 from visor.serving.worker import EdgeSocket
 
 URL = "/v2/models/roofs/infer"
@@ -167,7 +167,7 @@ async def test_a_folder_that_is_not_there_is_no_error(torchserve, images, tmp_pa
 async def test_a_worker_that_dies_is_a_503_and_the_next_one_is_found(torchserve, upstream, folder, handler, images):
     async def die(reader, writer):
         await reader.readexactly(LENGTHS.size)
-        writer.write(LENGTHS.pack(200, 0))
+        writer.write(LENGTHS.pack(READS_ONE, 0))
         await reader.readexactly(LENGTHS.size)
         writer.close()
 
@@ -183,7 +183,7 @@ async def test_a_worker_that_dies_is_a_503_and_the_next_one_is_found(torchserve,
     assert torchserve.calls == []
 
 
-async def test_each_worker_has_one_image_at_a_time(torchserve, upstream, spec, folder, images):
+async def test_each_worker_works_at_one_image_at_a_time(torchserve, upstream, spec, folder, images):
     under_way, most = 0, 0
 
     class Slow:
@@ -209,9 +209,9 @@ async def test_each_worker_has_one_image_at_a_time(torchserve, upstream, spec, f
 
 def test_calls_under_way_follow_who_can_be_asked():
     limits = EdgeLimits()
-    assert limits.room(4, direct=4)[0] == 4
-    assert limits.room(4, direct=3)[0] == 3  # what went through TorchServe would wait for the fourth, whatever it does
-    assert limits.room(4)[0] == 4 * CALLS_PER_WORKER
+    assert limits.room(4, direct=4)[0] == 8
+    assert limits.room(4, direct=3)[0] == 6  # what went through TorchServe would wait for the fourth, whatever it does
+    assert limits.room(4)[0] == 8
     assert EdgeLimits(concurrency=3).room(4, direct=4)[0] == 3
 
 
@@ -226,7 +226,7 @@ async def hanging(folder, name, answers):
                 await reader.readexactly(sum(lengths))
                 asked.append(lengths)
                 if len(asked) <= answers:
-                    writer.write(LENGTHS.pack(200, 0) if lengths == (0, 0) else LENGTHS.pack(200, 2) + b"{}")
+                    writer.write(LENGTHS.pack(READS_ONE, 0) if lengths == (0, 0) else LENGTHS.pack(200, 2) + b"{}")
         writer.close()
 
     asked = []

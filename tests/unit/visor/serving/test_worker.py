@@ -1,8 +1,14 @@
 """The worker's own limits; as a process it is tests/integration's part."""
 
+import contextlib
 import io
 import json
+import os
 import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,3 +89,105 @@ def test_where_the_kernel_does_not_say_there_is_no_limit(tmp_path: Path, monkeyp
     monkeypatch.setattr(worker, "STATM", tmp_path / "statm")
     monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("a limit was set"))
     worker.bound_memory(1000)
+
+
+class Echo:
+    """A handler that answers with what it is asked, and calls back before it does."""
+
+    def __init__(self, before: Callable[[bytes], object] = lambda _: None) -> None:
+        self.asked: list[bytes] = []
+        self._before = before
+
+    def answer(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+        self.asked.append(body)
+        self._before(body)
+        return 200, json.dumps([headers, body.decode()])
+
+
+@contextlib.contextmanager
+def opened(folder: Path, handler: object) -> Iterator[tuple[worker.EdgeSocket, socket.socket, socket.socket]]:
+    """A worker's socket for the edge, and both ends of that for TorchServe's Java."""
+    edge = worker.EdgeSocket(folder)
+    edge.open(handler)
+    mine, java = socket.socketpair()
+    with mine, java:
+        yield edge, mine, java
+    for key in list(edge._selector.get_map().values()):
+        if isinstance(key.fileobj, socket.socket):
+            key.fileobj.close()
+    edge._selector.close()
+
+
+def connect(folder: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(str(folder / str(os.getpid())))
+    return connection
+
+
+def question(body: bytes) -> bytes:
+    return worker.LENGTHS.pack(2, len(body)) + b"{}" + body
+
+
+def read_answer(connection: socket.socket) -> tuple[int, object]:
+    with connection.makefile("rb", buffering=0) as unbuffered:
+        stream = io.BufferedReader(unbuffered, 1)  # which reads nothing of the next answer
+        status, length = worker.LENGTHS.unpack(stream.read(worker.LENGTHS.size))
+        return status, json.loads(stream.read(length) or b"null")
+
+
+def test_requests_at_hand_are_answered_in_their_order(tmp_path: Path) -> None:
+    bodies = [b"a" * size for size in (1, 0, 70_000, 300_000, 5)]
+    with opened(tmp_path, Echo()) as (edge, mine, java), connect(tmp_path) as asking:
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
+        serving.start()
+        sending = threading.Thread(target=asking.sendall, args=(b"".join(question(body) for body in bodies),), daemon=True)
+        sending.start()
+        answers = [read_answer(asking) for _ in bodies]
+        java.sendall(b"x")
+        serving.join(10)
+        sending.join(10)
+    assert answers == [(200, [{}, body.decode()]) for body in bodies]
+
+
+def test_between_two_requests_of_the_edge_others_have_their_turn(tmp_path: Path) -> None:
+    """Of four that are there at once, the second comes before Java at the latest, and the others stay until Java was heard."""
+    handler = Echo(lambda body: java.sendall(b"x") if body == b"1" else None)
+    with opened(tmp_path, handler) as (edge, mine, java), connect(tmp_path) as asking, connect(tmp_path) as watcher:
+        asking.sendall(b"".join(question(body) for body in (b"1", b"2", b"3", b"4")))
+        watcher.sendall(worker.LENGTHS.pack(0, 0))
+        edge.serve_until(mine)
+        assert handler.asked in ([b"1"], [b"1", b"2"])
+        assert mine.recv(1) == b"x"
+        assert read_answer(watcher) == (worker.READS_ONE, None)
+        java.sendall(b"y")
+        while len(handler.asked) < 4:  # what lies in the socket wakes it, without another word of the edge's
+            edge.serve_until(mine)
+        assert [read_answer(asking) for _ in range(4)] == [(200, [{}, body]) for body in "1234"]
+
+
+def test_an_older_archive_says_that_it_is_not_to_be_asked(tmp_path: Path) -> None:
+    with opened(tmp_path, object()) as (edge, mine, java), connect(tmp_path) as asking:
+        asking.sendall(worker.LENGTHS.pack(0, 0))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
+        serving.start()
+        assert read_answer(asking) == (worker.NO_ANSWERS, None)
+        java.sendall(b"x")
+        serving.join(10)
+
+
+def test_who_pauses_in_the_middle_of_a_request_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PAUSE_S", 0.2)
+    handler = Echo()
+    with opened(tmp_path, handler) as (edge, mine, java), connect(tmp_path) as pausing, connect(tmp_path) as asking:
+        pausing.sendall(question(b"abc")[:-1])
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
+        start = time.monotonic()
+        serving.start()
+        assert pausing.recv(1) == b""
+        assert 0.2 <= time.monotonic() - start < 5
+        asking.sendall(question(b"x"))
+        assert read_answer(asking) == (200, [{}, "x"])
+        java.sendall(b"x")
+        serving.join(10)
+    assert handler.asked == [b"x"]
