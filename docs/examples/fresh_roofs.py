@@ -228,7 +228,8 @@ SCALINGS: dict[str, Fit] = {"one slope": one_slope, "a slope of each side": fit}
 def calibrations(fresh: Fresh, positives: int, draws: int, fitting: Fit) -> tuple[float, list[dict[str, float]]]:
     """Fit and measure `draws` times; returns the share of damaged roofs in the run's training split, and what was found."""
     config, manifest = runs.read_config(fresh.run), Manifest.read(fresh.run / runs.MANIFEST)
-    mixture, wanted = mix.of_training(config, manifest), mix.settled(config, manifest)
+    mixture = mix.of_training(config, manifest)
+    wanted = mix.settled(config.decision, mixture)
     rng, labels = np.random.default_rng(3), fresh.spec.labels
     share = float(mixture.shares[labels.index(DAMAGED)])
     bad, good = (rng.permutation(np.flatnonzero(side)) for side in (fresh.damaged, ~fresh.damaged))
