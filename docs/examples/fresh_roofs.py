@@ -196,8 +196,8 @@ def try_calibration(args: argparse.Namespace) -> None:
         fresh = Fresh.read(run, args.answers)
         for scaling, fitting in SCALINGS.items():
             share, rows = calibrations(fresh, args.damaged, args.draws, fitting)
-            mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-            gaps = np.array([row["said"] - row["true"] for row in rows])
+            mean = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+            gaps = np.array([row["said"] - row["true"] for row in rows if row["sure"]])
             print(
                 f"| {name(fresh)} | {share:.0%} | {args.draws} of {round(args.damaged / share):,}, {args.damaged} | {scaling} "
                 f"| {mean['sure']:.0f}, {mean['said']:.3f}, {mean['true']:.3f} | {100 * gaps.mean():+.1f} "
@@ -251,22 +251,23 @@ def calibrations(fresh: Fresh, positives: int, draws: int, fitting: Fit) -> tupl
 def measure(spec: Spec, logits: Float32, truth: Int64, share: float) -> dict[str, float]:
     """Measure a rule on roofs that nothing was fitted on, weighted so that `share` of them are damaged.
 
-    Of p > SURE their share of the roofs, what is said, what is true and the standard error of that; class-wise ECE; what 1,000
-    roofs cost, by the rule and by the band that is cheapest for these very roofs.
+    Of p > SURE their share of the roofs, what is said, what is true and the standard error of that, NaN where there is none;
+    class-wise ECE; what 1,000 roofs cost, by the rule and by the band that is cheapest for these very roofs.
     """
     damaged = truth == spec.labels.index(DAMAGED)
     score = decision.scores(decision.calibrated(logits, spec), spec)
     weights = mix.weights(truth, [share if label == DAMAGED else 1 - share for label in spec.labels])
-    sure = score > SURE
-    true = float(np.average(damaged[sure], weights=weights[sure]))
+    sure = weights * (score > SURE)
+    total = sure.sum() or np.nan
+    true = float(sure @ damaged / total)
     miss, alarm, look = prices(spec)
     outcomes = np.array(decision.decide(score, spec))
     cost = np.where(outcomes == "review", look, np.where(outcomes == "flag", alarm * ~damaged, miss * damaged))
     return {
-        "sure": float(np.average(sure, weights=weights)),
-        "said": float(np.average(score[sure], weights=weights[sure])),
+        "sure": float(sure.mean()),
+        "said": float(sure @ score / total),
         "true": true,
-        "noise": float(np.sqrt((weights[sure] ** 2 * (damaged[sure] - true) ** 2).sum()) / weights[sure].sum()),
+        "noise": float(np.sqrt((sure**2 * (damaged - true) ** 2).sum()) / total),
         "ece": reliability_of(score, damaged, weights=weights).ece,  # of two labels it is the same for both
         "cost": 1000 * float(np.average(cost, weights=weights)),
         "best": 1000 * cheapest(score, weights * damaged, weights * ~damaged, miss, alarm, look) / weights.sum(),
