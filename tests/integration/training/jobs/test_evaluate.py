@@ -322,12 +322,12 @@ def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
     fitted = fit(saved["calibration_logits"], saved["calibration_truth"], "vector", np.zeros(2))  # even shares
     np.testing.assert_allclose(spec.scaling.slope, fitted.slope)
     answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].samples_of("test")], spec, TorchBackend(run, spec))
-    p = probabilities(saved["test_logits"], 1.0).astype(np.float64)  # beta calibration by its formula, of red and blue
+    p = probabilities(saved["test_logits"], 1.0).astype(np.float64)  # beta calibration by its formula
     odds = fitted.slope[0] * np.log(p[:, 1]) - fitted.slope[1] * np.log(p[:, 0]) + fitted.bias[1] - fitted.bias[0]
     expected = np.stack([1 / (1 + np.exp(odds)), 1 / (1 + np.exp(-odds))], axis=1)
     np.testing.assert_allclose([answer.probabilities for answer in answers], expected, atol=1e-6)
     assert metrics["calibration"]["slope_status"] == fitted.status
-    assert metrics["calibration"]["slope"] == fitted.slope.tolist()
+    assert metrics["calibration"]["slope"] == pytest.approx(fitted.slope.tolist(), abs=1e-6)
     assert "slopes, weights and biases" in (run / "report.html").read_text()
     assert "few images of" in (run / "report.html").read_text()  # 12 of each label
 
