@@ -8,7 +8,7 @@ import numpy as np
 
 from handlers.arrays import Bools, Float32, Float64, Floats, Int64
 from handlers.errors import GroupUnknown, OptionError
-from handlers.spec import GroupRule, PredictionSets, Spec
+from handlers.spec import BetaScaling, GroupRule, PredictionSets, Spec, VectorScaling
 
 SHOWN_GROUPS = 10  # in an error's sentence
 Outcome = Literal["pass", "flag", "review"]
@@ -25,9 +25,18 @@ def probabilities(logits: Floats, temperature: float) -> Float32:
 
 def calibrated(logits: Floats, spec: Spec) -> Float32:
     """Compute probabilities as the spec scales them. logits: (N, K) → (N, K) float32, rows sum to 1."""
-    if spec.scaling:
-        logits = np.asarray(logits, dtype=np.float64) * spec.scaling.weight + spec.scaling.bias
-    return probabilities(logits, spec.temperature)
+    return probabilities(scaled(logits, spec.scaling), spec.temperature)
+
+
+def scaled(logits: Floats, scaling: VectorScaling | BetaScaling | None) -> Float64:
+    """Compute logits as a spec's `scaling` makes them, before the temperature. logits: (N, K) → (N, K) float64."""
+    z = np.asarray(logits, dtype=np.float64)
+    match scaling:
+        case VectorScaling(weight=weight, bias=bias):
+            return z * weight + bias
+        case BetaScaling(slope=slope, bias=bias):  # softplus of the lead is -log of the other's probability
+            return np.logaddexp(0.0, z - z[:, ::-1]) * slope + bias
+    return z
 
 
 def scores(probs: Floats, spec: Spec) -> Float64:

@@ -6,7 +6,7 @@ from handlers.arrays import Float32, Floats, Ints
 
 
 def evidence(maps: Floats, heads: Floats) -> Float32:
-    """Compute the positive evidence of each place, in logits, in closed form, without a backward pass.
+    """Compute the positive evidence of each place, in the network's own logits, in closed form, without a backward pass.
 
     For y_c = w_c · GAP(A) + b the gradient dy_c/dA_k is w_ck / (h w) everywhere, so Grad-CAM's weights alpha_k (eq. 1)
     are w_ck / (h w) and its map (eq. 2) is ReLU(sum_k w_ck A_k) up to that constant. Without the constant, the mean of

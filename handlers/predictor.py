@@ -35,8 +35,8 @@ class Answer:
     """One image's answer. `probabilities`: (K,) float32, calibrated, of which score and prediction set follow.
 
     Of an item with `explain`, else None: `heatmap`, (h, w) float32 in [0, 1], the evidence of which `explained_shares` says
-    whose it is; `heatmap_label`, the label that most of it is of; `heatmap_peak`, the evidence in logits where the heat map is
-    1; `heatmap_box`, the part of the upright picture that it shows.
+    whose it is; `heatmap_label`, the label that most of it is of; `heatmap_peak`, the evidence in the network's own logits,
+    before scaling, where the heat map is 1; `heatmap_box`, the part of the upright picture that it shows.
     """
 
     label: str

@@ -109,6 +109,17 @@ class VectorScaling(Frozen):
     bias: tuple[float, ...]
 
 
+class BetaScaling(Frozen):
+    """Beta calibration of two labels (Kull, Silva Filho, Flach 2017): each logit becomes -`slope` · log(the other label's
+    probability) plus `bias`, both (2,).
+
+    So a label's `slope` is how fast the log-odds grow where the network is sure of it; with both 1 they are the network's own.
+    """
+
+    slope: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    bias: tuple[float, float]
+
+
 class PredictionSets(Frozen):
     """Sets of labels that hold the true one with the chance `coverage`, by split conformal prediction.
 
@@ -210,7 +221,7 @@ class Spec(Frozen):
     preprocessing: Preprocessing
     feature_map: tuple[int, int, int]
     temperature: float = Field(gt=0)
-    scaling: VectorScaling | None = _optional("comes before the temperature")
+    scaling: VectorScaling | BetaScaling | None = _optional("comes before the temperature")
     decision: Decision
     prediction_sets: PredictionSets | None = _optional("for `handlers.decision.prediction_sets`")
     limits: Limits = Limits()
@@ -225,8 +236,10 @@ class Spec(Frozen):
             raise ValueError("decision.positive names every label; at least one must be left to pass")
         if [len(row) for row in self.decision.cost] != [len(self.labels)] * len(self.labels):
             raise ValueError(f"decision.cost must be {len(self.labels)} rows of {len(self.labels)}, cost[true][predicted]")
-        if self.scaling and {len(self.scaling.weight), len(self.scaling.bias)} != {len(self.labels)}:
+        if isinstance(self.scaling, VectorScaling) and {len(self.scaling.weight), len(self.scaling.bias)} != {len(self.labels)}:
             raise ValueError(f"scaling must have {len(self.labels)} weights and biases, one for each label")
+        if isinstance(self.scaling, BetaScaling) and len(self.labels) != 2:
+            raise ValueError(f"scaling by a slope and a bias is for two labels, not for {len(self.labels)}")
         return self
 
     @property

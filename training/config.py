@@ -289,9 +289,10 @@ class DecisionConfig(Section):
     review_cost: float | None = Field(default=None, ge=0)
     """Cost of one image that a person looks at. It switches the review band on; by default no image goes to a person."""
     calibration: Literal["auto", "temperature", "vector"] = "auto"
-    """How confidences are calibrated (Guo et al. 2017): "temperature" by one number, "vector" by slope and bias of two labels or
-    a weight and bias for each of more, which also puts back the odds that `fit.class_weights` took away. "auto" is "vector" where
-    the training images' labels are weighed or sampled and have unequal shares, else "temperature"."""
+    """How confidences are calibrated (Guo et al. 2017): "temperature" by one number, "vector" by a slope for each of two labels
+    and a bias (beta calibration) or a weight and bias for each of more, which also puts back the odds that `fit.class_weights`
+    took away. "auto" is "vector" where the training images' labels are weighed or sampled and have unequal shares, else
+    "temperature"."""
     prevalence: dict[Label, float] | None = None
     """Shares of all labels among the images to come, which sum to 1, such as {damaged: 0.02, intact: 0.98}. Probabilities,
     threshold and review band are then made for that mix. By default images to come are mixed as the calibration split is."""

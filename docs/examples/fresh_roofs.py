@@ -14,14 +14,15 @@ import argparse
 import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
+from scipy.optimize import minimize
 
 from archives.contents import SPEC
 from handlers import decision
@@ -34,14 +35,16 @@ from training.data.manifest import Manifest
 from training.data.roofs.roofs import DAMAGED, INTACT, QUALITY, render
 from training.decisions import conformal, mix
 from training.decisions.calibration import reliability_of
-from training.decisions.scaling import fit
+from training.decisions.scaling import Scaling, Vector, fit
 from training.decisions.thresholds import fit_decision
 from training.progress import show_progress
 
 BATCH = 32
 FRESH_SEED, FOLDER_SEED = 1000, 500  # other than those of training/configs
 LEVELS, CONFIDENCE = (0.05, 0.1, 0.2), 0.95
-SURE = 0.5
+SURE, WIDE = 0.5, 0.1
+Method = Literal["auto", "temperature", "vector"]
+Fit = Callable[[Float32, Int64, Method, Float64], Scaling]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -186,29 +189,47 @@ def try_calibration(args: argparse.Namespace) -> None:
 
     Each draw fits scaling and rule as `visor evaluate` does; all other fresh roofs, weighted to the same mix, measure them.
     """
-    print(
-        "| run, backend | damaged | draws of, damaged | p > 0.5: said, true | mean gap | largest | its noise | class-wise ECE ",
-        end="",
-    )
-    print("| cost of 1,000 | best | more |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    heads = ["run, backend", "damaged", "draws of, damaged", "scaling", "p > 0.5: in a split, said, true", "mean gap", "largest"]
+    heads += ["spread", "its noise", "above 10", "class-wise ECE", "cost of 1,000", "best", "more"]
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for run in args.runs:
         fresh = Fresh.read(run, args.answers)
-        share, rows = calibrations(fresh, args.damaged, args.draws)
-        mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        gaps = [row["said"] - row["true"] for row in rows]
-        print(
-            f"| {name(fresh)} | {share:.0%} | {args.draws} of {round(args.damaged / share):,}, {args.damaged} "
-            f"| {mean['said']:.3f}, {mean['true']:.3f} | {100 * np.mean(gaps):+.1f} | {100 * max(gaps, key=abs):+.1f} "
-            f"| {100 * mean['noise']:.1f} | {mean['ece']:.4f} "
-            f"| {mean['cost']:.1f} | {mean['best']:.1f} | {mean['cost'] / mean['best'] - 1:+.1%} |",
-            flush=True,
-        )
+        for scaling, fitting in SCALINGS.items():
+            share, rows = calibrations(fresh, args.damaged, args.draws, fitting)
+            mean = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+            gaps = np.array([row["said"] - row["true"] for row in rows if row["sure"]])
+            print(
+                f"| {name(fresh)} | {share:.0%} | {args.draws} of {round(args.damaged / share):,}, {args.damaged} | {scaling} "
+                f"| {mean['sure']:.0f}, {mean['said']:.3f}, {mean['true']:.3f} | {100 * gaps.mean():+.1f} "
+                f"| {100 * max(gaps, key=abs):+.1f} | {100 * gaps.std(ddof=1):.1f} | {100 * mean['noise']:.1f} "
+                f"| {(abs(gaps) > WIDE).sum()} | {mean['ece']:.4f} "
+                f"| {mean['cost']:.1f} | {mean['best']:.1f} | {mean['cost'] / mean['best'] - 1:+.1%} |",
+                flush=True,
+            )
 
 
-def calibrations(fresh: Fresh, positives: int, draws: int) -> tuple[float, list[dict[str, float]]]:
+def one_slope(logits: Float32, truth: Int64, method: Method, shift: Float64) -> Scaling:
+    """Fit one slope for both labels and a bias (Platt 1999), with the same ridge; a temperature where that is asked for."""
+    if method == "temperature":
+        return fit(logits, truth, method, shift)
+    z = logits.astype(np.float64) + shift
+    margin, side = z[:, 1] - z[:, 0], np.where(truth == 1, 1, -1)
+
+    def loss(at: Float64) -> float:
+        return float(np.logaddexp(0, -side * (at[0] * margin + at[1])).sum() + ((at - [1, 0]) ** 2).sum() / 2)
+
+    slope, bias = minimize(loss, [1.0, 0.0]).x
+    return Vector(np.full(2, slope), slope * shift + [-bias / 2, bias / 2], "converged")
+
+
+SCALINGS: dict[str, Fit] = {"one slope": one_slope, "a slope of each side": fit}
+
+
+def calibrations(fresh: Fresh, positives: int, draws: int, fitting: Fit) -> tuple[float, list[dict[str, float]]]:
     """Fit and measure `draws` times; returns the share of damaged roofs in the run's training split, and what was found."""
     config, manifest = runs.read_config(fresh.run), Manifest.read(fresh.run / runs.MANIFEST)
-    mixture, wanted = mix.of_training(config, manifest), mix.settled(config, manifest)
+    mixture = mix.of_training(config, manifest)
+    wanted = mix.settled(config.decision, mixture)
     rng, labels = np.random.default_rng(3), fresh.spec.labels
     share = float(mixture.shares[labels.index(DAMAGED)])
     bad, good = (rng.permutation(np.flatnonzero(side)) for side in (fresh.damaged, ~fresh.damaged))
@@ -219,30 +240,34 @@ def calibrations(fresh: Fresh, positives: int, draws: int) -> tuple[float, list[
         drawn = np.concatenate([bad[:positives], good[:negatives]])
         others = np.concatenate([bad[positives:], good[negatives:]])
         logits, truth = fresh.logits[drawn], fresh.truth[drawn]
-        spec = fresh.spec.model_copy(update=fit(logits, truth, wanted.calibration, mixture.shift).fields)
+        spec = fresh.spec.model_copy(update=fitting(logits, truth, wanted.calibration, mixture.shift).fields)
         rule = fit_decision(decision.calibrated(logits, spec), truth, labels, wanted)
-        rows.append(measure(spec.model_copy(update={"decision": rule}), fresh.logits[others], fresh.truth[others], share))
+        found = measure(spec.model_copy(update={"decision": rule}), fresh.logits[others], fresh.truth[others], share)
+        found["sure"] *= len(drawn)
+        rows.append(found)
     return share, rows
 
 
 def measure(spec: Spec, logits: Float32, truth: Int64, share: float) -> dict[str, float]:
     """Measure a rule on roofs that nothing was fitted on, weighted so that `share` of them are damaged.
 
-    Of p > SURE what is said, what is true and the standard error of that; class-wise ECE; what 1,000 roofs cost, by the rule and
-    by the band that is cheapest for these very roofs.
+    Of p > SURE their share of the roofs, what is said, what is true and the standard error of that, NaN where there is none;
+    class-wise ECE; what 1,000 roofs cost, by the rule and by the band that is cheapest for these very roofs.
     """
     damaged = truth == spec.labels.index(DAMAGED)
     score = decision.scores(decision.calibrated(logits, spec), spec)
     weights = mix.weights(truth, [share if label == DAMAGED else 1 - share for label in spec.labels])
-    sure = score > SURE
-    true = float(np.average(damaged[sure], weights=weights[sure]))
+    sure = weights * (score > SURE)
+    total = sure.sum() or np.nan
+    true = float(sure @ damaged / total)
     miss, alarm, look = prices(spec)
     outcomes = np.array(decision.decide(score, spec))
     cost = np.where(outcomes == "review", look, np.where(outcomes == "flag", alarm * ~damaged, miss * damaged))
     return {
-        "said": float(np.average(score[sure], weights=weights[sure])),
+        "sure": float(sure.mean()),
+        "said": float(sure @ score / total),
         "true": true,
-        "noise": float(np.sqrt((weights[sure] ** 2 * (damaged[sure] - true) ** 2).sum()) / weights[sure].sum()),
+        "noise": float(np.sqrt((sure**2 * (damaged - true) ** 2).sum()) / total),
         "ece": reliability_of(score, damaged, weights=weights).ece,  # of two labels it is the same for both
         "cost": 1000 * float(np.average(cost, weights=weights)),
         "best": 1000 * cheapest(score, weights * damaged, weights * ~damaged, miss, alarm, look) / weights.sum(),

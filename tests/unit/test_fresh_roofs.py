@@ -1,6 +1,7 @@
 """docs/examples/fresh_roofs.py: what its tables are computed by, against naive code and arithmetic."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -46,3 +47,20 @@ def test_every_roof_is_of_another_building():
     pictures = [np.asarray(Image.open(io.BytesIO(jpeg))) for _, jpeg in drawn]
     assert {picture.shape for picture in pictures} == {(48, 48, 3)}
     assert len({picture.tobytes() for picture in pictures}) == 4
+
+
+def test_one_slope_by_hand():
+    """Margin 0 for all, 3 of 4 in class 1: the slope stays 1, and the bias b has 4 / (1 + e^-b) - 3 + b = 0."""
+    fitted = fresh_roofs.one_slope(np.zeros((4, 2), np.float32), np.array([1, 1, 1, 0]), "vector", np.zeros(2))
+    bias = fitted.bias[1] - fitted.bias[0]
+    assert fitted.weight.tolist() == [pytest.approx(1, abs=1e-4)] * 2
+    assert 4 / (1 + math.exp(-bias)) - 3 + bias == pytest.approx(0, abs=1e-4)
+
+
+def test_one_slope_undoes_a_line_and_puts_the_odds_back():
+    rng = np.random.default_rng(0)
+    margin = rng.normal(0, 3, 20_000)
+    truth = (rng.random(20_000) < 1 / (1 + np.exp(-(0.5 * margin - 2)))).astype(int)
+    logits = np.stack([-margin / 2, margin / 2], axis=1).astype(np.float32)
+    odds = fresh_roofs.one_slope(logits, truth, "vector", np.array([1.0, -1.0])).apply(logits) @ [-1, 1]
+    np.testing.assert_allclose(odds, 0.5 * margin - 2, atol=0.3)

@@ -192,7 +192,7 @@ def bounds_anything(config: DecisionConfig) -> bool:
 def parts(groups: Sequence[Hashable], classes: int, config: DecisionConfig) -> tuple[Int64, Int64]:
     """Split the rows of the calibration split: those that the scaling is fitted on, and those that the bounds are found with.
 
-    A bound takes the scores as given. With two labels no scaling changes the order of the scores (a temperature and a slope are
+    A bound takes the scores as given. With two labels no scaling changes the order of the scores (temperature and slopes are
     positive), and with it which are flagged, so both may be all rows. Prediction sets compare images of one label with those of
     the other, whose order only a temperature keeps, and not with a stated prevalence, which adds a bias that the split's own
     shares give. Otherwise every other group goes to each. `config` is as

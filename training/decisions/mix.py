@@ -45,13 +45,12 @@ def of_training(config: Config, manifest: Manifest) -> Mix:
     return Mix(shares, shares if config.fit.class_weights == "none" else even)
 
 
-def settled(config: Config, manifest: Manifest) -> DecisionConfig:
+def settled(wanted: DecisionConfig, mixture: Mix) -> DecisionConfig:
     """Settle `calibration: auto`: "vector" where the network was trained for other odds than those of its images, which one
     temperature cannot put back, else "temperature". Nothing else of the config changes."""
-    if config.decision.calibration != "auto":
-        return config.decision
-    method = "vector" if of_training(config, manifest).moved else "temperature"
-    return config.decision.model_copy(update={"calibration": method})
+    if wanted.calibration != "auto":
+        return wanted
+    return wanted.model_copy(update={"calibration": "vector" if mixture.moved else "temperature"})
 
 
 def to_come(labels: Sequence[str], config: DecisionConfig) -> Float64 | None:

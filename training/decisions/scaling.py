@@ -1,10 +1,12 @@
-"""Scaling, which makes confidences honest: one temperature, slope and bias, or a weight and bias for each label.
+"""Scaling, which makes confidences honest: one temperature, slopes and bias of two labels, or a weight and bias for each of more.
 
-Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017; Platt: Probabilistic Outputs for Support
-Vector Machines, 1999.
+Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017; Kull, Silva Filho, Flach: Beyond Sigmoids: How
+to Obtain Well-Calibrated Probabilities from Binary Classifiers with Beta Calibration, Electronic Journal of Statistics 11, 2017;
+Platt: Probabilistic Outputs for Support Vector Machines, 1999.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +15,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_softmax
 
 from handlers.arrays import Float64, Floats, Ints
-from handlers.spec import VectorScaling
+from handlers.decision import scaled
+from handlers.spec import BetaScaling, VectorScaling
 
 Status = Literal["converged", "smoothed", "at_bound"]
 # Outside, a softmax is one-hot or uniform for any logits that a network gives.
@@ -25,7 +28,7 @@ STEPS, FLAT, SHORTEST = 100, 1e-10, 1e-9
 KEEP = 4.0
 """Strength of the ridge of a weight and bias for each label: the Gaussian's variance is 1 / KEEP."""
 FEW = 50
-"""Number of a label's calibration images below which slope, weights and biases visibly keep to where they start from."""
+"""Number of a label's calibration images below which slopes, weights and biases visibly keep to where they start from."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Vector:
-    """Fitted weights and biases, (K,) each; of two labels the weights are equal, the slope. `status` is as for a temperature."""
+    """Fitted weights and biases, (K,) each. `status` is as for a temperature."""
 
     weight: Float64
     bias: Float64
@@ -68,12 +71,15 @@ class Vector:
     @property
     def fields(self) -> dict[str, Any]:
         """The spec's fields that scale as this does."""
-        fitted = VectorScaling(weight=tuple(self.weight.tolist()), bias=tuple(self.bias.tolist()))
-        return {"temperature": 1.0, "scaling": fitted}
+        return {"temperature": 1.0, "scaling": self._fitted}
+
+    @property
+    def _fitted(self) -> VectorScaling:
+        return VectorScaling(weight=tuple(self.weight.tolist()), bias=tuple(self.bias.tolist()))
 
     def apply(self, logits: Floats) -> Float64:
         """Return logits · weight + bias, (N, K)."""
-        return np.asarray(logits, dtype=np.float64) * self.weight + self.bias
+        return scaled(logits, self._fitted)
 
     def moved(self, shift: Float64) -> "Vector":
         """Return the scaling that also adds `shift` to what comes out, (K,)."""
@@ -84,20 +90,52 @@ class Vector:
         return {"weight": self.weight.tolist(), "bias": self.bias.tolist(), "vector_status": self.status}
 
 
-Scaling = Temperature | Vector
+@dataclass(frozen=True)
+class Beta:
+    """Fitted slopes and biases of two labels, (2,) each, of `handlers.spec.BetaScaling`. `status` is as for a temperature."""
+
+    slope: Float64
+    bias: Float64
+    status: Status
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The spec's fields that scale as this does."""
+        return {"temperature": 1.0, "scaling": self._fitted}
+
+    @property
+    def _fitted(self) -> BetaScaling:
+        (slope, other), (bias, its) = self.slope.tolist(), self.bias.tolist()
+        return BetaScaling(slope=(slope, other), bias=(bias, its))
+
+    def apply(self, logits: Floats) -> Float64:
+        """Return slope · -log(the other label's probability) + bias, (N, 2)."""
+        return scaled(logits, self._fitted)
+
+    def moved(self, shift: Float64) -> "Beta":
+        """Return the scaling that also adds `shift` to what comes out, (2,)."""
+        return Beta(self.slope, self.bias + shift, self.status)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what metrics.json holds."""
+        return {"slope": self.slope.tolist(), "bias": self.bias.tolist(), "slope_status": self.status}
+
+
+Scaling = Temperature | Vector | Beta
 
 
 def fit(logits: Floats, truth: Ints, method: Literal["auto", "temperature", "vector"], shift: Float64) -> Scaling:
     """Fit what the config asks for, `auto` settled as `training.decisions.mix.settled` does.
 
-    A temperature is fitted alone. Else `shift`, (K,), is added to the logits first, which puts back the odds that training took
-    away (`training.decisions.mix`), and what is left is fitted: slope and bias of two labels, weights and biases of more.
+    A temperature is fitted alone. Else `shift`, (K,), puts back the odds that training took away (`training.decisions.mix`), and
+    what is left is fitted: slopes and bias of two labels, weights and biases of more.
     logits: (N, K), finite; truth: (N,), classes.
     """
     if method == "temperature":
         return fit_temperature(logits, truth)
-    moved = np.asarray(logits, dtype=np.float64) + shift
-    fitted = fit_slope(moved, truth) if len(shift) == 2 else fit_vector(moved, truth)
+    if len(shift) == 2:
+        return fit_beta(logits, truth, shift)
+    fitted = fit_vector(np.asarray(logits, dtype=np.float64) + shift, truth)
     bias = fitted.weight * shift + fitted.bias
     return Vector(fitted.weight, bias - bias.mean(), fitted.status)
 
@@ -118,37 +156,55 @@ def fit_temperature(logits: Floats, truth: Ints) -> Temperature:
     return _minimise(margins, _platt_targets(truth, z.shape[1]), "smoothed")
 
 
-def fit_slope(logits: Floats, truth: Ints) -> Vector:
-    """Fit slope a and bias b of two labels, p1 = 1 / (1 + exp(-a (z1 - z0) - b)), by Platt's method (1999).
+def fit_beta(logits: Floats, truth: Ints, shift: Float64) -> Beta:
+    """Fit slopes and bias of two labels by beta calibration (Kull, Silva Filho, Flach 2017, section 4).
 
-    Maximises the likelihood times a Gaussian of variance 1 around a = 1 and b = 0, no change. So few images change little, and
-    the loss is strictly convex and has one minimum, whatever the logits. Brent's method finds the slope at which the loss, at
-    each slope's best bias, turns. The slope is kept from 1 / HIGHEST to 1 / LOWEST: it is positive, so that no two images change
-    their order of z1 - z0, and at the lower end the network hardly counts. Where some slope tells all images apart, Platt's
-    targets take the place of the labels. logits: (N, 2); truth: (N,), 0 or 1.
+    With p the softmax, the log-odds of label 1 become slope[1] (-log p0) - slope[0] (-log p1) + bias: slope[1] is how fast they
+    grow where the network is sure of label 1, slope[0] where it is sure of label 0, and between they go over smoothly. Equal
+    slopes are Platt's method. Maximises the likelihood times a Gaussian of variance 1 around both slopes 1 and the bias that
+    `shift` asks for, no change but the odds. So few images change little, and the loss, a convex function of the three and
+    a strictly convex one, has one minimum, whatever the logits. At each pair of slopes Brent's method finds the best
+    bias, at each first slope the best second one, and then the first slope, at which the loss turns. The slopes are kept from
+    1 / HIGHEST to 1 / LOWEST: they are positive, so that no two images change their order of z1 - z0, and at the lower end the
+    network hardly counts. Where some bias tells all images apart, Platt's targets take the place of the labels.
+    logits: (N, 2); truth: (N,), 0 or 1; shift: (2,), added to the logits by a network trained for other odds.
     """
     z = np.asarray(logits, dtype=np.float64)
-    margin, ones = z[:, 1] - z[:, 0], truth == 1
+    margin, ones, middle = z[:, 1] - z[:, 0], truth == 1, float(shift[1] - shift[0])
     apart = not (0 < ones.sum() < len(ones)) or margin[ones].min() > margin[~ones].max()
     target = _platt_targets(truth, 2)[:, 1] if apart else ones.astype(np.float64)
+    sides = np.stack([-np.logaddexp(0.0, -margin), np.logaddexp(0.0, margin)], axis=1)  # (N, 2), log p1 and -log p0
     far = len(z) + 1.0  # the sum over images is smaller than that
 
-    def bias_of(slope: float) -> float:
-        return float(brentq(lambda b: (expit(slope * margin + b) - target).sum() + b, -far, far, xtol=EXACT, maxiter=ROUNDS))
+    def bias_of(odds: Float64) -> float:
+        def rise(bias: float) -> float:
+            return float((expit(odds + bias) - target).sum() + bias - middle)
 
-    def rise(slope: float) -> float:
-        return float(((expit(slope * margin + bias_of(slope)) - target) * margin).sum() + slope - 1)
+        return float(brentq(rise, middle - far, middle + far, xtol=EXACT, maxiter=ROUNDS))
 
+    def rise(slope: Sequence[float], side: int) -> float:
+        odds = sides @ slope
+        return float((expit(odds + bias_of(odds)) - target) @ sides[:, side] + slope[side] - 1)
+
+    def second_of(first: float) -> float:
+        return _turn(lambda second: rise((first, second), 1))
+
+    first = _turn(lambda first: rise((first, second_of(first)), 0))
+    slope = np.array([first, second_of(first)])
+    at_bound = bool((slope <= 1 / HIGHEST).any() or (slope >= 1 / LOWEST).any())
+    bias = bias_of(sides @ slope)
+    return Beta(slope, np.array([-bias / 2, bias / 2]), "at_bound" if at_bound else "smoothed" if apart else "converged")
+
+
+def _turn(rise: Callable[[float], float]) -> float:
+    """Find the slope, from 1 / HIGHEST to 1 / LOWEST, at which a rising function changes its sign, or the end that is nearest."""
     least, most = 1 / HIGHEST, 1 / LOWEST
-    status: Status = "smoothed" if apart else "converged"
     if rise(least) >= 0:
-        slope, status = least, "at_bound"
-    elif rise(most) <= 0:
-        slope, status = most, "at_bound"
-    else:
-        slope = math.exp(brentq(lambda log: rise(math.exp(log)), math.log(least), math.log(most), xtol=EXACT, maxiter=ROUNDS))
-    bias = bias_of(slope)
-    return Vector(np.full(2, slope), np.array([-bias / 2, bias / 2]), status)
+        return least
+    if rise(most) <= 0:
+        return most
+    log = brentq(lambda log: rise(math.exp(log)), math.log(least), math.log(most), xtol=EXACT, maxiter=ROUNDS)
+    return math.exp(log)
 
 
 def fit_vector(logits: Floats, truth: Ints) -> Vector:

@@ -12,7 +12,7 @@ from scipy.stats import nhypergeom
 from archives.contents import SPEC
 from handlers import decision
 from handlers.arrays import Float64
-from handlers.spec import Spec
+from handlers.spec import Spec, VectorScaling
 from training import runs
 from training.decisions import conformal
 from training.errors import ConfigError, FolderError, RunError
@@ -41,8 +41,8 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path, con
     confidence = confidence or (config.decision.max_fnr_confidence if level is None else None)
     level = level or config.decision.max_fnr or DEFAULT
     parts = [_Part.of(saved, split, spec) for split in ("calibration", "test")]
-    one_slope = spec.scaling is None or len(set(spec.scaling.weight)) == 1  # weights of two labels once differed
-    same_order = len(spec.labels) == 2 and one_slope
+    torn = isinstance(spec.scaling, VectorScaling) and len(set(spec.scaling.weight)) > 1  # as weights of two labels once were
+    same_order = len(spec.labels) == 2 and not torn
     used = parts if same_order else parts[1:]
     scores = np.concatenate([part.scores for part in used])
     groups = None if any(part.groups is None for part in used) else [group for part in used for group in part.groups or ()]

@@ -42,7 +42,8 @@ def prepare(config: Config, home: Path) -> Data:
     """
     root = sources.prepare(config.data, home)
     manifest = sources.build_manifest(root, config.data)
-    check(manifest, mix.settled(config, manifest))  # what does not fit is said now, not after the fit
+    wanted = mix.settled(config.decision, mix.of_training(config, manifest))
+    check(manifest, wanted)  # what does not fit is said now, not after the fit
     check_seen(manifest, config)
     check_leaks(root, manifest, config, home)
     return Data(root, manifest)

@@ -79,7 +79,8 @@ def evaluate(
     """
     torch.set_num_threads(config.fit.threads)
     samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
-    mixture, wanted = mix.of_training(config, manifest), mix.settled(config, manifest)
+    mixture = mix.of_training(config, manifest)
+    wanted = mix.settled(config.decision, mixture)
     check(manifest, wanted)
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")

@@ -215,7 +215,7 @@ def mix_rows(prevalence: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _calibration_error(calibration: Mapping[str, Any]) -> tuple[str, str, str]:
     score = calibration["score"]
-    scaled = f"scaling by T = {calibration['temperature']:.3f}" if "temperature" in calibration else "slope, weights and biases"
+    scaled = f"scaling by T = {calibration['temperature']:.3f}" if "temperature" in calibration else "slopes, weights and biases"
     meaning = (
         f"root mean square gap of the score to what comes true, less what chance adds; {number(score['error_before'])} before "
         f"{scaled}. Honest scores of as many images stay within {number(score['error_by_chance'])}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.spec import Spec
+from handlers.spec import BetaScaling, Spec
 from training.config import CardConfig, Config
 from training.data.manifest import Manifest
 from training.decisions import conformal
@@ -97,8 +97,10 @@ def html(name: str, content: Sequence[Section]) -> str:
 
 def _details(spec: Spec, card: CardConfig) -> list[str]:
     calibrated = f"temperature scaling, T = {spec.temperature:.3f}"
-    if spec.scaling:
-        calibrated = "slope and bias" if len(spec.labels) == 2 else "a weight and a bias for each label (vector scaling)"
+    if isinstance(spec.scaling, BetaScaling):
+        calibrated = "a slope for each label and a bias (beta calibration)"
+    elif spec.scaling:
+        calibrated = "a weight and a bias for each label (vector scaling)"
     size = f"{spec.preprocessing.width} x {spec.preprocessing.height} pixels ({spec.preprocessing.fit})"
     return [
         (

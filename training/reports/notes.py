@@ -9,7 +9,7 @@ from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.decisions.chance import wilson
 from training.decisions.mix import Mix
-from training.decisions.scaling import FEW, HIGHEST, LOWEST, Scaling, Temperature
+from training.decisions.scaling import FEW, HIGHEST, LOWEST, Beta, Scaling, Temperature
 from training.reports.pages import share
 from training.reports.plots import score_of
 
@@ -40,20 +40,21 @@ def notes(
 
 def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Mapping[str, int]) -> list[str]:
     found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
+    what = "slope" if isinstance(scaling, Beta) else "temperature"
     of_status = {
         "smoothed": (
             "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split is "
             f"classified right; {found} comes from Platt's smoothed targets. More images make it firmer."
         ),
         "at_bound": (
-            f"Calibration: no temperature from {LOWEST:g} to {HIGHEST:g} fits, {found} is the nearest. The network's confidences "
-            "mean little: look at its accuracy and train it longer."
+            f"Calibration: no {what} from {LOWEST:g} to {HIGHEST:g} fits, {found} is the nearest. The network's confidences mean "
+            "little: look at its accuracy and train it longer."
         ),
     }
     sentences = [of_status[scaling.status]] if scaling.status in of_status else []
     if wanted.calibration != "temperature" and few:
         sentences.append(
-            f"Calibration: the calibration split has few images of {_counted(few)}; slope, weights and biases stay close to the "
+            f"Calibration: the calibration split has few images of {_counted(few)}; slopes, weights and biases stay close to the "
             f"network's own odds until there are {FEW} or more. Give data.splits.calibration a larger share, or add images."
         )
     if wanted.calibration == "temperature" and mixture.moved:

@@ -18,7 +18,7 @@ from handlers.decision import (
     scores,
 )
 from handlers.errors import GroupUnknown, OptionError
-from handlers.spec import FnrBound, GroupRule, PredictionSets, VectorScaling
+from handlers.spec import BetaScaling, FnrBound, GroupRule, PredictionSets, VectorScaling
 from tests.unit.specs import make_spec
 
 
@@ -225,6 +225,27 @@ def test_calibrated_is_the_temperature_or_the_vector_and_the_temperature():
     np.testing.assert_array_equal(calibrated(logits, spec), probabilities(logits, 2.0))
     spec = spec.model_copy(update={"scaling": VectorScaling(weight=(2, 1, 1), bias=(0, 4, 1))})
     np.testing.assert_array_equal(calibrated(logits, spec), probabilities(np.array([[2.0, 4.0, 0.0]]), 2.0))
+
+
+def test_calibrated_by_slopes_is_beta_calibration():
+    p = np.array([0.01, 0.4, 0.5, 0.97])  # of label 1; Kull et al. 2017: logit q = a log p - b log(1 - p) + c
+    spec = make_spec(("fine", "bad"), positive=("bad",)).model_copy(update={"temperature": 1.0})
+    spec = spec.model_copy(update={"scaling": BetaScaling(slope=(0.4, 1.5), bias=(0.25, -0.5))})
+    odds = 0.4 * np.log(p) - 1.5 * np.log(1 - p) - 0.75
+    logits = np.stack([np.log(1 - p), np.log(p)], axis=1)
+    np.testing.assert_allclose(calibrated(logits + 7, spec)[:, 1], 1 / (1 + np.exp(-odds)), rtol=1e-6)
+    plain = spec.model_copy(update={"scaling": BetaScaling(slope=(1, 1), bias=(0, 0))})
+    np.testing.assert_allclose(calibrated(logits, plain)[:, 1], p, rtol=1e-6)
+
+
+@pytest.mark.parametrize("slope", [(0.05, 20.0), (20.0, 0.05), (1.0, 1.0)])
+def test_positive_slopes_keep_the_order_of_the_scores(slope):
+    spec = make_spec(("fine", "bad"), positive=("bad",)).model_copy(update={"temperature": 1.0})
+    spec = spec.model_copy(update={"scaling": BetaScaling(slope=slope, bias=(1.0, -1.0))})
+    margin = np.concatenate([-np.logspace(6, -6, 500), [0.0], np.logspace(-6, 6, 500)])
+    score = scores(calibrated(np.stack([-margin / 2, margin / 2], axis=1), spec), spec)
+    assert np.isfinite(score).all()
+    assert (np.diff(score) >= 0).all()
 
 
 def test_nonconformity_by_hand():

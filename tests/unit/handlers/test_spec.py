@@ -58,6 +58,8 @@ def test_what_an_archive_does_not_use_is_not_in_it_so_that_older_servers_read_it
         ({"decision": VALID["decision"] | {"threshold": 1.5}}, "threshold"),
         ({"decision": VALID["decision"] | {"fnr_bound": {"level": 0.1, "threshold": 0.2, "positives": 9}}}, "breaks fnr_bound"),
         ({"scaling": {"weight": [1, 1], "bias": [0, 0, 0]}}, "3 weights and biases"),
+        ({"scaling": {"slope": [1, 1], "bias": [0, 0]}}, "two labels, not for 3"),
+        ({"scaling": {"slope": [1, 0], "bias": [0, 0]}}, "slope"),
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop"}}, "resize >= 48"),
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop", "resize": 40}}, "got 40"),
         ({"preprocessing": VALID["preprocessing"] | {"resize": 64}}, "belongs to fit crop"),

@@ -306,7 +306,7 @@ def test_a_bound_is_found_stated_and_kept(data, tmp_path):
     [
         ({"positive": ("red",), "max_fnr": 0.05}, "at least 19 positive calibration images.*there are 12"),
         ({"set_coverage": 0.99}, "at least 99 calibration images.*there are 24"),
-        # slope and bias are fitted on one half, the sets found with the other
+        # slopes and bias are fitted on one half, the sets found with the other
         ({"set_coverage": 0.95, "calibration": "vector"}, "at least 19 calibration images.*there are 12"),
     ],
 )
@@ -320,12 +320,15 @@ def test_vector_scaling_is_served_as_it_was_fitted(data, tmp_path):
     metrics = evaluate(run, make_config(positive=("red",), calibration="vector"), *data)
     spec, saved = Spec.read(run / "spec.json"), np.load(run / runs.PREDICTIONS)
     fitted = fit(saved["calibration_logits"], saved["calibration_truth"], "vector", np.zeros(2))  # even shares
-    np.testing.assert_allclose(spec.scaling.weight, fitted.weight)
+    np.testing.assert_allclose(spec.scaling.slope, fitted.slope)
     answers = predict([Item((data[0] / s.path).read_bytes()) for s in data[1].samples_of("test")], spec, TorchBackend(run, spec))
-    expected = probabilities(saved["test_logits"] * fitted.weight + fitted.bias, 1.0)
+    p = probabilities(saved["test_logits"], 1.0).astype(np.float64)  # beta calibration by its formula
+    odds = fitted.slope[0] * np.log(p[:, 1]) - fitted.slope[1] * np.log(p[:, 0]) + fitted.bias[1] - fitted.bias[0]
+    expected = np.stack([1 / (1 + np.exp(odds)), 1 / (1 + np.exp(-odds))], axis=1)
     np.testing.assert_allclose([answer.probabilities for answer in answers], expected, atol=1e-6)
-    assert metrics["calibration"]["vector_status"] == fitted.status
-    assert "slope, weights and biases" in (run / "report.html").read_text()
+    assert metrics["calibration"]["slope_status"] == fitted.status
+    assert metrics["calibration"]["slope"] == pytest.approx(fitted.slope.tolist(), abs=1e-6)
+    assert "slopes, weights and biases" in (run / "report.html").read_text()
     assert "few images of" in (run / "report.html").read_text()  # 12 of each label
 
 

@@ -130,7 +130,7 @@ def test_parts_are_apart_where_scaling_moves_the_order_and_never_tear_a_group():
         (DecisionConfig(set_coverage=0.9, calibration="vector"), 2, True),
         (DecisionConfig(set_coverage=0.9, calibration="temperature"), 2, False),
         (DecisionConfig(set_coverage=0.9, calibration="temperature", prevalence={"x": 0.1, "y": 0.9}), 2, True),  # it has a bias
-        (DecisionConfig(positive=("x",), max_fnr=0.1, calibration="vector"), 2, False),  # a positive slope keeps the order
+        (DecisionConfig(positive=("x",), max_fnr=0.1, calibration="vector"), 2, False),  # positive slopes keep the order
     ):
         scaled, bound = conformal.parts(groups, classes, config)
         if apart:

@@ -56,8 +56,8 @@ def test_without_weights_the_odds_are_those_of_the_images():
     ],
 )
 def test_auto_is_vector_where_weights_took_the_odds_away(counts, class_weights, asked, taken):
-    manifest = make_manifest(a=counts[0], b=counts[1])
-    assert settled(config(class_weights, asked), manifest).calibration == taken
+    wanted = config(class_weights, asked)
+    assert settled(wanted.decision, of_training(wanted, make_manifest(a=counts[0], b=counts[1]))).calibration == taken
 
 
 def test_two_labels_among_equals_count_by_their_ratio():

@@ -1,4 +1,4 @@
-"""Temperature against a grid search, slope and vector against another solver, and every fit against hostile logits."""
+"""Temperature against a grid search, slopes and vector against another solver, and every fit against hostile logits."""
 
 import math
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
-from handlers.decision import probabilities
+from handlers.decision import probabilities, scaled
 from tests.volume import SOAK
 from training.decisions.calibration import ece, nll
-from training.decisions.scaling import HIGHEST, KEEP, LOWEST, fit, fit_slope, fit_temperature, fit_vector
+from training.decisions.scaling import HIGHEST, KEEP, LOWEST, Beta, fit, fit_beta, fit_temperature, fit_vector
 
 CASES = 1000 if SOAK else 60
 KINDS = ("full", "mirrored", "nearly", "noisy", "sum 0", "collinear", "separable", "wrong", "constant", "zero")
@@ -94,54 +94,107 @@ def test_scaling_lowers_ece_and_nll_of_an_overconfident_network():
     assert nll(logits, truth, t) == pytest.approx(naive_nll(logits, truth, t))
 
 
-@pytest.mark.parametrize(("n", "slope", "bias"), [(30, 1.0, 0.0), (300, 0.5, -2.0), (3000, 2.0, 3.0)])
-def test_slope_and_bias_are_another_solvers_minimum(n, slope, bias):
+def mirrored(margin: np.ndarray) -> np.ndarray:
+    return np.stack([-margin / 2, margin / 2], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "slope", "bias", "shift"),
+    [(30, (1, 1), 0, 0), (300, (0.3, 1.5), -2, -1), (3000, (2, 0.5), 3, 2), (3000, (0.2, 1), -4, -3)],
+)
+def test_slopes_and_bias_are_another_solvers_minimum(n, slope, bias, shift):
     rng = np.random.default_rng(n)
-    margin = rng.normal(0, 2, n)
-    truth = (rng.random(n) < expit(slope * margin + bias)).astype(int)
-    fitted = fit_slope(np.stack([-margin / 2, margin / 2], axis=1), truth)
+    margin = rng.normal(0, 3, n)
+    p = expit(margin)
 
-    def loss(at: np.ndarray) -> float:  # Platt's likelihood, and a Gaussian of variance 1 around slope 1 and bias 0
-        sides = np.where(truth == 1, 1, -1) * (at[0] * margin + at[1])
-        return np.logaddexp(0, -sides).sum() + ((at[0] - 1) ** 2 + at[1] ** 2) / 2
+    def odds(first: float, second: float, bias: float) -> np.ndarray:  # Kull et al. 2017, eq. 3, with a = second, b = first
+        return first * np.log(p) - second * np.log(1 - p) + bias
 
-    found = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 5000}).x
+    truth = (rng.random(n) < expit(odds(*slope, bias))).astype(int)
+    fitted = fit_beta(mirrored(margin), truth, np.array([-shift / 2, shift / 2]))
+
+    def loss(at: np.ndarray) -> float:  # the likelihood, and a Gaussian of variance 1 around slopes 1 and the shift
+        sides = np.where(truth == 1, 1, -1) * odds(*at)
+        return np.logaddexp(0, -sides).sum() + ((at - [1, 1, shift]) ** 2).sum() / 2
+
+    options = {"xatol": 1e-10, "fatol": 1e-12, "maxiter": 20_000, "maxfev": 20_000}
+    found = minimize(loss, [1.0, 1.0, shift], method="Nelder-Mead", options=options).x
     assert fitted.status == "converged"
-    assert fitted.weight.tolist() == [pytest.approx(found[0], abs=1e-5)] * 2
-    assert fitted.bias[1] - fitted.bias[0] == pytest.approx(found[1], abs=1e-5)
+    np.testing.assert_allclose([*fitted.slope, fitted.bias[1] - fitted.bias[0]], found, atol=1e-5)
 
 
-def test_slope_by_hand():
-    # margin 0 for all, 3 of 4 in class 1: the slope stays 1, and the bias b has 4 / (1 + e^-b) - 3 + b = 0
-    fitted = fit_slope(np.zeros((4, 2)), np.array([1, 1, 1, 0]))
-    bias = fitted.bias[1] - fitted.bias[0]
-    assert fitted.weight.tolist() == [pytest.approx(1, abs=1e-12)] * 2
-    assert 4 / (1 + math.exp(-bias)) - 3 + bias == pytest.approx(0, abs=1e-12)
+def test_slopes_by_hand():
+    # margin 0 for all, so that -log p is log 2 on both sides; 3 of 4 are in class 1. With r the sum of what is said less what is
+    # true, the ridge has bias -r and slopes 1 + r log 2, 1 - r log 2, and the log-odds are -r (1 + 2 log(2)^2)
+    fitted = fit_beta(np.zeros((4, 2)), np.array([1, 1, 1, 0]), np.zeros(2))
+    odds = fitted.apply(np.zeros((1, 2))) @ [-1, 1]
+    r = 4 / (1 + math.exp(-odds[0])) - 3
+    assert odds[0] == pytest.approx(-r * (1 + 2 * math.log(2) ** 2), abs=1e-9)
+    assert fitted.slope.tolist() == [pytest.approx(1 + r * math.log(2), abs=1e-9), pytest.approx(1 - r * math.log(2), abs=1e-9)]
+    assert fitted.bias.tolist() == [pytest.approx(r / 2, abs=1e-9), pytest.approx(-r / 2, abs=1e-9)]
+
+
+def test_each_slope_is_of_its_own_side():
+    # far out, -log p of the sure side is the margin and of the other side 0: log-odds -0.2 · 6 - 1 and 2 · 2 - 1
+    scaling = Beta(np.array([0.2, 2.0]), np.array([0.5, -0.5]), "converged")
+    odds = scaling.apply(mirrored(np.array([-60.0, -6.0, 2.0, 60.0]))) @ [-1, 1]
+    assert odds[[0, 3]] == pytest.approx([-0.2 * 60 - 1, 2 * 60 - 1])
+    p = [1 / (1 + math.exp(-m)) for m in (-6.0, 2.0)]
+    assert odds[[1, 2]] == pytest.approx([0.2 * math.log(q) - 2 * math.log(1 - q) - 1 for q in p])
+
+
+def test_labels_change_places_and_so_do_the_slopes():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, (200, 2))
+    truth = (rng.random(200) < expit(logits[:, 1] - 0.3 * logits[:, 0] - 1)).astype(int)
+    shift = np.array([1.0, -1.0])
+    here, there = fit_beta(logits, truth, shift), fit_beta(logits[:, ::-1], 1 - truth, -shift)
+    np.testing.assert_allclose(there.slope[::-1], here.slope, rtol=1e-7)
+    np.testing.assert_allclose(there.bias[::-1], here.bias, atol=1e-7)
+
+
+def test_two_slopes_tell_a_bend_that_one_cannot():
+    """Log-odds that grow by 0.2 where the network is sure of the common label and by 1 where it is sure of the rare one."""
+    rng = np.random.default_rng(0)
+    margin = rng.normal(-4, 4, 40_000)
+    true = expit(0.2 * np.log(expit(margin)) - np.log(expit(-margin)) - 1)
+    truth = (rng.random(len(margin)) < true).astype(int)
+    said = probabilities(fit_beta(mirrored(margin), truth, np.zeros(2)).apply(mirrored(margin)), 1.0)[:, 1]
+    sure = said > 0.5
+    assert said[sure].mean() == pytest.approx(true[sure].mean(), abs=0.01)
+
+    def loss(at: np.ndarray) -> float:  # Platt's method
+        return np.logaddexp(0, -np.where(truth == 1, 1, -1) * (at[0] * margin + at[1])).sum()
+
+    slope, bias = minimize(loss, [1.0, 0.0], method="Nelder-Mead").x
+    line = expit(slope * margin + bias)
+    assert line[line > 0.5].mean() < true[line > 0.5].mean() - 0.05
 
 
 def test_few_images_change_little_and_many_say_the_share():
     def said(n: int) -> float:
-        fitted = fit_slope(np.zeros((n, 2)), np.array([0, 1] * (n // 10) + [0] * (n - 2 * (n // 10))))
-        return float(expit(fitted.bias[1] - fitted.bias[0]))
+        truth = np.array([0, 1] * (n // 10) + [0] * (n - 2 * (n // 10)))
+        return float(probabilities(fit_beta(np.zeros((n, 2)), truth, np.zeros(2)).apply(np.zeros((1, 2))), 1.0)[0, 1])
 
-    assert 0.2 < said(10) < 0.25  # of no logit but one image in ten
+    assert 0.15 < said(10) < 0.2  # of no logit but one image in ten
     assert said(10_000) == pytest.approx(0.1, abs=0.002)
 
 
 def test_all_told_apart_takes_platts_targets():
     truth = np.array([0, 1] * 10)
-    fitted = fit_slope(4.0 * np.eye(2)[truth], truth)
+    fitted = fit_beta(4.0 * np.eye(2)[truth], truth, np.zeros(2))
     assert fitted.status == "smoothed"
-    # targets 11 / 12: 20 (σ(4 a) - 11 / 12) 4 + a - 1 = 0
-    slope = fitted.weight[0]
-    assert 80 * (expit(4 * slope) - 11 / 12) + slope - 1 == pytest.approx(0, abs=1e-9)
-    assert fitted.bias.tolist() == [pytest.approx(0, abs=1e-12)] * 2
+    # both slopes a by symmetry, targets 11 / 12; -log p of both sides differ by the margin 4: 10 (σ(4 a) - 11 / 12) 4 + a - 1 = 0
+    slope = fitted.slope[0]
+    assert 40 * (expit(4 * slope) - 11 / 12) + slope - 1 == pytest.approx(0, abs=1e-9)
+    assert fitted.slope[1] == pytest.approx(slope, abs=1e-9)
+    assert fitted.bias.tolist() == [pytest.approx(0, abs=1e-9)] * 2
 
 
 def test_a_slope_is_never_negative():
     truth = np.array([0, 1] * 20)
-    fitted = fit_slope(5.0 * np.eye(2)[1 - truth], truth)
-    assert (fitted.weight.tolist(), fitted.status) == ([1 / HIGHEST] * 2, "at_bound")
+    fitted = fit_beta(5.0 * np.eye(2)[1 - truth], truth, np.zeros(2))
+    assert (fitted.slope.tolist(), fitted.status) == ([1 / HIGHEST] * 2, "at_bound")
     assert 1 / LOWEST == HIGHEST
 
 
@@ -210,12 +263,12 @@ def test_every_fit_ends_and_is_finite(kind, k, n, scale, one_class, seed):
     logits, truth = hostile(kind, n, k, rng)
     logits, truth = (logits * 10**scale).astype(np.float32), truth * (not one_class)
     scaling = fit(logits, truth, "vector", rng.normal(0, 2, k))
-    assert np.isfinite(scaling.weight).all()
+    assert np.isfinite(scaling.slope if k == 2 else scaling.weight).all()
     assert np.isfinite(scaling.bias).all()
     scaled = scaling.apply(logits)
     assert np.isfinite(scaled).all()
     if k == 2:  # the order of the scores stays
-        assert scaling.weight[0] == scaling.weight[1] >= 1 / HIGHEST
+        assert ((scaling.slope >= 1 / HIGHEST) & (scaling.slope <= 1 / LOWEST)).all()
         margin, after = (z[:, 1].astype(np.float64) - z[:, 0] for z in (logits, scaled))
         order = np.argsort(margin, kind="stable")
         assert (np.diff(after[order]) >= -1e-9 * np.abs(after).max(initial=1)).all()
@@ -245,6 +298,16 @@ def test_a_temperature_leaves_the_odds_alone_and_moves_as_it_is_told():
     shift = np.array([-0.5, 0.5])
     np.testing.assert_allclose(plain.moved(shift).apply(logits), plain.apply(logits) + shift, atol=1e-12)
     assert plain.fields == {"temperature": plain.value, "scaling": None}
-    moved = fit(logits, truth, "vector", np.zeros(2)).moved(shift)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_prior_that_moves_adds_to_the_log_odds_that_come_out(k):
+    logits, truth = sample_logits(300, k, 2.0)
+    shift = np.linspace(-0.5, 0.5, k)
+    fitted = fit(logits, truth, "vector", np.zeros(k))
+    moved = fitted.moved(shift)
+    np.testing.assert_allclose(moved.apply(logits), fitted.apply(logits) + shift, atol=1e-12)
     assert moved.fields["temperature"] == 1.0
-    assert moved.fields["scaling"].weight == tuple(moved.weight)
+    np.testing.assert_array_equal(scaled(logits, moved.fields["scaling"]), moved.apply(logits))
+    odds = [np.log(probabilities(one.apply(logits), 1.0).astype(np.float64)) @ np.eye(k)[:, [0, -1]] for one in (fitted, moved)]
+    np.testing.assert_allclose(np.diff(odds[1] - odds[0], axis=1), 1.0, atol=1e-3)

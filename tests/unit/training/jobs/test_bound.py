@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import nhypergeom
 
-from handlers.spec import VectorScaling
+from handlers.spec import BetaScaling, VectorScaling
 from tests.unit.configs import make_config
 from tests.unit.specs import make_spec
 from training import runs
@@ -57,6 +57,11 @@ def test_groups_and_a_confidence_are_the_runs(tmp_path):
 def test_scores_that_a_scaling_was_fitted_on_are_left_out(tmp_path):
     run = write_run(tmp_path / "run", scaling=VectorScaling(weight=(1, 2), bias=(0, 0)))
     assert "n (and 15 that test it) | 15 |" in bound(run, 0.2, 10, 0, tmp_path)
+
+
+def test_slopes_keep_the_order_so_that_both_splits_are_dealt_anew(tmp_path):
+    run = write_run(tmp_path / "run", scaling=BetaScaling(slope=(0.5, 2), bias=(0, 0)))
+    assert "n (and 30 that test it) | 40 |" in bound(run, 0.2, 10, 0, tmp_path)
 
 
 def test_what_cannot_be_tried_is_said(tmp_path):

@@ -6,13 +6,13 @@ from tests.unit.specs import make_spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.decisions.mix import Mix
-from training.decisions.scaling import Temperature, Vector
+from training.decisions.scaling import Beta, Temperature
 from training.reports.notes import notes
 
 EVEN = Mix(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
 RARE = Mix(np.array([0.1, 0.9]), np.array([0.5, 0.5]))
 GOOD = Temperature(1.0, "converged")
-LINE = Vector(np.ones(2), np.zeros(2), "converged")
+LINE = Beta(np.ones(2), np.zeros(2), "converged")
 
 
 def samples(split: str, bad: int, fine: int) -> list[Sample]:
@@ -49,7 +49,7 @@ def test_a_small_split_is_named_with_what_it_can_tell():
 
 
 def test_few_images_to_fit_on_are_said():
-    assert any("few images of bad (49); slope" in sentence for sentence in written(LINE, bad=49, method="vector"))
+    assert any("few images of bad (49); slopes" in sentence for sentence in written(LINE, bad=49, method="vector"))
     assert not any("slope" in sentence for sentence in written(LINE, bad=50, method="vector"))
 
 
@@ -73,6 +73,8 @@ def test_scaling_that_made_the_likelihood_worse_is_said():
 def test_how_scaling_ended_is_said():
     assert "Platt" in written(Temperature(0.5, "smoothed"))[0]
     assert "no temperature from 0.05 to 20 fits, T = 20.000 is the nearest" in written(Temperature(20.0, "at_bound"))[0]
+    bound = Beta(np.array([1.0, 0.05]), np.zeros(2), "at_bound")
+    assert "no slope from 0.05 to 20 fits, what was taken is the nearest" in written(bound, RARE, method="vector")[0]
 
 
 def test_a_stated_mix_is_said():
