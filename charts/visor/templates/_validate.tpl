@@ -1,5 +1,11 @@
 {{/* What the schema cannot say: settings that contradict each other end with a sentence. */}}
 {{- define "visor.validate" -}}
+{{- include "visor.validate.cluster" . -}}
+{{- include "visor.validate.labels" . -}}
+{{- include "visor.validate.contexts" . -}}
+{{- include "visor.validate.resources" . -}}
+{{- include "visor.validate.volumes" . -}}
+{{- include "visor.validate.times" . -}}
 {{- $knative := eq .Values.mode "Knative" -}}
 {{- $name := include "visor.fullname" . -}}
 {{- $canary := .Values.canary -}}
@@ -65,6 +71,15 @@
 {{- fail "in Knative mode the canary is a second revision, and the first install has none to be beside; install first, then upgrade with canary.enabled" -}}
 {{- end -}}
 {{- else -}}
+{{- if and (regexMatch "^0+%?$" (toString .Values.rollout.maxSurge)) (regexMatch "^0+%?$" (toString .Values.rollout.maxUnavailable)) -}}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, and no pod could ever be replaced; raise one" -}}
+{{- end -}}
+{{- if and (include "visor.routes" .) (not .Values.route.hostnames) -}}
+{{- $label := printf "%s-%s" $name .Release.Namespace -}}
+{{- if gt (len $label) 63 -}}
+{{- fail (printf "the host %s.%s begins with a label of %d characters, and DNS allows 63; set route.hostnames or a shorter fullnameOverride" $label .Values.route.domain (len $label)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $canary.enabled (not (include "visor.routes" .)) -}}
 {{- fail "canary.enabled needs the chart's routes, which share out the requests; do not set route.enabled to false" -}}
 {{- end -}}
