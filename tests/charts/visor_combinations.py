@@ -126,19 +126,27 @@ RENDERED: dict[str, Values] = {
         "podSecurityContext": {"runAsNonRoot": False, "runAsUser": 0},
         "containerSecurityContext": {"runAsNonRoot": False, "runAsUser": 0, "allowPrivilegeEscalation": True, "privileged": True},
     },
-}  # fmt: skip
+}
 
 REFUSED: dict[str, tuple[Values, str]] = {
     "no surge and none less": ({"rollout": {"maxSurge": 0, "maxUnavailable": "0%"}}, "no pod could ever be replaced"),
     "CPU above its limit": (
-        {"resources": {"serving": {"requests": {"cpu": 3}}}}, "requests 3 of cpu, which is above its limit of 2"),
+        {"resources": {"serving": {"requests": {"cpu": 3}}}},
+        "requests 3 of cpu, which is above its limit of 2",
+    ),
     "memory above its limit": (
-        {"resources": {"transformer": {"requests": {"memory": "1G"}, "limits": {"memory": "512Mi"}}}}, "above its limit of 512Mi"),
-    "a device without a limit": (
-        {"resources": {"serving": {"requests": {"example.com/fpga": 1}}}}, "needs a limit of the same"),
-    "no topology": ({"topologySpreadConstraints": [{**SPREAD, "topologyKey": ""}]}, "at '/topologySpreadConstraints/0/topologyKey'"),
+        {"resources": {"transformer": {"requests": {"memory": "1G"}, "limits": {"memory": "512Mi"}}}},
+        "above its limit of 512Mi",
+    ),
+    "a device without a limit": ({"resources": {"serving": {"requests": {"example.com/fpga": 1}}}}, "needs a limit of the same"),
+    "no topology": (
+        {"topologySpreadConstraints": [{**SPREAD, "topologyKey": ""}]},
+        "at '/topologySpreadConstraints/0/topologyKey'",
+    ),
     "fewest domains of a wish": (
-        {"topologySpreadConstraints": [{**SPREAD, "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}]}, "whenUnsatisfiable"),
+        {"topologySpreadConstraints": [{**SPREAD, "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}]},
+        "whenUnsatisfiable",
+    ),
     "an image in capitals": ({"images": {"serving": {"repository": "Visor"}}}, "'Visor' does not match pattern"),
     "a mirror in capitals": ({"global": {"imageRegistry": "mirror/Team"}}, "'mirror/Team' does not match pattern"),
     "a label of two words": ({"podLabels": {"tier": "a b"}}, "'a b' does not match pattern"),
@@ -152,15 +160,23 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "no archive": ({"archive": None}, "archive.uri is required"),
     "no address": ({"archive": {"uri": None}}, "archive.uri is required"),
     "a selector moved": (
-        {**AROUND, "extraLabels": {"app.kubernetes.io/name": "other"}}, "invalid propertyName 'app.kubernetes.io/name'"),
+        {**AROUND, "extraLabels": {"app.kubernetes.io/name": "other"}},
+        "invalid propertyName 'app.kubernetes.io/name'",
+    ),
     "a track moved": ({**AROUND, "podLabels": {"visor.io/track": "other"}}, "invalid propertyName 'visor.io/track'"),
     "KServe's label moved": (
-        {"podLabels": {"serving.kserve.io/inferenceservice": "x"}}, "invalid propertyName 'serving.kserve.io/inferenceservice'"),
+        {"podLabels": {"serving.kserve.io/inferenceservice": "x"}},
+        "invalid propertyName 'serving.kserve.io/inferenceservice'",
+    ),
     "KServe's address moved": (
-        {"podAnnotations": {"internal.serving.kserve.io/storage-initializer-sourceuri": "pvc://x"}}, "invalid propertyName 'internal"),
+        {"podAnnotations": {"internal.serving.kserve.io/storage-initializer-sourceuri": "pvc://x"}},
+        "invalid propertyName 'internal",
+    ),
     "requests longer than the end": ({"timeoutSeconds": 600, "terminationGracePeriodSeconds": 30}, "cuts it after"),
     "a scrape longer than its interval": (
-        {"metrics": {"podMonitor": {"interval": "15s", "scrapeTimeout": "16s"}}}, "above its interval 15s"),
+        {"metrics": {"podMonitor": {"interval": "15s", "scrapeTimeout": "16s"}}},
+        "above its interval 15s",
+    ),
     "no interval": ({"metrics": {"podMonitor": {"interval": ""}}}, "at '/metrics/podMonitor/interval'"),
     "an interval in words": ({"metrics": {"podMonitor": {"interval": "1 minute"}}}, "'1 minute' does not match pattern"),
     "a load of nothing": ({"keda": {**KEDA, "threshold": 0}}, "at '/keda/threshold'"),
@@ -168,19 +184,30 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "root and not": ({"containerSecurityContext": {"runAsUser": 0}}, "has runAsUser 0, which is root"),
     "privilege without escalation": ({"containerSecurityContext": {"privileged": True}}, "imply allowPrivilegeEscalation"),
     "an administrator without escalation": (
-        {"containerSecurityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}, "imply allowPrivilegeEscalation"),
-    "a profile of no name": ({"podSecurityContext": {"seccompProfile": {"type": "Localhost"}}}, "missing property 'localhostProfile'"),
+        {"containerSecurityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
+        "imply allowPrivilegeEscalation",
+    ),
+    "a profile of no name": (
+        {"podSecurityContext": {"seccompProfile": {"type": "Localhost"}}},
+        "missing property 'localhostProfile'",
+    ),
     "a value and its source": (
-        {"extraEnv": {"serving": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}}, "'not' failed"),
+        {"extraEnv": {"serving": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}},
+        "'not' failed",
+    ),
     "a variable of two words": ({"extraEnv": {"serving": [{"name": "A B"}]}}, "'A B' does not match pattern"),
     "a volume twice": ({"extraVolumes": [{"name": "work", "emptyDir": {}}]}, "a second volume work"),
     "a mount of nothing": ({"extraVolumeMounts": {"serving": [{"name": "ca", "mountPath": "/ca"}]}}, "no volume of that name"),
     "two mounts in one place": (
-        {"extraVolumeMounts": {"serving": [{"name": "work", "mountPath": "/mnt/models"}]}}, "a second volume at /mnt/models"),
+        {"extraVolumeMounts": {"serving": [{"name": "work", "mountPath": "/mnt/models"}]}},
+        "a second volume at /mnt/models",
+    ),
     "a container twice": ({"initContainers": [{"name": "storage-initializer"}]}, "a second container storage-initializer"),
     "a tolerated value of all": ({"tolerations": [{"operator": "Exists", "value": "x"}]}, "at '/tolerations/0/value'"),
     "a time without its effect": ({"tolerations": [{"operator": "Exists", "tolerationSeconds": 1}]}, "missing property 'effect'"),
     "a window that Knative refuses": ({"mode": "Knative", "knative": {"window": "5s"}}, "Knative takes 6s to 1h"),
     "an address without a prefix": (
-        {"networkPolicy": {"enabled": True, "ingressCIDRs": ["10.0.0.1"]}}, "at '/networkPolicy/ingressCIDRs/0'"),
-}  # fmt: skip
+        {"networkPolicy": {"enabled": True, "ingressCIDRs": ["10.0.0.1"]}},
+        "at '/networkPolicy/ingressCIDRs/0'",
+    ),
+}
