@@ -98,14 +98,6 @@ def test_no_value_is_missed(helm: Any, tools: Path, group: tuple[str, ...]) -> N
         check(tools, [item for item in yaml.safe_load_all(done.stdout) if item])
 
 
-def test_labels_that_select_stay_where_the_schema_is_skipped(helm: Any) -> None:
-    for setting in (r"extraLabels.app\.kubernetes\.io/name=x", r"podLabels.visor\.io/track=x", "podLabels.component=x"):
-        done = helm("template", "roofs", str(CHART), *VISOR.least, "--skip-schema-validation", "--set", setting)
-        assert "what selects them would select none" in done.stderr
-    done = helm("template", "roofs", str(CHART), *VISOR.least, "--set", "networkPolicy.enabled=true,extraLabels.a=b")
-    assert done.returncode == 0
-
-
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.stem)
 @pytest.mark.parametrize("case", ["pvc", "canary", "keda", "knative"])
 def test_the_whole_values_of_an_older_chart_are_enough(helm: Any, tools: Path, tmp_path: Path, package: Path, case: str) -> None:

@@ -19,14 +19,19 @@ is known, the kinds are those of a cluster.
 {{- end -}}
 {{- end -}}
 
-{{/* The schema says so first; this holds where it is skipped. */}}
+{{/* Not in the schema: helm names another value where it speaks of a key. */}}
 {{- define "visor.validate.labels" -}}
-{{- $reserved := "^(app\\.kubernetes\\.io/(name|instance|component|managed-by|version)|helm\\.sh/chart|component|pod-template-hash|visor\\.io/.*|([a-z]+\\.)?(kserve\\.io|knative\\.dev)/.*|internal\\.serving\\.kserve\\.io/.*)$" -}}
+{{- $selecting := "^(app\\.kubernetes\\.io/(name|instance|component|managed-by|version)|helm\\.sh/chart|component|pod-template-hash|visor\\.io/.*|(.*\\.)?(kserve\\.io|knative\\.dev)/.*)$" -}}
 {{- range $where := list "extraLabels" "podLabels" -}}
 {{- range $key, $_ := index $.Values $where -}}
-{{- if regexMatch $reserved $key -}}
-{{- fail (printf "%s may not set %s: pods are found by it, and what selects them would select none" $where $key) -}}
+{{- if regexMatch $selecting $key -}}
+{{- fail (printf "%s may not set %s: the chart, KServe or Knative finds pods by it, and what selects them would select none" $where $key) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $_ := .Values.podAnnotations -}}
+{{- if regexMatch "^(visor\\.io/.*|internal\\.serving\\.kserve\\.io/.*|serving\\.kserve\\.io/(autoscalerClass|deploymentMode))$" $key -}}
+{{- fail (printf "podAnnotations may not set %s, which other values do" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
