@@ -1,6 +1,7 @@
 """charts/visor with combinations of values: objects that the API server takes and that find their pods, or a sentence."""
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -63,6 +64,7 @@ def check(tools: Path, objects: list[Values]) -> None:
     code, said = kubeconform(tools, objects)
     assert code == 0, said
     assert nulls(objects) == []
+    assert not re.search(r"\de\+\d", json.dumps(objects)), "a whole number is printed as a float"
     assert [name for name, _ in pods(objects) if name.startswith("InferenceService")]
     labels = labels_of_pods(objects)
     for name, selector in selectors(objects).items():

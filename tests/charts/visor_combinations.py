@@ -53,7 +53,7 @@ RENDERED: dict[str, Values] = {
         "edge": {"maxQueue": 1_000_000, "cacheImages": 2_000_000},
         "workers": 1_000_000,
         "hangSeconds": 1_000_000,
-        "timeoutSeconds": 1_000_000,
+        "timeoutSeconds": 99_999,
         "terminationGracePeriodSeconds": 2_000_000,
         "replicas": 1_000_000,
         "canary": {**CANARY, "readyTimeoutSeconds": 1_000_000, "replicas": 1_000_000},
@@ -173,6 +173,7 @@ REFUSED: dict[str, tuple[Values, str]] = {
         "podAnnotations may not set internal.serving.kserve.io",
     ),
     "requests longer than the end": ({"timeoutSeconds": 600, "terminationGracePeriodSeconds": 30}, "cuts it after"),
+    "a time that routes cannot say": ({"timeoutSeconds": 1_000_000}, "at '/timeoutSeconds': maximum: got 1,000,000"),
     "a scrape longer than its interval": (
         {"metrics": {"podMonitor": {"interval": "15s", "scrapeTimeout": "16s"}}},
         "above its interval 15s",
