@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.checks import ROOT, Values, kubeconform, renderer, with_value
+from tests.charts.checks import ROOT, Values, kubeconform, renderer, restricted, with_value
 from tests.charts.test_visor import CHART, pods
 from tests.charts.visor_combinations import REFUSED, RENDERED
 from tests.charts.visor_values import PLAIN, VISOR
@@ -112,6 +112,26 @@ def test_the_whole_values_of_an_older_chart_are_enough(helm: Any, tools: Path, t
         (chart / "values.yaml").write_bytes(member.read())
     values = yaml.safe_load((CHART / "ci" / f"{case}-values.yaml").read_text())
     check(tools, renderer(helm, chart)(values=values))
+
+
+def test_the_example_for_production_is_clean_and_packaged(helm: Any, render: Any, tools: Path, tmp_path: Path) -> None:
+    values = [f"--values={CHART / path}" for path in ("ci/pvc-values.yaml", "examples/production.yaml")]
+    linted = helm("lint", "--strict", str(CHART), *values)
+    assert linted.returncode == 0, linted.stdout
+    objects = render(*values)
+    check(tools, objects)
+    for name, spec in pods(objects):
+        assert list(restricted(spec)) == [], name
+    assert helm("package", str(CHART), "--destination", str(tmp_path)).returncode == 0
+    with tarfile.open(next(tmp_path.glob("*.tgz"))) as package:
+        assert {"visor/examples/production.yaml", "visor/defaults.yaml"} <= set(package.getnames())
+
+
+def test_every_template_completes_its_values_first() -> None:
+    """In place, and so once; but helm renders them in an order of its own."""
+    for path in (CHART / "templates").rglob("*"):
+        if path.is_file() and not path.name.startswith("_"):
+            assert path.read_text().startswith('{{- include "visor.prepare" . '), path
 
 
 def test_what_templates_fall_back_on_is_what_the_values_say() -> None:
