@@ -6,6 +6,9 @@
 {{- include "visor.validate.resources" . -}}
 {{- include "visor.validate.volumes" . -}}
 {{- include "visor.validate.times" . -}}
+{{- if not (eq .Values.mode "Knative") -}}
+{{- include "visor.validate.standard" . -}}
+{{- end -}}
 {{- $knative := eq .Values.mode "Knative" -}}
 {{- $name := include "visor.fullname" . -}}
 {{- $canary := .Values.canary -}}
@@ -71,15 +74,6 @@
 {{- fail "in Knative mode the canary is a second revision, and the first install has none to be beside; install first, then upgrade with canary.enabled" -}}
 {{- end -}}
 {{- else -}}
-{{- if and (regexMatch "^0+%?$" (toString .Values.rollout.maxSurge)) (regexMatch "^0+%?$" (toString .Values.rollout.maxUnavailable)) -}}
-{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, and no pod could ever be replaced; raise one" -}}
-{{- end -}}
-{{- if and (include "visor.routes" .) (not .Values.route.hostnames) -}}
-{{- $label := printf "%s-%s" $name .Release.Namespace -}}
-{{- if gt (len $label) 63 -}}
-{{- fail (printf "the host %s.%s begins with a label of %d characters, and DNS allows 63; set route.hostnames or a shorter fullnameOverride" $label .Values.route.domain (len $label)) -}}
-{{- end -}}
-{{- end -}}
 {{- if and $canary.enabled (not (include "visor.routes" .)) -}}
 {{- fail "canary.enabled needs the chart's routes, which share out the requests; do not set route.enabled to false" -}}
 {{- end -}}

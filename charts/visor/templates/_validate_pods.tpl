@@ -117,3 +117,15 @@ is known, the kinds are those of a cluster.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- define "visor.validate.standard" -}}
+{{- if and (regexMatch "^0+%?$" (toString .Values.rollout.maxSurge)) (regexMatch "^0+%?$" (toString .Values.rollout.maxUnavailable)) -}}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, and no pod could ever be replaced; raise one" -}}
+{{- end -}}
+{{- if and (include "visor.routes" .) (not .Values.route.hostnames) -}}
+{{- $label := printf "%s-%s" (include "visor.fullname" .) .Release.Namespace -}}
+{{- if gt (len $label) 63 -}}
+{{- fail (printf "the host %s.%s begins with a label of %d characters, and DNS allows 63; set route.hostnames or a shorter fullnameOverride" $label .Values.route.domain (len $label)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
