@@ -122,6 +122,9 @@ is known, the kinds are those of a cluster.
 {{- if and (regexMatch "^0+%?$" (toString .Values.rollout.maxSurge)) (regexMatch "^0+%?$" (toString .Values.rollout.maxUnavailable)) -}}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, and no pod could ever be replaced; raise one" -}}
 {{- end -}}
+{{- if and (include "visor.routes" .) (not (and .Values.route.gateway.name .Values.route.gateway.namespace)) -}}
+{{- fail "route.gateway.name and route.gateway.namespace say which Gateway the routes attach to; set both" -}}
+{{- end -}}
 {{- if and (include "visor.routes" .) (not .Values.route.hostnames) -}}
 {{- $label := printf "%s-%s" (include "visor.fullname" .) .Release.Namespace -}}
 {{- if gt (len $label) 63 -}}
