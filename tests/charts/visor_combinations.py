@@ -137,6 +137,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
         {"resources": {"transformer": {"requests": {"memory": "1G"}, "limits": {"memory": "512Mi"}}}},
         "above its limit of 512Mi",
     ),
+    "a scaler of no request": (
+        {"autoscaling": {"enabled": True}, "resources": {"serving": {"requests": None, "limits": {"cpu": None}}}},
+        "resources.serving.requests.cpu, which is not set",
+    ),
     "a device without a limit": ({"resources": {"serving": {"requests": {"example.com/fpga": 1}}}}, "needs a limit of the same"),
     "no topology": (
         {"topologySpreadConstraints": [{**SPREAD, "topologyKey": ""}]},

@@ -52,6 +52,10 @@ is known, the kinds are those of a cluster.
 {{- end -}}
 
 {{- define "visor.validate.resources" -}}
+{{- $serving := .Values.resources.serving | default dict -}}
+{{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" $serving)) (not (dig "limits" "cpu" "" $serving)) -}}
+{{- fail "autoscaling.enabled counts in percent of resources.serving.requests.cpu, which is not set" -}}
+{{- end -}}
 {{- range $container := list "serving" "transformer" -}}
 {{- $resources := index $.Values.resources $container | default dict -}}
 {{- $limits := $resources.limits | default dict -}}
