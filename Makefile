@@ -147,7 +147,8 @@ pages: setup ## docs/config.md and docs/edge.md, from the config's models and th
 	@$(BIN)/python -m tools.pages
 
 .PHONY: chart-docs
-chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml. Needs Go.
+chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml, and visor's defaults.yaml. Needs Go.
+	@sed '/^ *#/d; /^$$/d' charts/visor/values.yaml >charts/visor/defaults.yaml
 	@tools=$$(tools/build); \
 	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
 

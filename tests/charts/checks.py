@@ -22,7 +22,7 @@ class ChartValues:
     `least`: helm's arguments for what has no default. `open_parts`: paths of the schema's parts that take any key. `refused`: a
     setting each, and helm's words for it. `bases`: values, by a value's name or by the first part of its name, beside which it
     matters; `all_on` for every other. `other`: another value for each one whose type does not tell one. `instead`: for what
-    cannot change alone, the values as a whole.
+    cannot change alone, the values as a whole. `unseen`: values that change no object.
     """
 
     chart: Path
@@ -33,6 +33,7 @@ class ChartValues:
     all_on: Values
     other: Values
     instead: dict[str, Values] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
 
     def read(self, name: str) -> Any:
         """One of the chart's YAML files; its schema is one, too."""
@@ -42,6 +43,15 @@ class ChartValues:
         """The paths of all values that values.yaml explains."""
         text = (self.chart / "values.yaml").read_text()
         return list(values_of(yaml.compose(text), text.splitlines()))
+
+
+class OnceLoader(yaml.CSafeLoader):
+    """YAML in which no key stands twice; PyYAML and helm take the last one, and what the first one said is gone."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key stands twice in {sorted(map(str, keys))}{node.start_mark}"
+        return super().construct_mapping(node, deep)
 
 
 def renderer(helm: Any, chart: Path) -> Callable[..., list[Values]]:
@@ -54,7 +64,7 @@ def renderer(helm: Any, chart: Path) -> Callable[..., list[Values]]:
         return str(done.stdout)
 
     def render(*args: str, values: Values | None = None) -> list[Values]:
-        documents = yaml.load_all(text(json.dumps(values or {}), *args), yaml.CSafeLoader)
+        documents = yaml.load_all(text(json.dumps(values or {}), *args), OnceLoader)
         return [document for document in documents if document]
 
     return render

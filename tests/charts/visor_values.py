@@ -7,7 +7,7 @@ from tests.charts.checks import ROOT, ChartValues, Values
 REQUIRED = ["--set", "archive.uri=pvc://models/roofs/1", "--set", "archive.publicKeyConfigMap.name=keys"]
 # Objects of Kubernetes itself, too wide to be written out once more; kubeconform holds them against Kubernetes' schemas.
 OPEN = {"properties.affinity.properties.nodeAffinity", "properties.affinity.properties.podAffinity",
-        "properties.affinity.properties.podAntiAffinity", "properties.global"}  # fmt: skip
+        "properties.affinity.properties.podAntiAffinity", "properties.global", "definitions.named"}  # fmt: skip
 REFUSED = [
     ("foo=1", "at '': additional properties 'foo' not allowed"),
     ("canary.percent=10", "at '/canary': additional properties 'percent' not allowed"),
@@ -29,10 +29,54 @@ REFUSED = [
     ("edge.token.secretName=Roofs", "at '/edge/token/secretName': 'Roofs' does not match pattern"),
     ("edge.token.key=a b", "at '/edge/token/key': 'a b' does not match pattern"),
     ("resources.serving.limits.memory=1 GB", "at '/resources/serving/limits/memory': '1 GB' does not match pattern"),
+    ("resources.serving.limits.cpus=1", "at '/resources/serving/limits': additional properties 'cpus' not allowed"),
+    ("images.serving.repository=localhost/Visor", "at '/images/serving/repository': 'localhost/Visor' does not match pattern"),
+    ("nameOverride=a b", "at '/nameOverride': 'a b' does not match pattern"),
+    ("podLabels.tier=a b", "at '/podLabels/tier': 'a b' does not match pattern"),
+    ("podLabels.a b=c", "at '/podLabels': additional properties 'a b' not allowed"),
+    ("nodeSelector.pool=a/b", "at '/nodeSelector/pool': 'a/b' does not match pattern"),
+    (r"extraLabels.app\.kubernetes\.io/name=other", "extraLabels may not set app.kubernetes.io/name: "),
+    (r"extraLabels.app\.kubernetes\.io/component=x", "extraLabels may not set app.kubernetes.io/component: "),
+    (r"podLabels.app\.kubernetes\.io/instance=x", "podLabels may not set app.kubernetes.io/instance: "),
+    (r"podLabels.visor\.io/track=canary", "podLabels may not set visor.io/track: "),
+    ("podLabels.component=other", "podLabels may not set component: "),
+    (r"extraLabels.networking\.kserve\.io/visibility=x", "may not set networking.kserve.io/visibility"),
+    (r"podLabels.serving\.kserve\.io/inferenceservice=x", "may not set serving.kserve.io/inferenceservice"),
+    (r"podAnnotations.serving\.kserve\.io/autoscalerClass=hpa", "may not set serving.kserve.io/autoscalerClass"),
+    ("tolerations[0].value=x", "at '/tolerations/0': missing property 'key'"),
+    ("route.gateway.name=", "route.gateway.name and route.gateway.namespace say which"),
+    ("route.gateway.namespace=", "route.gateway.name and route.gateway.namespace say which"),
+    (f"route.hostnames[0]={'a' * 64}.example.com", "does not match pattern"),
+    ("keda.threshold=many", "at '/keda/threshold': 'many' does not match pattern"),
+    ("metrics.podMonitor.interval=often", "at '/metrics/podMonitor/interval'"),
+    ("podDisruptionBudget.minAvailable=most", "at '/podDisruptionBudget/minAvailable'"),
+    ("networkPolicy.ingressCIDRs[0]=10.0.0.0", "at '/networkPolicy/ingressCIDRs/0': '10.0.0.0' does not match pattern"),
+    ("networkPolicy.dnsNamespaces[0]=Kube", "at '/networkPolicy/dnsNamespaces/0': 'Kube' does not match pattern"),
+    ("extraVolumes[0].emptyDir.medium=x", "at '/extraVolumes/0': missing property 'name'"),
+    ("extraVolumeMounts.edge[0].name=x", "at '/extraVolumeMounts': additional properties 'edge' not allowed"),
+    ("extraEnv.serving[0].name=1A", "at '/extraEnv/serving/0/name': '1A' does not match pattern"),
+    ("containerSecurityContext.seccompProfile.type=Localhost", "missing property 'localhostProfile'"),
+    ("global.imageRegistry=https://mirror", "at '/global/imageRegistry': 'https://mirror' does not match pattern"),
 ]  # fmt: skip
 
 # Another value for each that has one, and what must be on for it to matter; the rest follow from their types.
 OTHER: dict[str, Any] = {
+    "global.imagePullSecrets": ["other"],
+    "emptyDirs.work": "7Gi",
+    "emptyDirs.tmp": "7Gi",
+    "extraVolumes": [{"name": "other", "emptyDir": {}}],
+    "extraVolumeMounts.serving": [{"name": "work", "mountPath": "/other"}],
+    "extraVolumeMounts.transformer": [{"name": "work", "mountPath": "/other"}],
+    "extraContainers": [{"name": "other", "image": "other"}],
+    "initContainers": [{"name": "other", "image": "other"}],
+    "metrics.podMonitor.scrapeTimeout": "7s",
+    "metrics.podMonitor.annotations": {"a": "b"},
+    "metrics.podMonitor.relabelings": [{"targetLabel": "a", "replacement": "b"}],
+    "metrics.podMonitor.metricRelabelings": [{"action": "labeldrop", "regex": "le"}],
+    "podDisruptionBudget.minAvailable": 1,
+    "networkPolicy.ingressCIDRs": ["10.0.0.0/8"],
+    "networkPolicy.metricsNamespaces": ["other"],
+    "networkPolicy.dnsNamespaces": ["other"],
     "mode": "Knative",
     "protocol": "rest",
     "fullnameOverride": "leaves",
@@ -70,8 +114,8 @@ OTHER: dict[str, Any] = {
     "serviceAccount.secrets": ["other"],
     "podSecurityContext": {"runAsUser": 7},
     "containerSecurityContext": {"runAsUser": 7},
-    "resources.serving": {"requests": {"cpu": "7"}},
-    "resources.transformer": {"requests": {"cpu": "7"}},
+    "resources.serving": {"requests": {"cpu": "7"}, "limits": {"cpu": "7"}},
+    "resources.transformer": {"requests": {"cpu": "7"}, "limits": {"cpu": "7"}},
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
     "affinity": {"nodeAffinity": {}},
     "nodeSelector": {"a": "b"},
@@ -102,9 +146,13 @@ BASES: dict[str, Values] = {
     "replicas": PLAIN,
     "route.enabled": PLAIN,
     "networkPolicy.extraEgress": {**PLAIN, "networkPolicy": {"enabled": True, "egress": "dns"}},
+    "networkPolicy.dnsNamespaces": {**PLAIN, "networkPolicy": {"enabled": True, "egress": "dns"}},
     "keda": {**PLAIN, "keda": {"enabled": True, "serverAddress": "http://prometheus"}},
     "keda.enabled": {**PLAIN, "keda": {"serverAddress": "http://prometheus"}},
     "knative": {**PLAIN, "mode": "Knative"},
 }
 
-VISOR = ChartValues(ROOT / "charts" / "visor", REQUIRED, OPEN, REFUSED, BASES, ALL_ON, OTHER)
+# A question to a cluster: charts/visor/tests/contradictions_test.yaml.
+UNSEEN = frozenset({"capabilities.check"})
+
+VISOR = ChartValues(ROOT / "charts" / "visor", REQUIRED, OPEN, REFUSED, BASES, ALL_ON, OTHER, unseen=UNSEEN)

@@ -8,18 +8,16 @@
 
 {{/* Labels that never change: they reach the pods, where a change would restart them. */}}
 {{- define "visor.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
+{{/* The chart's own come last, so that extraLabels moves no object out of a selector's sight. */}}
 {{- define "visor.labels" -}}
-{{ include "visor.selectorLabels" . }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
-{{- with .Values.extraLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $selectors := include "visor.selectorLabels" . | fromYaml -}}
+{{- $chart := printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") -}}
+{{- $about := dict "app.kubernetes.io/managed-by" .Release.Service "app.kubernetes.io/version" .Chart.AppVersion "helm.sh/chart" $chart -}}
+{{- include "visor.union" (list .Values.extraLabels $selectors $about) -}}
 {{- end -}}
 
 {{- define "visor.serviceAccountName" -}}
@@ -30,7 +28,21 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- define "visor.image" -}}
 {{- $image := index . 0 -}}
 {{- $root := index . 1 -}}
-{{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- $repository := $image.repository -}}
+{{- with $root.Values.global.imageRegistry -}}
+{{- /* A first part with a dot or a port is a registry, by Docker's rule. */ -}}
+{{- $repository = printf "%s/%s" . (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") -}}
+{{- end -}}
+{{- if $image.digest }}{{ $repository }}@{{ $image.digest }}{{ else }}{{ $repository }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* imagePullSecrets and the charts' common ones, which other charts write as names alone; each once. */}}
+{{- define "visor.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat .Values.imagePullSecrets .Values.global.imagePullSecrets -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with $secrets | uniq }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* both, rest or grpc. */}}
@@ -76,6 +88,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
     items: [{key: {{ .key }}, path: tokens}]
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* [name, ...]: a selector of these namespaces. */}}
+{{- define "visor.namespaces" -}}
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
 {{- end -}}
 
 {{/* Whether a canary of its own stands beside the stable InferenceService. */}}
@@ -142,22 +160,22 @@ rules are one field to the API server, and an upgrade that says what is there al
 {{- toJson $tracks -}}
 {{- end -}}
 
+{{/* What podAnnotations says wins. */}}
 {{- define "visor.podAnnotations" -}}
-{{- if .Values.archive.publicKey }}
-visor.io/public-key-digest: {{ sha256sum .Values.archive.publicKey }}
-{{- end }}
-{{- if .Values.metrics.annotations.enabled }}
-prometheus.io/scrape: "true"
-prometheus.io/port: "8080"
-prometheus.io/path: /metrics
-{{- end }}
-{{- if eq .Values.mode "Knative" }}
-autoscaling.knative.dev/target-utilization-percentage: {{ .Values.knative.targetUtilizationPercentage | quote }}
-autoscaling.knative.dev/window: {{ .Values.knative.window }}
-autoscaling.knative.dev/scale-down-delay: {{ .Values.knative.scaleDownDelay }}
-autoscaling.knative.dev/scale-to-zero-pod-retention-period: {{ .Values.knative.scaleToZeroRetention }}
-{{- end }}
-{{- with .Values.podAnnotations }}
-{{ toYaml . }}
-{{- end }}
+{{- $annotations := dict -}}
+{{- with .Values.archive.publicKey -}}
+{{- $_ := set $annotations "visor.io/public-key-digest" (sha256sum .) -}}
+{{- end -}}
+{{- if .Values.metrics.annotations.enabled -}}
+{{- $annotations = merge $annotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics") -}}
+{{- end -}}
+{{- if eq .Values.mode "Knative" -}}
+{{- with .Values.knative -}}
+{{- $_ := set $annotations "autoscaling.knative.dev/target-utilization-percentage" (toString .targetUtilizationPercentage) -}}
+{{- $_ := set $annotations "autoscaling.knative.dev/window" .window -}}
+{{- $_ := set $annotations "autoscaling.knative.dev/scale-down-delay" .scaleDownDelay -}}
+{{- $_ := set $annotations "autoscaling.knative.dev/scale-to-zero-pod-retention-period" .scaleToZeroRetention -}}
+{{- end -}}
+{{- end -}}
+{{- include "visor.union" (list $annotations .Values.podAnnotations) -}}
 {{- end -}}

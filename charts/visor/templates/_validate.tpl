@@ -1,5 +1,14 @@
 {{/* What the schema cannot say: settings that contradict each other end with a sentence. */}}
 {{- define "visor.validate" -}}
+{{- include "visor.validate.cluster" . -}}
+{{- include "visor.validate.labels" . -}}
+{{- include "visor.validate.contexts" . -}}
+{{- include "visor.validate.resources" . -}}
+{{- include "visor.validate.volumes" . -}}
+{{- include "visor.validate.times" . -}}
+{{- if not (eq .Values.mode "Knative") -}}
+{{- include "visor.validate.standard" . -}}
+{{- end -}}
 {{- $knative := eq .Values.mode "Knative" -}}
 {{- $name := include "visor.fullname" . -}}
 {{- $canary := .Values.canary -}}
