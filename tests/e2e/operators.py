@@ -21,6 +21,13 @@ LABEL = "visor.io/e2e-operators"
 CRD = "CustomResourceDefinition"
 
 
+class Manifests(yaml.CSafeLoader):
+    """A lone `=` is text, as it is in YAML 1.2: a CRD of Alertmanager's has one."""
+
+
+Manifests.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
+
+
 @contextmanager
 def operators() -> Iterator[None]:
     """Install both and remove them again, with the CRDs that the cluster did not have and all objects of those kinds."""
@@ -63,17 +70,15 @@ def answer(query: str) -> str:
 def adapted(file: Path) -> list[Object]:
     """A project's own objects, but with our image, our label, and a namespace of their own instead of `default`."""
     text = file.read_text().replace("namespace: default\n", f"namespace: {MONITORING}\n")
-    objects = [item for item in yaml.load_all(text, yaml.CSafeLoader) if item]
+    objects = [item for item in yaml.load_all(text, Manifests) if item]
     for item in objects:
         item["metadata"]["labels"] = item["metadata"].get("labels", {}) | {LABEL: "true"}
         if item["kind"] == "Deployment":
             [container] = item["spec"]["template"]["spec"]["containers"]
             container |= {"image": IMAGE, "imagePullPolicy": "Never"}
-            container["resources"]["requests"] = {"cpu": "10m"}  # the node's two cores are for the releases
-            if item["metadata"]["name"] == "prometheus-operator":  # its image begins with it
-                reloader = "--prometheus-config-reloader="
-                container["command"] = ["/bin/operator"]
-                container["args"] = [*(a for a in container["args"] if not a.startswith(reloader)), reloader + IMAGE]
+            container["resources"]["requests"]["cpu"] = "10m"  # the node's two cores are for the releases
+            if item["metadata"]["name"] == "prometheus-operator":  # which is to make nothing outside of its namespace
+                container |= {"command": ["/bin/operator"], "args": [f"--prometheus-config-reloader={IMAGE}"]}
     return objects
 
 
