@@ -41,12 +41,13 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
+E2E = TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
 GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
-  docker/build docker/install docker/trim
+  docker/build docker/install docker/trim tests/e2e/images/operators/build
 
 .PHONY: help
 help: ## Print this help.
@@ -80,7 +81,13 @@ soak: demo test ## make demo, and make test with all its volume: 10,000 hostile 
 
 .PHONY: e2e
 e2e: setup ## The tests on a real cluster with KServe, two files at a time; `make cluster images` come first.
-	@TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900 $(PYTEST_ARGS)
+	@$(E2E) -m "not full" $(PYTEST_ARGS)
+
+# CI has no minutes for these.
+.PHONY: e2e-full
+e2e-full: setup ## make e2e, and what takes longer, on KEDA and Prometheus's operator, too. Needs Go, which compiles them once.
+	@STAND_IN="$(STAND_IN)" docker/build --load operators
+	@$(E2E) $(PYTEST_ARGS)
 
 .PHONY: loadtest
 loadtest: setup ## Load URL and GRPC (default: visor serve of the newest archive) and judge by loadtests/slo.yaml. HOST MODEL SHAPE RATE.

@@ -110,6 +110,17 @@ def test_the_stand_in_has_a_base_of_its_own(programs: Path) -> None:
     assert calls == [f"build-image localhost/visor-transformer:dev . --file docker/transformer/Dockerfile {VERSION}"]
 
 
+def test_operators_are_built_from_what_their_own_script_compiled(programs: Path) -> None:
+    add(programs / "docker")
+    place = programs.parent / "tests/e2e/images/operators"
+    place.parent.mkdir(parents=True)
+    add(place / "build", "echo /compiled")
+    done, calls = build(programs, "operators", REGISTRY="r.example.com/x")
+    assert done.returncode == 0, done.stderr
+    file = "tests/e2e/images/operators/Dockerfile"
+    assert calls == ["build ", f"docker build --file {file} --tag localhost/operators:local /compiled"]
+
+
 def test_without_docker_the_stand_in_builds_and_loads_what_is_not_there(programs: Path) -> None:
     stand_in = programs.parent / "stand-in"
     add(stand_in / "build-image")

@@ -1,0 +1,57 @@
+"""Whose pods the queries of Prometheus count, by the pods' names: KEDA's default one and those that docs/kubernetes.md shows.
+
+`make e2e-full` asks a Prometheus: tests/e2e/test_keda.py.
+"""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.charts.checks import ROOT
+from tests.charts.visor_values import REQUIRED
+
+POD = re.compile(r'pod=~"([^"]+)"')
+
+
+def pod_of(service: str) -> str:
+    """A pod as a Deployment names it. Kubernetes cuts what comes before the five letters to 58: a long name loses its hash."""
+    return f"{service}-predictor-6b5bbddc8b-"[:58] + "h7ztb"
+
+
+def counted(pattern: str, name: str) -> set[str]:
+    """Which pods a matcher of PromQL, which is anchored at both ends, takes of a release, its canary and others beside it."""
+    others = {
+        pod_of(f"{name}-2"),
+        pod_of(f"{name}-2-canary"),
+        pod_of(f"flat-{name}"),
+        f"{name}-canary-gate-h7ztb",
+        f"{name}-test",
+    }
+    return {pod for pod in {pod_of(name), pod_of(f"{name}-canary")} | others if re.fullmatch(pattern, pod)}
+
+
+@pytest.mark.parametrize("name", ["roofs", "r" * 40])
+def test_keda_scales_a_track_by_the_load_of_its_own_pods(render: Any, name: str) -> None:
+    canary = ["--set", "canary.enabled=true,canary.archive=pvc://models/roofs/2", "--set", f"fullnameOverride={name}"]
+    keda = ["--set", "keda.enabled=true,keda.serverAddress=http://prometheus:9090"]
+    objects = [item for item in render(*REQUIRED, *canary, *keda) if item["kind"] == "ScaledObject"]
+    queries = {item["metadata"]["name"]: item["spec"]["triggers"][0]["metadata"]["query"] for item in objects}
+    assert set(queries) == {name, f"{name}-canary"}
+    for track, query in queries.items():
+        [pattern] = POD.findall(query)
+        assert counted(pattern, name) == {pod_of(track)}
+        assert 'namespace="ns"' in query
+
+
+def documented() -> list[str]:
+    """The selectors of the documented queries."""
+    [block] = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    return re.findall(r"\{.*?\}", block)
+
+
+@pytest.mark.parametrize("selector", documented())
+def test_a_documented_query_is_about_one_release_and_its_canary(selector: str) -> None:
+    [pattern] = POD.findall(selector)
+    assert counted(pattern, "roofs") == {pod_of("roofs"), pod_of("roofs-canary")}
+    assert 'namespace="demo"' in selector
