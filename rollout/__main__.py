@@ -30,7 +30,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="Exit codes: those of the command, see `python -m rollout COMMAND --help`.",
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help="the command to run; `python -m rollout COMMAND --help` describes it"
+        dest="command",
+        required=True,
+        metavar="COMMAND",
+        help="the command to run; `python -m rollout COMMAND --help` describes it",
     )
     command = commands.add_parser(
         "shift",
@@ -101,13 +104,15 @@ def _add_wait(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command = commands.add_parser(
         "wait",
         help="wait until a release serves its archive on all of its pods, behind routes that the gateway has taken",
-        description="Wait until all pods of a release are of what its InferenceService and ServingRuntime name now and are ready, "
-        "and the gateway has taken the routes to them. Right after any scaling, by hand or by a scaler, in Standard and in "
-        "Knative mode. Logs what it waits for to standard error.",
+        description="Wait until all pods of a release are of what its InferenceService and ServingRuntime name now and are "
+        "ready, and the gateway has taken the routes to them. Right after any scaling, by hand or by a scaler, in Standard and "
+        "in Knative mode. Logs what it waits for to standard error.",
         epilog="Exit codes: 0 the release serves; 1 an error, logged to standard error: the release cannot start, as its pods or "
         "KServe say, was not ready in time, or the cluster refuses; 2 a mistyped command line; 143 ended by SIGTERM.",
     )
-    command.add_argument("name", metavar="NAME", help="the release: the name of its InferenceService; NAME-canary is its canary's")
+    command.add_argument(
+        "name", metavar="NAME", help="the release: the name of its InferenceService; NAME-canary is its canary's"
+    )
     command.add_argument("--namespace", required=True, metavar="NAME", help="namespace of the release (required)")
     command.add_argument(
         "--archive", metavar="URI", help="storageUri that the release must serve (default: whichever its InferenceService names)"

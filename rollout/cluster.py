@@ -82,9 +82,7 @@ class Cluster:
             for kind, plural in PLURALS.items()
             for route in self._list(GATEWAY, plural)
             if any(
-                backend["name"] == service
-                for rule in route["spec"].get("rules", [])
-                for backend in rule.get("backendRefs", [])
+                backend["name"] == service for rule in route["spec"].get("rules", []) for backend in rule.get("backendRefs", [])
             )
         ]
 

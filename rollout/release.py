@@ -16,10 +16,10 @@ from rollout.pods import ARCHIVE, archive_of, describe, failures, is_ready, live
 
 # Fields of an InferenceService's predictor that are the pods' own, and go on to them as they are.
 POD_FIELDS = (
-    "affinity automountServiceAccountToken dnsConfig dnsPolicy hostAliases imagePullSecrets initContainers nodeSelector "
-    "priorityClassName runtimeClassName securityContext serviceAccountName terminationGracePeriodSeconds tolerations "
-    "topologySpreadConstraints volumes"
-).split()
+    *("affinity", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "hostAliases", "imagePullSecrets", "initContainers"),
+    *("nodeSelector", "priorityClassName", "runtimeClassName", "securityContext", "serviceAccountName"),
+    *("terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes"),
+)
 # KServe keeps these from the pods: ServiceAnnotationDisallowedList and RevisionTemplateLabelDisallowedList of its constants.go.
 KEPT_BACK = {
     ARCHIVE,

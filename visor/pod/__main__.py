@@ -223,8 +223,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="S",
-        help="seconds for which --check goes on asking a TorchServe that starts, and then waits for the edge to listen on the first "
-        "--edge-port: a startup probe so fails for a reason only (default: it asks once)",
+        help="seconds for which --check goes on asking a TorchServe that starts, and then waits for the edge to listen on the "
+        "first --edge-port: a startup probe so fails for a reason only (default: it asks once)",
     )
     return parser
 

@@ -76,7 +76,7 @@ def _archives(models: Path) -> list[Path]:
 def publish_archive(
     models: Path, public_key: Path, work: Path, wait_s: float, digest: str | None = None, uri: str = ""
 ) -> VerifiedArchive:
-    """Publish the one archive below `models`, verified, as work/archive/NAME.mar. `digest`: that it must have; `uri`: its address.
+    """Publish the one archive below `models`, verified, as work/archive/NAME.mar. `digest`, `uri`: its own.
 
     A container that is started again takes the archive that its pod has published, and verifies it once more: the other
     container reads that one, whatever storage holds by now.
