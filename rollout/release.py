@@ -205,6 +205,8 @@ def _refused(routes: Sequence[Object]) -> Iterator[str]:
         for parent in parents:
             for kind in ("Accepted", "ResolvedRefs"):
                 said: Object = next((one for one in parent.get("conditions", []) if one["type"] == kind), {})
+                if not said and kind == "ResolvedRefs":
+                    continue  # not every gateway says it
                 if said.get("observedGeneration", 0) < route["metadata"]["generation"]:
                     yield f"{name}: the gateway {parent['parentRef']['name']} has not looked at it yet"
                     break

@@ -146,6 +146,12 @@ def test_it_is_waited_for(change, why):
     assert not state.failure
 
 
+def test_a_gateway_that_says_nothing_of_backends_has_taken_the_route():
+    taken = route()
+    del taken["status"]["parents"][0]["conditions"][1]
+    assert read(routes=[taken]).ready
+
+
 def test_what_does_not_exist_is_waited_for():
     assert read_release(Seen(None), None, None).waiting == "it does not exist"
     assert "no pods of it yet" in read_release(Seen(service_of()), None, None).waiting
