@@ -113,7 +113,7 @@ def test_the_check_waits_for_a_start_and_then_for_the_edge(tmp_path: Path) -> No
         time.sleep(0.5)
         with socket.create_server(("127.0.0.1", edge)) as listener:
             started.append(time.monotonic())
-            listener.accept()
+            listener.accept()[0].close()
 
     thread = threading.Thread(target=start_late)
     thread.start()
