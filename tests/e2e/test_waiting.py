@@ -57,9 +57,25 @@ def test_make_deploy_after_a_scaler_s_step(release: Release, checkout: Path, arc
     small = "--reset-then-reuse-values --force-conflicts"
     said = deploy(checkout, release, small)
     named, observed = generations(release)
-    assert observed > named  # and so for ever: this is what Helm's own --wait fails on
+    assert observed > named
     assert "is ready" in said
     assert [outcome.error for outcome in call_many(release.target, archives.picture, 4)] == [""] * 4
+
+
+def test_helm_s_own_waiting_as_the_docs_have_it(release: Release) -> None:
+    """After a scaler's step: which flags roll back a release that serves, and which a canary that the gate refuses alone."""
+    named, observed = generations(release)
+    assert observed > named  # as the test before leaves it, and so for ever
+    for wait in ((), ("--wait=hookOnly",)):
+        said = release.upgrade(args=("--rollback-on-failure", *wait, "--timeout", "5s"), check=False)
+        assert "latest observed generation" in said
+    release.upgrade(args=("--rollback-on-failure", "--wait=legacy", "--timeout", "60s"))
+    before = release.values
+    canary = {"enabled": True, "archive": "pvc://models/tampered", "trafficPercent": 20, "readyTimeoutSeconds": 90}
+    legacy = ("--rollback-on-failure", "--wait=legacy", "--timeout", "120s")
+    assert "has been rolled back" in release.upgrade({"canary": canary}, args=legacy, check=False)
+    release.values = before
+    wait_until(lambda: not get("inferenceservice", release.canary, release.namespace), 60, "the canary is gone")
     release.upgrade({"autoscaling": {"enabled": False}}, args=("--force-conflicts",))
     release.wait_ready()
 
