@@ -1,6 +1,7 @@
 """A pod that is killed in one of its parts, under load: what clients lose, and how soon it serves again.
 
-One pod, so that nobody steps in: the bounds are those of docs/kubernetes.md#when-a-part-ends, whose table is what they log (--log-cli-level INFO).
+One pod, so that nobody steps in: the bounds are those of docs/kubernetes.md#how-a-pod-ends, whose
+table is what they log (--log-cli-level INFO).
 """
 
 import json
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 RATE = 5.0  # requests a second of each protocol
 BEFORE, AFTER = 60, 60  # requests before the kill, and answered ones after the last failure
+FOUND_S = 20.0  # a worker that hangs is found by then
 SERVING, EDGE = "kserve-container", "transformer-container"
 
 # Run in the container: what a process of it may do to the others.
@@ -94,6 +96,8 @@ def test_a_part_that_is_killed_costs_no_more_than_this(part: str, release: Relea
         release.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
 
     def whole_again() -> bool:
+        if time.monotonic() < killed + FOUND_S:
+            return False  # what a stopped worker holds has not ended yet
         ended = load.outcomes[before:]
         return len(ended) > AFTER and all(not outcome.error for outcome in ended[-AFTER:])
 
