@@ -103,18 +103,19 @@ images: ## Build IMAGES (serving transformer training) and load them into the lo
 	@REGISTRY="$(REGISTRY)" TAG="$(TAG)" STAND_IN="$(STAND_IN)" TORCH_INDEX="$(TORCH_INDEX)" \
 	  docker/build $$(kubectl get --raw /readyz >/dev/null 2>&1 && echo --load) $(IMAGES)
 
+# Not `helm upgrade --wait`, which compares generations that differ for ever once a scaler has moved: docs/kubernetes.md#waiting.
 .PHONY: deploy
-deploy: ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as RELEASE in NAMESPACE; more in HELM_ARGS.
+deploy: setup ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster) as RELEASE in NAMESPACE; more in HELM_ARGS.
 	@archive="$(ARCHIVE)" digest=; \
 	if [ -z "$$archive" ]; then \
 	  put=$$(k8s/put-archive --namespace "$(NAMESPACE)" --image "$(REGISTRY)/visor-transformer:$(TAG)" "$(RELEASE)"); \
 	  { read -r archive; read -r digest; } <<<"$$put"; \
 	fi; \
-	helm upgrade --install "$(RELEASE)" charts/visor --namespace "$(NAMESPACE)" --create-namespace --wait --timeout 5m \
+	helm upgrade --install "$(RELEASE)" charts/visor --namespace "$(NAMESPACE)" --create-namespace \
 	  --set archive.uri="$$archive" --set-string archive.digest="$$digest" --set-file archive.publicKey=keys/visor.pub \
 	  --set images.serving.repository="$(REGISTRY)/visor-serving" --set images.serving.tag="$(TAG)" \
-	  --set images.transformer.repository="$(REGISTRY)/visor-transformer" --set images.transformer.tag="$(TAG)" $(HELM_ARGS)
-	@kubectl wait --for=condition=Ready --timeout 300s --namespace "$(NAMESPACE)" "inferenceservice/$(RELEASE)"
+	  --set images.transformer.repository="$(REGISTRY)/visor-transformer" --set images.transformer.tag="$(TAG)" $(HELM_ARGS); \
+	$(BIN)/python -m rollout wait "$(RELEASE)" --namespace "$(NAMESPACE)"
 
 .PHONY: undeploy
 undeploy: ## Remove RELEASE from NAMESPACE; its archives stay.

@@ -53,6 +53,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def printable(path: Path) -> str:
+def printable(path: Path | str) -> str:
     """Write a path for a sentence: a name from storage may hold line breaks and a terminal's control codes."""
     return str(path) if str(path).isprintable() else repr(str(path))

@@ -1,1 +1,1 @@
-"""This package moves a release's traffic through the Kubernetes API, by the weights of the routes before its two versions."""
+"""This package waits for a release and moves its traffic, through the Kubernetes API."""

@@ -1,4 +1,4 @@
-"""Command `python -m rollout`: move traffic between a release's stable version and its canary."""
+"""Command `python -m rollout`: wait for a release, and move traffic between its stable version and its canary."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from typing import NoReturn
 from handlers.errors import VisorError
 from rollout.cluster import Cluster
 from rollout.shift import Shift, shift
+from rollout.wait import Wait, wait
 
 FAILED = 1
 # The kubelet keeps this much of a container's last words.
@@ -25,11 +26,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a mistyped flag ends the process with a usage line."""
     parser = argparse.ArgumentParser(
         prog="python -m rollout",
-        description="Move traffic between a release's stable version and its canary on Kubernetes.",
+        description="Wait for a release on Kubernetes, and move traffic between its stable version and its canary.",
         epilog="Exit codes: those of the command, see `python -m rollout COMMAND --help`.",
     )
     commands = parser.add_subparsers(
-        required=True, metavar="COMMAND", help="the command to run; `python -m rollout COMMAND --help` describes it"
+        dest="command",
+        required=True,
+        metavar="COMMAND",
+        help="the command to run; `python -m rollout COMMAND --help` describes it",
     )
     command = commands.add_parser(
         "shift",
@@ -89,10 +93,49 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="file in which Kubernetes looks for a container's last error; written only if it exists (default: %(default)s)",
     )
+    _add_wait(commands)
     args = parser.parse_args(argv)
-    if not (args.httproute or args.grpcroute):
+    if args.command == "shift" and not (args.httproute or args.grpcroute):
         command.error("name a route: --httproute, --grpcroute or both")
     return args
+
+
+def _add_wait(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "wait",
+        help="wait until a release serves its archive on all of its pods, behind routes that the gateway has taken",
+        description="Wait until all pods of a release are of what its InferenceService and ServingRuntime name now and are "
+        "ready, and the gateway has taken the routes to them. Right after any scaling, by hand or by a scaler, in Standard and "
+        "in Knative mode. Logs what it waits for to standard error.",
+        epilog="Exit codes: 0 the release serves; 1 an error, logged to standard error: the release cannot start, as its pods or "
+        "KServe say, was not ready in time, or the cluster refuses; 2 a mistyped command line; 143 ended by SIGTERM.",
+    )
+    command.add_argument(
+        "name", metavar="NAME", help="the release: the name of its InferenceService; NAME-canary is its canary's"
+    )
+    command.add_argument("--namespace", required=True, metavar="NAME", help="namespace of the release (required)")
+    command.add_argument(
+        "--archive", metavar="URI", help="storageUri that the release must serve (default: whichever its InferenceService names)"
+    )
+    command.add_argument(
+        "--digest",
+        metavar="SHA256",
+        help="digest that the release's pods must ask of their archive (default: whichever they ask, or none)",
+    )
+    command.add_argument(
+        "--timeout-s",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds within which the release must serve (default: %(default)s)",
+    )
+    command.add_argument(
+        "--termination-log",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        metavar="FILE",
+        help="file in which Kubernetes looks for a container's last error; written only if it exists (default: %(default)s)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +144,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="visor: %(message)s", stream=sys.stderr)
     # A container's first process does not end by a signal that it does not handle.
     signal.signal(signal.SIGTERM, _stop)
+    try:
+        with contextlib.closing(Cluster(args.namespace)) as cluster:
+            _run(cluster, args)
+    except VisorError as err:
+        logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
+        if args.termination_log.exists():
+            args.termination_log.write_bytes(f"visor: {err}".encode()[:MESSAGE_BYTES])
+        return FAILED
+    return 0
+
+
+def _run(cluster: Cluster, args: argparse.Namespace) -> None:
+    if args.command == "wait":
+        wait(cluster, Wait(args.name, args.archive, args.digest, args.timeout_s))
+        return
     order = Shift(
         service=args.inferenceservice,
         routes=(*(("HTTPRoute", name) for name in args.httproute), *(("GRPCRoute", name) for name in args.grpcroute)),
@@ -109,15 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_s=args.timeout_s,
         manager=args.field_manager,
     )
-    try:
-        with contextlib.closing(Cluster(args.namespace)) as cluster:
-            shift(cluster, order)
-    except VisorError as err:
-        logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
-        if args.termination_log.exists():
-            args.termination_log.write_bytes(f"visor: {err}".encode()[:MESSAGE_BYTES])
-        return FAILED
-    return 0
+    shift(cluster, order)
 
 
 def _percent(text: str) -> int:

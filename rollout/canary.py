@@ -5,94 +5,85 @@ an earlier archive still serve, `observedGeneration` there is the Deployment's, 
 pods themselves are what gets the traffic, and each carries its archive's URI.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Object = Mapping[str, Any]
+from rollout.pods import archive_of, describe, failures, is_ready, live
 
-ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
+Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class CanaryState:
-    """The state of a canary. `waiting`: why it is not ready yet; `failure`: why it will not get ready; "" where neither is so."""
+class State:
+    """How far a release is. `waiting`: why it is not ready yet; `failure`: why it will not get ready; "" where neither is so."""
 
     waiting: str = ""
     failure: str = ""
 
     @property
     def ready(self) -> bool:
-        """Whether the canary can take traffic."""
+        """Whether it can take traffic."""
         return not (self.waiting or self.failure)
 
 
-def read_state(service: Object | None, pods: Sequence[Object], archive: str | None) -> CanaryState:
+def read_state(service: Object | None, pods: Sequence[Object], archive: str | None) -> State:
     """Read the canary's state off its InferenceService and its pods, as the API gives them.
 
+    One ready pod is enough for a share of the requests, while a scaler adds others; `release.read_release` wants all of them.
     `archive`: the URI that it must serve, None for its own.
     """
+    if (refused := read_service(service, archive)) or service is None:
+        return refused or State()
+    uri = archive_uri(service)
+    there = live(pods)
+    own = [pod for pod in there if archive_of(pod) == uri]
+    for pod in own:
+        for failure in failures(pod):
+            return State(failure=failure)
+    not_ready = why_not_ready(service)
+    if not any(map(is_ready, own)):
+        reasons = [*(describe(pod, {}) for pod in own), *([] if own else ["it has no pod"]), not_ready]
+        return State("; ".join(filter(None, reasons)))
+    if len(own) < len(there):
+        return State(f"{len(there) - len(own)} of its pods still serve another archive")
+    return State(not_ready)
+
+
+def read_service(service: Object | None, archive: str | None, digest: str | None = None) -> State | None:
+    """What an InferenceService alone tells: that it is not the one that is asked for, or that KServe refuses it; else None."""
     if service is None:
-        return CanaryState("it does not exist")
-    uri = service["spec"]["predictor"].get("model", {}).get("storageUri")
+        return State("it does not exist")
+    if "deletionTimestamp" in service["metadata"]:
+        return State("it is being deleted")
+    uri = archive_uri(service)
     if archive is not None and uri != archive:
-        return CanaryState(f"its storageUri is {uri} and not {archive}")
+        return State(f"its storageUri is {uri} and not {archive}")
+    arguments = service["spec"]["predictor"].get("model", {}).get("args", [])
+    if digest is not None and f"--digest={digest}" not in arguments:
+        asked = [argument.removeprefix("--digest=") for argument in arguments if argument.startswith("--digest=")]
+        return State(f"its pods ask for {' '.join(asked) or 'no digest'} and not for the digest {digest}")
     status = service.get("status", {})
     if status.get("modelStatus", {}).get("transitionStatus") == "InvalidSpec":
-        return CanaryState(failure=f"KServe refuses its specification: {_last_failure(status)}")
-    live = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    own = [pod for pod in live if pod["metadata"].get("annotations", {}).get(ARCHIVE) == uri]
-    for pod in own:
-        for crash in _crashes(pod):
-            return CanaryState(failure=crash)
-    not_ready = _why_not_ready(status)
-    if not any(_is_ready(pod) for pod in own):
-        return CanaryState("; ".join(filter(None, [*map(_describe, own), *([] if own else ["it has no pod"]), not_ready])))
-    if len(own) < len(live):
-        return CanaryState(f"{len(live) - len(own)} of its pods still serve another archive")
-    return CanaryState(not_ready)
+        return State(failure=f"KServe refuses its specification: {_last_failure(status)}")
+    return None
 
 
-def _last_failure(status: Object) -> str:
-    info = status["modelStatus"].get("lastFailureInfo", {})
-    return info.get("message") or info.get("reason") or "it does not say why"
+def archive_uri(service: Object) -> str | None:
+    """The URI of the archive that an InferenceService names."""
+    uri: str | None = service["spec"]["predictor"].get("model", {}).get("storageUri")
+    return uri
 
 
-def _why_not_ready(status: Object) -> str:
-    ready: Object = next((condition for condition in status.get("conditions", []) if condition["type"] == "Ready"), {})
+def why_not_ready(service: Object) -> str:
+    """KServe's own reason for which an InferenceService is not Ready; "" where it is."""
+    conditions = service.get("status", {}).get("conditions", [])
+    ready: Object = next((condition for condition in conditions if condition["type"] == "Ready"), {})
     if ready.get("status") == "True":
         return ""
     return f"KServe: {ready.get('reason') or 'not ready'} {ready.get('message', '')}".strip()
 
 
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _crashes(pod: Object) -> Iterator[str]:
-    """A sentence for each container that ends again and again, with its last words: the container's termination message."""
-    for container in _containers(pod):
-        if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
-            last = container.get("lastState", {}).get("terminated", {})
-            words = last.get("message", "").strip() or f"{last.get('reason', 'it')} with exit code {last.get('exitCode')}"
-            yield f"{container['name']} of pod {pod['metadata']['name']} ends again and again: {words}"
-
-
-def _describe(pod: Object) -> str:
-    """Say what a pod that is not ready waits for."""
-    for container in _containers(pod):
-        state = container.get("state", {})
-        if waiting := state.get("waiting"):
-            why = f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip()
-            return f"{container['name']} of pod {pod['metadata']['name']}: {why}"
-    unscheduled = [one for one in pod.get("status", {}).get("conditions", []) if one.get("reason") == "Unschedulable"]
-    if unscheduled:
-        return f"pod {pod['metadata']['name']}: {unscheduled[0].get('message', 'Unschedulable')}"
-    return f"pod {pod['metadata']['name']} is not ready"
-
-
-def _containers(pod: Object) -> Iterator[Object]:
-    status = pod.get("status", {})
-    yield from status.get("initContainerStatuses", [])
-    yield from status.get("containerStatuses", [])
+def _last_failure(status: Object) -> str:
+    info = status["modelStatus"].get("lastFailureInfo", {})
+    return info.get("message") or info.get("reason") or "it does not say why"

@@ -1,4 +1,4 @@
-"""The client of the few Kubernetes objects that moving traffic needs; no other module knows the kubernetes package."""
+"""The client of the few Kubernetes objects that a release is made of; no other module knows the kubernetes package."""
 
 import json
 from collections.abc import Iterator
@@ -14,6 +14,9 @@ Object = dict[str, Any]
 
 GATEWAY = ("gateway.networking.k8s.io", "v1")
 KSERVE = ("serving.kserve.io", "v1beta1")
+RUNTIMES = ("serving.kserve.io", "v1alpha1")
+KNATIVE = ("serving.knative.dev", "v1")
+APPS = ("apps", "v1")
 PLURALS = {"HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes"}
 TIMEOUT_S = 10  # of one request
 NOT_FOUND, CONFLICT, TOO_MANY, SERVER_ERROR = 404, 409, 429, 500
@@ -60,6 +63,42 @@ class Cluster:
             pods: list[Object] = json.loads(reply.data)["items"]
         return pods
 
+    def runtime(self, name: str) -> Object | None:
+        """Read a ServingRuntime; None where there is none."""
+        return self._get(RUNTIMES, "servingruntimes", name)
+
+    def deployment(self, name: str) -> Object | None:
+        """Read a Deployment; None where there is none."""
+        return self._get(APPS, "deployments", name)
+
+    def knative_service(self, name: str) -> Object | None:
+        """Read a Service of Knative's; None where there is none."""
+        return self._get(KNATIVE, "services", name)
+
+    def routes_to(self, service: str) -> list[Object]:
+        """List the routes of either kind that send requests to a Service; none where the cluster has no such kind."""
+        return [
+            {"kind": kind, **route}
+            for kind, plural in PLURALS.items()
+            for route in self._list(GATEWAY, plural)
+            if any(
+                backend["name"] == service for rule in route["spec"].get("rules", []) for backend in rule.get("backendRefs", [])
+            )
+        ]
+
+    def warnings(self) -> dict[str, str]:
+        """The last warning event of each pod, by the pod's name."""
+        with _errors():
+            reply: Any = self._core.list_namespaced_event(
+                self._namespace,
+                field_selector="type=Warning,involvedObject.kind=Pod",
+                _preload_content=False,
+                _request_timeout=TIMEOUT_S,
+            )
+        events: list[Object] = json.loads(reply.data)["items"]
+        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return {event["involvedObject"]["name"]: event.get("message", "") for event in events}
+
     def route(self, kind: str, name: str) -> Object | None:
         """Read an HTTPRoute or GRPCRoute; None where there is none."""
         return self._get(GATEWAY, PLURALS[kind], name)
@@ -81,6 +120,18 @@ class Cluster:
                 _content_type="application/apply-patch+yaml",  # JSON is YAML
                 _request_timeout=TIMEOUT_S,
             )
+
+    def _list(self, group: tuple[str, str], plural: str) -> list[Object]:
+        with _errors():
+            try:
+                found: Any = self._custom.list_namespaced_custom_object(
+                    *group, self._namespace, plural, _request_timeout=TIMEOUT_S
+                )
+            except client.ApiException as err:
+                if err.status == NOT_FOUND:
+                    return []
+                raise
+        return cast(list[Object], found["items"])
 
     def _get(self, group: tuple[str, str], plural: str, name: str) -> Object | None:
         with _errors():

@@ -1,8 +1,10 @@
-"""Moving traffic raises these errors, each of a stable code; `handlers.errors` draws the root. All leave the weights unchanged.
+"""Waiting and moving traffic raise these errors, each of a stable code; `handlers.errors` draws the root.
+
+All leave the weights unchanged.
 
 VisorError
-├── CanaryFailed              rollout.failed: the canary cannot start, and says why
-├── CanaryNotReady            rollout.timeout: it did not get ready in time
+├── StartFailed               rollout.failed: the release or its canary cannot start, and says why
+├── NotReady                  rollout.timeout: it did not get ready in time
 ├── RouteUnexpected           rollout.route: a route that is not there, or that does not share between two backends
 └── ClusterError              rollout.cluster: the Kubernetes API refuses
     ├── ClusterUnreachable    rollout.unreachable: it does not answer, or not now; worth another try
@@ -12,14 +14,14 @@ VisorError
 from handlers.errors import VisorError
 
 
-class CanaryFailed(VisorError):
-    """The canary cannot start, and says why."""
+class StartFailed(VisorError):
+    """The release or its canary cannot start, and says why."""
 
     code = "rollout.failed"
 
 
-class CanaryNotReady(VisorError):
-    """The canary did not get ready in time."""
+class NotReady(VisorError):
+    """The release or its canary did not get ready in time."""
 
     code = "rollout.timeout"
 

@@ -4,17 +4,13 @@ import logging
 import time
 from dataclasses import dataclass
 
-from rollout.canary import CanaryState, read_state
+from rollout.canary import State, read_state
 from rollout.cluster import Cluster
-from rollout.errors import CanaryFailed, CanaryNotReady, ClusterConflict, ClusterUnreachable, RouteUnexpected
+from rollout.errors import ClusterConflict, ClusterUnreachable, RouteUnexpected
 from rollout.routes import Object, set_canary_percent, to_apply
+from rollout.waiting import POLL_S, wait_until_ready
 
 logger = logging.getLogger(__name__)
-
-POLL_S = 1.0
-# A failure is believed once it lasts: pods of the release before may be seen for a moment. Less than the 10 s that
-# Kubernetes waits before it starts a container again for the first time, so that this is seen as one failure.
-FAILURE_LASTS_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,45 +31,24 @@ class Shift:
 def shift(cluster: Cluster, order: Shift) -> None:
     """Wait until the canary serves its archive, then set the weights of all routes; 0 percent waits for nothing.
 
-    Raises CanaryFailed, CanaryNotReady, RouteUnexpected or ClusterError, before the first weight is changed or, where a route
+    Raises StartFailed, NotReady, RouteUnexpected or ClusterError, before the first weight is changed or, where a route
     is changed meanwhile, between two.
     """
     deadline = time.monotonic() + order.timeout_s
     for kind, name in order.routes:
         _weighted(cluster, kind, name, order)  # what is wrong with a route is said before anything is waited for
     if order.percent > 0:
-        _wait(cluster, order, deadline)
+        _wait(cluster, order)
     for kind, name in order.routes:
         _set(cluster, kind, name, order, deadline)
         logger.info("%s %s gives %d %% to %s", kind, name, order.percent, order.service)
 
 
-def _wait(cluster: Cluster, order: Shift, deadline: float) -> None:
-    failing_since = None
-    told = ""
-    while not (seen := _read_state(cluster, order)).ready:
-        now = time.monotonic()
-        if seen.failure:
-            failing_since = failing_since or now
-            if now - failing_since >= FAILURE_LASTS_S or now >= deadline:
-                raise CanaryFailed(f"{order.service} cannot start, the weights stay as they are: {seen.failure}")
-        else:
-            failing_since = None
-        if now >= deadline:
-            raise CanaryNotReady(
-                f"{order.service} was not ready within {order.timeout_s:g} s, the weights stay as they are: {seen.waiting}"
-            )
-        if told != (told := seen.failure or seen.waiting):
-            logger.info("waiting for %s: %s", order.service, told)
-        time.sleep(POLL_S)
-    logger.info("%s is ready", order.service)
-
-
-def _read_state(cluster: Cluster, order: Shift) -> CanaryState:
-    try:
+def _wait(cluster: Cluster, order: Shift) -> None:
+    def read() -> State:
         return read_state(cluster.service(order.service), cluster.pods(order.service), order.archive)
-    except ClusterUnreachable as err:
-        return CanaryState(waiting=str(err))
+
+    wait_until_ready(order.service, read, order.timeout_s, ", the weights stay as they are")
 
 
 def _set(cluster: Cluster, kind: str, name: str, order: Shift, deadline: float) -> None:

@@ -122,7 +122,7 @@ def notes(helm: Any, *args: str) -> str:
 
 def test_notes_say_the_next_commands(helm: Any) -> None:
     said = notes(helm, *case("canary"))
-    assert "kubectl wait --for=condition=Ready --timeout=5m -n ns inferenceservice/roofs" in said
+    assert "python -m rollout wait roofs --namespace ns" in said
     assert "helm test -n ns roofs" in said
     assert "curl -H 'Host: roofs-ns.example.com'" in said
     assert "kubectl patch -n ns httproute roofs --type=json" in said

@@ -7,6 +7,7 @@ it answers on loopback.
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,6 @@ GATEWAY = "127.0.0.1:30080"
 KNATIVE_GATEWAY = "127.0.0.1:30081"
 DOMAIN = "example.com"
 POLL_S = 1.0  # each look is a process of kubectl's, which costs 0.1 s of a core
-ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 ENVIRONMENT = {
     **({"KUBECONFIG": str(HOME / "kubeconfig")} if (HOME / "kubeconfig").exists() else {}),
     **os.environ,
@@ -56,20 +56,12 @@ def apply(*objects: dict[str, Any]) -> None:
     kubectl("apply", "--server-side", "--filename", "-", stdin="\n---\n".join(json.dumps(item) for item in objects))
 
 
-def is_ready(name: str, namespace: str) -> bool:
-    """Whether an InferenceService is Ready and serves the archive that it names now.
-
-    Its condition alone does not tell: KServe leaves it True until its Deployment or revision has followed a change.
-    """
-    service = get("inferenceservice", name, namespace)
-    conditions = {c["type"]: c["status"] for c in service.get("status", {}).get("conditions", [])}
-    if conditions.get("Ready") != "True":
-        return False
-    if service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative":
-        revisions = service["status"]["components"]["predictor"]
-        return bool(revisions["latestCreatedRevision"] == revisions["latestReadyRevision"])
-    template = get("deployment", f"{name}-predictor", namespace)["spec"]["template"]
-    return bool(template["metadata"]["annotations"][ARCHIVE] == service["spec"]["predictor"]["model"]["storageUri"])
+def wait_rollout(name: str, namespace: str, timeout_s: float = 180) -> str:
+    """`python -m rollout wait` as a user types it: return once a release serves; what it logged."""
+    command = [sys.executable, "-m", "rollout", "wait", name, "--namespace", namespace, "--timeout-s", f"{timeout_s:g}"]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s + 60, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{state(namespace)}"
+    return done.stderr
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str, describe: Callable[[], str] = str) -> None:

@@ -94,6 +94,5 @@ def release(namespace: str, archives: Archives) -> Iterator[Release]:
     made = Release("digits", namespace, base_values(archives))
     made.upgrade()
     made.wait_ready()
-    made.wait_routed()
     yield made
     run("helm", "uninstall", made.name, "--namespace", namespace, "--ignore-not-found", "--wait")

@@ -32,7 +32,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request's end. `error` is empty when the answer was whole; then `version` and `track` say who gave it."""
+    """One request's end. `error` is empty when the answer was whole; then `version` and `track` say who gave it.
+
+    `ended`: on the monotonic clock, in seconds.
+    """
 
     protocol: str
     seconds: float
@@ -40,6 +43,7 @@ class Outcome:
     track: str = ""
     label: str = ""
     error: str = ""
+    ended: float = field(default_factory=time.monotonic)
 
 
 class Caller:

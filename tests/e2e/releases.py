@@ -16,11 +16,10 @@ from tests.e2e.cluster import (
     HOME,
     KNATIVE_GATEWAY,
     apply,
-    get,
-    is_ready,
     kubectl,
     run,
     state,
+    wait_rollout,
     wait_until,
 )
 from tests.e2e.load import Target
@@ -93,23 +92,13 @@ class Release:
         return output
 
     def wait_ready(self, name: str | None = None, timeout_s: float = 180) -> None:
-        """Return once its InferenceService is Ready and, in Standard mode, rolled out whole."""
-        service = name or self.name
-        wait_until(lambda: is_ready(service, self.namespace), timeout_s, f"{service} is Ready", lambda: state(self.namespace))
-        if self.values.get("mode") != "Knative":
-            self.kubectl("rollout", "status", f"deployment/{service}-predictor", "--timeout", f"{timeout_s:.0f}s")
+        """Return once it serves what it names on all of its pods, and the gateway has taken its routes."""
+        wait_rollout(name or self.name, self.namespace, timeout_s)
 
     @property
     def routes(self) -> tuple[tuple[str, str], ...]:
         """Kind and name of both routes."""
         return ("httproute", self.name), ("grpcroute", f"{self.name}-grpc")
-
-    def wait_routed(self, timeout_s: float = 60) -> None:
-        """Return once the gateway has taken its routes."""
-        if self.values.get("mode") == "Knative":
-            return
-        for kind, name in self.routes:
-            wait_until(lambda kind=kind, name=name: accepted(get(kind, name, self.namespace)), timeout_s, f"{kind} is accepted")
 
     def kubectl(self, *args: str, check: bool = True) -> str:
         """A kubectl command in the release's namespace."""
@@ -147,19 +136,6 @@ class Release:
         change = [{"op": "replace", "path": path.format(n), "value": weight} for n, weight in enumerate((stable, canary))]
         for kind, name in self.routes:
             self.patch(kind, name, change)
-
-
-def accepted(route: Values) -> bool:
-    """Whether every gateway of a route has taken it as it is now."""
-    parents = route.get("status", {}).get("parents", [])
-    generation = route.get("metadata", {}).get("generation")
-    return bool(parents) and all(
-        any(
-            c["type"] == "Accepted" and c["status"] == "True" and c.get("observedGeneration") == generation
-            for c in p["conditions"]
-        )
-        for p in parents
-    )
 
 
 def base_values(archives: Archives) -> Values:

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.timeout(900)
 def settle(release: Release, archives: Archives, versions: set[str]) -> None:
     """Return once the gateway sends requests to just these versions."""
     release.wait_ready()
-    release.wait_routed()
     wait_until(
         lambda: {outcome.version for outcome in call_many(release.target, archives.picture, 40)} == versions, 60,
         f"versions {sorted(versions)} answer",

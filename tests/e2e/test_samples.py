@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from archives.files import sha256
-from tests.e2e.cluster import DOMAIN, GATEWAY, ROOT, apply, is_ready, kubectl, run, state, wait_until
+from tests.e2e.cluster import DOMAIN, GATEWAY, ROOT, apply, kubectl, run, wait_rollout
 from tests.e2e.load import Target, call_many
 from tests.e2e.releases import MADE_HERE, MODEL, TAG, VOLUME_OF, Archives, folder_of, remove
 from tests.integration.running import Workspace
@@ -102,7 +102,7 @@ def test_the_plain_inference_service_answers(workspace: Workspace, archives: Arc
     predictor["model"]["resources"]["requests"]["cpu"] = "100m"
     apply(key, runtime, service)
     name = service["metadata"]["name"]
-    wait_until(lambda: is_ready(name, NAMESPACE), 180, f"{name} is Ready", lambda: state(NAMESPACE))
+    wait_rollout(name, NAMESPACE)
     target = Target(GATEWAY, f"{name}-{NAMESPACE}.{DOMAIN}", MODEL)
     outcomes = call_many(target, archives.picture, 4)
     assert [outcome.error for outcome in outcomes] == [""] * 4

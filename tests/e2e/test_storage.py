@@ -34,7 +34,6 @@ def released(release: Release) -> Iterator[Release]:
     release.upgrade()
     try:
         release.wait_ready()
-        release.wait_routed()
         yield release
     finally:
         run("helm", "uninstall", release.name, "--namespace", release.namespace, "--wait")

@@ -66,7 +66,6 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     release = Release("trained", namespace, base_values(archives))
     release.upgrade({"archive": {"uri": f"pvc://{CLAIM}/trained/digits/1"}})
     release.wait_ready()
-    release.wait_routed()
     outcomes = call_many(release.target, archives.picture, 4)
     assert {(outcome.version, outcome.error) for outcome in outcomes} == {("1", "")}
 

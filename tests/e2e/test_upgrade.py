@@ -15,7 +15,6 @@ def test_the_chart_before_is_upgraded_and_rolled_back_without_a_lost_request(nam
     release = Release("digits", namespace, base_values(archives))
     release.upgrade(chart=PREVIOUS)
     release.wait_ready()
-    release.wait_routed()
     with Load(release.target, archives.picture) as load:
         load.wait_for(200)
         for change, chart, version in (

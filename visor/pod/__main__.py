@@ -5,23 +5,21 @@ TorchServe reaps its own workers, and when TorchServe ends, so does this process
 """
 
 import argparse
-import http.client
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from visor.serving import loopback
+from visor.pod.check import REFUSAL, WAITING, check
 
 Number = TypeVar("Number", int, float)
 
 FAILED = 1
-CHECK_TIMEOUT_S = 5.0
 # In Standard mode KServe's own status shows a container's last words only after the Deployment's progress deadline, ten
 # minutes. What a failing probe prints is an event at once, so a refusal stays for as long as the next probe may take to come.
-REFUSAL = "refusal"
 LINGER_S = 5.0
 # The kubelet shows this much of a container's last words and cuts off the end.
 MESSAGE_CHARACTERS = 4000
@@ -35,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 when stopped, 1 with a sentence on the errors that visor raises."""
     args = parse_args(argv)
     if args.check:
-        return check(args.inference_port, args.work / REFUSAL)
+        return check(args.inference_port, args.edge_port, args.work, args.check_s)
     return _run(args)
 
 
@@ -44,10 +42,9 @@ def _run(args: argparse.Namespace) -> int:
     import asyncio
     import logging
     import signal
-    import time
 
     from handlers.errors import VisorError
-    from visor.errors import ServerEnded
+    from visor.errors import ArchiveMissing, ServerEnded
     from visor.pod import intake, serving
     from visor.serving import torchserve
 
@@ -64,20 +61,30 @@ def _run(args: argparse.Namespace) -> int:
         edge_ports=frozenset(args.edge_port),
         grace_s=args.grace_s,
     )
-    refusal: Path = args.work / REFUSAL
-    refusal.unlink(missing_ok=True)
+    refusal, waiting = args.work / REFUSAL, args.work / WAITING
+    for left in (refusal, waiting):
+        left.unlink(missing_ok=True)
+
+    def say(err: VisorError) -> None:
+        print(f"visor: {err}", file=sys.stderr, flush=True)
+        leave_message(args.termination_log, f"visor: {err}")
+        refusal.write_text(f"visor: {err}")
+
     try:
         try:
-            archive = intake.publish_archive(args.models, args.public_key, args.work, args.wait_s, args.digest)
+            archive = intake.publish_archive(args.models, args.public_key, args.work, args.wait_s, args.digest, args.uri)
             asyncio.run(serving.serve(archive, settings))
         except VisorError as err:
-            print(f"visor: {err}", file=sys.stderr, flush=True)
-            leave_message(args.termination_log, f"visor: {err}")
-            refusal.write_text(f"visor: {err}")
+            say(err)
             # Once it has served, clients wait for the next start, and no probe for the reason of a refusal.
             time.sleep(0 if isinstance(err, ServerEnded) else args.linger_s)
             return FAILED
     except Stopped:
+        if refusal.exists():
+            return FAILED  # it was told to stop while it lingered
+        if waiting.exists():
+            say(ArchiveMissing(f"told to stop while {waiting.read_text()}"))
+            return FAILED
         return 0
     return 0
 
@@ -89,7 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Verify the one archive of a pod and serve it by TorchServe, until SIGTERM or SIGINT. Logs to standard "
         "error, and TorchServe's own lines to standard output.",
         epilog="Exit codes: 0 stopped by a signal, or with --check, TorchServe answers; 1 an error, printed to standard error as "
-        "`visor: CODE: sentence`, or with --check, no answer; 2 a mistyped command line.",
+        "`visor: CODE: sentence`, also where a signal comes before there is an archive, or with --check, no answer; 2 a mistyped "
+        "command line.",
     )
     parser.add_argument(
         "--models",
@@ -97,6 +105,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=Path("/mnt/models"),
         metavar="DIR",
         help="folder below which storage puts the archive and its signature (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uri",
+        default="",
+        metavar="URI",
+        help="address from which storage takes the archive, named where there is none (default: not named)",
     )
     parser.add_argument(
         "--public-key",
@@ -202,7 +216,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="start nothing, but ask TorchServe at --inference-port for /ping: exit with 0 after any answer within 5 s, else "
-        "print the reason, which a refused archive leaves in --work, and exit with 1 (default: serve)",
+        "print the reason, which a missing or refused archive leaves in --work, and exit with 1 (default: serve)",
+    )
+    parser.add_argument(
+        "--check-s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds for which --check goes on asking a TorchServe that starts, and then waits for the edge to listen on the "
+        "first --edge-port: a startup probe so fails for a reason only (default: it asks once)",
     )
     return parser
 
@@ -222,23 +244,6 @@ def positive(kind: type[Number]) -> Callable[[str], Number]:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a mistyped flag ends the process with a usage line."""
     return make_parser().parse_args(argv)
-
-
-def check(port: int, refusal: Path) -> int:
-    """Check that TorchServe answers: 0 if so, else 1; Kubernetes makes an event of what it prints."""
-    if is_alive(port):
-        return 0
-    print(refusal.read_text() if refusal.exists() else f"TorchServe does not answer on 127.0.0.1:{port}")
-    return FAILED
-
-
-def is_alive(port: int) -> bool:
-    """Whether TorchServe answers /ping, with any status: a worker that is started again is no reason to stop the others."""
-    try:
-        loopback.get(port, "/ping", CHECK_TIMEOUT_S)
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
 
 
 def leave_message(path: Path, sentence: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from archives.errors import ArchiveAmbiguous
 from archives.files import printable
 from visor.errors import ArchiveMissing
+from visor.pod.check import WAITING
 from visor.serving.child import in_child
 from visor.serving.memory import ArchiveMemory, of_archive
 
@@ -33,24 +34,38 @@ class VerifiedArchive:
     memory: ArchiveMemory
 
 
-def find_archive(models: Path, wait_s: float) -> Path:
+def find_archive(models: Path, wait_s: float, uri: str = "", note: Path | None = None) -> Path:
     """Find the one .mar below a folder, at any depth; wait while there is none, because some storage appears late.
 
+    `uri`: the archive's address, for what is said; `note`: a file that says what is waited for, for as long as it is.
     Raises ArchiveMissing, ArchiveAmbiguous.
     """
     deadline = time.monotonic() + wait_s
+    where = f"{models} (archive.uri {printable(uri)})" if uri else str(models)
     if not _archives(models):
-        logger.info("waiting for an archive below %s", models)
+        logger.info("waiting for an archive below %s", where)
+        if note:
+            note.write_text(f"waiting for an archive below {where}")
     while not (found := sorted(_archives(models))):
         if time.monotonic() >= deadline:
-            raise ArchiveMissing(
-                f"no .mar lies below {models} after {wait_s:g} s; storageUri must lead to NAME.mar and NAME.mar.sig"
-            )
+            raise ArchiveMissing(f"no .mar lies below {where} after {wait_s:g} s{_hint(models)}")
         time.sleep(POLL_S)
+    if note:
+        note.unlink(missing_ok=True)
     if len(found) > 1:
         names = ", ".join(printable(path.relative_to(models)) for path in found)
         raise ArchiveAmbiguous(f"{len(found)} archives lie below {models} ({names}); storageUri must lead to a single one")
     return found[0]
+
+
+def _hint(models: Path) -> str:
+    """What to do about a missing archive: an empty folder is most often one that was not there."""
+    if models.is_dir() and not any(models.iterdir()):
+        return (
+            ": the folder is empty, and on a volume the kubelet has made it if it was not there; put NAME.mar and NAME.mar.sig "
+            "there, or correct the address"
+        )
+    return "; storageUri must lead to NAME.mar and NAME.mar.sig"
 
 
 def _archives(models: Path) -> list[Path]:
@@ -58,8 +73,10 @@ def _archives(models: Path) -> list[Path]:
     return [Path(folder, file) for folder, _, files in os.walk(models) for file in files if file.endswith(".mar")]
 
 
-def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float, digest: str | None = None) -> VerifiedArchive:
-    """Publish the one archive below `models`, verified, as work/archive/NAME.mar. `digest`: that it must have.
+def publish_archive(
+    models: Path, public_key: Path, work: Path, wait_s: float, digest: str | None = None, uri: str = ""
+) -> VerifiedArchive:
+    """Publish the one archive below `models`, verified, as work/archive/NAME.mar. `digest`, `uri`: its own.
 
     A container that is started again takes the archive that its pod has published, and verifies it once more: the other
     container reads that one, whatever storage holds by now.
@@ -67,7 +84,7 @@ def publish_archive(models: Path, public_key: Path, work: Path, wait_s: float, d
     Raises ArchiveMissing, ArchiveAmbiguous, and what `archives.opening.opened` raises.
     """
     work.mkdir(parents=True, exist_ok=True)
-    source = None if _archives(work / PUBLISHED) else find_archive(models, wait_s)
+    source = None if _archives(work / PUBLISHED) else find_archive(models, wait_s, uri, work / WAITING)
     # What verifying imports is three times what this process keeps for the pod's life; it goes with a child of its own.
     return in_child(_publish, source, public_key, work, digest)
 

@@ -24,6 +24,9 @@
 {{- if and .Values.archive.publicKey .Values.archive.publicKeyConfigMap.name -}}
 {{- fail "archive.publicKey and archive.publicKeyConfigMap.name are both set; keep one" -}}
 {{- end -}}
+{{- if ge (int .Values.archive.waitSeconds) (int .Values.probes.startupTimeoutSeconds) -}}
+{{- fail (printf "archive.waitSeconds %v must be below probes.startupTimeoutSeconds %v, or no pod comes to say that the archive is missing" .Values.archive.waitSeconds .Values.probes.startupTimeoutSeconds) -}}
+{{- end -}}
 {{- if and $canary.enabled (not $canary.archive) -}}
 {{- fail "canary.enabled needs canary.archive, the archive that the canary serves" -}}
 {{- end -}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.canary import CanaryState, read_state
+from rollout.canary import State, read_state
 from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod, make_service
 
 OLD = "pvc://models/roofs/1"
@@ -12,7 +12,7 @@ PULLING = {"name": "kserve-container", "state": {"waiting": {"reason": "ImagePul
 
 @pytest.mark.parametrize("archive", [ARCHIVE, None])
 def test_it_is_ready_with_a_ready_pod_of_its_archive(archive):
-    assert read_state(make_service(), [make_pod()], archive) == CanaryState()
+    assert read_state(make_service(), [make_pod()], archive) == State()
     assert read_state(make_service(), [make_pod(), make_pod(LOADING, ready=False)], archive).ready
 
 
@@ -61,7 +61,7 @@ def test_a_pod_without_a_node_says_so():
 def test_a_container_that_crashes_is_a_failure_in_its_own_words(container, why):
     # The ready pod is of the archive before: what is served does not hide what fails.
     seen = read_state(make_service(), [make_pod(archive=OLD), make_pod(LOADING, container, ready=False)], ARCHIVE)
-    assert seen == CanaryState(failure=f"kserve-container of pod roofs-canary-1 ends again and again: {why}")
+    assert seen == State(failure=f"kserve-container of pod roofs-canary-1 ends again and again: {why}")
 
 
 def test_a_failing_pod_of_another_archive_is_no_failure():

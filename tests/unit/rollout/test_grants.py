@@ -36,7 +36,7 @@ def grant_for(method: str, path: str) -> Grant:
 
 
 def test_the_gate_is_granted_what_rollout_calls_and_nothing_else(api, cluster, monkeypatch):
-    monkeypatch.setattr("rollout.shift.FAILURE_LASTS_S", 0.2)
+    monkeypatch.setattr("rollout.waiting.FAILURE_LASTS_S", 0.2)
     route = make_route("GRPCRoute", *shared_rules())
     route["metadata"]["name"] = "roofs-grpc"
     api.objects[route_path("GRPCRoute") + "-grpc"] = route

@@ -13,7 +13,7 @@ import pytest
 
 from rollout.__main__ import main, parse_args
 from rollout.cluster import Cluster
-from rollout.errors import CanaryFailed, CanaryNotReady, ClusterConflict, ClusterError, RouteUnexpected
+from rollout.errors import ClusterConflict, ClusterError, NotReady, RouteUnexpected, StartFailed
 from rollout.shift import Shift, shift
 from tests.unit.rollout.conftest import (
     ARCHIVE,
@@ -33,7 +33,8 @@ UNTOUCHED = [[100, 0], [None]]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("rollout.shift.POLL_S", 0.02)
-    monkeypatch.setattr("rollout.shift.FAILURE_LASTS_S", 0.2)
+    monkeypatch.setattr("rollout.waiting.POLL_S", 0.02)
+    monkeypatch.setattr("rollout.waiting.FAILURE_LASTS_S", 0.2)
 
 
 def order(percent=20, timeout_s=10.0, archive=ARCHIVE):
@@ -72,7 +73,7 @@ def test_it_waits_until_the_pods_serve_the_archive(api, cluster):
 
 def test_a_failure_ends_it_with_the_containers_words(api, cluster):
     api.pods = [make_pod(crashing(), ready=False)]
-    with pytest.raises(CanaryFailed, match=r"^rollout\.failed: roofs-canary cannot start, .*: visor: archive\.refused: the sig"):
+    with pytest.raises(StartFailed, match=r"^rollout\.failed: roofs-canary cannot start, .*: visor: archive\.refused: the sig"):
         shift(cluster, order())
     assert [api.weights(kind) for kind in BOTH] == [UNTOUCHED] * 2
 
@@ -87,7 +88,7 @@ def test_a_failure_that_goes_away_is_none(api, cluster):
 
 def test_time_runs_out_with_the_reason(api, cluster):
     api.objects[service_path()] = make_service(ready=False)
-    with pytest.raises(CanaryNotReady, match=r"^rollout\.timeout: roofs-canary was not ready within 0\.2 s, .*: KServe: NotYet"):
+    with pytest.raises(NotReady, match=r"^rollout\.timeout: roofs-canary was not ready within 0\.2 s, .*: KServe: NotYet"):
         shift(cluster, order(timeout_s=0.2))
     assert [api.weights(kind) for kind in BOTH] == [UNTOUCHED] * 2
 

@@ -108,6 +108,27 @@ def test_no_archive_is_an_error_that_says_what_should_be_there(tmp_path: Path) -
         intake.find_archive(tmp_path, wait_s=0.1)
 
 
+def test_an_empty_folder_is_named_with_its_address_and_who_made_it(tmp_path: Path) -> None:
+    models, note = tmp_path / "models", tmp_path / "note"
+    models.mkdir()
+    words = rf"no .mar lies below {models} \(archive.uri pvc://models/roofs/77\) after 0.1 s: the folder is empty, .* kubelet"
+    with pytest.raises(ArchiveMissing, match=words):
+        intake.find_archive(models, 0.1, "pvc://models/roofs/77", note)
+    assert note.read_text() == f"waiting for an archive below {models} (archive.uri pvc://models/roofs/77)"
+
+
+def test_what_is_waited_for_is_noted_for_as_long_as_it_is(signed: Path, models: Path, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    assert intake.find_archive(models, 0, note=note) == models / "tiny.mar"
+    assert not note.exists()
+    late = tmp_path / "late"
+    later = threading.Timer(0.5, put, (signed, late))
+    later.start()
+    intake.find_archive(late, 30, note=note)
+    later.join()
+    assert not note.exists()
+
+
 def test_more_than_one_archive_is_an_error_that_names_them(signed: Path, tmp_path: Path) -> None:
     put(signed, tmp_path / "1")
     put(signed, tmp_path / "2")

@@ -1,6 +1,7 @@
 """The serving container's command line, its liveness probe and its last words."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from visor.errors import ServeError, ServerEnded
 from visor.pod import intake
 from visor.pod.__main__ import FAILED, MESSAGE_CHARACTERS, leave_message, main, parse_args
+from visor.pod.check import WAITING
 from visor.serving.torchserve import free_ports
 
 
@@ -87,8 +89,87 @@ def test_the_check_fails_when_nobody_answers(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == f"TorchServe does not answer on 127.0.0.1:{port}\n"
 
 
+class Ping(BaseHTTPRequestHandler):
+    """TorchServe, as far as a probe asks it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_check_waits_for_a_start_and_then_for_the_edge(tmp_path: Path) -> None:
+    """Each failure of a probe is a warning event: a start of less than --check-s makes none, of either container."""
+    port, edge = free_ports(2)
+    started: list[float] = []
+
+    def start_late() -> None:
+        time.sleep(0.5)
+        started.append(time.monotonic())
+        with HTTPServer(("127.0.0.1", port), Ping) as server:
+            server.handle_request()
+        time.sleep(0.5)
+        with socket.create_server(("127.0.0.1", edge)) as listener:
+            started.append(time.monotonic())
+            listener.accept()[0].close()
+
+    thread = threading.Thread(target=start_late)
+    thread.start()
+    command = ["--check", "--check-s", "20", "--work", str(tmp_path), "--inference-port", str(port), "--edge-port", str(edge)]
+    assert main(command) == 0
+    assert len(started) == 2
+    thread.join()
+
+
+def test_the_check_gives_the_edge_its_time_and_no_more(tmp_path: Path) -> None:
+    edge = free_ports(1)[0]
+    with HTTPServer(("127.0.0.1", 0), Ping) as server:
+        threading.Thread(target=server.handle_request).start()
+        start = time.monotonic()
+        ports = ["--inference-port", str(server.server_port), "--edge-port", str(edge)]
+        assert main(["--check", "--check-s", "1", "--work", str(tmp_path), *ports]) == 0
+    assert time.monotonic() - start >= 0.5
+
+
+def test_a_refusal_ends_the_check_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "refusal").write_text("visor: archive.refused: the signature")
+    start = time.monotonic()
+    port = free_ports(1)[0]
+    assert main(["--check", "--check-s", "60", "--work", str(tmp_path), "--inference-port", str(port)]) == FAILED
+    assert time.monotonic() - start < 30
+    assert capsys.readouterr().out == "visor: archive.refused: the signature\n"
+
+
+def test_the_check_says_what_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / WAITING).write_text("waiting for an archive below /mnt/models (archive.uri pvc://models/roofs/77)")
+    port = free_ports(1)[0]
+    assert main(["--check", "--check-s", "0.5", "--work", str(tmp_path), "--inference-port", str(port)]) == FAILED
+    assert capsys.readouterr().out == "waiting for an archive below /mnt/models (archive.uri pvc://models/roofs/77)\n"
+
+
+def test_told_to_stop_while_it_waits_it_says_so(tmp_path: Path) -> None:
+    """The kubelet stops a container whose startup probe has given up: that is no success."""
+    last_words = tmp_path / "termination-log"
+    last_words.touch()
+    places = ["--models", str(tmp_path / "models"), "--work", str(tmp_path / "work"), "--termination-log", str(last_words)]
+    command = [sys.executable, "-m", "visor.pod", *places, "--wait-s", "300", "--uri", "pvc://models/roofs/77"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as pod:
+        assert pod.stderr is not None
+        assert "waiting for an archive" in pod.stderr.readline()
+        while not (tmp_path / "work" / WAITING).exists():
+            time.sleep(0.05)
+        pod.send_signal(signal.SIGTERM)
+        said = pod.stderr.read()
+        assert pod.wait(30) == FAILED
+    sentence = f"visor: archive.missing: told to stop while waiting for an archive below {tmp_path}/models (archive.uri pvc://models/roofs/77)"
+    assert said == f"{sentence}\n"
+    assert last_words.read_text() == sentence
+
+
 def test_the_check_imports_little() -> None:
-    script = "import sys; import visor.pod.__main__ as pod; pod.is_alive(1); print('asyncio' in sys.modules)"
+    script = "import sys; import visor.pod.__main__; visor.pod.check.is_alive(1); print('asyncio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

@@ -1,0 +1,74 @@
+"""What pods say about themselves, as the API gives them. Pure functions, which a release's state is read with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Object = Mapping[str, Any]
+
+ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
+
+
+def live(pods: Sequence[Object]) -> list[Object]:
+    """The pods that are not on their way out."""
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def archive_of(pod: Object) -> str | None:
+    """The URI of the archive that a pod, or a pod's template, serves."""
+    uri: str | None = pod.get("metadata", {}).get("annotations", {}).get(ARCHIVE)
+    return uri
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod takes requests."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in _conditions(pod))
+
+
+def failures(pod: Object) -> Iterator[str]:
+    """A sentence for each reason for which a pod will not get ready: a container that ends again and again, with its last words
+    (the container's termination message), and a claim that is not there.
+
+    That no node has room is none: a node may be added.
+    """
+    for container in _containers(pod):
+        if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
+            last = container.get("lastState", {}).get("terminated", {})
+            words = last.get("message", "").strip() or f"{last.get('reason', 'it')} with exit code {last.get('exitCode')}"
+            yield f"{container['name']} of pod {_name(pod)} ends again and again: {words}"
+    for message in _unscheduled(pod):
+        if "persistentvolumeclaim" in message and "not found" in message:
+            yield f"pod {_name(pod)}: {message}"
+
+
+def describe(pod: Object, warnings: Mapping[str, str]) -> str:
+    """Say what a pod that is not ready waits for. `warnings`: the last warning event of each pod, by the pod's name."""
+    for container in _containers(pod):
+        if waiting := container.get("state", {}).get("waiting"):
+            if waiting.get("reason") in ("ContainerCreating", "PodInitializing") and _name(pod) in warnings:
+                break  # what keeps it from being created is in an event alone
+            why = f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip()
+            return f"{container['name']} of pod {_name(pod)}: {why}"
+    for message in _unscheduled(pod):
+        return f"pod {_name(pod)}: {message}"
+    return f"pod {_name(pod)} is not ready" + (f": {warnings[_name(pod)]}" if _name(pod) in warnings else "")
+
+
+def _unscheduled(pod: Object) -> Iterator[str]:
+    for one in _conditions(pod):
+        if one.get("reason") == "Unschedulable":
+            yield one.get("message", "Unschedulable")
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _conditions(pod: Object) -> Sequence[Object]:
+    conditions: Sequence[Object] = pod.get("status", {}).get("conditions", [])
+    return conditions
+
+
+def _containers(pod: Object) -> Iterator[Object]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses", [])
+    yield from status.get("containerStatuses", [])

@@ -1,0 +1,58 @@
+"""What pods say about themselves."""
+
+import pytest
+
+from rollout.pods import archive_of, describe, failures, is_ready, live
+from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod
+
+CREATING = {"name": "kserve-container", "state": {"waiting": {"reason": "ContainerCreating"}}}
+PULLING = {"name": "kserve-container", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+PROBE = "Startup probe failed: waiting for an archive below /mnt/models"
+
+
+def unscheduled(message):
+    pod = make_pod(ready=False)
+    pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}
+    return pod
+
+
+def test_pods_on_their_way_out_are_left_out():
+    there = make_pod()
+    assert live([make_pod(deletionTimestamp="2026-11-21T10:00:00Z"), there]) == [there]
+    assert archive_of(there) == ARCHIVE
+    assert is_ready(there)
+    assert not is_ready(make_pod(ready=False))
+    assert not is_ready({"metadata": {"name": "new"}})
+
+
+@pytest.mark.parametrize(
+    ("pod", "sentences"),
+    [
+        (make_pod(), []),
+        (make_pod(PULLING), []),
+        (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), []),  # a node may be added
+        (unscheduled('0/1 nodes are available: persistentvolumeclaim "x" not found.'), ['persistentvolumeclaim "x" not found']),
+        (make_pod(crashing()), ["kserve-container of pod roofs-canary-1 ends again and again: visor: archive.refused: "]),
+    ],
+)
+def test_what_will_not_get_ready_says_why(pod, sentences):
+    said = list(failures(pod))
+    assert len(said) == len(sentences)
+    assert all(sentence in one for sentence, one in zip(sentences, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pod", "warnings", "said"),
+    [
+        (make_pod(ready=False), {}, "pod roofs-canary-1 is not ready"),
+        (make_pod(ready=False), {"roofs-canary-1": PROBE}, f"pod roofs-canary-1 is not ready: {PROBE}"),
+        (make_pod(ready=False), {"another": PROBE}, "pod roofs-canary-1 is not ready"),
+        (make_pod(CREATING), {}, "kserve-container of pod roofs-canary-1: ContainerCreating"),
+        # A Secret that is not there is in an event alone.
+        (make_pod(CREATING), {"roofs-canary-1": 'secret "x" not found'}, 'pod roofs-canary-1 is not ready: secret "x" not found'),
+        (make_pod(PULLING), {"roofs-canary-1": "x"}, "kserve-container of pod roofs-canary-1: ImagePullBackOff no such image"),
+        (unscheduled("1 Insufficient cpu."), {}, "pod roofs-canary-1: 1 Insufficient cpu."),
+    ],
+)
+def test_what_is_waited_for_is_said(pod, warnings, said):
+    assert describe(pod, warnings) == said
