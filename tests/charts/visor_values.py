@@ -28,6 +28,9 @@ REFUSED = [
     ("images.serving.digest=sha256:12", "at '/images/serving/digest': 'sha256:12' does not match pattern"),
     ("edge.token.secretName=Roofs", "at '/edge/token/secretName': 'Roofs' does not match pattern"),
     ("edge.token.key=a b", "at '/edge/token/key': 'a b' does not match pattern"),
+    ("route.gateway.address=http://gateway", "at '/route/gateway/address': 'http://gateway' does not match pattern"),
+    ("route.canaryHeader=X canary", "at '/route/canaryHeader': 'X canary' does not match pattern"),
+    ("route.timeouts.request=soon", "at '/route/timeouts/request': 'soon' does not match pattern"),
     ("resources.serving.limits.memory=1 GB", "at '/resources/serving/limits/memory': '1 GB' does not match pattern"),
 ]  # fmt: skip
 
@@ -60,6 +63,10 @@ OTHER: dict[str, Any] = {
     "route.enabled": False,
     "route.hostnames": ["other.example.com"],
     "route.grpcHostnames": ["other.example.com"],
+    "route.gateway.port": 443,
+    "route.gateway.address": "gateway.kserve:80",
+    "route.timeouts": {},
+    "route.filters": [{"type": "ExtensionRef", "extensionRef": {"group": "g", "kind": "K", "name": "n"}}],
     "route.annotations": {"a": "b"},
     "metrics.podMonitor.interval": "1s",
     "metrics.podMonitor.labels": {"a": "b"},

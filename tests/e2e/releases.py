@@ -16,8 +16,8 @@ from tests.e2e.cluster import (
     HOME,
     KNATIVE_GATEWAY,
     apply,
-    get,
     is_ready,
+    items,
     kubectl,
     run,
     state,
@@ -99,17 +99,19 @@ class Release:
         if self.values.get("mode") != "Knative":
             self.kubectl("rollout", "status", f"deployment/{service}-predictor", "--timeout", f"{timeout_s:.0f}s")
 
-    @property
-    def routes(self) -> tuple[tuple[str, str], ...]:
-        """Kind and name of both routes."""
-        return ("httproute", self.name), ("grpcroute", f"{self.name}-grpc")
-
     def wait_routed(self, timeout_s: float = 60) -> None:
         """Return once the gateway has taken its routes."""
         if self.values.get("mode") == "Knative":
             return
-        for kind, name in self.routes:
-            wait_until(lambda kind=kind, name=name: accepted(get(kind, name, self.namespace)), timeout_s, f"{kind} is accepted")
+        wait_until(
+            lambda: all(map(accepted, self._routes())), timeout_s, "all routes are accepted", lambda: state(self.namespace)
+        )
+
+    def _routes(self) -> list[Values]:
+        """Of the whole release: the charts 0.1.0 and 0.2.0 made a GRPCRoute too."""
+        found = items("httproutes,grpcroutes", self.namespace, f"app.kubernetes.io/instance={self.name}")
+        assert found
+        return found
 
     def kubectl(self, *args: str, check: bool = True) -> str:
         """A kubectl command in the release's namespace."""
@@ -142,11 +144,11 @@ class Release:
         self.kubectl("patch", kind, name, f"--type={form}", "--patch", json.dumps(change))
 
     def set_weights(self, stable: int, canary: int) -> None:
-        """The documented kubectl commands that move the canary's share of REST and of gRPC."""
-        path = "/spec/rules/0/backendRefs/{}/weight"
-        change = [{"op": "replace", "path": path.format(n), "value": weight} for n, weight in enumerate((stable, canary))]
-        for kind, name in self.routes:
-            self.patch(kind, name, change)
+        """The documented kubectl command that moves the canary's share of REST and of gRPC."""
+        path = "/spec/rules/{}/backendRefs/{}/weight"
+        weights = [(rule, n, weight) for rule in range(2) for n, weight in enumerate((stable, canary))]
+        change = [{"op": "replace", "path": path.format(rule, n), "value": weight} for rule, n, weight in weights]
+        self.patch("httproute", self.name, change)
 
 
 def accepted(route: Values) -> bool:
