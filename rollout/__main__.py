@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="HTTPRoute whose weights are set, for REST; may be given several times "
+        help="HTTPRoute whose weights are set, those of REST and of gRPC; may be given several times "
         "(default: none, then --grpcroute is required)",
     )
     command.add_argument(
@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="GRPCRoute whose weights are set, for gRPC; may be given several times "
+        help="GRPCRoute whose weights are set, where gRPC has one; may be given several times "
         "(default: none, then --httproute is required)",
     )
     command.add_argument(

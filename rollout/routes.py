@@ -1,4 +1,7 @@
-"""Pure functions that set the weights in an HTTPRoute or a GRPCRoute, which have them at the same places."""
+"""Pure functions that set the weights in an HTTPRoute or a GRPCRoute, which have them at the same places.
+
+The chart's HTTPRoute has a rule for REST and one for gRPC: one apply sets both.
+"""
 
 import copy
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ import json
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m transformer.selftest",
         description="Ask a served model about one picture over REST, gRPC or both, and print a line for each of what it "
-        "answered. --rest, --grpc or both are required.",
+        "answered. --rest, --grpc or both are required; with --gateway, the same protocols are asked through it as well.",
         epilog="Exit codes: 0 each named server answered in time and as V2 does; 1 one did not, for the reason printed to "
         "standard error; 2 a mistyped command line, or no server named.",
     )
@@ -75,6 +75,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="HOST:PORT",
         help="address of the gRPC server to test, such as roofs-predictor.default:8081 (default: none)",
     )
+    parser.add_argument(
+        "--gateway",
+        metavar="HOST:PORT",
+        help="address of a plain listener of the gateway whose route is to be tested too, such as "
+        "envoy-kserve-ingress-gateway.kserve:30080 (default: none)",
+    )
+    parser.add_argument("--host", metavar="NAME", help="host by which the gateway's route is known; required with --gateway")
+    parser.add_argument("--grpc-host", metavar="NAME", help="host of gRPC's own route (default: that of --host)")
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -91,6 +99,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not (args.rest or args.grpc):
         parser.error("name a server: --rest, --grpc or both")
+    if args.gateway and not args.host:
+        parser.error("--gateway needs --host, by which its route is known")
     return args
 
 
@@ -99,25 +109,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         own = {AUTHORIZATION: f"Bearer {read_tokens(args.token_file)[0]}"} if args.token_file else {}
-        asks: list[tuple[str, str | None, Ask]] = [
-            ("REST", args.rest, functools.partial(ask_rest, headers=own)),
-            ("gRPC", args.grpc, functools.partial(ask_grpc, headers=own)),
-        ]
-        for protocol, address, ask in asks:
-            if address:
-                sys.stdout.write(f"{protocol} {address}: {_read(ask, address, args.timeout_s)}\n")
+        for protocol, ask, address, host in _servers(args):
+            shown = f"{protocol} {address}{f' as {host}' if host else ''}"
+            sys.stdout.write(f"{shown}: {_read(functools.partial(ask, headers=own, host=host), address, args.timeout_s)}\n")
     except VisorError as err:
         sys.stderr.write(f"visor: {err}\n")
         return 1
     return 0
 
 
-def ask_rest(url: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> SelftestResult:
+def _servers(args: argparse.Namespace) -> Iterator[tuple[str, Callable[..., SelftestResult], str, str]]:
+    """Protocol, function, address and the gateway's host or "" of each question."""
+    if args.rest:
+        yield "REST", ask_rest, args.rest, ""
+    if args.grpc:
+        yield "gRPC", ask_grpc, args.grpc, ""
+    if args.gateway and args.rest:
+        yield "REST", ask_rest, f"http://{args.gateway}", args.host
+    if args.gateway and args.grpc:
+        yield "gRPC", ask_grpc, args.gateway, args.grpc_host or args.host
+
+
+def ask_rest(url: str, timeout_s: float, headers: Mapping[str, str] = NONE, host: str = "") -> SelftestResult:
     """Ask over REST for readiness, the model's name, and one picture's answer with a heat map. Raises SelftestFailed.
 
-    `headers`: sent along with each request.
+    `headers`: sent along with each request. `host`: of the route, where `url` is a gateway's: it takes a while to know it.
     """
     base, deadline = url.rstrip("/"), time.monotonic() + timeout_s
+    headers = {**headers, "Host": host} if host else headers
 
     def call(path: str, body: bytes | None = None, about: Mapping[str, str] = NONE) -> Any:
         request = Request(f"{base}{path}", data=body, headers={**headers, **about}, method="POST" if body is not None else "GET")
@@ -125,12 +144,12 @@ def ask_rest(url: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> S
             with urlopen(request, timeout=max(deadline - time.monotonic(), PAUSE_S)) as answer:
                 text = answer.read()
         except HTTPError as err:
-            if err.code == 503:
-                raise _NotYet(f"{path} answered 503") from err
+            if err.code == 503 or (host and err.code == 404):
+                raise _NotYet(f"{path} answered {err.code}", host) from err
             words = err.read(WORDS_BYTES).decode(errors="replace")
             raise SelftestFailed(f"{base}{path} answered {err.code}: {words}") from err
         except (URLError, OSError) as err:
-            raise _NotYet(f"{path} did not answer: {err}") from err
+            raise _NotYet(f"{path} did not answer: {err}", host) from err
         return json.loads(text) if text else None
 
     _until(deadline, base, lambda: call("/v2/health/ready"))
@@ -154,10 +173,13 @@ def ask_rest(url: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> S
     )
 
 
-def ask_grpc(address: str, timeout_s: float, headers: Mapping[str, str] = NONE) -> SelftestResult:
+def ask_grpc(address: str, timeout_s: float, headers: Mapping[str, str] = NONE, host: str = "") -> SelftestResult:
     """Ask the same over gRPC, with raw contents; `headers` go along as metadata. Raises SelftestFailed."""
     deadline = time.monotonic() + timeout_s
-    with grpc.insecure_channel(address) as channel:
+    not_yet = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    if host:
+        not_yet.add(grpc.StatusCode.UNIMPLEMENTED)  # a gateway that knows no route answers 404, and gRPC says this of it
+    with grpc.insecure_channel(address, options=[("grpc.default_authority", host)] if host else []) as channel:
 
         def call(method: str, **fields: Any) -> Any:
             described = service_descriptor().methods_by_name[method]
@@ -168,13 +190,13 @@ def ask_grpc(address: str, timeout_s: float, headers: Mapping[str, str] = NONE) 
             try:
                 return stub(request, timeout=max(deadline - time.monotonic(), PAUSE_S), metadata=tuple(headers.items()))
             except grpc.RpcError as err:
-                if err.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise _NotYet(f"{method} did not answer: {err.details()}") from err
+                if err.code() in not_yet:
+                    raise _NotYet(f"{method} did not answer: {err.code().name} {err.details()}", host) from err
                 raise SelftestFailed(f"{address} answered {method} with {err.code().name}: {err.details()}") from err
 
         def ready() -> None:
             if not call("ServerReady").ready:
-                raise _NotYet("ServerReady answered false")
+                raise _NotYet("ServerReady answered false", host)
 
         _until(deadline, address, ready)
         model = _only([entry.name for entry in call("RepositoryIndex").models], address)
@@ -206,7 +228,10 @@ def _read(ask: Ask, address: str, timeout_s: float) -> SelftestResult:
 
 
 class _NotYet(SelftestFailed):
-    """The server is not ready yet; another try is worth it until the time is up."""
+    """The server is not ready yet; another try is worth it until the time is up. `host`: of the gateway's route, if one."""
+
+    def __init__(self, why: str, host: str) -> None:
+        super().__init__(f"{why}; look at {f'the status of the route of {host}' if host else 'its pods and their logs'}")
 
 
 def _until(deadline: float, address: str, ready: Callable[[], object]) -> None:
@@ -215,7 +240,7 @@ def _until(deadline: float, address: str, ready: Callable[[], object]) -> None:
             ready()
         except _NotYet as err:
             if time.monotonic() + PAUSE_S > deadline:
-                raise SelftestFailed(f"{address} did not get ready in time: {err.args[0]}; look at its pods' logs") from err
+                raise SelftestFailed(f"{address} did not get ready in time: {err.args[0]}") from err
             time.sleep(PAUSE_S)
         else:
             return

@@ -172,15 +172,30 @@ def test_the_samples_of_who_may_ask_lead_where_the_chart_s_routes_do(tools: Path
     chart = ROOT / "charts/visor"
     settings = "archive.uri=pvc://models/roofs/1,archive.publicKeyConfigMap.name=visor-public-key"
     text = ok(str(tools / "helm"), "template", "roofs", str(chart), "--namespace", "demo", "--set", settings)
-    routes = {item["kind"]: item for item in yaml.safe_load_all(text) if item and item["kind"].endswith("Route")}
-    backends = {(ref["name"], ref["port"]) for item in routes.values() for ref in item["spec"]["rules"][0]["backendRefs"]}
+    [route] = [item for item in yaml.safe_load_all(text) if item and item["kind"].endswith("Route")]
+    backends = {(ref["name"], ref["port"]) for rule in route["spec"]["rules"] for ref in rule["backendRefs"]}
     for name in ("contour-jwt", "contour-mtls"):
         [proxy] = documents(K8S / f"samples/{name}.yaml")
-        assert [proxy["spec"]["virtualhost"]["fqdn"]] == routes["HTTPRoute"]["spec"]["hostnames"]
+        assert [proxy["spec"]["virtualhost"]["fqdn"]] == route["spec"]["hostnames"]
         assert {(one["name"], one["port"]) for route in proxy["spec"]["routes"] for one in route["services"]} == backends
     [policy] = documents(K8S / "samples/envoy-gateway-jwt.yaml")
     targets = {(target["kind"], target["name"]) for target in policy["spec"]["targetRefs"]}
-    assert targets == {(kind, item["metadata"]["name"]) for kind, item in routes.items()}
+    assert targets == {(route["kind"], route["metadata"]["name"])}
+
+
+def test_the_patch_of_weights_names_every_rule_that_the_chart_shares_by(tools: Path) -> None:
+    values = ROOT / "charts/visor/ci/canary-values.yaml"
+    text = ok(str(tools / "helm"), "template", "roofs", str(ROOT / "charts/visor"), "--values", str(values))
+    [route] = [item for item in yaml.safe_load_all(text) if item and item["kind"] == "HTTPRoute"]
+    for change in yaml.safe_load((K8S / "samples/canary-weights.yaml").read_text()):
+        _, _, rules, rule, backends, backend, field = change["path"].split("/")
+        weighted = route["spec"][rules][int(rule)][backends][int(backend)]
+        if change["op"] == "test":
+            assert weighted[field] == change["value"]
+        else:
+            weighted[field] = change["value"]
+    weights = [[backend["weight"] for backend in rule["backendRefs"]] for rule in route["spec"]["rules"]]
+    assert weights == [[80, 20], [80, 20], [1], [1]]
 
 
 def test_the_plain_inference_service_is_the_one_that_the_chart_renders(tools: Path) -> None:

@@ -46,7 +46,7 @@ def test_objects_of_an_upgrade_to_a_canary_are_what_their_kinds_allow(render: An
     "kind", ["InferenceService", "ServingRuntime", "HTTPRoute", "GRPCRoute", "Job", "HorizontalPodAutoscaler"]
 )
 def test_kubeconform_notices_an_unknown_field(render: Any, tools: Path, kind: str) -> None:
-    name = "full" if kind == "HorizontalPodAutoscaler" else "canary"
+    name = "full" if kind in ("HorizontalPodAutoscaler", "GRPCRoute") else "canary"
     objects = [item for item in render(*case(name)) if item["kind"] == kind][:1]
     objects[0]["spec"]["replcias"] = 1
     code, said = kubeconform(tools, objects)
@@ -91,11 +91,18 @@ def test_a_platform_may_choose_the_pods_user(render: Any) -> None:
 
 
 def test_the_grpc_route_has_every_method_of_the_protocol(render: Any) -> None:
-    [route] = [item for item in render(*case("canary")) if item["kind"] == "GRPCRoute"]
+    [route] = [item for item in render(*case("full")) if item["kind"] == "GRPCRoute"]
     methods = {method.name for method in service_descriptor().methods}
     for rule in route["spec"]["rules"]:
         assert {match["method"]["service"] for match in rule["matches"]} == {SERVICE}
         assert {match["method"]["method"] for match in rule["matches"]} == methods
+
+
+def test_the_http_route_takes_the_protocol_s_calls(render: Any) -> None:
+    """A path is matched by its elements, so that the prefix is the service's name whole."""
+    [route] = [item for item in render(*case("canary")) if item["kind"] == "HTTPRoute"]
+    paths = [match["path"] for rule in route["spec"]["rules"] for match in rule["matches"]]
+    assert {"type": "PathPrefix", "value": f"/{SERVICE}"} in paths
 
 
 def test_the_chart_is_of_the_project_s_version() -> None:
@@ -126,8 +133,25 @@ def test_notes_say_the_next_commands(helm: Any) -> None:
     assert "helm test -n ns roofs" in said
     assert "curl -H 'Host: roofs-ns.example.com'" in said
     assert "kubectl patch -n ns httproute roofs --type=json" in said
-    assert "kubectl patch -n ns grpcroute roofs-grpc --type=json" in said
+    assert "grpcroute" not in said
+    for n in range(2):
+        for m in range(2):
+            assert f'{{"op":"replace","path":"/spec/rules/{n}/backendRefs/{m}/weight","value":50}}' in said
+    assert "The header x-visor-canary: true chooses it." in said
+    assert "--url grpc://GATEWAY --header 'Host: roofs-ns.example.com'" in said
+    assert "with route.gateway.address=HOST:PORT" in said
     assert "--set canary.enabled=false --set archive.uri=pvc://models/roofs/2" in said
+
+
+def test_notes_follow_the_routes(helm: Any) -> None:
+    values = "route.grpcHostnames[0]=grpc.example.org,route.canaryHeader=,route.gateway.address=gateway.kserve:80"
+    said = notes(helm, *case("canary"), "--set", values)
+    assert said.count("/spec/rules/0/backendRefs/0/weight") == 2
+    assert "rules/1" not in said
+    assert "kubectl patch -n ns grpcroute roofs-grpc --type=json" in said
+    assert "--url grpc://GATEWAY --header 'Host: grpc.example.org'" in said
+    assert "The header" not in said
+    assert "route.gateway.address" not in said
 
 
 def test_notes_name_the_key_as_visor_does_and_the_canarys_digest(helm: Any, tmp_path: Path) -> None:

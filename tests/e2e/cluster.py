@@ -56,6 +56,13 @@ def apply(*objects: dict[str, Any]) -> None:
     kubectl("apply", "--server-side", "--filename", "-", stdin="\n---\n".join(json.dumps(item) for item in objects))
 
 
+def gateway_inside() -> str:
+    """HOST:PORT of the gateway's Envoy for pods: the one of k8s/gateway.yaml, or the stand-in's."""
+    ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in items("services", "kserve")}
+    name = next(name for name in ("envoy-kserve-ingress-gateway", "gateway") if name in ports)
+    return f"{name}.kserve:{ports[name]}"
+
+
 def wait_rollout(name: str, namespace: str, timeout_s: float = 180) -> str:
     """`python -m rollout wait` as a user types it: return once a release serves; what it logged."""
     command = [sys.executable, "-m", "rollout", "wait", name, "--namespace", namespace, "--timeout-s", f"{timeout_s:g}"]

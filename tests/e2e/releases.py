@@ -95,10 +95,6 @@ class Release:
         """Return once it serves what it names on all of its pods, and the gateway has taken its routes."""
         wait_rollout(name or self.name, self.namespace, timeout_s)
 
-    @property
-    def routes(self) -> tuple[tuple[str, str], ...]:
-        """Kind and name of both routes."""
-        return ("httproute", self.name), ("grpcroute", f"{self.name}-grpc")
 
     def kubectl(self, *args: str, check: bool = True) -> str:
         """A kubectl command in the release's namespace."""
@@ -131,11 +127,11 @@ class Release:
         self.kubectl("patch", kind, name, f"--type={form}", "--patch", json.dumps(change))
 
     def set_weights(self, stable: int, canary: int) -> None:
-        """The documented kubectl commands that move the canary's share of REST and of gRPC."""
-        path = "/spec/rules/0/backendRefs/{}/weight"
-        change = [{"op": "replace", "path": path.format(n), "value": weight} for n, weight in enumerate((stable, canary))]
-        for kind, name in self.routes:
-            self.patch(kind, name, change)
+        """The documented kubectl command that moves the canary's share of REST and of gRPC."""
+        path = "/spec/rules/{}/backendRefs/{}/weight"
+        weights = [(rule, n, weight) for rule in range(2) for n, weight in enumerate((stable, canary))]
+        change = [{"op": "replace", "path": path.format(rule, n), "value": weight} for rule, n, weight in weights]
+        self.patch("httproute", self.name, change)
 
 
 def base_values(archives: Archives) -> Values:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from scipy.stats import binom
 
-from tests.e2e.cluster import kubectl, wait_until
+from tests.e2e.cluster import items, kubectl, wait_until
 from tests.e2e.load import Load, call_many
 from tests.e2e.releases import Archives, Release
 
@@ -62,12 +62,18 @@ def finish(release: Release, load: Load, last: set[str]) -> None:
     assert len({outcome.label for outcome in load.outcomes}) == 1
 
 
-def test_gets_its_share_and_is_told_from_the_stable_release(canaried: Release, archives: Archives) -> None:
-    outcomes = call_many(canaried.target, archives.picture, CALLS)
-    assert [outcome for outcome in outcomes if outcome.error] == []
-    low, high = binom.interval(0.999, CALLS, PERCENT / 100)
-    assert low <= sum(outcome.version == "2" for outcome in outcomes) <= high
-    assert {(outcome.version, outcome.track) for outcome in outcomes} == {("1", "stable"), ("2", "canary")}
+def test_gets_its_share_of_either_protocol_by_one_route_and_is_told_from_the_stable_release(
+    canaried: Release, archives: Archives
+) -> None:
+    assert items("grpcroutes", canaried.namespace) == []
+    with Load(canaried.target, archives.picture) as load:
+        load.wait_for(CALLS)
+    assert load.failures == []
+    for protocol in ("rest", "grpc"):
+        outcomes = [outcome for outcome in load.outcomes if outcome.protocol == protocol]
+        low, high = binom.interval(0.999, len(outcomes), PERCENT / 100)
+        assert low <= sum(outcome.version == "2" for outcome in outcomes) <= high
+        assert {(outcome.version, outcome.track) for outcome in outcomes} == {("1", "stable"), ("2", "canary")}
 
     forced = call_many(canaried.target, archives.picture, 20, headers={"x-visor-canary": "true"})
     assert {(outcome.version, outcome.track, outcome.error) for outcome in forced} == {("2", "canary", "")}

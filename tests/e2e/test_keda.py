@@ -56,7 +56,7 @@ def made(namespace: str, archives: Archives) -> Iterator[tuple[Release, Release]
     for release in releases:
         release.upgrade(VALUES)
     for release in releases:
-        release.wait_routed()
+        release.wait_ready()
         hasten(release, release.name)
     yield releases
     for release in releases:

@@ -18,6 +18,7 @@ ROUTES = ("httproute/digits", "grpcroute/digits-grpc")
 RELEASE = {
     "archive": {"uri": "pvc://models/1", "publicKeyConfigMap": {"name": "visor-public-key"}},
     "canary": {"enabled": True, "archive": "pvc://models/2", "trafficPercent": 10},
+    "route": {"grpcHostnames": ["grpc.example.com"]},  # so that there are both kinds
     "resources": {"serving": {"requests": {"cpu": "10m"}}, "transformer": {"requests": {"cpu": "10m"}}},
 }
 
@@ -85,9 +86,13 @@ def allowed(group: str, verbs: Iterable[str], kinds: Iterable[str], namespace: s
     return {pair for pair, answer in zip(asked, answers, strict=True) if answer == "true"}
 
 
-def patch(what: str, *changes: dict[str, Any]) -> str:
-    """A JSON patch by a releaser; what kubectl says about it."""
-    who = ("--as", "someone", "--as-group", "visor-releasers")
+RELEASER = ("--as", "someone", "--as-group", "visor-releasers")
+DEPLOYER = ("--as", "someone", "--as-group", "visor-deployers")
+GATE = ("--as", f"system:serviceaccount:{NAMESPACE}:digits-canary-gate")
+
+
+def patch(what: str, *changes: dict[str, Any], who: tuple[str, ...] = RELEASER) -> str:
+    """A JSON patch by a releaser, or by who is named; what kubectl says about it."""
     return kubectl("patch", what, "--namespace", NAMESPACE, "--type", "json", "--patch", json.dumps(changes), *who, check=False)
 
 
@@ -165,11 +170,36 @@ def test_a_deployer_hands_on_no_more_than_they_have() -> None:
         "metadata": {"name": "more", "namespace": NAMESPACE},
         "rules": [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}],
     }
-    who = ("--as", "someone", "--as-group", "visor-deployers")
     assert "is attempting to grant RBAC permissions not currently held" in kubectl(
-        "create", "--filename", "-", *who, stdin=json.dumps(role), check=False
+        "create", "--filename", "-", *DEPLOYER, stdin=json.dumps(role), check=False
     )
-    assert get("role", "digits-canary-gate", NAMESPACE)  # the chart's own, which the deployer made
+
+
+@pytest.fixture
+def gate(release: None) -> Iterator[None]:  # noqa: ARG001
+    """What the chart grants its gate, made by a deployer, as helm makes it for the gate's time."""
+    text = run(
+        "helm", "template", "digits", str(CHART), "--namespace", NAMESPACE, "--show-only", "templates/canary-gate.yaml",
+        "--values", "-", stdin=json.dumps(RELEASE),
+    )  # fmt: skip
+    granted = "\n---\n".join(json.dumps(item) for item in yaml.safe_load_all(text) if item and item["kind"] != "Job")
+    assert granted.count("canary-gate") >= 3
+    kubectl("create", "--namespace", NAMESPACE, "--filename", "-", *DEPLOYER, stdin=granted)
+    yield
+    kubectl("delete", "--namespace", NAMESPACE, "--filename", "-", stdin=granted)
+
+
+@pytest.mark.usefixtures("policy", "gate")
+def test_the_gate_moves_weights_and_changes_nothing_else_of_a_route() -> None:
+    for route in ROUTES:
+        assert "patched" in patch(route, replace("/spec/rules/0/backendRefs/1/weight", 40), who=GATE)
+        for change in (
+            replace("/spec/hostnames/0", "other.example.com"),
+            replace("/spec/rules/0/backendRefs/0/name", "other"),
+            {"op": "add", "path": "/metadata/labels/team", "value": "other"},
+        ):
+            assert "denied request: visor-releasers may" in patch(route, change, who=GATE)
+    assert "forbidden" in patch("inferenceservice/digits-canary", replace("/spec/predictor/minReplicas", 3), who=GATE)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import datetime
 import httpx
 import pytest
 
-from tests.e2e.cluster import ROOT, items, kubectl, wait_until
+from tests.e2e.cluster import ROOT, gateway_inside, get, items, kubectl, wait_until
 from tests.e2e.load import call_many
 from tests.e2e.releases import Archives, Release
 
@@ -34,6 +34,25 @@ def test_the_edge_names_itself_and_describes_its_interface(release: Release) -> 
 
 def test_helm_test_makes_a_real_call(release: Release) -> None:
     assert "Succeeded" in release.helm("test", "--logs")
+
+
+def test_helm_test_asks_through_the_gateway_and_sees_that_it_refuses_the_route(release: Release) -> None:
+    before, address = release.values, gateway_inside()
+    release.upgrade({"route": {"gateway": {"address": address}}})
+    release.wait_ready()
+    said = release.helm("test", "--logs")
+    assert f"REST http://{address} as {release.target.host}: digits version 1: " in said
+    assert f"gRPC {address} as {release.target.host}: digits version 1: " in said
+
+    release.upgrade({"route": {"gateway": {"sectionName": "other"}}})  # a listener that is not there
+    said = release.helm("test", "--logs", check=False)
+    assert f"look at the status of the route of {release.target.host}" in said
+    [parent] = get("httproute", release.name, release.namespace)["status"]["parents"]
+    assert {c["type"]: c["status"] for c in parent["conditions"]}["Accepted"] == "False"
+
+    release.values = before
+    release.upgrade()
+    release.wait_ready()
 
 
 def test_metrics_say_what_is_served(release: Release) -> None:

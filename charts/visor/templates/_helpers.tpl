@@ -69,6 +69,50 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- .Values.route.hostnames | default (list (printf "%s-%s.%s" (include "visor.fullname" .) .Release.Namespace .Values.route.domain)) | toYaml -}}
 {{- end -}}
 
+{{/* The Service's port of gRPC; its first one has number 80. */}}
+{{- define "visor.grpcPort" -}}
+{{- ternary 8081 80 (not (empty (include "visor.rest" .))) -}}
+{{- end -}}
+
+{{/* Whether gRPC has a GRPCRoute on hosts of its own; without one the HTTPRoute carries it. */}}
+{{- define "visor.grpcRoute" -}}
+{{- if and (include "visor.routes" .) (include "visor.grpc" .) .Values.route.grpcHostnames }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether there is an HTTPRoute. */}}
+{{- define "visor.httpRoute" -}}
+{{- if and (include "visor.routes" .) (or (include "visor.rest" .) (not (include "visor.grpcRoute" .))) }}true{{ end -}}
+{{- end -}}
+
+{{/* A host that the HTTPRoute, or where there is none the GRPCRoute, takes. */}}
+{{- define "visor.host" -}}
+{{- include "visor.hostnames" . | fromYamlArray | first | replace "*" "any" -}}
+{{- end -}}
+
+{{- define "visor.grpcHost" -}}
+{{- if .Values.route.grpcHostnames }}{{ first .Values.route.grpcHostnames | replace "*" "any" }}{{ else }}{{ include "visor.host" . }}{{ end -}}
+{{- end -}}
+
+{{/* The header that chooses the canary, where there is one. With --reuse-values an older release has no value. */}}
+{{- define "visor.canaryHeader" -}}
+{{- if include "visor.hasCanary" . }}{{ ternary .Values.route.canaryHeader "x-visor-canary" (hasKey .Values.route "canaryHeader") }}{{ end -}}
+{{- end -}}
+
+{{/* The fields of each of the routes' rules that are the same for all of them. */}}
+{{- define "visor.filters" -}}
+{{- with .Values.route.filters -}}
+filters: {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "visor.timeouts" -}}
+{{- if kindIs "invalid" .Values.route.timeouts -}}
+timeouts: {request: {{ int64 .Values.timeoutSeconds }}s}
+{{- else if .Values.route.timeouts -}}
+timeouts: {{- toYaml .Values.route.timeouts | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
 {{/* Not the HTTPRoute's name: Contour keeps one status for both of them, and one would seem never to be accepted. */}}
 {{- define "visor.grpcRouteName" -}}
 {{- include "visor.fullname" . }}-grpc
@@ -149,6 +193,9 @@ rules are one field to the API server, and an upgrade that says what is there al
   {{- with .Values.route.gateway.sectionName }}
   sectionName: {{ . }}
   {{- end }}
+  {{- with .Values.route.gateway.port }}
+  port: {{ int64 . }}
+  {{- end }}
 {{- end -}}
 
 {{/* The two tracks, each with what scales it: [{name, track, archive, digest, replicas}], as JSON. */}}
@@ -178,4 +225,11 @@ rules are one field to the API server, and an upgrade that says what is there al
 {{- end -}}
 {{- end -}}
 {{- include "visor.union" (list $annotations .Values.podAnnotations) -}}
+{{- end -}}
+
+{{/* What the gate may do is granted for as long as it runs: Helm makes these before the Job, and removes them after it. */}}
+{{- define "visor.gateGrant" -}}
+helm.sh/hook: post-install,post-upgrade,post-rollback
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}

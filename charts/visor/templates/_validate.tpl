@@ -77,6 +77,13 @@
 {{- fail "in Knative mode the canary is a second revision, and the first install has none to be beside; install first, then upgrade with canary.enabled" -}}
 {{- end -}}
 {{- else -}}
+{{- range $grpc := ternary .Values.route.grpcHostnames list (not (empty (include "visor.routes" .))) -}}
+{{- range $host := include "visor.hostnames" $ | fromYamlArray -}}
+{{- if or (eq $grpc $host) (and (hasPrefix "*." $grpc) (hasSuffix (trimPrefix "*" $grpc) $host)) (and (hasPrefix "*." $host) (hasSuffix (trimPrefix "*" $host) $grpc)) -}}
+{{- fail (printf "route.grpcHostnames %s meets the HTTPRoute's %s, and many gateways give a host to one kind of route alone; leave it empty, as the HTTPRoute carries gRPC too, or name other hosts" $grpc $host) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $canary.enabled (not (include "visor.routes" .)) -}}
 {{- fail "canary.enabled needs the chart's routes, which share out the requests; do not set route.enabled to false" -}}
 {{- end -}}

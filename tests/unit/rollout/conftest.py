@@ -120,10 +120,11 @@ def backend(name: str, weight: int | None = None, port: int = 80) -> dict[str, A
     return {"name": name, "port": port} | ({} if weight is None else {"weight": weight})
 
 
-def shared_rules(stable: int = 100) -> list[list[dict[str, Any]]]:
-    """As the chart makes them: one rule that shares, one that a header takes to the canary."""
+def shared_rules(stable: int = 100, ports: tuple[int, ...] = (80,)) -> list[list[dict[str, Any]]]:
+    """As the chart makes them: a rule that shares for each port, then one for each that a header takes to the canary."""
     canary = "roofs-canary-predictor"
-    return [[backend("roofs-predictor", stable), backend(canary, 100 - stable)], [backend(canary)]]
+    shared = [[backend("roofs-predictor", stable, port), backend(canary, 100 - stable, port)] for port in ports]
+    return [*shared, *([backend(canary, port=port)] for port in ports)]
 
 
 def make_service(ready: bool = True, archive: str = ARCHIVE, **status: Any) -> dict[str, Any]:

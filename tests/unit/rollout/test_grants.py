@@ -37,9 +37,8 @@ def grant_for(method: str, path: str) -> Grant:
 
 def test_the_gate_is_granted_what_rollout_calls_and_nothing_else(api, cluster, monkeypatch):
     monkeypatch.setattr("rollout.waiting.FAILURE_LASTS_S", 0.2)
-    route = make_route("GRPCRoute", *shared_rules())
-    route["metadata"]["name"] = "roofs-grpc"
-    api.objects[route_path("GRPCRoute") + "-grpc"] = route
-    routes = (("HTTPRoute", "roofs"), ("GRPCRoute", "roofs-grpc"))
-    shift(cluster, Shift("roofs-canary", routes, 20, ARCHIVE, 10.0, "helm"))
+    api.objects[route_path("HTTPRoute")] = make_route("HTTPRoute", *shared_rules(ports=(80, 8081)))
+    shift(cluster, Shift("roofs-canary", (("HTTPRoute", "roofs"),), 20, ARCHIVE, 10.0, "helm"))
+    assert api.weights("HTTPRoute") == [[80, 20], [80, 20], [None], [None]]
+    assert len(api.applied) == 1  # REST's and gRPC's at once
     assert {grant_for(*call) for call in api.calls} == granted()

@@ -25,6 +25,18 @@ def test_both_weights_are_set_and_nothing_else(percent):
     assert weights(set_canary_percent(changed, CANARY, 0)) == [[100, 0], [None]]
 
 
+def test_rest_and_grpc_in_one_route_are_set_together():
+    route = make_route("HTTPRoute", *shared_rules(ports=(80, 8081)))
+    changed = set_canary_percent(route, CANARY, 20)
+    assert weights(changed) == [[80, 20], [80, 20], [None], [None]]
+    assert [[one["port"] for one in rule["backendRefs"]] for rule in changed["spec"]["rules"]] == [
+        [80, 80],
+        [8081, 8081],
+        [80],
+        [8081],
+    ]
+
+
 def test_the_order_does_not_matter_and_every_rule_that_shares_is_changed():
     two = [backend(CANARY, 0), backend("roofs-predictor", 100)]
     route = make_route("GRPCRoute", [backend(CANARY)], two, *shared_rules())
