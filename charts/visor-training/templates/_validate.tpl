@@ -34,6 +34,16 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $value, $resources := dict "resources" .Values.resources "signing.resources" .Values.signing.resources "scoring.resources" .Values.scoring.resources "mlflow.server.resources" $server.resources -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- range $name, $asked := $resources.requests -}}
+{{- with get $limits $name -}}
+{{- if gt (include "visor-training.number" $asked | float64) (include "visor-training.number" . | float64) -}}
+{{- fail (printf "%s requests %v of %s and limits it to %v; no pod could be made" $value $asked $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $store.pvc.claim $store.s3.uri -}}
 {{- fail "modelStore.pvc.claim and modelStore.s3.uri are both set; keep one" -}}
 {{- end -}}
