@@ -33,9 +33,10 @@ REFUSED = [
     ("mlflow.server.port=80", "at '/mlflow/server/port': minimum: got 80, want 1,024"),
     ("image.repository=localhost/Visor", "at '/image/repository': 'localhost/Visor' does not match pattern"),
     ("nameOverride=a b", "at '/nameOverride': 'a b' does not match pattern"),
+    ("podLabels.a b=c", "at '/podLabels': additional properties 'a b' not allowed"),
     ("podLabels.tier=a b", "at '/podLabels/tier': 'a b' does not match pattern"),
-    ("podLabels.app\\.kubernetes\\.io/component=mlflow", "at '/podLabels': invalid propertyName 'app.kubernetes.io/component'"),
-    ("extraLabels.app\\.kubernetes\\.io/name=other", "at '/extraLabels': invalid propertyName 'app.kubernetes.io/name'"),
+    ("podLabels.app\\.kubernetes\\.io/component=mlflow", "podLabels sets app.kubernetes.io/component, by which Services and"),
+    ("extraLabels.app\\.kubernetes\\.io/name=other", "extraLabels sets app.kubernetes.io/name, by which Services and"),
     ("containerSecurityContext.privileged=maybe", "at '/containerSecurityContext/privileged': got string, want boolean"),
 ]  # fmt: skip
 

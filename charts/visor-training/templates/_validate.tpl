@@ -8,6 +8,13 @@
 {{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $name) -}}
 {{- fail (printf "the name %q must begin with a letter, hold only a-z, 0-9 and -, and have at most 40 characters; set fullnameOverride" $name) -}}
 {{- end -}}
+{{- range $value, $labels := dict "extraLabels" .Values.extraLabels "podLabels" .Values.podLabels -}}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey $labels . -}}
+{{- fail (printf "%s sets %s, by which Services and NetworkPolicies find the pods; choose another label" $value .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $trains -}}
 {{- if not (or .Values.config.text .Values.config.configMap.name) -}}
 {{- fail "a config is required: --set-file config.text=training/configs/roofs.yaml, or config.configMap.name" -}}
