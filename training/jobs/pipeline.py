@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -32,10 +32,11 @@ from training import remote, runs, settings
 from training.config import BackendChoice, Config
 from training.errors import FolderError, RemoteConflict, RunError
 from training.jobs.archive import archive
-from training.jobs.common import Data, prepare
 from training.jobs.register import register
-from training.jobs.train import train
 from training.tracking import Tracker
+
+if TYPE_CHECKING:
+    from training.jobs.common import Data
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ def pipeline(
     """
     config = load_config(config_file, overrides, places)
     if settings.rank():
+        from training.jobs.train import train  # imports torch, which the steps without a fit do without
+
         train(config, places.home, places.home)  # which fits along; the folder of the run is the first process's to know
         return None
     if step == "train" and places.run_file:
@@ -113,6 +116,9 @@ def pipeline(
 
 
 def _train(config: Config, places: PipelinePaths, backend: BackendChoice | None) -> Path:
+    from training.jobs.common import prepare  # which import torch, too
+    from training.jobs.train import train
+
     if places.data and remote.is_remote(places.data):
         remote.mirror(places.data, _data_folder(places.home, places.data))
     data = prepare(config, places.home)
@@ -173,7 +179,7 @@ def _data_folder(home: Path, uri: str) -> Path:
     return home.resolve() / "data" / "s3" / place.bucket / place.prefix
 
 
-def _run_folder(home: Path, config: Config, data: Data) -> Path:
+def _run_folder(home: Path, config: Config, data: "Data") -> Path:
     """HOME/NAME-CONFIG-DATA: another config or other images are another run, the same ones are the same run again."""
     return home / f"{config.name}-{config.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}"
 
