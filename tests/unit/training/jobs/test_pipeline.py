@@ -1,6 +1,8 @@
 """What a pipeline finds out before it trains, and whom it makes wait; tests/integration/test_pipeline.py goes the whole way."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from training.errors import ConfigError, DataError, FolderError, RemoteConflict,
 from training.jobs import pipeline as job
 from training.jobs.pipeline import Delivery, PipelinePaths, load_config, pipeline
 
+ROOT = Path(__file__).parents[4]
 CONFIG = """
 name: tiny
 data: {source: imagefolder}
@@ -89,6 +92,13 @@ def test_a_wrong_passphrase_is_said_at_once(config: Path, places: PipelinePaths,
         pipeline(config, [], replaced(places, key=key, passphrase="other"), step="check")
     assert pipeline(config, [], replaced(places, key=key, passphrase="secret"), step="check") is None
     assert "secret" not in repr(replaced(places, passphrase="secret"))
+
+
+def test_what_checks_and_delivers_loads_nothing_that_decodes_or_fits() -> None:
+    """It would take 944 MiB instead of 237, and a decoder beside the key."""
+    script = "import sys, training.jobs.pipeline; print({'torch', 'PIL', 'torchvision', 'handlers.decode'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_training_step_asks_for_neither_key_nor_store(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
