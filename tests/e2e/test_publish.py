@@ -31,8 +31,6 @@ def test_a_release_of_what_was_published_serves(namespace: str, archives: Archiv
         for image, digest in digests.items():
             manifest, blobs = pull(address, f"visor-{image}", digest)
             assert len(blobs) == len({layer["digest"] for layer in manifest["layers"]}) + 1
-            config = json.loads(blobs[manifest["config"]["digest"]])
-            assert config["config"]["Labels"]["org.opencontainers.image.title"] == f"visor-{image}"
         assert set(digests) == set(IMAGES)
 
         pinned: Values = {"images": yaml.safe_load(values)["images"]}

@@ -41,7 +41,7 @@ def test_a_released_chart_is_upgraded_and_rolled_back_without_a_lost_request(
 def upgrade(release: Release) -> None:
     """As docs/kubernetes.md has it: what was set stays, and what is new has the new chart's default."""
     release.helm("upgrade", str(CHARTS / "visor"), "--reset-then-reuse-values", "--set", "archive.uri=pvc://models/v2")
-    kept = json.loads(release.helm("get", "values", "--output", "json"))
+    kept = json.loads(run("helm", "get", "values", release.name, "--namespace", release.namespace, "--output", "json"))
     assert kept == {**release.values, "archive": {**release.values["archive"], "uri": "pvc://models/v2"}}
 
 
