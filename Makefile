@@ -28,6 +28,11 @@ RELEASE ?= $(DATA)
 NAMESPACE ?= demo
 ARCHIVE ?=
 HELM_ARGS ?=
+# An OpenPGP key by its name, in a keyring that `gpg --export-secret-keys` writes, and the file that holds its passphrase, if any.
+SIGN ?=
+KEYRING ?=
+PASSPHRASE_FILE ?=
+SIGNED = $(if $(SIGN),--sign "$(SIGN)" --keyring "$(KEYRING)") $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)")
 # What `make loadtest` asks: HOST names the server to a gateway that has several. Set here, so that the environment's are not taken.
 URL =
 GRPC =
@@ -47,7 +52,7 @@ GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb c
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
-  docker/build docker/install docker/trim tests/e2e/images/operators/build
+  docker/build docker/install docker/trim tests/e2e/images/operators/build tools/package tools/publish
 
 .PHONY: help
 help: ## Print this help.
@@ -70,7 +75,7 @@ test-unit: setup ## The tests without processes, MLflow or exports: a few minute
 # the tests want them, which have no minutes for that, and there are two at a time.
 .PHONY: test
 test: test-unit ## All tests but those on a cluster, with coverage of our packages (at least 90 %).
-	@tools/build >/dev/null
+	@tools/build >/dev/null && tools/build registry >/dev/null
 	@$(TESTS) tests/integration tests/charts $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
@@ -120,6 +125,14 @@ deploy: setup ## Serve ARCHIVE (default: RELEASE's newest, copied to the cluster
 .PHONY: undeploy
 undeploy: ## Remove RELEASE from NAMESPACE; its archives stay.
 	@helm uninstall "$(RELEASE)" --namespace "$(NAMESPACE)" --ignore-not-found --wait
+
+.PHONY: package
+package: ## The charts as build/charts/NAME-VERSION.tgz; SIGN=KEY KEYRING=FILE sign them. Needs Go.
+	@REGISTRY="$(REGISTRY)" tools/package $(SIGNED)
+
+.PHONY: publish
+publish: ## Push IMAGES, as `make images` built them, and the charts to REGISTRY, and print digests. SIGN, KEYRING as for package.
+	@TAG="$(TAG)" IMAGES="$(IMAGES)" tools/publish $(SIGNED) "$(REGISTRY)"
 
 .PHONY: bench
 bench: setup ## visor beside the bare network and other servers on this machine, 20 min; flags in BENCH_ARGS.

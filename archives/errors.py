@@ -2,6 +2,7 @@
 
 VisorError
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
+│   └── KeyLocked         key.passphrase: a signing key whose passphrase is missing or wrong
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 │   └── ProvenanceRefused provenance.refused: a provenance statement that is not signed, or is about another archive
 ├── ArchiveUnexpected     archive.unexpected: a signed archive, but another one than its place or the caller says
@@ -16,6 +17,12 @@ class KeyFileError(VisorError):
     """A signing key that is missing or not one."""
 
     code = "key.invalid"
+
+
+class KeyLocked(KeyFileError):
+    """A signing key whose passphrase is missing or wrong."""
+
+    code = "key.passphrase"
 
 
 class ArchiveRefused(VisorError):

@@ -40,11 +40,11 @@ def beside(archive: Path) -> list[Path]:
     return [signing.signature_of(archive), *(path for path in (statement, signing.signature_of(statement)) if path.is_file())]
 
 
-def write(archive: Path, contents: Contents, private: Path) -> Path:
-    """Write an archive's statement and its signature, and return the statement's path. Raises KeyFileError."""
+def write(archive: Path, contents: Contents, private: Path, passphrase: str | None = None) -> Path:
+    """Write an archive's statement and its signature, and return the statement's path. Raises KeyFileError, KeyLocked."""
     path = path_of(archive)
     path.write_text(json.dumps(make_statement(contents), indent=2) + "\n")
-    signing.sign(path, private)
+    signing.sign(path, private, passphrase)
     return path
 
 

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 from archives.contents import DAMAGED, PIECE, open_zip
-from archives.errors import ArchiveRefused, KeyFileError
+from archives.errors import ArchiveRefused, KeyFileError, KeyLocked
 
 PRIVATE, PUBLIC = "visor.key", "visor.pub"
+LOCKED = b"ENCRYPTED"
+"""What a private key with a passphrase has in its first lines, in PKCS #8 (RFC 7468, section 11) as in OpenSSL's older form."""
 # How many damaged members an error names, in how many characters: their names are as foreign as the file.
 NAMED, LONGEST = 5, 500
 
@@ -21,15 +23,19 @@ def signature_of(archive: Path) -> Path:
     return archive.with_name(archive.name + ".sig")
 
 
-def make_keys(folder: Path) -> tuple[Path, Path]:
-    """Write a P-256 key pair and return (private, public). Raises KeyFileError rather than replace a key."""
+def make_keys(folder: Path, passphrase: str | None = None) -> tuple[Path, Path]:
+    """Write a P-256 key pair and return (private, public). Raises KeyFileError rather than replace a key.
+
+    `passphrase`: what the private key is encrypted with (PKCS #8, PBES2); by default it is not.
+    """
     private, public = folder / PRIVATE, folder / PUBLIC
     if taken := [path for path in (private, public) if path.exists()]:
         raise KeyFileError(f"{taken[0]} exists; archives that it signed need it, so choose another folder or move it away")
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    encryption = serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption)
     # Created with its final mode, so that the key is never readable by others, not even for a moment.
     with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secret)
@@ -37,14 +43,15 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
-def sign(archive: Path, private: Path) -> Path:
-    """Sign an archive and return the signature's path. Raises KeyFileError."""
+def sign(archive: Path, private: Path, passphrase: str | None = None) -> Path:
+    """Sign an archive and return the signature's path. Raises KeyFileError, KeyLocked."""
     from model_signing.signing import Config
 
-    check_private(private)
+    _, password = _load_private(private, passphrase)
     signature = signature_of(archive)
     try:
-        Config().use_elliptic_key_signer(private_key=private).sign(archive, signature)
+        # The library asks for text and hands it on to cryptography, which takes nothing but bytes.
+        Config().use_elliptic_key_signer(private_key=private, password=password).sign(archive, signature)  # type: ignore[arg-type]
     except (ValueError, TypeError) as err:
         raise KeyFileError(f"{private} cannot sign: {err}; make a pair with `visor keys`") from err
     return signature
@@ -113,23 +120,32 @@ def damaged_members(archive: Path) -> list[str]:
     return damaged
 
 
-def check_private(private: Path) -> None:
-    """Raise KeyFileError unless a key can sign, so that this is known before hours of fitting."""
-    _load_private(private)
+def check_private(private: Path, passphrase: str | None = None) -> None:
+    """Raise KeyFileError, or KeyLocked, unless a key can sign, so that this is known before hours of fitting."""
+    _load_private(private, passphrase)
 
 
-def write_public(private: Path, public: Path) -> Path:
-    """Write the public half of a private key, and return its path. Raises KeyFileError."""
-    key = _load_private(private).public_key()
+def write_public(private: Path, public: Path, passphrase: str | None = None) -> Path:
+    """Write the public half of a private key, and return its path. Raises KeyFileError, KeyLocked."""
+    key = _load_private(private, passphrase)[0].public_key()
     public.write_bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     return public
 
 
-def _load_private(private: Path) -> PrivateKeyTypes:
+def _load_private(private: Path, passphrase: str | None) -> tuple[PrivateKeyTypes, bytes | None]:
+    """Open a private key, and return it with what its file is encrypted with; a passphrase that it does not need is left out."""
     advice = "make a pair with `visor keys`"
+    pem = _read_key(private, "private", advice)
+    locked = LOCKED in pem
+    if locked and passphrase is None:
+        raise KeyLocked(f"{private} has a passphrase; give it by --passphrase-file or VISOR_KEY_PASSPHRASE")
+    password = passphrase.encode() if locked and passphrase is not None else None
     try:
-        return serialization.load_pem_private_key(_read_key(private, "private", advice), password=None)
+        return serialization.load_pem_private_key(pem, password), password
     except (ValueError, TypeError) as err:
+        if locked:
+            # Encrypted bytes tell nobody whether they or the passphrase are wrong.
+            raise KeyLocked(f"{private} does not open with this passphrase; it has another one, or is damaged") from err
         raise KeyFileError(f"{private} is not a private key in PEM: {err}; {advice}") from err
 
 

@@ -28,6 +28,11 @@ def public_key() -> Path:
     return Path(os.environ.get("VISOR_PUBLIC_KEY") or "keys/visor.pub")
 
 
+def key_passphrase() -> str | None:
+    """Return the passphrase of the private key: VISOR_KEY_PASSPHRASE, None where it is not set or empty."""
+    return os.environ.get("VISOR_KEY_PASSPHRASE") or None
+
+
 def tracking_uri(home: Path) -> str:
     """Return MLFLOW_TRACKING_URI where it is set, else the embedded SQLite store under `home`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(home)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ TRAIN_JOB: Values = {**PLAIN, "trainJob": {"enabled": True}}
 
 
 def job_name(objects: list[Values]) -> str:
-    [name] = [item["metadata"]["name"] for item in objects if item["kind"] in ("Job", "TrainJob")]
-    return str(name)
+    """What trains: a TrainJob, or the one Job."""
+    named = {item["kind"]: item["metadata"]["name"] for item in objects if item["kind"] in ("Job", "TrainJob")}
+    return str(named.get("TrainJob") or named["Job"])
 
 
 @pytest.mark.parametrize("base", [PLAIN, TRAIN_JOB], ids=["Job", "TrainJob"])
@@ -73,7 +75,7 @@ def test_the_name_is_of_what_the_job_is_made_of(render: Any, base: Values) -> No
         ("job", "backoffLimit"): 9,
         ("job", "ttlSecondsAfterFinished"): 9,
         ("extraLabels",): {"a": "b"},
-        ("mlflow", "server", "resources"): {"requests": {"cpu": "7"}},
+        ("mlflow", "server", "resources"): {"requests": {"cpu": "50m"}},
     }.items():
         assert job_name(render(values=with_value(base, path, value))) == name, path
     others = {
@@ -122,18 +124,77 @@ def test_restricted_pod_security_accepts_the_pods(render: Any, name: str) -> Non
     found = pods(render(*case(name)))
     assert found
     for spec in found.values():
-        spec["containers"] += spec.get("initContainers", [])
+        spec["containers"] += spec.pop("initContainers", [])
         for container in spec["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"]
-            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
     assert {pod: list(restricted(spec)) for pod, spec in found.items()} == {pod: [] for pod in found}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_volumes_and_mounts_are_the_same(render: Any, name: str) -> None:
     for spec in pods(render(*case(name))).values():
-        mounts = [mount["name"] for mount in spec["containers"][0]["volumeMounts"]]
-        assert sorted(mounts) == sorted(volume["name"] for volume in spec["volumes"])
+        containers = [*spec["containers"], *spec.get("initContainers", [])]
+        mounts = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+        volumes = [volume["name"] for volume in spec["volumes"]]
+        assert sorted(mounts) == sorted(volumes)
+
+
+SECRET = {"key", "passphrase", "models", "signing-tmp"}
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"score"}))
+def test_what_decodes_images_has_no_key_and_shares_no_place_of_programs_with_what_has(render: Any, name: str) -> None:
+    """Python reads modules from below HOME, and a `.pth` file there would run where the key is."""
+    trained = 0
+    for spec in pods(render(*case(name), "--set", "signing.passphrase.secretName=words")).values():
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            home = next(mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/tmp")
+            if container["name"] in ("train", "node"):
+                trained += 1
+                assert not mounts & SECRET
+                assert home == "tmp"
+            elif container["name"] in ("check", "deliver"):
+                assert {"key", "passphrase"} <= mounts
+                assert home == "signing-tmp"
+                assert "data" not in mounts
+    assert trained
+
+
+def missing(part: Values, schema: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of values that have a default and that the schema does not ask for."""
+    for key, value in part.items():
+        below = schema["properties"][key]
+        below = schema_of(below["$ref"]) if "$ref" in below else below
+        if value is not None and key not in schema.get("required", []):
+            yield (*path, key)
+        if isinstance(value, dict) and "properties" in below:
+            yield from missing(value, below, (*path, key))
+
+
+def schema_of(reference: str) -> Any:
+    return read("values.schema.json")["definitions"][reference.rsplit("/", 1)[1]]
+
+
+def test_a_null_is_refused_by_name_or_means_something(helm: Any) -> None:
+    """Helm takes a value that is null away, and templates would end in `nil pointer evaluating`."""
+    for path in ("mlflow", "networkPolicy", "scoring.images", "signing.passphrase", "cronJob.schedule", "image.repository"):
+        done = helm("template", "roofs", str(CHART), *case("full"), "--set", f"{path}=null")
+        assert done.returncode == 1
+        *above, name = path.split(".")
+        assert f"at '{''.join(f'/{key}' for key in above)}': missing property '{name}'" in done.stderr
+    free = {".".join(path) for path in missing(read("values.yaml"), read("values.schema.json"))}
+    assert {path.split(".")[-2] for path in free} == {
+        "resources",
+        "podSecurityContext",
+        "containerSecurityContext",
+        "capabilities",
+    }
+    for path in sorted(free):
+        done = helm("template", "roofs", str(CHART), *case("full"), "--set", f"{path}=null")
+        assert done.returncode == 0, (path, done.stderr)
+        assert "null" not in done.stdout, path
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -141,21 +202,33 @@ def test_visor_takes_the_command_line(render: Any, name: str) -> None:
     found = False
     for item in render(*case(name)):
         if item["kind"] == "TrainJob":
-            trainer = item["spec"]["trainer"]
+            containers = [item["spec"]["trainer"]]
         elif item["kind"] in ("Job", "CronJob"):
-            trainer = pods([item])[item["kind"]]["containers"][0]
+            pod = pods([item])[item["kind"]]
+            containers = [*pod.get("initContainers", []), *pod["containers"]]
         else:
             continue
-        found = True
-        assert trainer["command"][-2:] == ["-m", "visor.cli"]
-        args = parse_args([arg.replace("$(JOB_COMPLETION_INDEX)", "7") for arg in trainer["args"]])
-        if name == "score":
-            assert args.shard == (7, 8)
-            assert (args.archive, args.images, args.out) == ("roofs/3", Path("/images/roofs/2026"), Path("/scores/roofs-2026"))
-            continue
-        assert args.run is pipeline.run
-        assert args.config == Path("/etc/visor/config/config.yaml")
+        for container in containers:
+            found = True
+            assert container["command"][-2:] == ["-m", "visor.cli"]
+            args = parse_args([arg.replace("$(JOB_COMPLETION_INDEX)", "7") for arg in container["args"]])
+            if name == "score":
+                assert args.shard == (7, 8)
+                assert (args.archive, args.images) == ("roofs/3", Path("/images/roofs/2026"))
+                assert args.out == Path("/scores/roofs-2026")
+                continue
+            assert args.run is pipeline.run
+            assert args.config == Path("/etc/visor/config/config.yaml")
+            assert args.step == container.get("name", "train")
     assert found
+
+
+def test_a_train_job_names_its_run_to_the_job_that_waits(render: Any) -> None:
+    objects = {item["kind"]: item for item in render(*case("train-job"))}
+    train, deliver = objects["TrainJob"], objects["Job"]["spec"]["template"]["spec"]["containers"][0]
+    file = f"--run-file=/runs/{train['metadata']['name']}.run"
+    assert file in train["spec"]["trainer"]["args"]
+    assert file in deliver["args"]
 
 
 def test_the_chart_is_of_the_project_s_version() -> None:
@@ -174,6 +247,7 @@ def test_notes_say_the_next_commands(helm: Any, render: Any) -> None:
     job = job_name(render(*case("pvc")))
     said = notes(helm, *case("pvc"))
     assert f"kubectl wait -n ns --for=condition=Complete --timeout=1h job/{job}" in said
+    assert f"kubectl logs -n ns --follow --pod-running-timeout=5m -c train job/{job}" in said
     assert "helm install -n ns digits charts/visor --set archive.uri=pvc://models/digits/1 " in said
     assert "CronJob" not in said
     assert "port-forward" not in said

@@ -95,7 +95,6 @@ class Release:
         """Return once it serves what it names on all of its pods, and the gateway has taken its routes."""
         wait_rollout(name or self.name, self.namespace, timeout_s)
 
-
     def kubectl(self, *args: str, check: bool = True) -> str:
         """A kubectl command in the release's namespace."""
         return kubectl("--namespace", self.namespace, *args, check=check)

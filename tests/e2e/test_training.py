@@ -18,21 +18,15 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     namespace: str, archives: Archives, workspace: Workspace
 ) -> None:
     make_volume(namespace, "home", folder_of(namespace) / "home")
-    key = (workspace.path / "keys" / "visor.key").read_text()
-    apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "signing", "namespace": namespace},
-            "stringData": {"visor.key": key},
-        }
-    )
+    for name, data in {"signing": {"visor.key": locked(workspace, "two words")}, "words": {"passphrase": "two words\n"}}.items():
+        meta = {"name": name, "namespace": namespace}
+        apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
     values = {
         "image": image("training"),
         "config": {"text": CONFIG.read_text()},
         "home": {"existingClaim": "home"},
         "modelStore": {"pvc": {"claim": CLAIM, "subPath": "trained"}},
-        "signing": {"secretName": "signing"},
+        "signing": {"secretName": "signing", "passphrase": {"secretName": "words"}},
         "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}},
     }
     run(
@@ -47,10 +41,9 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
         stdin=json.dumps(values),
     )
 
-    def logs() -> str:
-        return run(
-            "kubectl", "logs", "--namespace", namespace, "--selector", "batch.kubernetes.io/job-name", "--tail", "-1", check=False
-        )
+    def logs(container: str = "train") -> str:
+        of = ("--namespace", namespace, "--selector", "batch.kubernetes.io/job-name", "--container", container)
+        return run("kubectl", "logs", *of, "--tail", "-1", "--ignore-errors", check=False)
 
     wait_until(lambda: "epoch 2" in logs(), 300, "two epochs", lambda: state(namespace) + logs())
     [pod] = items("pods", namespace, "batch.kubernetes.io/job-name")
@@ -59,9 +52,10 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
         lambda: any(job.get("status", {}).get("succeeded") for job in items("jobs", namespace)),
         600,
         "the Job has succeeded",
-        lambda: state(namespace) + logs(),
+        lambda: state(namespace) + logs() + logs("deliver"),
     )
     assert "going on after epoch" in logs()
+    assert "digits version 1, archive " in logs("deliver")
 
     release = Release("trained", namespace, base_values(archives))
     release.upgrade({"archive": {"uri": f"pvc://{CLAIM}/trained/digits/1"}})
@@ -70,6 +64,12 @@ def test_a_job_that_is_interrupted_writes_an_archive_that_a_release_serves(
     assert {(outcome.version, outcome.error) for outcome in outcomes} == {("1", "")}
 
     score(namespace, workspace)
+
+
+def locked(workspace: Workspace, passphrase: str) -> str:
+    """The workspace's private key, encrypted by OpenSSL."""
+    command = ["openssl", "pkcs8", "-topk8", "-v2", "aes256", "-in", str(workspace.path / "keys/visor.key")]
+    return run(*command, "-passout", f"pass:{passphrase}")
 
 
 def score(namespace: str, workspace: Workspace) -> None:

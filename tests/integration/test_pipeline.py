@@ -1,6 +1,7 @@
 """`visor pipeline` as a pod runs it: images from S3, archive to S3; killed, given again, and given once more."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,42 @@ def test_other_images_from_a_new_home_are_the_next_version(delivered: Delivered)
     after = delivered.objects()
     assert {key: after[key] for key in before} == before
     assert set(after) - set(before) == {f"store/digits/2/{name}" for name in DELIVERED}
+
+
+def test_step_by_step_what_trains_has_no_key_and_what_signs_has_no_images(delivered: Delivered) -> None:
+    """As the chart's containers do, on the run of the test before; the key has a passphrase."""
+    place = delivered.workspace.path
+    (place / "words").write_text("five words that nobody guesses\n")
+    delivered.workspace.ok("keys", "--out", "locked", "--passphrase-file", "words")
+    steps = ("--home", "new-home", "--backend", "torch", "--run-file", "named")
+    key = ("--key", "locked/visor.key", "--store", "third-store")
+
+    done = delivered.again(*steps, *key, "--step", "check")
+    assert done.returncode == 1
+    assert done.stderr.startswith("visor: key.passphrase: locked/visor.key has a passphrase; give it by --passphrase-file or")
+    done = delivered.again(*steps, *key, "--step", "check", "--passphrase-file", "words")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+    done = delivered.again(*steps, "--step", "train", "--key", "nowhere", "--store", "/proc/nowhere")
+    assert done.returncode == 0, done.stderr
+    [run] = (place / "new-home").glob("digits-*")
+    assert done.stdout.strip() == f"new-home/{run.name}"
+    assert (place / "named").read_text() == run.name
+
+    for images in (place / "new-home/data", place / "new-home/cache"):
+        shutil.rmtree(images, ignore_errors=True)
+    before = delivered.objects()
+    done = delivered.again(*steps, *key, "--step", "deliver", "--passphrase-file", "words")
+    assert (done.returncode, done.stdout.strip()) == (0, "s3://models/store/digits/3"), done.stderr
+    assert set(delivered.objects()) - set(before) == {f"store/digits/3/{name}" for name in DELIVERED}
+    with opened(place / "third-store/digits/3/digits.mar", place / "locked/visor.pub") as archive:
+        assert archive.spec.version == "3"
+
+    done = delivered.again(
+        *steps, *key, "--step", "deliver", "--passphrase-file", "words", "--store", "fourth", "--backend", "openvino"
+    )
+    assert done.returncode == 1
+    assert "was not evaluated on openvino; train it with that --backend" in done.stderr
 
 
 def test_a_server_that_is_away_is_said_before_anything_is_fetched(delivered: Delivered) -> None:

@@ -71,6 +71,36 @@ def test_moved_modules_are_where_the_table_says() -> None:
     assert [old for old, _ in re.findall(r"^\| ((?:\S+/)\S+) \| (\S+) \|$", table, re.MULTILINE) if (ROOT / old).is_file()] == []
 
 
+def test_no_command_reuses_an_older_chart_s_defaults() -> None:
+    """Which lack what is new: `helm upgrade --reuse-values`. The chapter on upgrading says why."""
+    told = ("NOTES.txt", "Chart.yaml", "values.yaml", ".gotmpl", "Makefile", "k8s/put-archive", "k8s/install", "k8s/cluster")
+    notes = [Path(name) for name in TRACKED if name.endswith(told)]
+    said = {
+        f"{page}: {line.strip()}"
+        for page in (*PAGES, *notes)
+        for line in (ROOT / page).read_text().split("\n## Upgrading\n")[0].splitlines()
+        if re.search(r"(^|[^\w-])--reuse-values", line)
+    }
+    assert said == set()
+    chapter = (ROOT / "docs/kubernetes.md").read_text().split("\n## Upgrading\n")[1]
+    rest = chapter.split("\n## ", 1)[1]
+    assert "--reuse-values" not in rest.replace("--reset-then-reuse-values", "")
+    assert "| `--reuse-values` | " in chapter
+
+
+def test_commands_that_install_name_the_tag_that_make_images_makes() -> None:
+    """Charts take their own version's tag by default, which a registry has and `make images` does not make."""
+    lacking = []
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+            for command in re.sub(r"\\\n\s*", " ", block).splitlines():
+                chart = re.match(r"helm (?:install|upgrade --install) \S+ charts/(visor|visor-training)\s", command)
+                tags = {"visor": ("images.serving.tag=", "images.transformer.tag="), "visor-training": ("image.tag=",)}
+                if chart and not all(tag in command for tag in tags[chart[1]]):
+                    lacking.append(f"{page}: {command}")
+    assert lacking == []
+
+
 def test_each_decision_is_listed_and_says_when_to_look_again() -> None:
     folder = ROOT / "docs/decisions-log"
     written = {page.name for page in folder.glob("*.md")} - {"README.md"}

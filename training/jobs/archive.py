@@ -7,24 +7,32 @@ from archives.contents import SPEC, read
 from handlers.spec import Spec
 from training import runs
 from training.config import BackendChoice
-from training.errors import DataError
+from training.errors import DataError, RunError
 from training.packing import archive as packing
 from training.packing import lineage
 
 logger = logging.getLogger(__name__)
 
 
-def archive(run: Path, model_store: Path, private_key: Path, backend: BackendChoice | None = None) -> Path:
+def archive(
+    run: Path,
+    model_store: Path,
+    private_key: Path,
+    backend: BackendChoice | None = None,
+    passphrase: str | None = None,
+    evaluated: bool = False,
+) -> Path:
     """Pack a finished run, sign the archive, and return the .mar's path.
 
     `backend`: what serves; by default what the run was evaluated on, and its images are not needed. Another one is exported to,
     and the run is calibrated and evaluated anew on its answers: the decision in an archive is fitted for what serves it.
-    Raises RunError (not finished), KeyFileError, ArchiveBroken, ParityFailed, ConfigError (a backend that is not installed),
-    DataError (images that are gone or changed).
+    `passphrase`: the key's. `evaluated`: the run must be evaluated on the backend already, so that no image is decoded here.
+    Raises RunError (not finished, not evaluated), KeyFileError, KeyLocked, ArchiveBroken, ParityFailed, ConfigError (a backend
+    that is not installed), DataError (images that are gone or changed).
     """
     record, _ = runs.read_finished(run)
-    _serve(run, record, backend)
-    path = packing.build(run, model_store, lineage.collect(run), private_key)
+    _serve(run, record, backend, evaluated)
+    path = packing.build(run, model_store, lineage.collect(run), private_key, passphrase)
     contents = read(path)
     logger.info(
         "%s version %s: %.1f MB, backend %s, digest %s",
@@ -33,7 +41,7 @@ def archive(run: Path, model_store: Path, private_key: Path, backend: BackendCho
     return path
 
 
-def _serve(run: Path, record: runs.Record, backend: BackendChoice | None) -> None:
+def _serve(run: Path, record: runs.Record, backend: BackendChoice | None, evaluated: bool) -> None:
     """Have the run evaluated on the backend that is to serve, unless it is already."""
     fitted, exports = Spec.read(run / SPEC).backend, runs.read_exports(run)
     asked = backend or (exports.choice if exports else runs.read_config(run).backend)
@@ -44,6 +52,8 @@ def _serve(run: Path, record: runs.Record, backend: BackendChoice | None) -> Non
     )
     if (asked == fitted or chosen) and all((run / name).is_file() for name in runs.GRAPHS[fitted]):
         return
+    if evaluated:
+        raise RunError(f"{run} was not evaluated on {asked}; train it with that --backend, or archive it where its images are")
     from training.jobs.evaluate import evaluate_run  # imports torch, which packing does without
 
     logger.info("%s was calibrated on the answers of %s; it is exported, calibrated and evaluated again", run, fitted)

@@ -2,20 +2,28 @@
 
 A pod that was evicted is started anew with the same command and goes on from the last epoch; one that is started for a
 run that was delivered already finds nothing to do. What was delivered stands in the run's `delivery.json`.
+
+In a pod the steps are containers of their own, so that what decodes foreign images never has the key: `check` finds out what
+would fail after hours, `train` fetches and fits, and `deliver` archives, copies and registers the run that `train` names in a
+file. `deliver` decodes no image and follows no link out of the run's folder.
 """
 
 import json
 import logging
+import re
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from archives import provenance, signing, store
 from archives.contents import read
+from archives.files import replacing
 from archives.opening import opened
 from handlers.errors import ArchiveBroken
 from handlers.spec import Frozen
@@ -24,15 +32,19 @@ from training import remote, runs, settings
 from training.config import BackendChoice, Config
 from training.errors import FolderError, RemoteConflict, RunError
 from training.jobs.archive import archive
-from training.jobs.common import Data, prepare
 from training.jobs.register import register
-from training.jobs.train import train
 from training.tracking import Tracker
+
+if TYPE_CHECKING:
+    from training.jobs.common import Data
 
 logger = logging.getLogger(__name__)
 
 DIGITS = 8
 """Hexadecimal digits of a digest in a run's name."""
+POLL_S = 2.0
+"""Seconds between two looks for the file that names the run."""
+Step = Literal["check", "train", "deliver"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class PipelinePaths:
 
     `home`: runs, checkpoints and data, kept between calls; `store`: the model store; `key`: what archives are signed with;
     `data`: a folder or S3 address of images in the place of the config's data.path; `copy_to`: S3 address of a model store
-    that archives are copied to.
+    that archives are copied to; `passphrase`: the key's; `run_file`: where the step `train` names its run to `deliver`.
     """
 
     home: Path
@@ -49,6 +61,8 @@ class PipelinePaths:
     key: Path
     data: str | None = None
     copy_to: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
+    run_file: Path | None = None
 
 
 class Delivery(Frozen):
@@ -71,33 +85,85 @@ def pipeline(
     alias: str | None = "champion",
     backend: BackendChoice | None = None,
     wait_s: float = 0.0,
+    step: Step | None = None,
+    run_wait_s: float = 0.0,
 ) -> str | None:
     """Run the steps that are left, and return where the archive's folder is; None in torchrun's processes other than the first.
 
     `alias`: in MLflow's registry, None for none; `backend`: what serves, in the place of the config's; `wait_s`: how long an
-    MLflow server may take to start. Raises what the jobs raise, FolderError, TrackingUnreachable and RemoteError; what need not
-    wait for the training fails before it.
+    MLflow server may take to start; `step`: that one alone, of which `train` returns the run and `check` None; `run_wait_s`: how
+    long `deliver` waits for the file that names the run. Raises what the jobs raise, FolderError, TrackingUnreachable and
+    RemoteError; what need not wait for the training fails before it.
     """
     config = load_config(config_file, overrides, places)
     if settings.rank():
+        from training.jobs.train import train  # imports torch, which the steps without a fit do without
+
         train(config, places.home, places.home)  # which fits along; the folder of the run is the first process's to know
         return None
-    _check(places, wait_s)
+    if step == "train" and places.run_file:
+        places.run_file.unlink(missing_ok=True)  # an earlier training's
+    _check(places, wait_s, step)
+    if step == "check":
+        return None
+    named = _wait_for_run(places, config.name, run_wait_s) if step == "deliver" else None
     with _turn(places.home, config.name):
-        if places.data and remote.is_remote(places.data):
-            remote.mirror(places.data, _data_folder(places.home, places.data))
-        data = prepare(config, places.home)
-        run = train(config, _run_folder(places.home, config, data), places.home, data=data, backend=backend)
-        delivery = _archive(run, config.name, places, backend)
-        path = store.path_of(places.store, config.name, delivery.version)
-        place = str(path.parent)
-        if places.copy_to:
-            place = str(remote.Place.parse(places.copy_to).below(f"{config.name}/{delivery.version}"))
-            delivery = _copy(run, delivery, path, place)
-        if alias:
-            delivery = _register(run, delivery, path, alias, places)
+        run = named or _train(config, places, backend)
+        if step == "train":
+            _name_run(run, places)
+            return str(run)
+        return _deliver(run, config, places, alias, backend, evaluated=named is not None)
+
+
+def _train(config: Config, places: PipelinePaths, backend: BackendChoice | None) -> Path:
+    from training.jobs.common import prepare  # which import torch, too
+    from training.jobs.train import train
+
+    if places.data and remote.is_remote(places.data):
+        remote.mirror(places.data, _data_folder(places.home, places.data))
+    data = prepare(config, places.home)
+    return train(config, _run_folder(places.home, config, data), places.home, data=data, backend=backend)
+
+
+def _deliver(
+    run: Path, config: Config, places: PipelinePaths, alias: str | None, backend: BackendChoice | None, evaluated: bool
+) -> str:
+    delivery = _archive(run, config.name, places, backend, evaluated)
+    path = store.path_of(places.store, config.name, delivery.version)
+    place = str(path.parent)
+    if places.copy_to:
+        place = str(remote.Place.parse(places.copy_to).below(f"{config.name}/{delivery.version}"))
+        delivery = _copy(run, delivery, path, place)
+    if alias:
+        delivery = _register(run, delivery, path, alias, places)
     logger.info("%s version %s, archive %s, is in %s", config.name, delivery.version, delivery.digest[:12], place)
     return place
+
+
+def _name_run(run: Path, places: PipelinePaths) -> None:
+    if places.run_file:
+        with replacing(places.run_file) as temporary:
+            temporary.write_text(run.name)
+
+
+def _wait_for_run(places: PipelinePaths, name: str, wait_s: float) -> Path:
+    """The run that the step `train` finished, one of this name in `home`: whoever wrote the file may not choose another folder.
+
+    Raises RunError.
+    """
+    file = places.run_file
+    if file is None:
+        raise RunError("the step deliver needs a file that names the run; give --run-file, as the step train got it")
+    deadline = time.monotonic() + wait_s
+    while not file.is_file():
+        if time.monotonic() >= deadline:
+            raise RunError(f"{file} is not there after {wait_s:g} s; the step train writes it when its run is finished")
+        time.sleep(POLL_S)
+    with file.open("rb") as opened:
+        named = opened.read(200).decode(errors="replace")
+    if not re.fullmatch(rf"{re.escape(name)}(-[0-9a-f]{{{DIGITS}}}){{2}}", named):
+        raise RunError(f"{file} names no run of {name}; give the step train again")
+    return places.home / named
 
 
 def load_config(file: Path, overrides: Sequence[str], places: PipelinePaths) -> Config:
@@ -113,14 +179,15 @@ def _data_folder(home: Path, uri: str) -> Path:
     return home.resolve() / "data" / "s3" / place.bucket / place.prefix
 
 
-def _run_folder(home: Path, config: Config, data: Data) -> Path:
+def _run_folder(home: Path, config: Config, data: "Data") -> Path:
     """HOME/NAME-CONFIG-DATA: another config or other images are another run, the same ones are the same run again."""
     return home / f"{config.name}-{config.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}"
 
 
-def _check(places: PipelinePaths, wait_s: float) -> None:
-    """Find out what would fail after hours of fitting: folders, the key, S3 and MLflow."""
-    for folder in (places.home, places.store):
+def _check(places: PipelinePaths, wait_s: float, step: Step | None) -> None:
+    """Find out what would fail after hours of fitting: folders, the key, S3 and MLflow, as far as this step needs them."""
+    trains, delivers = step != "deliver", step != "train"
+    for folder in (places.home, *([places.store] if delivers else [])):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -128,8 +195,9 @@ def _check(places: PipelinePaths, wait_s: float) -> None:
             raise FolderError(
                 f"{folder} cannot be written to: {err.strerror}; a volume needs the user's group (fsGroup)"
             ) from err
-    signing.check_private(places.key)
-    for uri in (places.data, places.copy_to):
+    if delivers:
+        signing.check_private(places.key, places.passphrase)
+    for uri in (places.data if trains else None, places.copy_to if delivers else None):
         if uri and remote.is_remote(uri):
             remote.check(uri)
     Tracker.open(places.home).reach(wait_s)
@@ -140,7 +208,7 @@ def _turn(home: Path, name: str) -> AbstractContextManager[None]:
     return runs.exclusive(home / f".{name}.lock", lambda: logger.info("waiting for another pipeline of %s in %s", name, home))
 
 
-def _archive(run: Path, name: str, places: PipelinePaths, backend: BackendChoice | None) -> Delivery:
+def _archive(run: Path, name: str, places: PipelinePaths, backend: BackendChoice | None, evaluated: bool) -> Delivery:
     """The run's archive, made once; made anew where it is gone from the store, as it is in a store that is new."""
     record = runs.read_record(run)
     delivery = _read(run)
@@ -155,7 +223,7 @@ def _archive(run: Path, name: str, places: PipelinePaths, backend: BackendChoice
     if path is None:
         if places.copy_to and (taken := remote.versions(places.copy_to, name)):
             store.reserve(places.store, name, taken[-1])
-        path = archive(run, places.store, places.key, backend)
+        path = archive(run, places.store, places.key, backend, places.passphrase, evaluated)
     contents = read(path)
     return _write(
         run,
@@ -196,7 +264,7 @@ def _register(run: Path, delivery: Delivery, archive: Path, alias: str, places: 
     if alias in delivery.aliases:
         return delivery
     with tempfile.TemporaryDirectory() as folder:
-        public = signing.write_public(places.key, Path(folder, signing.PUBLIC))
+        public = signing.write_public(places.key, Path(folder, signing.PUBLIC), places.passphrase)
         with opened(archive, public, delivery.digest) as verified:
             register(verified.read(), alias, places.home)
     return _write(run, delivery.model_copy(update={"aliases": (*delivery.aliases, alias)}))

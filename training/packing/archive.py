@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,16 +16,18 @@ from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
 from handlers.spec import MIB, Spec
 from training import runs
+from training.errors import RunError
 
 SCRATCH, STALE_S = ".building-", 3600.0
 
 
-def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> Path:
+def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path, passphrase: str | None = None) -> Path:
     """Pack a finished run as the next version of its name, signed and with its provenance, and return the .mar's path.
 
     It holds the weights and the graph of the spec's backend, on whose answers the decision was fitted, and no other.
     Everything happens in a scratch folder that one rename makes a version, so an interruption leaves no half archive.
-    `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError.
+    `run` must be finished, which `lineage.collect` has found out. Raises ArchiveBroken (too large), KeyFileError, KeyLocked,
+    RunError (a member that is no file of its own).
     """
     spec = Spec.read(run / SPEC)
     (model_store / spec.name).mkdir(parents=True, exist_ok=True)
@@ -39,8 +42,8 @@ def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path) -> 
             raise ArchiveBroken(
                 f"{spec.name}.mar has {archive.stat().st_size / MIB:.0f} MiB, over {MAX_BYTES // 10**6} MB; use a smaller network"
             )
-        signing.sign(archive, private_key)
-        provenance.write(archive, read(archive), private_key)
+        signing.sign(archive, private_key, passphrase)
+        provenance.write(archive, read(archive), private_key, passphrase)
         out.rename(model_store / spec.name / version)
     return store.path_of(model_store, spec.name, version)
 
@@ -56,15 +59,28 @@ def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
     """Lay out the members as they are to lie in the archive; the entry goes in by the archiver's own --handler."""
     staged.mkdir()
     for member in (runs.WEIGHTS, runs.REFERENCE, *runs.GRAPHS[spec.backend]):
-        shutil.copyfile(run / member, staged / member)
+        _copy(run / member, staged / member)
     for card in (runs.CARD, runs.CARD_PAGE):
-        if (run / card).is_file():  # runs of 0.1 have none
-            shutil.copyfile(run / card, staged / card)
+        if (run / card).exists():  # runs of 0.1 have none
+            _copy(run / card, staged / card)
     (staged / SPEC).write_text(spec.model_dump_json(indent=2) + "\n")
     (staged / LINEAGE).write_text(lineage.model_dump_json(indent=2) + "\n")
     package = Path(handlers.__file__).parent
     shutil.copytree(package, staged / "handlers", ignore=shutil.ignore_patterns("entry.py", "__pycache__"))
     return staged
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that is no link: it could name the key, which what wrote the run must not have. Raises RunError."""
+    try:
+        opened = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # which a pipe would be waited for without
+    except OSError as err:
+        raise RunError(f"{source} is not packed: {err.strerror}; a run's files are files of its own") from err
+    with os.fdopen(opened, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise RunError(f"{source} is not packed: it is no file; a run's files are files of its own")
+        with target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:

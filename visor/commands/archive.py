@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import Commands, add_backend, add_command, add_home, add_private_key, add_store
+from visor.commands.arguments import (
+    Commands,
+    add_backend,
+    add_command,
+    add_home,
+    add_passphrase,
+    add_private_key,
+    add_store,
+    read_passphrase,
+)
 
 
 def add(commands: Commands) -> None:
@@ -24,6 +33,7 @@ def add(commands: Commands) -> None:
         "(default: no ONNX file)",
     )
     add_private_key(archive)
+    add_passphrase(archive)
     add_backend(archive, "the one that the run was evaluated on, or for a run of before 0.3 its config's")
     add_store(archive)
     add_home(archive, more="; read with --onnx alone")
@@ -33,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
     """Archive, and print the paths that were written."""
     from training.jobs.archive import archive
 
-    path = archive(args.folder, args.store, args.key, args.backend)
+    passphrase = read_passphrase(args)
+    path = archive(args.folder, args.store, args.key, args.backend, passphrase)
     print(path)
     if args.onnx:
         from training.jobs.export_onnx import export_onnx
 
-        print(export_onnx(args.folder, path, args.key, args.home))
+        print(export_onnx(args.folder, path, args.key, args.home, passphrase))
     return 0

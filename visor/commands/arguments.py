@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from training.settings import home, public_key
+from archives.errors import KeyLocked
+from training.settings import home, key_passphrase, public_key
 
 KEYS = Path("keys")
 """The folder of the key pair by default; it holds `visor.key` and `visor.pub`."""
@@ -88,6 +89,31 @@ def add_private_key(parser: argparse.ArgumentParser, more: str = "; the file mus
         metavar="FILE",
         help=f"private key that signs the archive, as `visor keys` writes it{more} (default: %(default)s)",
     )
+
+
+def add_passphrase(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `--passphrase-file FILE`, for `read_passphrase`. `more`: a clause that follows the help's text."""
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file whose first line is the private key's passphrase{more} (default: the environment's VISOR_KEY_PASSPHRASE, "
+        "otherwise a key without one)",
+    )
+
+
+def read_passphrase(args: argparse.Namespace) -> str | None:
+    """Read the private key's passphrase, from the file or the environment; None where neither has one. Raises KeyLocked."""
+    file: Path | None = args.passphrase_file
+    if file is None:
+        return key_passphrase()
+    try:
+        passphrase = file.read_text().partition("\n")[0].removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as err:
+        raise KeyLocked(f"the passphrase in {file} cannot be read: {getattr(err, 'strerror', None) or 'it is no UTF-8'}") from err
+    if not passphrase:
+        raise KeyLocked(f"the first line of {file} is empty, and a passphrase is not")
+    return passphrase
 
 
 def add_public_key(parser: argparse.ArgumentParser, more: str = "; other archives are refused") -> None:

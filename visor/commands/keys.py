@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import KEYS, Commands, add_command
+from visor.commands.arguments import KEYS, Commands, add_command, add_passphrase, read_passphrase
 
 
 def add(commands: Commands) -> None:
@@ -16,13 +16,15 @@ def add(commands: Commands) -> None:
         "public key's SHA-256, and fails where a key exists already.",
     )
     keys.add_argument("--out", type=Path, default=KEYS, metavar="FOLDER", help="folder for both keys (default: %(default)s)")
+    add_passphrase(keys, more=", which encrypts it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the pair, and print the paths."""
     from archives.signing import fingerprint, make_keys
 
-    private, public = make_keys(args.out)
-    print(f"private  {private}  (keep it secret: whoever has it can sign as you)")
+    passphrase = read_passphrase(args)
+    private, public = make_keys(args.out, passphrase)
+    print(f"private  {private}  (keep it secret: whoever has it{' and its passphrase' if passphrase else ''} can sign as you)")
     print(f"public   {public}  (SHA-256 {fingerprint(public)}; goes wherever archives are served)")
     return 0

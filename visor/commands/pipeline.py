@@ -10,9 +10,11 @@ from visor.commands.arguments import (
     add_backend,
     add_command,
     add_home,
+    add_passphrase,
     add_private_key,
     add_set,
     add_store,
+    read_passphrase,
 )
 
 
@@ -44,7 +46,27 @@ def add(commands: Commands) -> None:
         help="seconds to wait for the MLflow server that MLFLOW_TRACKING_URI names while it does not answer "
         "(default: %(default)g)",
     )
+    pipeline.add_argument(
+        "--step",
+        choices=("check", "train", "deliver"),
+        help="one step alone: check tries key, folders, S3 and MLflow; train fetches and trains without the key; "
+        "deliver archives, copies and registers the run that train finished, and decodes no image (default: all of them)",
+    )
+    pipeline.add_argument(
+        "--run-file",
+        type=Path,
+        metavar="FILE",
+        help="file in which --step train names its run to --step deliver; deliver needs it (default: no file)",
+    )
+    pipeline.add_argument(
+        "--run-wait-s",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds for which --step deliver waits for --run-file (default: %(default)g)",
+    )
     add_private_key(pipeline)
+    add_passphrase(pipeline)
     add_alias(pipeline, more="; none moves no alias")
     add_backend(pipeline, "the config's backend")
     add_set(pipeline)
@@ -56,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     """Do what is left to do, and print where the archive is."""
     from training.jobs.pipeline import PipelinePaths, pipeline
 
-    places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri)
+    passphrase = None if args.step == "train" else read_passphrase(args)
+    places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri, passphrase, args.run_file)
     alias = None if args.alias == "none" else args.alias
-    if place := pipeline(args.config, args.set, places, alias, args.backend, args.mlflow_wait_s):
+    if place := pipeline(args.config, args.set, places, alias, args.backend, args.mlflow_wait_s, args.step, args.run_wait_s):
         print(place)
     return 0

@@ -56,7 +56,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 
 {{- define "visor-training.trackingUri" -}}
 {{- if .Values.mlflow.server.enabled -}}
-http://{{ include "visor-training.mlflowName" . }}:{{ .Values.mlflow.server.port }}
+http://{{ include "visor-training.mlflowName" . }}:{{ int64 .Values.mlflow.server.port }}
 {{- else -}}
 {{- .Values.mlflow.trackingUri -}}
 {{- end -}}
@@ -71,6 +71,14 @@ http://{{ include "visor-training.mlflowName" . }}:{{ .Values.mlflow.server.port
 {{- define "visor-training.configSource" -}}
 {{- $data := get (.Values.config.text | default "" | fromYaml) "data" -}}
 {{- if kindIs "map" $data }}{{ get $data "source" }}{{ end -}}
+{{- end -}}
+
+{{/* A quantity of Kubernetes as a number: 500m is 0.5, 1Ki is 1024. */}}
+{{- define "visor-training.number" -}}
+{{- $quantity := toString . -}}
+{{- $unit := regexFind "[A-Za-z]+$" $quantity -}}
+{{- $factors := dict "" 1 "m" 0.001 "k" 1e3 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- mulf (trimSuffix $unit $quantity | float64) (index $factors $unit) -}}
 {{- end -}}
 
 {{/* What boto3 reads. */}}

@@ -13,7 +13,7 @@ spec:
   enableServiceLinks: false
   serviceAccountName: {{ include "visor-training.serviceAccountName" . }}
   # The part that is under way is lost, and done again by the next pod.
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -46,7 +46,7 @@ spec:
         - --digest={{ . }}
         {{- end }}
         # The Job's controller gives each pod of an Indexed Job this variable.
-        - --shard=$(JOB_COMPLETION_INDEX)/{{ $score.shards }}
+        - --shard=$(JOB_COMPLETION_INDEX)/{{ int64 $score.shards }}
         {{- if not (kindIs "invalid" $score.threshold) }}
         - --threshold={{ $score.threshold }}
         {{- end }}

@@ -8,6 +8,13 @@
 {{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $name) -}}
 {{- fail (printf "the name %q must begin with a letter, hold only a-z, 0-9 and -, and have at most 40 characters; set fullnameOverride" $name) -}}
 {{- end -}}
+{{- range $value, $labels := dict "extraLabels" .Values.extraLabels "podLabels" .Values.podLabels -}}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey $labels . -}}
+{{- fail (printf "%s sets %s, by which Services and NetworkPolicies find the pods; choose another label" $value .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $trains -}}
 {{- if not (or .Values.config.text .Values.config.configMap.name) -}}
 {{- fail "a config is required: --set-file config.text=training/configs/roofs.yaml, or config.configMap.name" -}}
@@ -30,6 +37,16 @@
 {{- range $value, $set := dict "scoring.archive" .archive "scoring.publicKey" .publicKey "scoring.images.claim" .images.claim "scoring.output.claim" .output.claim -}}
 {{- if not $set -}}
 {{- fail (printf "%s is required: scoring needs an archive (NAME/VERSION), its public key, and claims of the images and for the scores" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $value, $resources := dict "resources" .Values.resources "signing.resources" .Values.signing.resources "scoring.resources" .Values.scoring.resources "mlflow.server.resources" $server.resources -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- range $name, $asked := $resources.requests -}}
+{{- with get $limits $name -}}
+{{- if gt (include "visor-training.number" $asked | float64) (include "visor-training.number" . | float64) -}}
+{{- fail (printf "%s requests %v of %s and limits it to %v; no pod could be made" $value $asked $name .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

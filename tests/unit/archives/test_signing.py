@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 import stat
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from archives.errors import ArchiveRefused, KeyFileError
+from archives.errors import ArchiveRefused, KeyFileError, KeyLocked
 from archives.signing import damaged_members, fingerprint, make_keys, sign, signature_of, verify, write_public
 
 
@@ -145,3 +146,39 @@ def test_a_key_that_is_none_is_named(archive: Path, keys: tuple[Path, Path], tmp
         sign(archive, keys[1])
     with pytest.raises(KeyFileError, match="is not a public key"):
         verify(archive, keys[0])
+
+
+def test_a_key_with_a_passphrase_signs_with_it_and_only_with_it(archive: Path, tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path / "locked", "Grüße, ihr 4")
+    assert private.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    sign(archive, private, "Grüße, ihr 4")
+    assert verify(archive, public) == fingerprint(public)
+    assert write_public(private, tmp_path / "half.pub", "Grüße, ihr 4").read_bytes() == public.read_bytes()
+    signed = signature_of(archive).read_bytes()
+    for wrong, words in (("Grüße, ihr 5", "does not open with this passphrase"), (None, "has a passphrase; give it by")):
+        with pytest.raises(KeyLocked, match=rf"key\.passphrase: .*locked/visor\.key {words}"):
+            sign(archive, private, wrong)
+        with pytest.raises(KeyLocked):
+            write_public(private, tmp_path / "none.pub", wrong)
+    assert signature_of(archive).read_bytes() == signed
+    assert not (tmp_path / "none.pub").exists()
+
+
+def test_a_passphrase_that_a_key_does_not_need_is_left_out(archive: Path, keys: tuple[Path, Path]) -> None:
+    sign(archive, keys[0], "of another key")
+    verify(archive, keys[1])
+
+
+def test_openssl_s_own_form_of_a_passphrase_is_known(archive: Path, tmp_path: Path) -> None:
+    """And OpenSSL opens ours: `openssl pkey` is the independent reader."""
+    private, public = make_keys(tmp_path / "locked", "secret")
+    ssl = ["openssl", "ec", "-in", str(private), "-passin", "pass:secret"]
+    half = subprocess.run([*ssl, "-pubout"], capture_output=True, text=True, check=True).stdout
+    assert half == public.read_text()
+    older = tmp_path / "older.key"
+    subprocess.run([*ssl, "-aes256", "-passout", "pass:other", "-out", str(older)], capture_output=True, check=True)
+    assert "Proc-Type: 4,ENCRYPTED" in older.read_text()
+    sign(archive, older, "other")
+    verify(archive, public)
+    with pytest.raises(KeyLocked):
+        sign(archive, older, "secret")

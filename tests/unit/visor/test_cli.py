@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import visor.commands
+from archives import signing
 from visor import cli
 from visor.commands import serve
 
@@ -152,6 +153,28 @@ def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFix
     assert "visor.key" in capsys.readouterr().out
     assert cli.main(["keys", "--out", str(tmp_path / "keys")]) == 1
     assert "key.invalid" in capsys.readouterr().err
+
+
+def test_a_passphrase_comes_from_a_file_or_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text("of the file\r\nnot this\n")
+    monkeypatch.setenv("VISOR_KEY_PASSPHRASE", "of the environment")
+    for folder, given, passphrase in (("a", ["--passphrase-file", str(file)], "of the file"), ("b", [], "of the environment")):
+        assert cli.main(["keys", "--out", str(tmp_path / folder), *given]) == 0
+        assert "whoever has it and its passphrase can sign as you" in capsys.readouterr().out
+        signing.check_private(tmp_path / folder / "visor.key", passphrase)
+    for content, words in ((b"\nsecret", "is empty"), (b"\xff", "it is no UTF-8"), (None, "No such file")):
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        assert cli.main(["keys", "--out", str(tmp_path / "c"), "--passphrase-file", str(file)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("visor: key.passphrase: ")
+        assert words in said
+        if content is None:
+            file.write_text("")
 
 
 def test_grpc_has_a_free_port_where_rest_has_one() -> None:

@@ -1,20 +1,24 @@
 """What a pipeline finds out before it trains, and whom it makes wait; tests/integration/test_pipeline.py goes the whole way."""
 
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from archives import signing, store
-from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError
+from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError, KeyLocked
 from archives.files import sha256
 from tests.unit.archives.crafted import put
 from tests.unit.runs import make_record
 from training import remote, runs
-from training.errors import ConfigError, FolderError, RemoteConflict, RemoteInvalid, RunError, TrackingUnreachable
+from training.errors import ConfigError, DataError, FolderError, RemoteConflict, RemoteInvalid, RunError, TrackingUnreachable
 from training.jobs import pipeline as job
 from training.jobs.pipeline import Delivery, PipelinePaths, load_config, pipeline
 
+ROOT = Path(__file__).parents[4]
 CONFIG = """
 name: tiny
 data: {source: imagefolder}
@@ -80,6 +84,51 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(config: Path, places: P
 def test_a_missing_key_is_said_at_once(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"nowhere\.key"):
         pipeline(config, [], replaced(places, key=tmp_path / "nowhere.key"))
+
+
+def test_a_wrong_passphrase_is_said_at_once(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
+    key, _ = signing.make_keys(tmp_path / "locked", "secret")
+    with pytest.raises(KeyLocked, match=r"key\.passphrase"):
+        pipeline(config, [], replaced(places, key=key, passphrase="other"), step="check")
+    assert pipeline(config, [], replaced(places, key=key, passphrase="secret"), step="check") is None
+    assert "secret" not in repr(replaced(places, passphrase="secret"))
+
+
+def test_what_checks_and_delivers_loads_nothing_that_decodes_or_fits() -> None:
+    """It would take 944 MiB instead of 237, and a decoder beside the key."""
+    script = "import sys, training.jobs.pipeline; print({'torch', 'PIL', 'torchvision', 'handlers.decode'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_training_step_asks_for_neither_key_nor_store(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError):  # there are no images; that is what it looks at
+        pipeline(config, [], replaced(places, key=tmp_path / "nowhere", store=tmp_path / "file"), step="train")
+
+
+@pytest.mark.parametrize(
+    "named", ["../keys", "tiny", "other-00000000-11111111", "tiny-00000000-11111111\n", "tiny-0000000-1111/111"]
+)
+def test_the_delivering_step_takes_a_run_of_its_home_alone(
+    config: Path, places: PipelinePaths, tmp_path: Path, named: str
+) -> None:
+    file = tmp_path / "run-file"
+    file.write_text(named)
+    with pytest.raises(RunError, match=r"run-file names no run of tiny"):
+        pipeline(config, [], replaced(places, run_file=file), step="deliver")
+
+
+def test_the_delivering_step_waits_for_the_run_s_name(config: Path, places: PipelinePaths, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="give --run-file"):
+        pipeline(config, [], places, step="deliver")
+    late = replaced(places, run_file=tmp_path / "run-file")
+    with pytest.raises(RunError, match="is not there after 0 s"):
+        pipeline(config, [], late, step="deliver")
+    written = threading.Timer(0.5, lambda: (tmp_path / "run-file").write_text("tiny-00000000-11111111"))
+    written.start()
+    with pytest.raises(RunError, match=r"tiny-00000000-11111111 holds no run"):
+        pipeline(config, [], late, step="deliver", run_wait_s=60)
 
 
 def test_a_missing_server_is_said_before_images_are_looked_at(

@@ -18,6 +18,7 @@ from handlers.networks import build as build_network
 from handlers.spec import BackendName
 from tests.unit.specs import LINEAGE, TINY
 from tests.volume import SOAK
+from training.errors import RunError
 from training.packing import archive
 
 
@@ -137,3 +138,24 @@ def test_a_folder_of_the_same_name_in_the_temporary_directory_survives(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     archive.build(run, tmp_path / "store", LINEAGE, keys[0])
     assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("member", ["model.safetensors", "model-card.md"])
+def test_a_link_out_of_the_run_is_not_packed(run: Path, tmp_path: Path, keys: tuple[Path, Path], member: str) -> None:
+    """As a training would leave one that foreign images have taken over, to read the key that signs."""
+    (run / member).unlink(missing_ok=True)
+    (run / member).symlink_to(keys[0])
+    with pytest.raises(RunError, match=rf"{member} is not packed: .*a run's files are files of its own"):
+        archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    (run / member).unlink()
+    os.mkfifo(run / member)
+    with pytest.raises(RunError, match=rf"{member} is not packed: it is no file"):
+        archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert list((tmp_path / "store/tiny").iterdir()) == []
+
+
+def test_a_key_with_a_passphrase_signs_archive_and_statement(run: Path, tmp_path: Path) -> None:
+    private, public = signing.make_keys(tmp_path / "locked", "secret")
+    path = archive.build(run, tmp_path / "store", LINEAGE, private, "secret")
+    signing.verify(path, public)
+    assert provenance.read_verified(path, read(path), public) is not None
