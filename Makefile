@@ -46,7 +46,7 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
-E2E = TAG="$(TAG)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
+E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
 GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
