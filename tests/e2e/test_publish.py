@@ -40,7 +40,6 @@ def test_a_release_of_what_was_published_serves(namespace: str, archives: Archiv
         release = Release("digits", namespace, {**base_values(archives), **pinned})
         release.helm("install", chart, "--plain-http", "--values", "-", stdin=json.dumps(release.values))
         release.wait_ready()
-        release.wait_routed()
         outcomes = call_many(release.target, archives.picture, 4)
         assert [outcome.error for outcome in outcomes] == [""] * 4, state(namespace)
         [pod] = items("pods", namespace, "serving.kserve.io/inferenceservice=digits")
