@@ -23,7 +23,7 @@ IMAGES = ("serving", "transformer")
 def test_a_release_of_what_was_published_serves(namespace: str, archives: Archives, tmp_path: Path) -> None:
     """The node pulls from this machine's loopback, so it has to be this machine, as the stand-in's is and kind's is not."""
     with registry(tmp_path) as address:
-        # Of their own: the kubelet remembers which images it pulled from where, and takes them for nobody who names them otherwise.
+        # Of their own: the kubelet remembers what it pulled from where, and gives it to nobody who names it otherwise.
         env = {**os.environ, "IMAGES": " ".join(IMAGES), "TAG": f"{TAG}-published", "REVISION": secrets.token_hex(8)}
         subprocess.run([ROOT / "docker/build", *IMAGES], env=env, check=True)
         done = subprocess.run([ROOT / "tools/publish", address], env=env, capture_output=True, text=True, check=False)
