@@ -96,9 +96,9 @@ def test_it_is_not_too_early_for_pods_that_roll(release: Release) -> None:
     release.upgrade({"replicas": 2})
     release.wait_ready()
     for number in ("1", "2"):
-        release.upgrade({"podAnnotations": {"visor.io/restarted": number}})
+        release.upgrade({"podAnnotations": {"restarted": number}})
         said = wait_rollout(release.name, release.namespace)
-        assert [pod["metadata"]["annotations"]["visor.io/restarted"] for pod in release.pods()] == [number] * 2
+        assert [pod["metadata"]["annotations"]["restarted"] for pod in release.pods()] == [number] * 2
         assert release.ready_pods() == 2
         assert "waiting for" in said
     release.upgrade({"replicas": 1})
@@ -174,7 +174,7 @@ def test_no_warning_event_of_a_normal_start_is_ours(release: Release) -> None:
     """The best of three, as the machine is shared. KServe's own (`the object has been modified`) are about no pod."""
     shown = []
     for number in range(3):
-        release.upgrade({"podAnnotations": {"visor.io/restarted": f"for events {number}"}})
+        release.upgrade({"podAnnotations": {"restarted": f"for events {number}"}})
         release.wait_ready()
         [pod] = release.pods()
         about = f"type=Warning,involvedObject.name={pod['metadata']['name']}"
