@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rollout.pods import archive_of, describe, failures, is_ready, live
+from rollout.pods import archive_of, describe, failures, is_ready, live, newest
 
 Object = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ def read_state(service: Object | None, pods: Sequence[Object], archive: str | No
     uri = archive_uri(service)
     there = live(pods)
     own = [pod for pod in there if archive_of(pod) == uri]
-    for pod in own:
+    for pod in newest(own):
         for failure in failures(pod):
             return State(failure=failure)
     not_ready = why_not_ready(service)

@@ -40,6 +40,16 @@ def failures(pod: Object) -> Iterator[str]:
             yield f"pod {_name(pod)}: {message}"
 
 
+def newest(pods: Sequence[Object]) -> list[Object]:
+    """The pods of the template that made the last of them. An earlier one's may fail, and stay until these are ready."""
+
+    def template(pod: Object) -> object:
+        return pod["metadata"].get("labels", {}).get("pod-template-hash")
+
+    last = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+    return [pod for pod in pods if last is not None and template(pod) == template(last)]
+
+
 def describe(pod: Object, warnings: Mapping[str, str]) -> str:
     """Say what a pod that is not ready waits for. `warnings`: the last warning event of each pod, by the pod's name."""
     for container in _containers(pod):

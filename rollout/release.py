@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.canary import Object, State, archive_uri, read_service, why_not_ready
-from rollout.pods import ARCHIVE, archive_of, describe, failures, is_ready, live
+from rollout.pods import ARCHIVE, archive_of, describe, failures, is_ready, live, newest
 
 # Fields of an InferenceService's predictor that are the pods' own, and go on to them as they are.
 POD_FIELDS = (
@@ -76,15 +76,16 @@ def read_release(seen: Seen, archive: str | None, digest: str | None, handed_on:
         return State("; ".join(filter(None, ["KServe has made no pods of it yet", why_not_ready(service)])))
     own = [pod for pod in live(seen.pods) if _is_own(pod, service)]
     if is_knative(service):
-        newest = seen.workload.get("status", {}).get("latestCreatedRevisionName")
-        own = [pod for pod in own if pod["metadata"].get("labels", {}).get("serving.knative.dev/revision") == newest]
-    for pod in own:
-        for failure in failures(pod):
-            return State(failure=failure)
+        revision = seen.workload.get("status", {}).get("latestCreatedRevisionName")
+        own = [pod for pod in own if pod["metadata"].get("labels", {}).get("serving.knative.dev/revision") == revision]
     not_ready = why_not_ready(service)
     if missing := _not_handed_on(service, seen.runtime, seen.workload, handed_on):
         return State("; ".join(filter(None, [f"KServe has not handed on its {missing} yet", not_ready])))
-    rolling = _rolling_in_knative(seen.workload) if is_knative(service) else _rolling(seen.workload)
+    for pod in newest(own):
+        for failure in failures(pod):
+            return State(failure=failure)
+    leaving = len(live(seen.pods)) < len(seen.pods)
+    rolling = _rolling_in_knative(seen.workload) if is_knative(service) else _rolling(seen.workload, leaving)
     if rolling.failure:
         return rolling
     if rolling.waiting:
@@ -167,12 +168,16 @@ def _amount(value: object) -> float | str:
     return float(found[1]) * UNITS[found[2] or ""] if found else str(value)
 
 
-def _rolling(deployment: Object) -> State:
-    """How far a Deployment has rolled out its template, as `kubectl rollout status` reads it."""
+def _rolling(deployment: Object, leaving: bool) -> State:
+    """How far a Deployment has rolled out its template, as `kubectl rollout status` reads it.
+
+    `leaving`: a pod is on its way out, which a quota still counts; that others cannot be made is then no failure yet.
+    """
     status = deployment.get("status", {})
     for condition in status.get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return State(failure=f"its pods cannot be made: {condition.get('message') or condition.get('reason')}")
+            why = f"its pods cannot be made: {condition.get('message') or condition.get('reason')}"
+            return State(waiting=why) if leaving else State(failure=why)
     wanted = deployment["spec"].get("replicas", 1)
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return State("its Deployment is not looked at yet")

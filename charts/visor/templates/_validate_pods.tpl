@@ -21,7 +21,7 @@ is known, the kinds are those of a cluster.
 
 {{/* Not in the schema: helm names another value where it speaks of a key. */}}
 {{- define "visor.validate.labels" -}}
-{{- $selecting := "^(app\\.kubernetes\\.io/(name|instance|component|managed-by|version)|helm\\.sh/chart|component|pod-template-hash|visor\\.io/.*|(.*\\.)?(kserve\\.io|knative\\.dev)/.*)$" -}}
+{{- $selecting := "^(app|app\\.kubernetes\\.io/(name|instance|component|managed-by|version)|helm\\.sh/chart|component|pod-template-hash|visor\\.io/.*|(.*\\.)?(kserve\\.io|knative\\.dev)/.*)$" -}}
 {{- range $where := list "extraLabels" "podLabels" -}}
 {{- range $key, $_ := index $.Values $where -}}
 {{- if regexMatch $selecting $key -}}
@@ -30,7 +30,7 @@ is known, the kinds are those of a cluster.
 {{- end -}}
 {{- end -}}
 {{- range $key, $_ := .Values.podAnnotations -}}
-{{- if regexMatch "^(visor\\.io/.*|internal\\.serving\\.kserve\\.io/.*|serving\\.kserve\\.io/(autoscalerClass|deploymentMode))$" $key -}}
+{{- if regexMatch "^(visor\\.io/public-key-digest|internal\\.serving\\.kserve\\.io/.*|serving\\.kserve\\.io/(autoscalerClass|deploymentMode))$" $key -}}
 {{- fail (printf "podAnnotations may not set %s, which other values do" $key) -}}
 {{- end -}}
 {{- end -}}

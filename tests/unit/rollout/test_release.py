@@ -233,6 +233,24 @@ def test_a_crash_of_the_release_before_is_none():
     assert read(pods=[pod(), pod(crashing(), archive=OLD, ready=False)]).failure == ""
 
 
+def test_a_crash_of_an_earlier_template_is_none():
+    """Of the same archive, with too little memory: it stays until a pod of the new template is ready."""
+    before = pod(crashing(), ready=False)
+    before["metadata"] |= {"creationTimestamp": "2026-11-29T17:00:00Z", "labels": {"pod-template-hash": "a"}}
+    now = pod(ready=False)
+    now["metadata"] |= {"creationTimestamp": "2026-11-29T17:01:00Z", "labels": {"pod-template-hash": "b"}}
+    assert read(pods=[before, now], workload=deployment(replicas=1, updatedReplicas=1, availableReplicas=0)).failure == ""
+    assert "archive.refused" in read(pods=[before]).failure
+
+
+def test_that_a_quota_leaves_no_room_is_no_failure_while_a_pod_is_leaving():
+    refused = deployment(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}])
+    leaving = pod()
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-29T17:00:00Z"
+    assert read(pods=[pod(), leaving], workload=refused).waiting == "its pods cannot be made: exceeded quota"
+    assert read(pods=[pod()], workload=refused).failure == "its pods cannot be made: exceeded quota"
+
+
 def knative(created="roofs-2", ready="roofs-2", observed=3, status="True"):
     conditions = [{"type": "Ready", "status": status, "reason": "R", "message": "why"}]
     return {
