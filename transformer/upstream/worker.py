@@ -6,6 +6,7 @@ until the worker has come to it: a mark behind it says so.
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,8 +109,7 @@ class Worker(Connection):
 
     def greet(self) -> "asyncio.Future[Reply]":
         """Ask about nothing, whose answer may wait for what TorchServe has asked."""
-        loop = asyncio.get_running_loop()
-        greeting = Exchange({}, b"", loop.create_future(), loop.time())
+        greeting = Exchange({}, b"", asyncio.get_running_loop().create_future(), time.monotonic())
         self._exchanges.append(greeting)
         self._transport.write(LENGTHS.pack(0, 0))
         return greeting.reply
@@ -184,26 +184,26 @@ class Worker(Connection):
         if not self._exchanges:
             self.close()  # it says what it was not asked
             return
-        self._stop_clock()
         first = self._exchanges.popleft()
         if not (first.withdrawn and status == WITHDRAWN_STATUS):
-            self.pace_s = asyncio.get_running_loop().time() - self.since
+            if self._timer is not None:  # else it was asked about nothing
+                self.pace_s = time.monotonic() - self.since
             if not first.reply.done():
                 first.reply.set_result(Reply(status, body, max(0.0, self.since - first.came)))
+        self._stop_clock()
         if self._exchanges:
             self._begin_first()
         self._on_change()
 
     def _begin_first(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.since = loop.time()
+        self.since = time.monotonic()  # the loop's own clock is one of milliseconds (uvloop)
         # Where every image takes long, one that does is no sign of anything.
-        self._timer = loop.call_later(min(self._hang_s / 2, max(SLOW_S, 3 * self.pace_s)), self._be_slow)
+        self._timer = asyncio.get_running_loop().call_later(min(self._hang_s / 2, max(SLOW_S, 3 * self.pace_s)), self._be_slow)
 
     def _be_slow(self) -> None:
-        loop = asyncio.get_running_loop()
         self.slow = True
-        self._timer = loop.call_at(self.since + self._hang_s, self._on_hang, self)
+        left_s = self.since + self._hang_s - time.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._on_hang, self)
         self._on_change()
 
     def _stop_clock(self) -> None:

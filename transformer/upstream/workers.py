@@ -10,6 +10,7 @@ import asyncio
 import bisect
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,8 +74,7 @@ class Workers:
         """
         if not self._working:
             return self._elsewhere(headers, body)
-        loop = asyncio.get_running_loop()
-        exchange = Exchange(headers, body, loop.create_future(), loop.time())
+        exchange = Exchange(headers, body, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(exchange)
         self._advance()
         return exchange.reply
