@@ -300,6 +300,7 @@ async def test_an_image_that_was_answered_elsewhere_shifts_no_answer(upstream, b
     monkeypatch.setattr(worker_module, "SLOW_S", 0.05)
     one, other = both
     a, b, c = (begin(upstream, body) for body in (b"a", b"b", b"c"))
+    await until(lambda: (one.asked, other.asked) == ([b"a", b"c"], [b"b"]))
     other.answer()
     await until(lambda: other.asked == [b"b", b"c"])
     other.answer()
@@ -347,7 +348,7 @@ async def test_a_worker_that_had_begun_with_what_is_withdrawn_may_answer_it(upst
     one, other = both
     one.late = True
     a, b, c = (begin(upstream, body) for body in (b"a", b"b", b"c"))
-    await until(lambda: one.asked == [b"a", b"c"])
+    await until(lambda: (one.asked, other.asked) == ([b"a", b"c"], [b"b"]))
     other.answer()
     await until(lambda: other.asked == [b"b", b"c"])
     one.answer(2)
