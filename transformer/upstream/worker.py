@@ -128,7 +128,7 @@ class Worker(Connection):
 
         Should the worker have come to it just now, it is answered twice, and the first answer counts.
         """
-        if len(self._exchanges) < 2 or self._exchanges[1].reply.done():
+        if len(self._exchanges) < 2 or self._exchanges[1].withdrawn or self._exchanges[1].reply.done():
             return None
         second = self._exchanges[1]
         self._transport.write(WITHDRAWN)
@@ -140,8 +140,7 @@ class Worker(Connection):
         for exchange in self._exchanges:
             if exchange.reply is reply:
                 exchange.body = b""
-        if len(self._exchanges) == 2 and self._exchanges[1].reply is reply and not self._exchanges[1].withdrawn:
-            self.withdraw_second()
+        if len(self._exchanges) == 2 and self._exchanges[1].reply is reply and self.withdraw_second():
             reply.cancel()
 
     def end(self, err: ConnectionError) -> Exchange | None:

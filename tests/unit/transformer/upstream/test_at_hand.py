@@ -330,6 +330,24 @@ async def test_what_waits_behind_a_slow_image_leaves_it_once_another_worker_is_i
     assert not a.done()
 
 
+async def test_what_was_withdrawn_is_given_to_one_worker_alone(upstream, both, folder, monkeypatch):
+    monkeypatch.setattr(worker_module, "SLOW_S", 0.05)
+    one, other = both
+    async with told(folder, "3") as third:
+        await upstream.direct.connect_new()
+        a, b, x, c = (begin(upstream, body) for body in (b"a", b"b", b"x", b"c"))
+        await until(lambda: (one.asked, other.asked, third.asked) == ([b"a", b"c"], [b"b"], [b"x"]))
+        other.answer()
+        await until(lambda: other.asked == [b"b", b"c"])
+        third.answer()
+        assert (await echo(b), await echo(x)) == ("b", "x")
+        await settle()
+        assert (one.withdrawn, third.asked) == ([b"c"], [b"x"])
+        other.answer()
+        one.answer()
+        assert (await echo(a), await echo(c)) == ("a", "c")
+
+
 async def test_what_waits_behind_a_slow_image_goes_to_a_worker_that_is_new(upstream, alone, folder, monkeypatch):
     monkeypatch.setattr(worker_module, "SLOW_S", 0.05)
     a, b = begin(upstream, b"a"), begin(upstream, b"b")
