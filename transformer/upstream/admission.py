@@ -37,7 +37,7 @@ class AdmissionQueue:
 
         A request that is longer than the whole line is taken when nobody is in it: another try would not make it shorter.
         """
-        free = self._slots - len(self._under_way)
+        free = max(0, self._slots - len(self._under_way))  # more may be under way than slots are left after a resize
         if len(self._waiting) + min(count, self._max_waiting) - free > self._max_waiting:
             raise ServerOverloaded(
                 f"{len(self._waiting)} images are waiting, and {self._max_waiting} may; try again in a second, or elsewhere"

@@ -130,7 +130,8 @@ class Dispatcher:
             try:
                 answer = ImageAnswer.parse(await self._upstream.answer(call), self._spec)
             except asyncio.CancelledError:
-                asyncio.get_running_loop().call_later(self._limits.timeout_s, call.cancel)  # but not for ever
+                end = asyncio.get_running_loop().call_later(self._limits.timeout_s, call.cancel)  # it goes on, but not for ever
+                call.add_done_callback(lambda _: end.cancel())
                 raise
             behind_s = call.result().behind_s
             record.queue_s = max(record.queue_s, called - came + behind_s)
@@ -142,14 +143,14 @@ class Dispatcher:
         return answer
 
     def _begin(self, question: Question, turn: Turn) -> "asyncio.Future[Reply]":
-        """Ask TorchServe. What was sent cannot be taken back: a call that no client waits for any more keeps its turn to its end.
+        """Ask TorchServe. A call that no client waits for any more keeps its turn to its end, unless it could be withdrawn.
 
         Without that, clients in a hurry would fill TorchServe's own queue with images that no client wants.
         """
-        release_turn = self._queue.detach(turn)
         call = self._upstream.begin(
             question.picture, explain=question.explain, threshold=question.threshold, group=question.group
         )
+        release_turn = self._queue.detach(turn)  # now: a call that could not begin leaves the turn with its request
         self._calls.add(call)
 
         def end(call: "asyncio.Future[Any]") -> None:

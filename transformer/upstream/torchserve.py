@@ -71,7 +71,7 @@ class TorchServe:
     def begin(
         self, picture: Picture, *, explain: bool, threshold: float | None, group: str | None = None
     ) -> "asyncio.Future[Reply]":
-        """Ask about one image, for `answer` to read the reply. Cancelled, it is not taken back, but its reply is dropped."""
+        """Ask about one image, for `answer` to read the reply. Cancelled, it is not withdrawn, but its reply is dropped."""
         headers: dict[str, str] = {}
         if picture.size is not None:
             headers["x-visor-shape"] = f"{picture.size[0]},{picture.size[1]}"
@@ -93,7 +93,7 @@ class TorchServe:
         return asyncio.create_task(self._inference.request("POST", f"/predictions/{self._name}", headers, body))
 
     async def answer(self, call: "asyncio.Future[Reply]") -> Any:
-        """Await the handler's JSON for the image of a call, which goes on when its caller no longer waits and a worker has it.
+        """Await the handler's JSON for the image of a call; it goes on when its caller no longer waits and a worker is at it.
 
         Raises the handler's own error for this image; ModelNotReady or UpstreamFailed for all the rest.
         """

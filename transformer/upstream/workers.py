@@ -7,8 +7,10 @@ takes one image and no second one.
 """
 
 import asyncio
+import bisect
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,8 +26,8 @@ GREETING_S = 0.5
 HANG_S = 10.0
 """Without an answer for so long a worker hangs; `visor.serving` kills it after the same time."""
 AT_HAND_BYTES = 128 << 10
-"""A larger image waits here until a worker is idle: what was sent cannot be taken back, and what a client that has left leaves in
-the edge's memory is charged to nobody. A round trip is nothing beside the time that such an image takes."""
+"""A larger image waits here until a worker is idle: it would not fit into the socket, and the edge would keep it until it is
+answered. A round trip is nothing beside the time that such an image takes."""
 
 Elsewhere = Callable[[Mapping[str, str], Buffer], "asyncio.Future[Reply]"]
 """How to ask about an image where no worker can be asked."""
@@ -35,7 +37,8 @@ class Workers:
     """Connections to the workers whose sockets are in `folder`; without a folder there are none.
 
     An image goes to an idle worker; where none is, behind the image of the one that has been at its own for longest; where each
-    has two, it waits for a place. Call `connect_new` now and then. `on_change` is called when a worker has come or gone.
+    has two, it waits for a place. A worker that is idle while nothing waits takes the image behind one that takes long, perhaps
+    because its worker hangs. Call `connect_new` now and then. `on_change` is called when a worker has come or gone.
     """
 
     def __init__(
@@ -66,43 +69,62 @@ class Workers:
     def begin(self, headers: Mapping[str, str], body: Buffer) -> "asyncio.Future[Reply]":
         """Ask about an image and return the reply to come.
 
-        The reply fails with ConnectionError when the worker that is at the image dies or hangs. An image at hand behind that
-        one is asked about anew, once. A reply that is cancelled is dropped when it comes.
+        The reply fails with ConnectionError when the worker that is at the image dies or hangs. One that the worker has not
+        begun with is asked about anew, once. A reply that is cancelled is dropped when it comes.
         """
         if not self._working:
             return self._elsewhere(headers, body)
-        loop = asyncio.get_running_loop()
-        exchange = Exchange(headers, body, loop.create_future(), loop.time())
+        exchange = Exchange(headers, body, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(exchange)
         self._advance()
         return exchange.reply
 
     def withdraw(self, reply: "asyncio.Future[Reply]") -> None:
-        """Cancel a reply for which nobody waits any more, if its image was sent to no worker yet."""
-        if exchange := next((one for one in self._waiting if one.reply is reply), None):
-            self._waiting.remove(exchange)
+        """Cancel a reply for which nobody waits any more, if no worker is at its image yet; else see that none asks anew."""
+        for worker in self._working:
+            worker.withdraw(reply)
+        if any(one.reply is reply for one in self._waiting):
             reply.cancel()
+            self._waiting = deque(one for one in self._waiting if one.reply is not reply)
+            self._advance()
 
     def _advance(self) -> None:
         while self._waiting:
             exchange = self._waiting[0]
-            if exchange.reply.done():
-                self._waiting.popleft()
-            elif not self._working:
-                self._waiting.popleft()
-                exchange.follow(self._elsewhere(exchange.headers, exchange.body))
-            elif worker := self._find_place(exchange):
-                self._waiting.popleft()
-                worker.ask(exchange)
-            else:
+            if not (exchange.reply.done() or self._ask(exchange)):
                 return
+            self._waiting.popleft()
+        while (idle := self._find_idle()) and (second := self._take_from_slow()):
+            idle.ask(second)
+
+    def _ask(self, exchange: Exchange) -> bool:
+        """Ask about an image if there is a place; whether it is done with, as it is too where it cannot be asked about."""
+        worker = self._find_place(exchange)
+        if worker is None and self._working:
+            return False
+        try:
+            if worker is None:
+                exchange.follow(self._elsewhere(exchange.headers, exchange.body))
+            else:
+                worker.ask(exchange)
+        except Exception as err:
+            exchange.fail(err)
+        return True
 
     def _find_place(self, exchange: Exchange) -> Worker | None:
-        if idle := next((one for one in self._working if one.idle), None):
+        if idle := self._find_idle():
             return idle
         if len(exchange.body) > AT_HAND_BYTES:
             return None
         return min((one for one in self._working if one.has_place), key=lambda one: one.since, default=None)
+
+    def _find_idle(self) -> Worker | None:
+        return next((one for one in self._working if one.idle), None)
+
+    def _take_from_slow(self) -> Exchange | None:
+        """Withdraw the image behind the one that takes longest."""
+        slow = sorted((one for one in self._working if one.slow), key=lambda one: one.since)
+        return next((second for one in slow if (second := one.withdraw_second())), None)
 
     async def connect_new(self) -> None:
         """Connect to the workers that are new in the folder, and anew to those that hung."""
@@ -117,7 +139,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         try:
             _, worker = await loop.create_unix_connection(
-                lambda: Worker(self._hang_s, lambda _: self._advance(), self._relieve, self._leave, self._lose),
+                lambda: Worker(self._hang_s, self._advance, self._leave, self._lose),
                 f"{self._folder}/{name}",
             )
         except OSError as err:  # the worker has ended, and its socket stays
@@ -141,12 +163,6 @@ class Workers:
         self._on_change()
         self._advance()
 
-    def _relieve(self, worker: Worker) -> None:
-        """Ask others about the image at hand behind one that takes long, perhaps because its worker hangs."""
-        if len(self._working) > 1 and (second := worker.give_up_second()):
-            self._waiting.appendleft(second)
-            self._advance()
-
     def _leave(self, worker: Worker) -> None:
         """Leave a worker that hangs to who kills it: its image gets an error, and the others go to other workers."""
         self._hung |= {name for name, one in self._connections.items() if one is worker}
@@ -155,8 +171,8 @@ class Workers:
     def _lose(self, lost: Worker, err: ConnectionError) -> None:
         self._connections = {name: one for name, one in self._connections.items() if one is not lost}
         self._working = [one for one in self._working if one is not lost]  # before its turn goes to another image
-        if second := lost.end(err):
-            self._waiting.appendleft(second)
+        if unread := lost.end(err):
+            bisect.insort(self._waiting, unread, key=lambda one: one.came)
         self._on_change()
         self._advance()
 

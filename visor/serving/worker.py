@@ -27,6 +27,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,7 +45,10 @@ LENGTHS = struct.Struct("!II")  # asked: of the headers in JSON and of the body;
 # Answers to a question about nothing. The first also says that no more is read than the request that is answered, so that the
 # next one may be sent before; workers that read on answered 200.
 READS_ONE, NO_ANSWERS = 202, 404
-# A client sends its requests whole, so a pause in the middle of one means that it has gone or hangs.
+# Right behind a request: the edge has withdrawn it; and what is answered then, unless the worker had begun with it.
+WITHDRAWN, WITHDRAWN_STATUS = LENGTHS.pack(0xFFFFFFFF, 0), 204
+# A client sends its requests whole, so a pause in the middle of one means that it has gone or hangs. For so long at most each
+# of the three reads of a request (its lengths, its headers, its body) holds up everybody else, Java too.
 PAUSE_S = 10.0
 # A worker that takes longer for one picture is ended, and started again by TorchServe.
 HANG_VARIABLE, HANG_S = "VISOR_WORKER_HANG_S", 10.0
@@ -169,18 +173,39 @@ class Requests:
     """A connection of the edge's, read as a stream of which nothing is read before it is asked for.
 
     The edge sends its next request while this one is answered. It stays in the socket, where `select` sees it, and so the others
-    who ask have their turns in between. A read waits in the kernel for all that it wants, PAUSE_S at most: one system call.
+    who ask have their turns in between. A read waits in the kernel for all that it wants: one system call. While it waits for the
+    rest of a request nobody else has a turn (PAUSE_S).
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        seconds = struct.pack("@ll", int(PAUSE_S), int(PAUSE_S % 1 * 1e6))  # a timeval
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # a timeout of Python's would not let the kernel wait
-            connection.setsockopt(socket.SOL_SOCKET, option, seconds)
+        self._wait_at_most(PAUSE_S, socket.SO_RCVTIMEO)
+        self._wait_at_most(PAUSE_S, socket.SO_SNDTIMEO)
 
     def read(self, length: int) -> bytes:
         """Read so many bytes; fewer where the edge has gone or pauses."""
-        return self.connection.recv(length, socket.MSG_WAITALL)
+        deadline = time.monotonic() + PAUSE_S
+        data = more = self.connection.recv(length, socket.MSG_WAITALL)
+        # A signal ends the call early, as where this process was stopped and goes on.
+        while more and len(data) < length and (left_s := deadline - time.monotonic()) > 0:
+            self._wait_at_most(left_s, socket.SO_RCVTIMEO)
+            more = self.connection.recv(length - len(data), socket.MSG_WAITALL)
+            data += more
+            self._wait_at_most(PAUSE_S, socket.SO_RCVTIMEO)
+        return data
+
+    def read_mark(self) -> bool:
+        """Whether the request that was read last is withdrawn, which the mark right behind it says; then that is read."""
+        try:
+            mark = self.connection.recv(LENGTHS.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return mark == WITHDRAWN and bool(self.connection.recv(LENGTHS.size))
+
+    def _wait_at_most(self, seconds: float, option: int) -> None:
+        """Set how long the kernel waits in a call; a timeout of Python's would not let it wait."""
+        micros = max(1, int(seconds * 1e6))  # 0 would be for ever
+        self.connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", *divmod(micros, 1_000_000)))  # a timeval
 
 
 class EdgeSocket:
@@ -225,12 +250,18 @@ class EdgeSocket:
     def _serve(self, requests: Requests) -> None:
         """Answer one request of a connection, where more may wait. A request of nothing asks whether others are answered."""
         try:
-            lengths = LENGTHS.unpack(read_exactly(requests, LENGTHS.size))
+            head = read_exactly(requests, LENGTHS.size)
+            if head == WITHDRAWN:  # what this worker had begun with, and has answered
+                return
+            lengths = LENGTHS.unpack(head)
             if lengths == (0, 0):
                 status, text = (NO_ANSWERS if self._answer is None else READS_ONE), ""
             else:
                 headers, body = read_exactly(requests, lengths[0]), read_or_skip(requests, lengths[1])
-                status, text = (400, TOO_LARGE) if body is None else self._ask(body, headers)
+                if requests.read_mark():
+                    status, text = WITHDRAWN_STATUS, ""
+                else:
+                    status, text = (400, TOO_LARGE) if body is None else self._ask(body, headers)
             answer = text.encode()
             requests.connection.sendall(LENGTHS.pack(status, len(answer)) + answer)
         except (OSError, EOFError):  # the edge has gone

@@ -92,6 +92,22 @@ async def test_more_workers_take_more_at_once():
             queue.check()
 
 
+async def test_where_fewer_workers_are_left_with_more_than_their_share_the_line_is_as_long_as_ever():
+    queue = AdmissionQueue(slots=4, max_waiting=2)
+    with queue.admit(4) as turns:
+        ends = [queue.detach(turn) for turn in turns]
+    queue.resize(slots=1, max_waiting=2)
+    with queue.admit(2):
+        assert len(queue) == 2
+        with pytest.raises(ServerOverloaded):
+            queue.check()
+        for end in ends[:3]:
+            end()
+        assert len(queue) == 2
+        ends[3]()
+        assert len(queue) == 1
+
+
 @given(st.lists(st.integers(1, 6), max_size=12), st.integers(1, 4), st.integers(1, 8))
 def test_the_bound_holds_whatever_comes(counts, slots, max_waiting):
     """Naive: what is in the server is a number, and a request is taken if the number stays within slots and line."""

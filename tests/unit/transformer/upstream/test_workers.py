@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from handlers.errors import ImageTooLarge, ImageUndecodable
+from tests.edge_worker import running
 from transformer.errors import ModelNotReady, UpstreamFailed
 from transformer.images import Picture
 from transformer.metrics import Metrics
@@ -18,7 +19,9 @@ from transformer.rest.app import create_app
 from transformer.service import Service
 from transformer.settings import EdgeLimits
 from transformer.upstream.torchserve import TorchServe
-from transformer.upstream.worker import LENGTHS, READS_ONE
+from transformer.upstream.worker import LENGTHS, READS_ONE, WITHDRAWN, WITHDRAWN_STATUS
+from transformer.upstream.workers import Workers
+from visor.serving import worker as serving
 from visor.serving.worker import EdgeSocket
 
 URL = "/v2/models/roofs/infer"
@@ -307,3 +310,29 @@ async def test_the_line_moves_on_past_a_worker_that_hangs(torchserve, impatient,
             assert (statuses.count(503), statuses.count(200)) == (1, 11)
             await service.close()
     assert torchserve.calls == []
+
+
+def test_both_ends_mean_the_same():
+    assert (serving.LENGTHS.format, serving.READS_ONE) == (LENGTHS.format, READS_ONE)
+    assert (serving.WITHDRAWN, serving.WITHDRAWN_STATUS) == (WITHDRAWN, WITHDRAWN_STATUS)
+
+
+async def test_an_image_that_hangs_takes_one_worker_even_if_it_was_at_hand_at_another(folder):
+    hang_s = 3.0
+    with running(folder, hang_s) as one, running(folder, hang_s) as other:
+        workers = Workers(folder, lambda *_: pytest.fail("asked elsewhere"), hang_s=hang_s)
+        while len(workers) < 2:
+            await workers.connect_new()
+        slow = workers.begin({"sleep": "1.8"}, b"slow")
+        quick = workers.begin({"sleep": "0.05"}, b"quick")
+        hangs = workers.begin({"sleep": "60"}, b"hangs")  # behind the slow one, and after 1 s at the idle one
+        assert (await quick).status == (await slow).status == 200
+        with pytest.raises(ConnectionError):
+            await hangs
+        assert len(workers) == 1
+        while one.poll() is other.poll() is None:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(hang_s)
+        assert [one.poll(), other.poll()].count(None) == 1
+        assert (await workers.begin({}, b"next")).status == 200
+        workers.close()

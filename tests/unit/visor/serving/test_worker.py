@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import signal
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import ImageTooLarge
+from tests.edge_worker import running
 from visor.serving import worker
 
 
@@ -118,10 +120,10 @@ def opened(folder: Path, handler: object) -> Iterator[tuple[worker.EdgeSocket, s
     edge._selector.close()
 
 
-def connect(folder: Path) -> socket.socket:
+def connect(folder: Path, process: int | None = None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(10)
-    connection.connect(str(folder / str(os.getpid())))
+    connection.connect(str(folder / str(process or os.getpid())))
     return connection
 
 
@@ -191,3 +193,41 @@ def test_who_pauses_in_the_middle_of_a_request_is_left(tmp_path: Path, monkeypat
         java.sendall(b"x")
         serving.join(10)
     assert handler.asked == [b"x"]
+
+
+def test_a_request_that_is_withdrawn_is_not_worked_at(tmp_path: Path) -> None:
+    handler = Echo()
+    with opened(tmp_path, handler) as (edge, mine, java), connect(tmp_path) as asking:
+        asking.sendall(question(b"1") + question(b"2") + worker.WITHDRAWN + question(b"3"))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
+        serving.start()
+        assert [read_answer(asking) for _ in range(3)] == [(200, [{}, "1"]), (worker.WITHDRAWN_STATUS, None), (200, [{}, "3"])]
+        java.sendall(b"x")
+        serving.join(10)
+    assert handler.asked == [b"1", b"3"]
+
+
+def test_what_is_withdrawn_too_late_is_answered_as_ever(tmp_path: Path) -> None:
+    handler = Echo(lambda body: asking.sendall(worker.WITHDRAWN + question(b"2")) if body == b"1" else None)
+    with opened(tmp_path, handler) as (edge, mine, java), connect(tmp_path) as asking:
+        asking.sendall(question(b"1"))
+        serving = threading.Thread(target=edge.serve_until, args=(mine,), daemon=True)
+        serving.start()
+        assert [read_answer(asking) for _ in range(2)] == [(200, [{}, "1"]), (200, [{}, "2"])]
+        java.sendall(b"x")
+        serving.join(10)
+
+
+@pytest.mark.parametrize("part", [4, 9, 50_000])
+def test_a_worker_that_was_stopped_in_the_middle_of_a_request_goes_on(tmp_path: Path, part: int) -> None:
+    request = question(bytes(100_000))
+    with running(tmp_path, hang_s=10) as process, connect(tmp_path, process.pid) as asking:
+        for _ in range(2):
+            asking.sendall(request[:part])
+            time.sleep(0.2)  # until it waits for the rest
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.2)
+            asking.sendall(request[part:])
+            assert read_answer(asking) == (200, {"bytes": 100_000})
