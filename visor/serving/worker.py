@@ -15,6 +15,7 @@ worker as before.
 `visor.serving.torchserve` lays this file where TorchServe looks for its worker; it runs as a script and imports nothing of ours.
 """
 
+import ctypes
 import importlib
 import io
 import json
@@ -54,6 +55,8 @@ PAUSE_S = 10.0
 HANG_VARIABLE, HANG_S = "VISOR_WORKER_HANG_S", 10.0
 # Bytes that a worker may take above what it has once the archive is loaded; without the variable there is no limit.
 MEMORY_VARIABLE = "VISOR_WORKER_MEMORY"
+# What took longer was a large picture: what is free of the heap afterwards goes back to the system.
+LARGE_S = 0.1
 STATM, DATA_PAGES = Path("/proc/self/statm"), 5  # the memory that RLIMIT_DATA counts, in pages
 TOO_LARGE = json.dumps(
     {
@@ -138,6 +141,13 @@ def bound_memory(more: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (has + more if hard == resource.RLIM_INFINITY else min(has + more, hard), hard))
     logging.info("This worker has %d MiB of data and may have %d.", has >> 20, (has + more) >> 20)
+
+
+def give_back() -> None:
+    """Give back what is free between the heap's blocks, which glibc keeps; nothing with another C library."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def refuse_without_memory(entry: Callable[[Any, Any], Any], reader: Reader) -> Callable[[Any, Any], Any]:
@@ -250,23 +260,27 @@ class EdgeSocket:
     def _serve(self, requests: Requests) -> None:
         """Answer one request of a connection, where more may wait. A request of nothing asks whether others are answered."""
         try:
-            head = read_exactly(requests, LENGTHS.size)
+            head, began = read_exactly(requests, LENGTHS.size), time.monotonic()
             if head == WITHDRAWN:  # what this worker had begun with, and has answered
                 return
             lengths = LENGTHS.unpack(head)
             if lengths == (0, 0):
                 status, text = (NO_ANSWERS if self._answer is None else READS_ONE), ""
             else:
-                headers, body = read_exactly(requests, lengths[0]), read_or_skip(requests, lengths[1])
-                if requests.read_mark():
-                    status, text = WITHDRAWN_STATUS, ""
-                else:
-                    status, text = (400, TOO_LARGE) if body is None else self._ask(body, headers)
+                status, text = self._answer_one(requests, *lengths)
             answer = text.encode()
             requests.connection.sendall(LENGTHS.pack(status, len(answer)) + answer)
+            if time.monotonic() - began > LARGE_S:
+                give_back()
         except (OSError, EOFError):  # the edge has gone
             self._selector.unregister(requests.connection)
             requests.connection.close()
+
+    def _answer_one(self, requests: Requests, head: int, length: int) -> tuple[int, str]:
+        headers, body = read_exactly(requests, head), read_or_skip(requests, length)
+        if requests.read_mark():
+            return WITHDRAWN_STATUS, ""
+        return (400, TOO_LARGE) if body is None else self._ask(body, headers)
 
     def _ask(self, body: bytes, headers: bytes) -> tuple[int, str]:
         signal.setitimer(signal.ITIMER_REAL, self._hang_s)  # its signal has no handler, so it ends the process, whatever hangs

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from handlers.errors import ImageTooLarge
@@ -231,3 +232,14 @@ def test_a_worker_that_was_stopped_in_the_middle_of_a_request_goes_on(tmp_path: 
             time.sleep(0.2)
             asking.sendall(request[part:])
             assert read_answer(asking) == (200, {"bytes": 100_000})
+
+
+def test_what_is_free_between_the_blocks_of_the_heap_is_given_back() -> None:
+    """The last block holds the heap's end, so that glibc by itself would keep the 60 MB before it."""
+    resident = psutil.Process().memory_info
+    blocks = [bytes([n % 7]) * 100_000 for n in range(600)]  # each below what glibc maps by itself
+    last, full = blocks.pop(), resident().rss
+    blocks.clear()
+    worker.give_back()
+    assert resident().rss < full - 40_000_000
+    assert len(last) == 100_000
