@@ -86,13 +86,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="field manager that owns the routes in server-side apply (default: %(default)s)",
     )
-    command.add_argument(
-        "--termination-log",
-        type=Path,
-        default=Path("/dev/termination-log"),
-        metavar="FILE",
-        help="file in which Kubernetes looks for a container's last error; written only if it exists (default: %(default)s)",
-    )
+    _add_termination_log(command)
     _add_wait(commands)
     args = parser.parse_args(argv)
     if args.command == "shift" and not (args.httproute or args.grpcroute):
@@ -129,6 +123,10 @@ def _add_wait(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="S",
         help="seconds within which the release must serve (default: %(default)s)",
     )
+    _add_termination_log(command)
+
+
+def _add_termination_log(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--termination-log",
         type=Path,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rollout.pods import archive_of, describe, failures, is_ready, live, newest
+from rollout.pods import archive_of, describe, failure_of, is_ready, live
 
 Object = Mapping[str, Any]
 
@@ -38,9 +38,8 @@ def read_state(service: Object | None, pods: Sequence[Object], archive: str | No
     uri = archive_uri(service)
     there = live(pods)
     own = [pod for pod in there if archive_of(pod) == uri]
-    for pod in newest(own):
-        for failure in failures(pod):
-            return State(failure=failure)
+    if failure := failure_of(own):
+        return State(failure=failure)
     not_ready = why_not_ready(service)
     if not any(map(is_ready, own)):
         reasons = [*(describe(pod, {}) for pod in own), *([] if own else ["it has no pod"]), not_ready]

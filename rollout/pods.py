@@ -40,7 +40,7 @@ def failures(pod: Object) -> Iterator[str]:
             yield f"pod {_name(pod)}: {message}"
 
 
-def newest(pods: Sequence[Object]) -> list[Object]:
+def _newest(pods: Sequence[Object]) -> list[Object]:
     """The pods of the template that made the last of them. An earlier one's may fail, and stay until these are ready."""
 
     def template(pod: Object) -> object:
@@ -48,6 +48,11 @@ def newest(pods: Sequence[Object]) -> list[Object]:
 
     last = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
     return [pod for pod in pods if last is not None and template(pod) == template(last)]
+
+
+def failure_of(pods: Sequence[Object]) -> str:
+    """Why pods of the newest template will not get ready; "" where nothing says so."""
+    return next((why for pod in _newest(pods) for why in failures(pod)), "")
 
 
 def describe(pod: Object, warnings: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.canary import Object, State, archive_uri, read_service, why_not_ready
-from rollout.pods import ARCHIVE, archive_of, describe, failures, is_ready, live, newest
+from rollout.pods import ARCHIVE, archive_of, describe, failure_of, is_ready, live
 
 # Fields of an InferenceService's predictor that are the pods' own, and go on to them as they are.
 POD_FIELDS = (
@@ -81,9 +81,8 @@ def read_release(seen: Seen, archive: str | None, digest: str | None, handed_on:
     not_ready = why_not_ready(service)
     if missing := _not_handed_on(service, seen.runtime, seen.workload, handed_on):
         return State("; ".join(filter(None, [f"KServe has not handed on its {missing} yet", not_ready])))
-    for pod in newest(own):
-        for failure in failures(pod):
-            return State(failure=failure)
+    if failure := failure_of(own):
+        return State(failure=failure)
     leaving = len(live(seen.pods)) < len(seen.pods)
     rolling = _rolling_in_knative(seen.workload) if is_knative(service) else _rolling(seen.workload, leaving)
     if rolling.failure:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 once the edge is ready, or where it lives at the end of the time; else 1."""
     args = parse_args(argv)
     deadline = time.monotonic() + args.wait_s
-    while not (answers(args.http_port, "/v2/health/ready")):
+    while not answers(args.http_port, "/v2/health/ready"):
         if time.monotonic() + POLL_S >= deadline:
             if answers(args.http_port, "/v2/health/live"):
                 return 0

@@ -162,8 +162,8 @@ def fit_beta(logits: Floats, truth: Ints, shift: Float64) -> Beta:
     With p the softmax, the log-odds of label 1 become slope[1] (-log p0) - slope[0] (-log p1) + bias: slope[1] is how fast they
     grow where the network is sure of label 1, slope[0] where it is sure of label 0, and between they go over smoothly. Equal
     slopes are Platt's method. Maximises the likelihood times a Gaussian of variance 1 around both slopes 1 and the bias that
-    `shift` asks for, no change but the odds. So few images change little, and the loss, a convex function of the three and
-    a strictly convex one, has one minimum, whatever the logits. At each pair of slopes Brent's method finds the best
+    `shift` asks for, no change but the odds. So few images change little, and the loss, the sum of a convex function of the
+    three and a strictly convex one, has one minimum, whatever the logits. At each pair of slopes Brent's method finds the best
     bias, at each first slope the best second one, and then the first slope, at which the loss turns. The slopes are kept from
     1 / HIGHEST to 1 / LOWEST: they are positive, so that no two images change their order of z1 - z0, and at the lower end the
     network hardly counts. Where some bias tells all images apart, Platt's targets take the place of the labels.
