@@ -2,12 +2,13 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from training.data.tree import SUFFIXES, scan
+from training.data.tree import SUFFIXES, scan, select
 from training.errors import DataError
 
 Plant = Callable[..., Path]
@@ -67,6 +68,35 @@ def test_masks_are_no_label_and_lie_beside_their_images(plant: Plant, caplog: py
 def test_masks_mirror_given_splits(plant: Plant) -> None:
     tree = scan(plant("train/oak/a.jpg", "train/ash/a.jpg", "masks/train/oak/a.png"))
     assert [image.mask for image in tree.images] == [None, "masks/train/oak/a.png"]
+
+
+def test_a_label_called_masks_is_asked_about(plant: Plant) -> None:
+    """Row 21."""
+    for name, place in (("a", "masks"), ("b", "masks/blue")):
+        root = plant("hats/1.png", "hats/2.png", "scarves/1.png", f"{place}/1.png", f"{place}/2.png", root=name)
+        with pytest.raises(DataError, match=r"masks holds 2 images, .* masks of no image.* If it is a label, rename the folder"):
+            scan(root)
+    tree = scan(plant(*(f"{split}/{label}/1.png" for split in ("train", "test") for label in ("hats", "masks")), root="c"))
+    assert tree.labels == ("hats", "masks")
+
+
+def test_a_label_is_in_unicode_s_composed_form(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    """Row 20."""
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = plant(f"{nfc}/1.png", f"{nfd}/2.png", "tea/1.png", f"masks/{nfd}/2.png")
+    with caplog.at_level(logging.WARNING):
+        tree = scan(root)
+    assert tree.labels == (nfc, "tea")
+    assert {image.path: image.label for image in tree.images} == {f"{nfc}/1.png": nfc, f"{nfd}/2.png": nfc, "tea/1.png": "tea"}
+    assert [image.mask for image in tree.images if image.mask] == [f"masks/{nfd}/2.png"]
+    assert caplog.messages == [f"folders that differ only in how Unicode spells an accent are one label: {nfc!r}"]
+    assert select(tree, (nfd, "tea"), None).labels == (nfc, "tea")
+
+
+def test_labels_that_differ_by_case_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert scan(plant("Oak/1.png", "oak/1.png", "ash/1.png")).labels == ("Oak", "ash", "oak")
+    assert caplog.messages == ["labels that differ only by case are labels of their own: 'Oak', 'oak'"]
 
 
 def test_hidden_files_are_left_out_and_others_counted(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
