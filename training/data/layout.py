@@ -97,7 +97,7 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
     if not any(tops[top].labelled for top in named):
         raise DataError(
             f"{root} holds {_show(tops)}, but no folder of a label in any of them; put the images into train/LABEL/..., "
-            "or say data.layout: labels if these names are what the pictures show"
+            "or say data.layout: labels in the config if these names are what the pictures show"
         )
     return True
 
@@ -110,12 +110,13 @@ def _hint(top: str) -> Split | None:
 
 def _ask(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], odd: list[str]) -> str:
     if "train" in named.values():
-        way = f"move {', '.join(odd)} away, or say data.layout: splits, which leaves {'it' if len(odd) == 1 else 'them'} out"
+        them = "it" if len(odd) == 1 else "them"
+        way = f"move {', '.join(odd)} away, or say data.layout: splits in the config, which leaves {them} out"
     else:
         way = "rename them train, val, calibration and test, with the folders of labels directly below"
     return (
         f"{root} holds {_show(tops)}: these can be splits or labels. If they are splits, {way}. "
-        "If each of these folders is a label, say data.layout: labels"
+        "If each of these folders is a label, say data.layout: labels in the config"
     )
 
 

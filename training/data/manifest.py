@@ -189,11 +189,22 @@ def verify(root: Path, manifest: Manifest) -> None:
 def _check_tree(root: Path, tree: Tree) -> None:
     if len(tree.labels) < 2:
         seen = f"one label, {tree.labels[0]!r}" if tree.labels else "no label"
-        raise DataError(f"{root} holds {seen}; give it a folder of images for each of two labels or more")
+        raise DataError(
+            f"{root} holds {seen}; give it a folder of images for each of two labels or more{_say_deeper(root, tree)}"
+        )
     counts = Counter(image.label for image in tree.images)
     if empty := [label for label in tree.labels if not counts[label]]:
         named = [f"{label!r}{_say_others(tree, label)}" for label in empty]
         raise DataError(f"{root} holds no image of label {', '.join(named)}; fill the folder or remove it")
+
+
+def _say_deeper(root: Path, tree: Tree) -> str:
+    """The folder below the root that may be meant, where an archive was unpacked into a folder of its own."""
+    tops = {path.split("/")[0] for path in (image.path for image in tree.images)}
+    below = sorted({image.path.split("/")[1] for image in tree.images if image.path.count("/") > 1})
+    if len(tops) > 1 or len(below) < 2:
+        return ""
+    return f" (or data.path {root / tops.pop()}, which holds {', '.join(below[:NAMED])})"
 
 
 def _say_others(tree: Tree, label: str) -> str:

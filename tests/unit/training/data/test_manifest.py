@@ -111,6 +111,12 @@ def test_trees_that_cannot_be_trained_on_are_named(plant: Plant, paths: list[str
         build(root, config(root))
 
 
+def test_a_folder_around_the_data_set_is_seen(plant: Plant) -> None:
+    root = plant(*(f"archive/{split}/{label}/1.png" for split in ("train", "test") for label in ("ash", "oak")))
+    with pytest.raises(DataError, match=r"holds one label, 'archive'.* \(or data\.path .*archive, which holds test, train\)"):
+        build(root, config(root))
+
+
 def test_an_empty_label_is_named(root: Path) -> None:
     (root / "elm").mkdir()
     with pytest.raises(DataError, match="holds no image of label 'elm'"):
