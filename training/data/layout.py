@@ -89,7 +89,8 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
         shared = {label for top in named for label, images in tops[top].labels.items() if images} & {
             label for top in odd for label, images in tops[top].labels.items() if images
         }
-        if several or shared:
+        # Without a training split there is nothing to learn from: "valid" beside "invalid" is a label.
+        if several or (shared and ("train" in named.values() or len(named) > 1)):
             raise DataError(_ask(root, tops, named, odd))
         return False
     if not named or (len(named) < len(tops) and not several):
@@ -127,7 +128,7 @@ def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -
     train = next((top for top, split in named.items() if split == "train"), None)
     if train is None:
         seen = ", ".join(sorted(named)) or _show(tops)
-        raise DataError(f"{root} holds {seen} but no train; add train/LABEL/... or one folder for each label")
+        raise DataError(f"{root} holds {seen} but no train; add train/LABEL/..., or say data.layout: labels in the config")
     if not tops[train].labelled:
         raise DataError(f"{root} holds {_show(tops)}: {train} has no folders of labels; put its images into {train}/LABEL/...")
     splits = {}

@@ -228,6 +228,7 @@ def test_names_that_only_speak_of_splits_are_asked_about(plant: Plant) -> None:
 def test_one_name_that_speaks_of_a_split_is_a_label(plant: Plant) -> None:
     assert scan(plant("train_station/a.png", "bus_station/a.png")).labels == ("bus_station", "train_station")
     assert scan(plant("test strip/a.png", "swab/a.png", root="b")).labels == ("swab", "test strip")
+    assert scan(plant("valid/site/a.png", "invalid/site/a.png", root="c")).labels == ("invalid", "valid")
 
 
 def test_an_empty_folder_beside_a_label_called_train_is_an_empty_label(plant: Plant) -> None:
@@ -240,6 +241,8 @@ def test_an_empty_folder_beside_a_label_called_train_is_an_empty_label(plant: Pl
 def test_a_training_split_without_labels_is_named(plant: Plant) -> None:
     with pytest.raises(DataError, match=r"train has no folders of labels; put its images into train/LABEL"):
         scan(plant("train/1.png", "test/cat/1.png", "test/dog/1.png"))
+    with pytest.raises(DataError, match="these can be splits or labels"):
+        scan(plant("test/cat/1.png", "val/cat/1.png", "extra/cat/1.png", root="b"))
 
 
 def test_a_manifest_knows_its_layout(plant: Plant) -> None:
