@@ -26,7 +26,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 """Splits by the names of their folders in lower case. Which names are one is as in Hugging Face's datasets
 (https://huggingface.co/docs/hub/datasets-file-names-and-splits), so "dev" validates and "eval" tests."""
 NAMED = 4
-"""How many labels of a folder an error names."""
+"""How many labels of a folder, and how many folders of those without a split's name, an error names."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class Top:
 
     def __str__(self) -> str:
         held = [label for label, images in self.labels.items() if images]
-        names = ", ".join(held[:NAMED]) + (f" and {len(held) - NAMED} more" if len(held) > NAMED else "")
         loose = [f"{self.loose} images"] if self.loose or not held else []
-        return " and ".join([names] * bool(held) + loose)
+        return " and ".join([_some(held)] * bool(held) + loose)
 
 
 def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str, Split]:
@@ -112,7 +111,7 @@ def _hint(top: str) -> Split | None:
 def _ask(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], odd: list[str]) -> str:
     if "train" in named.values():
         them = "it" if len(odd) == 1 else "them"
-        way = f"move {', '.join(odd)} away, or say data.layout: splits in the config, which leaves {them} out"
+        way = f"move {_some(odd)} away, or say data.layout: splits in the config, which leaves {them} out"
     else:
         way = "rename them train, val, calibration and test, with the folders of labels directly below"
     return (
@@ -149,4 +148,11 @@ def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -
 
 
 def _show(tops: Mapping[str, Top]) -> str:
-    return ", ".join(f"{name} ({top})" for name, top in sorted(tops.items())) or "no folder"
+    """What the folders hold, those that speak of splits first."""
+    ordered = sorted(tops.items(), key=lambda item: (_hint(item[0]) is None, item[0]))
+    hints = sum(_hint(top) is not None for top in tops)
+    return _some([f"{name} ({top})" for name, top in ordered], hints + NAMED) or "no folder"
+
+
+def _some(names: list[str], shown: int = NAMED) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

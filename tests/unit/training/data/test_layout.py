@@ -215,6 +215,15 @@ def test_folders_beside_splits_are_asked_about(plant: Plant, caplog: pytest.LogC
         assert any(f"{root / top} is left out: it holds" in message for message in caplog.messages)
 
 
+def test_of_many_folders_some_are_shown(plant: Plant) -> None:
+    root = plant("train/cat/1.png", "test/cat/1.png", *(f"a{n:02}/1.png" for n in range(30)))
+    with pytest.raises(DataError) as caught:
+        scan(root)
+    assert "holds test (cat), train (cat), a00 (1 images), a01 (1 images)," in str(caught.value)
+    assert "a03 (1 images) and 26 more: these can be" in str(caught.value)
+    assert "move a00, a01, a02, a03 and 26 more away" in str(caught.value)
+
+
 def test_names_that_only_speak_of_splits_are_asked_about(plant: Plant) -> None:
     for names in (("training_set", "test_set"), ("seg_train", "seg_test", "seg_pred")):
         root = plant(*(f"{name}/{name}/{label}/1.png" for name in names for label in ("cat", "dog")), root=names[0])
