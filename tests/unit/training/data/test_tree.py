@@ -117,6 +117,14 @@ def test_odd_names_are_read(plant: Plant) -> None:
     assert [image.path for image in scan(plant(*names)).images] == sorted(names)
 
 
+def test_odd_labels_are_read_and_sorted_as_text(plant: Plant) -> None:
+    """Row 22."""
+    labels = ["007", "10", "2", "a,b", "a;b", "[x]", "no", "v1.2", "x.jpg"]
+    tree = scan(plant(*(f"{label}/deep/{'n' * 246}.png" for label in labels)))
+    assert tree.labels == tuple(sorted(labels))
+    assert sorted(image.label for image in tree.images) == sorted(labels)
+
+
 def test_names_outside_utf8_are_named(plant: Plant) -> None:
     root = plant("oak/a.png")
     (root / "oak" / os.fsdecode(b"b\xff.png")).write_bytes(b"")
