@@ -15,6 +15,7 @@ from training.errors import ConfigError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 BackendChoice = Literal["auto", "openvino-int8", "openvino", "torch"]
 Source = Literal["digits", "roofs", "imagefolder", "cifar10", "fashion-mnist", "caltech101", "plantvillage"]
+Layout = Literal["auto", "labels", "splits"]
 BUILT_IN = ("digits", "roofs")
 DOWNLOADED = ("cifar10", "fashion-mnist", "caltech101")
 
@@ -58,6 +59,9 @@ class DataConfig(Section):
     path: Path | None = None
     """Folder of the images. An imagefolder needs it, a built-in set refuses it, and a published set that is downloaded lies
     below the home folder's `data/published` without it."""
+    layout: Layout = "auto"
+    """Whether the folders at the top of an imagefolder are "labels" or "splits"; as splits, those of other names are left out. By
+    default their names and contents decide, and a folder that can be read in both ways is an error."""
     download: bool = False
     """Whether torchvision fetches a published set that `path` does not hold. Off, so that no run uses the network unasked."""
     classes: tuple[Label, ...] | None = Field(default=None, min_length=2)
@@ -91,6 +95,8 @@ class DataConfig(Section):
     def _path_is_given(self) -> Self:
         if self.download and self.source not in DOWNLOADED:
             raise ValueError(f"data.download is for {', '.join(DOWNLOADED)}")
+        if self.layout != "auto" and self.source != "imagefolder":
+            raise ValueError("data.layout is for source imagefolder")
         if self.path is not None and self.source in BUILT_IN:
             raise ValueError("data.path belongs to source imagefolder and to the published sets, not to one that is built in")
         if self.path is None and self.source not in BUILT_IN and not self.download:

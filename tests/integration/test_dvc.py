@@ -113,6 +113,28 @@ def test_a_changed_key_concerns_the_stages_that_read_it_and_no_other(
         config.write_text(before)
 
 
+def test_images_as_links_into_the_cache_are_the_same_data_set(project: Project) -> None:
+    """Row 5 of the faults: `cache.type symlink` leaves a link out of the data set for every image."""
+    before = Manifest.read(project.path / "manifest.json").digest
+    run_dvc(project.dvc, project.path, "config", "cache.type", "symlink")
+    try:
+        run_dvc(project.dvc, project.path, "checkout", "--relink", "images.dvc")
+        images = sorted((project.path / "images").rglob("*.png"))
+        assert len(images) == 120
+        assert all(image.is_symlink() and ".dvc/cache" in str(image.resolve()) for image in images)
+        assert f"digest       {before}" in project.workspace.ok("data", "manifest", "train.yaml", "--out", "linked.json")
+        project.workspace.ok("data", "verify", "images", "--manifest", "linked.json")
+        cached = images[0].resolve()
+        kept = cached.rename(cached.with_suffix(".away"))
+        done = project.workspace.visor("data", "manifest", "train.yaml", "--out", "linked.json")
+        assert (done.returncode, "visor: data.unpulled" in done.stderr) == (1, True)
+        assert "`dvc pull " in done.stderr
+        kept.rename(cached)
+    finally:
+        run_dvc(project.dvc, project.path, "config", "--unset", "cache.type")
+        run_dvc(project.dvc, project.path, "checkout", "--relink", "images.dvc")
+
+
 def test_images_that_were_not_pulled_are_asked_for(project: Project) -> None:
     shutil.rmtree(project.path / "images")
     done = project.workspace.visor("data", "manifest", "train.yaml")

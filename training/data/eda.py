@@ -121,7 +121,7 @@ def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, 
     try:
         return sources.build_manifest(root, data), None, True
     except DataError as err:
-        tree = manifest.choose(scan(root), data, sources.left_out(data))
+        tree = manifest.choose(scan(root, data.layout), data, sources.left_out(data))
         if not tree.images:
             raise
         samples = []

@@ -14,8 +14,10 @@ from pydantic import AfterValidator, Field, ValidationError
 from archives.files import replacing
 from handlers.spec import Frozen
 from training.config import DataConfig
+from training.data.layout import read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, scan, select
+from training.data.tree import SPLITS, Split, Tree, composed, scan, select
+from training.data.walk import count_suffixes
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
 
@@ -137,7 +139,7 @@ def build(root: Path, config: DataConfig, pattern: str | None = None, left_out: 
     Raises DataError when there are fewer than two labels, one that data.classes names and the tree has not, a label without
     images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
-    found = scan(root)
+    found = scan(root, config.layout)
     tree = choose(found, config, left_out)
     _check_tree(root, tree)
     groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
@@ -161,7 +163,9 @@ def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tr
 
 def verify(root: Path, manifest: Manifest) -> None:
     """Compare a data set's files with the manifest. Raises DataChanged naming what changed, is missing or came on top."""
-    images = [image for image in scan(root).images if not manifest.chosen or image.label in manifest.labels]
+    layout = read_layout([(sample.path, sample.label) for sample in manifest.samples])
+    labels = {composed(label) for label in manifest.labels}
+    images = [image for image in scan(root, layout).images if not manifest.chosen or image.label in labels]
     present = {name for image in images for name in (image.path, image.mask) if name}
     expected = {sample.path: sample.sha256 for sample in manifest.samples}
     expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
@@ -185,10 +189,28 @@ def verify(root: Path, manifest: Manifest) -> None:
 def _check_tree(root: Path, tree: Tree) -> None:
     if len(tree.labels) < 2:
         seen = f"one label, {tree.labels[0]!r}" if tree.labels else "no label"
-        raise DataError(f"{root} holds {seen}; give it a folder of images for each of two labels or more")
+        raise DataError(
+            f"{root} holds {seen}; give it a folder of images for each of two labels or more{_say_deeper(root, tree)}"
+        )
     counts = Counter(image.label for image in tree.images)
     if empty := [label for label in tree.labels if not counts[label]]:
-        raise DataError(f"{root} holds no image of label {', '.join(map(repr, empty))}; fill the folder or remove it")
+        named = [f"{label!r}{_say_others(tree, label)}" for label in empty]
+        raise DataError(f"{root} holds no image of label {', '.join(named)}; fill the folder or remove it")
+
+
+def _say_deeper(root: Path, tree: Tree) -> str:
+    """The folder below the root that may be meant, where an archive was unpacked into a folder of its own."""
+    tops = {path.split("/")[0] for path in (image.path for image in tree.images)}
+    below = sorted({image.path.split("/")[1] for image in tree.images if image.path.count("/") > 1})
+    if len(tops) > 1 or len(below) < 2:
+        return ""
+    return f" (or data.path {root / tops.pop()}, which holds {', '.join(below[:NAMED])})"
+
+
+def _say_others(tree: Tree, label: str) -> str:
+    """What a label's folder holds in the place of images, in brackets."""
+    others = [path for path in tree.others if label in map(composed, path.split("/")[:-1])]
+    return f" (but {count_suffixes(others)}, which are not read)" if others else ""
 
 
 def hash_file(root: Path, name: str) -> tuple[int, str]:

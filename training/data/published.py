@@ -120,7 +120,7 @@ def _read_cifar(folder: Path, split: str) -> Part:
 def _read_names(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    lines = _read(path).decode(errors="replace").splitlines()
+    lines = _read(path).decode("utf-8-sig", errors="replace").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if bad := [name for name in names if "/" in name or name.startswith(".")]:
         raise DataError(f"{path} names a label {bad[0]!r}, which cannot be a folder's name")

@@ -9,6 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from training.config import SplitConfig
+from training.data.missing import check_labels
 from training.data.tree import SPLITS, Found, Split, Tree
 from training.errors import DataError
 
@@ -50,6 +51,8 @@ def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, se
     Groups of several labels may make a stratum of nearly each group. What a split got too few or too many of is carried over to
     the next stratum, so that all strata lie on one line and the shares are met for any mix of labels.
 
+    A label that then is in no group of a split, although it has a group for each, gets one from the split that has most of it.
+
     Raises DataError when a group lies in two given splits, a label is not in every split, or groups are so large that a split
     misses its share by more than OFF.
     """
@@ -59,7 +62,8 @@ def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, se
     share = {split: part for split, part in share.items() if split not in tree.splits}
     pool = [image for image in tree.images if image.path not in splits]
     owed = dict.fromkeys(share, 0.0)  # images
-    for stratum in _strata(pool, groups, seed):
+    strata = _strata(pool, groups, seed)
+    for stratum in strata:
         total = sum(len(members) for members in stratum)
         bounds = list(zip(share, accumulate(share[split] + owed[split] / total for split in share), strict=True))
         before = 0
@@ -72,11 +76,40 @@ def assign(tree: Tree, groups: Mapping[str, str | None], shares: SplitConfig, se
                 owed[split] -= len(members)
         if groups[stratum[0][0]] is not None:
             owed = {split: images + share[split] * total for split, images in owed.items()}
+    cut = [split for split in SPLITS if split == "train" or split in share]
+    _complete(splits, [members for stratum in strata for members in stratum], {image.path: image.label for image in pool}, cut)
     _check_groups(splits, groups)
     if any(groups.values()):
         _check_shares(Counter(splits[image.path] for image in pool), share)
-    _check_labels(tree, splits)
+    check_labels(tree, splits, groups)
     return splits
+
+
+def _complete(splits: dict[str, Split], groups: Sequence[Sequence[str]], labels: Mapping[str, str], cut: Sequence[Split]) -> None:
+    """Move groups so that each label which has a group for every split that was cut is in all of them.
+
+    The group comes from the split that holds most groups of the label, the first by its hash, and leaves each of its labels
+    behind in its split. Only labels that would be refused without a move are concerned. Nothing is asked of "sealed".
+    """
+    of_label = defaultdict[str, list[Sequence[str]]](list)
+    for group in groups:
+        for label in {labels[path] for path in group}:
+            of_label[label].append(group)
+
+    def held(label: str, split: Split) -> int:
+        return sum(splits[group[0]] == split for group in of_label[label])
+
+    def can_move(group: Sequence[str]) -> bool:
+        split = splits[group[0]]
+        return split == "sealed" or all(held(label, split) > 1 for label in {labels[path] for path in group})
+
+    for label in sorted(of_label):
+        if len(of_label[label]) < len(cut):
+            continue
+        for split in cut:
+            if not held(label, split) and (spare := [group for group in of_label[label] if can_move(group)]):
+                moved = max(spare, key=lambda group: held(label, splits[group[0]]))
+                splits.update((path, split) for path in moved)
 
 
 def _strata(pool: Sequence[Found], groups: Mapping[str, str | None], seed: int) -> list[list[list[str]]]:
@@ -126,18 +159,6 @@ def _check_groups(splits: Mapping[str, Split], groups: Mapping[str, str | None])
             seen[group].add(split)
     if torn := [f"{group!r} ({', '.join(sorted(found))})" for group, found in sorted(seen.items()) if len(found) > 1]:
         raise DataError(f"the given splits tear groups apart: {_some(torn)}; move each group into one split")
-
-
-def _check_labels(tree: Tree, splits: Mapping[str, Split]) -> None:
-    counts = Counter((image.label, splits[image.path]) for image in tree.images)
-    for label in tree.labels:
-        row = {split: counts[label, split] for split in SPLITS}
-        if empty := [split for split in SPLITS if not row[split]]:
-            held = ", ".join(f"{split} {count}" for split, count in row.items())
-            raise DataError(
-                f"label {label!r} has too few images to be in every split: none in {', '.join(empty)} ({held}); "
-                "add images, raise data.splits, or use a finer data.group_pattern"
-            )
 
 
 def _check_shares(counts: Mapping[Split, int], share: Mapping[Split, float]) -> None:

@@ -1,32 +1,26 @@
 """The ImageFolder tree: which files of a folder are images, of which label, in which given split, with which mask.
 
 Read are ROOT/LABEL/... and ROOT/SPLIT/LABEL/..., images at any depth below their label, and ROOT/masks, which mirrors
-them: the mask of a/b.jpg is masks/a/b.png. Hidden files are left out, other files are counted in a warning.
+them: the mask of a/b.jpg is masks/a/b.png. `layout` says which of the two a tree is, `walk` which files there are. Labels are
+in Unicode's composed form (NFC), however a file system spells them, so that one spelt in two ways is one label.
 """
 
 import logging
-import os
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import get_args
 
+from training.config import Layout
+from training.data.layout import SPLITS, Split, Top, composed, find_splits
+from training.data.walk import count_suffixes, walk, warn_of
 from training.errors import DataError
+
+__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "composed", "scan", "select"]
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "val", "calibration", "test", "sealed"]
-SPLITS: tuple[Split, ...] = ("train", "val", "calibration", "test")
-"""The splits that every data set has; "sealed" is one that some have."""
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "val": "val",
-    "validation": "val",
-    "calibration": "calibration",
-    "test": "test",
-    "sealed": "sealed",
-}
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MASKS = "masks"
 LABEL_LENGTH = 200
@@ -44,39 +38,50 @@ class Found:
 
 @dataclass(frozen=True)
 class Tree:
-    """What a folder holds: its images sorted by path, its labels sorted (also those of empty folders) and its given splits."""
+    """What a folder holds: its images sorted by path, its labels sorted (also those of empty folders) and its given splits.
+
+    `others` are the files that are not images.
+    """
 
     images: tuple[Found, ...]
     labels: tuple[str, ...]
     splits: tuple[Split, ...]
+    others: tuple[str, ...] = ()
 
 
-def scan(root: Path) -> Tree:
-    """List the images below a folder. Raises DataError for links that lead out, unreadable folders and names not in UTF-8."""
+def scan(root: Path, layout: Layout = "auto") -> Tree:
+    """List the images below a folder, and warn of what is left out.
+
+    Raises DataError for folders that may be splits or labels (`layout`), masks that belong to no image, links that lead nowhere
+    or to folders, unreadable folders and names not in UTF-8.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give one that holds a folder of images for each label")
-    tops = sorted(entry for entry in _list(root, root) if (root / entry).is_dir() and entry != MASKS)
-    splits = _split_folders(root, tops)
-    files = sorted(_walk(root, root))
-    masks = {_stem(path): path for path in files if path.startswith(f"{MASKS}/") and _is_image(path)}
+    walked = walk(root, linked_folders=False)
+    files = [path for path in walked.files if not _is_mask(path)]
+    pictures = [path for path in files if _is_image(path)]
+    splits = find_splits(root, _tops(walked.folders, pictures), layout)
     depth = 2 if splits else 1
-    images, others, used = [], [], set[str]()
-    for path in files:
-        parts = path.split("/")
-        if parts[0] == MASKS and (len(parts) > 1):
-            continue
-        if len(parts) <= depth or not _is_image(path):
-            others.append(path)
-            continue
-        mask = masks.get(f"{MASKS}/{_stem(path)}")
-        used.add(mask or "")
-        images.append(Found(path, parts[depth - 1], splits.get(parts[0]), mask))
-    _warn("files that are not images below a label are left out", others)
-    _warn("masks belong to no image", [mask for mask in masks.values() if mask not in used])
-    labels = {entry for top in splits or [""] for entry in _folders(root, root / top) if top or entry != MASKS}
-    if long := [label for label in sorted(labels) if len(label) > LABEL_LENGTH]:
-        raise DataError(f"label {long[0][:40]!r}... has {len(long[0])} characters, more than {LABEL_LENGTH}; rename its folder")
-    return Tree(tuple(images), tuple(sorted(labels)), tuple(split for split in get_args(Split) if split in splits.values()))
+    placed = [path for path in pictures if path.count("/") >= depth and (not splits or path.split("/")[0] in splits)]
+    masks = {_stem(path): path for path in walked.files if _is_mask(path) and _is_image(path)}
+    images = tuple(
+        Found(
+            path,
+            composed(path.split("/")[depth - 1]),
+            splits.get(path.split("/")[0]),
+            masks.get(f"{MASKS}/{_stem(path)}"),
+        )
+        for path in placed
+    )
+    _check_masks(root, set(masks.values()), images, depth)
+    others = sorted(set(files) - set(pictures))
+    _warn_of_others(others, pictures, placed, splits)
+    return Tree(
+        images,
+        _labels(walked.folders, splits, depth),
+        tuple(split for split in get_args(Split) if split in splits.values()),
+        tuple(others),
+    )
 
 
 def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> Tree:
@@ -85,6 +90,7 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
     Raises DataError for a label that is not there, or when there are fewer.
     """
     counts = Counter(image.label for image in tree.images)
+    labels = labels and {composed(label) for label in labels}
     if unknown := sorted(set(labels or ()) - set(tree.labels)):
         raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
     if largest is not None:
@@ -94,51 +100,72 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
     if labels is None:
         return tree
     images = tuple(image for image in tree.images if image.label in labels)
-    return Tree(images, tuple(sorted(labels)), tree.splits)
+    return Tree(images, tuple(sorted(labels)), tree.splits, tree.others)
 
 
-def _split_folders(root: Path, tops: list[str]) -> dict[str, Split]:
-    """Top folders that are splits; none when some are not, since "train" is also what a picture may show."""
-    named = {top: SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
-    if not named or len(named) < len(tops):
-        return {}
-    if "train" not in named.values():
-        raise DataError(f"{root} holds {', '.join(sorted(named))} but no train; add train/LABEL/... or one folder for each label")
-    if len(set(named.values())) < len(named):
-        raise DataError(f"{root} names a split twice: {', '.join(sorted(named))}; merge the folders")
-    return named
+def _tops(folders: Iterable[str], pictures: Iterable[str]) -> dict[str, Top]:
+    """Describe the folders at the top, by name; `masks` is none of them."""
+    labels, loose = defaultdict[str, Counter[str]](Counter), Counter[str]()
+    for folder in folders:
+        top, *below = folder.split("/")
+        if top and top != MASKS:
+            labels[top].update({composed(below[0]): 0} if below else {})
+    for path in pictures:
+        top, *below = path.split("/")
+        if len(below) == 1:
+            loose[top] += 1
+        elif below:
+            labels[top][composed(below[0])] += 1
+    return {top: Top(dict(sorted(labels[top].items())), loose[top]) for top in sorted(labels)}
 
 
-def _walk(root: Path, folder: Path) -> Iterator[str]:
-    for name in _list(root, folder):
-        path = folder / name
-        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{path} is a link out of the data set, to {path.resolve()}; put the file itself there")
-        if path.is_dir():
-            if path.is_symlink():
-                raise DataError(f"{path} is a link to a folder; its images would count twice, so put the folder itself there")
-            yield from _walk(root, path)
-        else:
-            yield path.relative_to(root).as_posix()
+def _labels(folders: Iterable[str], splits: Mapping[str, Split], depth: int) -> tuple[str, ...]:
+    parts = [folder.split("/") for folder in folders if folder]
+    names = {name[-1] for name in parts if len(name) == depth and (name[0] in splits if splits else name[0] != MASKS)}
+    labels = sorted({composed(name) for name in names})
+    if long := [label for label in labels if len(label) > LABEL_LENGTH]:
+        raise DataError(f"label {long[0][:40]!r}... has {len(long[0])} characters, more than {LABEL_LENGTH}; rename its folder")
+    if len(names) > len(labels):
+        twice = sorted(label for label, count in Counter(map(composed, names)).items() if count > 1)
+        logger.warning("folders that differ only in how Unicode spells an accent are one label: %s", ", ".join(map(repr, twice)))
+    folded = Counter(label.casefold() for label in labels)
+    if alike := [label for label in labels if folded[label.casefold()] > 1]:
+        logger.warning("labels that differ only by case are labels of their own: %s", ", ".join(map(repr, alike)))
+    return tuple(labels)
 
 
-def _list(root: Path, folder: Path) -> list[str]:
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except OSError as err:
-        raise DataError(f"{folder} cannot be listed: {err.strerror}") from err
-    shown = [name for name in names if not name.startswith(".")]
-    for name in shown:
-        try:
-            name.encode()
-        except UnicodeEncodeError as err:
-            where = folder.relative_to(root).as_posix()
-            raise DataError(f"the name {os.fsencode(name)!r} in {where} is not UTF-8; rename the file") from err
-    return shown
+def _check_masks(root: Path, masks: Collection[str], images: Collection[Found], depth: int) -> None:
+    """Warn of masks without an image; where none lies below a label's name, `masks` may be a label itself, and is refused."""
+    lost = set(masks) - {image.mask for image in images}
+    labels = {_head(image.path, depth) for image in images}
+    if masks and not any(_head(mask.removeprefix(f"{MASKS}/"), depth) in labels for mask in masks):
+        raise DataError(
+            f"{root / MASKS} holds {len(lost)} images, such as {min(lost)!r}, that are masks of no image. At the top of a data "
+            f"set {MASKS} is kept for masks, which mirror the images: that of oak/a.jpg is {MASKS}/oak/a.png. If it is a label, "
+            "rename the folder; if these are masks, name them as their images"
+        )
+    warn_of("masks belong to no image", lost)
 
 
-def _folders(root: Path, folder: Path) -> list[str]:
-    return [name for name in _list(root, folder) if (folder / name).is_dir()]
+def _head(path: str, depth: int) -> str:
+    return "/".join(path.split("/")[:depth])
+
+
+def _warn_of_others(
+    others: Collection[str], pictures: Collection[str], placed: Collection[str], splits: Mapping[str, Split]
+) -> None:
+    if others:
+        logger.warning(
+            "%d files are not images and are left out: %s; images end in %s, so save others as one of these",
+            len(others), count_suffixes(others), ", ".join(sorted(SUFFIXES)),
+        )  # fmt: skip
+    # Those of a top folder that is left out as a whole were counted with it.
+    loose = {path for path in pictures if not splits or "/" not in path or path.split("/")[0] in splits} - set(placed)
+    warn_of(f"images lie in no label's folder and are left out; put each into {'SPLIT/' if splits else ''}LABEL/", loose)
+
+
+def _is_mask(path: str) -> bool:
+    return path.startswith(f"{MASKS}/")
 
 
 def _is_image(path: str) -> bool:
@@ -147,8 +174,3 @@ def _is_image(path: str) -> bool:
 
 def _stem(path: str) -> str:
     return PurePosixPath(path).with_suffix("").as_posix()
-
-
-def _warn(what: str, paths: list[str]) -> None:
-    if paths:
-        logger.warning("%d %s, such as %r", len(paths), what, paths[0])

@@ -7,9 +7,11 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from training import runs
+from training.config import Layout
 from training.data import dvc
+from training.data.layout import read_layout
 from training.data.manifest import Manifest, hash_file
-from training.data.tree import SPLITS, scan
+from training.data.tree import SPLITS, composed, scan
 from training.errors import DataError
 from training.progress import show_progress
 
@@ -36,17 +38,34 @@ class Change:
     new: Entry | None
 
 
-def read_version(place: Path) -> list[Entry]:
+def read_versions(old: Path, new: Path) -> tuple[list[Entry], list[Entry]]:
+    """Read two versions; the manifest of one says whether folders of the other are labels or splits. Raises DataError."""
+    if _is_folder(old) and not _is_folder(new):
+        new_entries = read_version(new)
+        return read_version(old, _layout(new_entries)), new_entries
+    entries = read_version(old)
+    return entries, read_version(new, "auto" if _is_folder(old) else _layout(entries))
+
+
+def read_version(place: Path, layout: Layout = "auto") -> list[Entry]:
     """Read a version's images, by path, from a manifest, a run's folder or a folder of images. Raises DataError."""
-    if place.is_dir() and not (place / runs.MANIFEST).is_file():
-        return _read_folder(place)
+    if _is_folder(place):
+        return _read_folder(place, layout)
     samples = Manifest.read(place / runs.MANIFEST if place.is_dir() else place).samples
-    return [Entry(sample.path, sample.sha256, sample.label, sample.split, sample.mask_sha256) for sample in samples]
+    return [Entry(one.path, one.sha256, composed(one.label), one.split, one.mask_sha256) for one in samples]
 
 
-def _read_folder(root: Path) -> list[Entry]:
+def _is_folder(place: Path) -> bool:
+    return place.is_dir() and not (place / runs.MANIFEST).is_file()
+
+
+def _layout(entries: Sequence[Entry]) -> Layout:
+    return read_layout([(entry.path, entry.label) for entry in entries])
+
+
+def _read_folder(root: Path, layout: Layout) -> list[Entry]:
     dvc.check_pulled(root)
-    tree = scan(root)
+    tree = scan(root, layout)
     if not tree.images:
         raise DataError(f"{root} holds neither a {runs.MANIFEST} nor images below folders of labels")
     # Given splits are only what a training starts from: it cuts those that are missing out of `train`.

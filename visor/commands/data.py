@@ -155,10 +155,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from training.data.versions import compare, read_version
+    from training.data.versions import compare, read_versions
 
     try:
-        old, new = read_version(args.old), read_version(args.new)
+        old, new = read_versions(args.old, args.new)
     except VisorError as err:
         print(f"visor: {err}", file=sys.stderr)
         return TROUBLE

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from training.data.manifest import Manifest
 from training.data.tree import SUFFIXES
+from training.data.walk import count_suffixes, walk
 from training.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -40,8 +39,9 @@ class Listing:
 def read(what: Path, root: Path | None = None) -> Listing:
     """List the images below a folder, in a manifest (.json) or in a text file with one path a line (.txt).
 
-    A folder's images are those with an image's suffix, at any depth, by path; hidden ones are left out. `root`: what the
-    paths of a manifest or list are relative to, its own folder by default. Raises DataError.
+    A folder's images are those with an image's suffix, at any depth and behind links, by path; `training.data.walk` says what is
+    left out. Of a list, blanks at the end of a line and a byte order mark do not count. `root`: what the paths of a manifest or
+    list are relative to, its own folder by default. Raises DataError.
     """
     if what.is_dir():
         if root is not None:
@@ -50,7 +50,7 @@ def read(what: Path, root: Path | None = None) -> Listing:
     elif what.suffix == ".json":
         images = tuple(ListedImage(sample.path, sample.sha256) for sample in Manifest.read(what).samples)
     elif what.suffix == ".txt":
-        images = tuple(ListedImage(path) for path in _lines(what))
+        images = tuple(ListedImage(path) for path in _lines(what, root or what.parent))
     else:
         raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt)")
     if not images:
@@ -59,39 +59,17 @@ def read(what: Path, root: Path | None = None) -> Listing:
 
 
 def _below(folder: Path) -> list[str]:
-    paths, others = [], 0
-    for path in _files(folder, folder):
-        if PurePosixPath(path).suffix.lower() in SUFFIXES:
-            paths.append(path)
-        else:
-            others += 1
-    if others:
-        logger.warning("%d files below %s are not named as images are and are left out", others, folder)
-    return sorted(paths)
+    files = walk(folder, linked_folders=True).files
+    paths = [path for path in files if PurePosixPath(path).suffix.lower() in SUFFIXES]
+    if others := set(files) - set(paths):
+        said = count_suffixes(others)
+        logger.warning("%d files below %s are not named as images are and are left out: %s", len(others), folder, said)
+    return paths
 
 
-def _files(root: Path, folder: Path) -> Iterator[str]:
+def _lines(file: Path, root: Path) -> list[str]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as err:
-        raise DataError(f"{folder} cannot be listed: {err.strerror}") from err
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(root, folder / entry.name)
-        elif entry.is_file():
-            path = (folder / entry.name).relative_to(root).as_posix()
-            try:
-                path.encode()
-            except UnicodeEncodeError as err:
-                raise DataError(f"the name {os.fsencode(path)!r} below {root} is not UTF-8; rename the file") from err
-            yield path
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        paths = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
+        paths = [stripped for line in file.read_text("utf-8-sig").splitlines() if (stripped := line.rstrip())]
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{file} cannot be read as a list of paths in UTF-8: {err}") from err
     seen = set[str]()
@@ -99,4 +77,7 @@ def _lines(file: Path) -> list[str]:
         if path in seen:
             raise DataError(f"{file} names {path!r} twice; each image is answered for once")
         seen.add(path)
+        slashed = path.replace("\\", "/")
+        if slashed != path and not (root / path).exists() and (root / slashed).exists():
+            raise DataError(f"{file} names {path!r}, which is not below {root}, but {slashed!r} is; write paths with /")
     return paths

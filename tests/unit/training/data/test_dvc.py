@@ -83,4 +83,4 @@ def test_pointers_are_no_images(plant: Plant, caplog: pytest.LogCaptureFixture) 
     config = DataConfig(source="imagefolder", path=root, splits=SplitConfig(val=0.2, calibration=0.2, test=0.2))
     check_pulled(root)
     assert [sample.path for sample in build(root, config).samples] == sorted(IMAGES)
-    assert "17 files that are not images" in caplog.text
+    assert "17 files are not images and are left out: 17 .dvc;" in caplog.text

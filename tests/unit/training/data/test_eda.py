@@ -160,7 +160,7 @@ def test_a_folder_that_training_would_refuse_is_shown_all_the_same(tmp_path: Pat
     assert not found.split
     assert found.leaks == []
     page = Page(render(found))
-    assert "Training would refuse this data set: data.invalid: label '<rare> & odd' has too few images" in page.text
+    assert "Training would refuse this data set: data.invalid: label '<rare> & odd' is not in every split" in page.text
     assert "The largest label has 14 times the images of the smallest" in page.text
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):

@@ -111,15 +111,30 @@ def test_trees_that_cannot_be_trained_on_are_named(plant: Plant, paths: list[str
         build(root, config(root))
 
 
+def test_a_folder_around_the_data_set_is_seen(plant: Plant) -> None:
+    root = plant(*(f"archive/{split}/{label}/1.png" for split in ("train", "test") for label in ("ash", "oak")))
+    with pytest.raises(DataError, match=r"holds one label, 'archive'.* \(or data\.path .*archive, which holds test, train\)"):
+        build(root, config(root))
+
+
 def test_an_empty_label_is_named(root: Path) -> None:
     (root / "elm").mkdir()
     with pytest.raises(DataError, match="holds no image of label 'elm'"):
         build(root, config(root))
 
 
+def test_a_label_of_files_that_are_not_read_says_which(root: Path) -> None:
+    """Row 14."""
+    (root / "elm").mkdir()
+    for name in ("1.gif", "2.gif", "3.svg"):
+        (root / "elm" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no image of label 'elm' \(but 2 \.gif, 1 \.svg, which are not read\); fill"):
+        build(root, config(root))
+
+
 def test_a_file_that_cannot_be_read_is_named(root: Path) -> None:
     (root / "oak" / "gone.png").symlink_to(root / "oak" / "nowhere.png")
-    with pytest.raises(DataError, match=r"gone\.png cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"gone\.png is a link that leads to .*nowhere\.png: No such file"):
         build(root, config(root))
 
 

@@ -55,7 +55,7 @@ def test_idx(tmp_path: Path, packed: bool) -> None:
 
 def test_idx_with_names(tmp_path: Path) -> None:
     write_idx(tmp_path, packed=False)
-    (tmp_path / "labels.txt").write_text("T-shirt\nTrouser\nAnkle boot\n")
+    (tmp_path / "labels.txt").write_text("T-shirt\nTrouser\nAnkle boot\n", "utf-8-sig")  # as Notepad writes it
     root = unpack(tmp_path, tmp_path / "home")
     assert sorted(path.name for path in (root / "train").iterdir()) == ["Ankle boot", "T-shirt", "Trouser"]
     (tmp_path / "labels.txt").write_text("T-shirt\nTrouser\n")

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from training.config import DataConfig, SplitConfig
-from training.data.manifest import Manifest, build
-from training.data.versions import KINDS, Change, Entry, compare, read_version
+from training.data.manifest import Manifest, build, verify
+from training.data.versions import KINDS, Change, Entry, compare, read_version, read_versions
 from training.errors import DataError
 from visor import cli
 
@@ -158,3 +159,27 @@ def test_a_long_list_is_cut(root: Path, capsys: pytest.CaptureFixture[str], plan
     shown = capsys.readouterr().out
     assert "and 30 more, which --json lists" in shown
     assert "20 images before, 50 after: 50 added, 20 removed" in shown
+
+
+def test_labels_in_another_unicode_form_are_no_difference(tmp_path: Path, plant: Plant) -> None:
+    """A manifest of an earlier version has labels as the file system spelt them."""
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = plant(*(f"{label}/{n}.png" for label in (nfd, "tea", "water") for n in range(8)))
+    made = build(root, DataConfig(source="imagefolder", path=root, classes=(nfc, "tea")))
+    samples = tuple(replace(sample, label=nfd if sample.label == nfc else sample.label) for sample in made.samples)
+    old = replace(made, labels=(nfd, "tea"), samples=samples)
+    old.write(tmp_path / "old.json")
+    made.write(tmp_path / "new.json")
+    verify(root, old)
+    assert compare(*read_versions(tmp_path / "old.json", tmp_path / "new.json")) == []
+
+
+def test_a_folder_is_read_as_the_manifest_beside_it_was(tmp_path: Path, plant: Plant) -> None:
+    """A version that took train, test and extra for labels, as earlier ones did, has the same images as the folder."""
+    root = plant(*(f"{top}/cat/{n}.png" for top in ("train", "test", "extra") for n in range(8)))
+    with pytest.raises(DataError, match=r"data\.layout"):
+        read_versions(root, root)
+    listed = build(root, DataConfig(source="imagefolder", path=root, layout="labels"))
+    listed.write(tmp_path / "labels.json")
+    assert compare(*read_versions(tmp_path / "labels.json", root)) == []
+    assert compare(*read_versions(root, tmp_path / "labels.json")) == []

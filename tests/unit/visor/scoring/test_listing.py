@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,26 @@ def test_a_folder_s_images_come_by_path_at_any_depth(tmp_path, caplog):
     assert "1 files below" in caplog.text
 
 
-def test_links_to_files_count_and_links_to_folders_do_not(tmp_path):
-    touch(tmp_path, "images/a.png", "elsewhere/b.png")
+def test_links_are_followed_and_no_image_is_listed_twice(tmp_path, caplog):
+    touch(tmp_path, "images/a.png", "elsewhere/b.png", "elsewhere/deep/d.png")
     (tmp_path / "images/c.png").symlink_to(tmp_path / "elsewhere/b.png")
+    (tmp_path / "images/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "images/loop").symlink_to(tmp_path / "images")
-    assert [image.path for image in listing.read(tmp_path / "images").images] == ["a.png", "c.png"]
+    (tmp_path / "images/gone.png").symlink_to("nowhere.png")
+    found = listing.read(tmp_path / "images")
+    assert [image.path for image in found.images] == ["a.png", "c.png", "linked/b.png", "linked/deep/d.png"]
+    assert caplog.messages == [
+        "2 links are left out, which lead nowhere, or to a folder that is listed already, such as 'gone.png'"
+    ]
+
+
+def test_what_is_left_out_is_counted(tmp_path, caplog):
+    touch(tmp_path, "a.png", "a.gif", "b.GIF", "notes.txt", "@eaDir/a.png", "__MACOSX/._a.png")
+    os.mkfifo(tmp_path / "p.png")
+    assert [image.path for image in listing.read(tmp_path).images] == ["a.png"]
+    assert "1 pipes, sockets or devices are left out, such as 'p.png'" in caplog.messages
+    assert f"3 files below {tmp_path} are not named as images are and are left out: 2 .gif, 1 .txt" in caplog.messages
+    assert sum("is left out with 1 files" in message for message in caplog.messages) == 2
 
 
 def test_a_manifest_says_digests_too(tmp_path):
@@ -47,6 +63,17 @@ def test_a_manifest_says_digests_too(tmp_path):
 def test_a_list_keeps_its_order(tmp_path):
     (tmp_path / "list.txt").write_text("z.png\n\na b.png\n")
     assert [image.path for image in listing.read(tmp_path / "list.txt").images] == ["z.png", "a b.png"]
+
+
+def test_a_list_of_notepad_s(tmp_path):
+    touch(tmp_path, "a.png", "b/c.png")
+    (tmp_path / "list.txt").write_bytes("\ufeffa.png\r\nb/c.png \r\n".encode())
+    assert [image.path for image in listing.read(tmp_path / "list.txt").images] == ["a.png", "b/c.png"]
+    (tmp_path / "list.txt").write_text("a.png\nb\\c.png\n")
+    with pytest.raises(DataError, match=r"names 'b\\\\c\.png', which is not below .*, but 'b/c\.png' is; write paths with /"):
+        listing.read(tmp_path / "list.txt")
+    touch(tmp_path, "b\\c.png")
+    assert listing.read(tmp_path / "list.txt").images[1].path == "b\\c.png"
 
 
 def test_the_digest_is_of_paths_digests_and_order_and_not_of_the_place(tmp_path):
