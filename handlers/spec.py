@@ -29,6 +29,9 @@ MIB = 1 << 20
 Box = tuple[float, float, float, float]
 """A part of an upright picture: x, y, width and height, as shares of the picture's sides."""
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+DecodingRule = Literal[1, 2]
+DECODING: DecodingRule = 2
+"""The newest rule of `handlers.decode`, by which runs that begin now read their pictures."""
 
 
 class Frozen(BaseModel):
@@ -59,6 +62,19 @@ class Preprocessing(Frozen):
     std: tuple[float, float, float] = Field(
         description="Standard deviation of red, green and blue, in 0..1, that each pixel is divided by after that."
     )
+    # Written only where it is not 1: specs, configs and digests from before there was a second rule are as they were.
+    decoding: DecodingRule = Field(
+        default=1,
+        description="Rule by which files become pixels, as docs/guide.md describes them: 2 follows colour profiles, reads HEIC and "
+        "16 bits as they are meant, 1 is that of visor 0.2. `visor train` takes 2 where a config does not say, and a run that "
+        "began by 1 goes on by it.",
+        exclude_if=lambda rule: rule == 1,
+    )
+
+    @property
+    def formats(self) -> str:
+        """The formats that are read, for a sentence."""
+        return "JPEG, PNG, WebP, BMP or TIFF" if self.decoding == 1 else "JPEG, PNG, HEIC, WebP, BMP or TIFF"
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:

@@ -1,5 +1,6 @@
 """A data set before anything is trained on it: sizes, brightness, sharpness, what stands out, what is there twice."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from scipy.ndimage import laplace
 from scipy.stats import median_abs_deviation
 
 from handlers.arrays import Floats
+from handlers.containers import sift
+from handlers.decode import sample_range
 from handlers.errors import ImageError
-from handlers.spec import Limits, Preprocessing
+from handlers.spec import DECODING, Limits, Preprocessing
 from training.config import DataConfig, load
 from training.data import manifest, sources
 from training.data.duplicates import Near, find_near, hash_images, is_leak
@@ -24,7 +27,7 @@ from training.progress import show_progress
 
 OUTLIER = 3.5
 """A modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers")."""
-VIEW = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+VIEW = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), decoding=DECODING)
 """How images of a folder without a config are looked at."""
 TURNED = (5, 6, 7, 8)
 ORIENTATION = 0x0112
@@ -33,7 +36,8 @@ ORIENTATION = 0x0112
 @dataclass(frozen=True)
 class ImageFacts:
     """What is measured of one image. Width and height are in pixels, as a viewer turns the picture; `brightness` is its mean luma
-    in [0, 1], `sharpness` its `laplacian_variance`."""
+    in [0, 1], `sharpness` its `laplacian_variance`. `brightest`, of a grey picture of 16 bits: its brightest sample and the one
+    that is read as white."""
 
     sample: Sample
     width: int
@@ -41,6 +45,7 @@ class ImageFacts:
     kind: str
     brightness: float
     sharpness: float
+    brightest: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     listed, refusal, split = _list(root, data)
     images, unreadable = measure(root, listed.samples, view, limits)
     good = [image.sample for image in images]
-    hashes = hash_images(root, good, limits, home / "cache")
+    hashes = hash_images(root, good, limits, home / "cache", view.decoding)
     return Findings(
         name=name,
         root=root,
@@ -143,18 +148,28 @@ def measure(
             bad.append((sample, pixels))
             continue
         luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
-        images.append(ImageFacts(sample, *_header(root / sample.path), float(luma.mean()) / 255, laplacian_variance(luma)))
+        width, height, kind, brightest = _header(root / sample.path)
+        seen = float(luma.mean()) / 255, laplacian_variance(luma)
+        images.append(ImageFacts(sample, width, height, kind, *seen, brightest))
     return images, bad
 
 
-def _header(path: Path) -> tuple[int, int, str]:
-    with Image.open(path) as image:
+def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
+    data = path.read_bytes()
+    sifted = sift(data)
+    with Image.open(io.BytesIO(sifted.data)) as image:
         try:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
         except Exception:  # damaged metadata, of which Pillow raises almost anything
             turned = False
         width, height = image.size[::-1] if turned else image.size
-        return width, height, image.format or "?"
+        brightest = None
+        if image.mode.startswith("I;16"):
+            image.load()
+            white, white_is_zero = sample_range(image, sifted.bits)
+            low, high = image.getextrema()
+            brightest = (max(0, white - low) if white_is_zero else high), white
+        return width, height, image.format or "?", brightest
 
 
 def laplacian_variance(luma: Floats) -> float:

@@ -27,7 +27,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
     "sealed": "sealed",
 }
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"})
 MASKS = "masks"
 LABEL_LENGTH = 200
 
