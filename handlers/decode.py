@@ -188,14 +188,14 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
     """The picture in RGB, not yet turned; its orientation; and the bytes of memory that it and what stays beside it take."""
     newer = preprocessing.decoding > 1
     sifted = sift(data, unpacked=newer)
-    data, formats = sifted.data, FORMATS
+    data, formats = sifted.data, [*FORMATS]
     if webp := webp_size(data):  # Pillow takes memory for this when it opens it, and does not say where there is none
         check_size(*webp, limits)
         reserve(WEBP_KEPT * webp[0] * webp[1])
     heic = look(data) if newer and is_heic(data) else None
     if heic:
         reserve(check_heic(heic, limits))
-        formats = ("HEIF",)
+        formats = ["HEIF"]
     # Pillow warns and raises by its own pixel limit; ours comes first and is the archive's.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
@@ -287,9 +287,15 @@ def sample_range(image: Image.Image, bits: int | None = None) -> tuple[int, bool
         return white, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     if bits and 8 < bits < 16:
         white, step = (1 << bits) - 1, 1 << 16 - bits
-        if image.getextrema()[1] <= white and any((np.asarray(band) % step).any() for _, band in _bands(image)):
+        if extremes(image)[1] <= white and any((np.asarray(band) % step).any() for _, band in _bands(image)):
             return white, False
     return FULL, False
+
+
+def extremes(image: Image.Image) -> tuple[int, int]:
+    """The least and the greatest sample of a loaded grey picture."""
+    ends = [(int(samples.min()), int(samples.max())) for samples in (np.asarray(band) for _, band in _bands(image))]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _rgb(image: Image.Image, colours: Colours | None = None, white: int = FULL, white_is_zero: bool = False) -> Image.Image:

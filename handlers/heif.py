@@ -1,8 +1,8 @@
 """What a HEIC file holds, read from its boxes before its decoder is asked: which picture, of what size, in how many tiles.
 
-HEIF is ISO/IEC 23008-12, its boxes ISO/IEC 14496-12, and HEVC's part of both 14496-15 and 23008-2 (the parameter sets of 7.3.2).
-The decoder believes each of a picture's sizes in turn: the box's, the grid's, and that of each tile's own stream. All are compared
-with each other here, so that a file of 1 KB is not taken for a small picture. What is damaged raises almost anything, as Pillow does.
+HEIF is ISO/IEC 23008-12, its boxes ISO/IEC 14496-12, and HEVC's part of both 14496-15 and 23008-2 (parameter sets: 7.3.2). The
+decoder believes each of a picture's sizes in turn: the box's, the grid's, and that of each tile's own stream. All of them are
+looked at here, so that a file of 1 KB is not taken for a small picture. What is damaged raises almost anything, as in Pillow.
 """
 
 import struct

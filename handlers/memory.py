@@ -125,22 +125,22 @@ def check_memory(image: Image.Image, data: bytes, size: tuple[int, int], turned:
     if image.format == "BMP" and image.info.get("compression") in BMP_RUNS and size[0] * size[1] > MAX_RUNS:
         raise ImageUnsupported(f"a compressed BMP of more than {MAX_RUNS} pixels is not read; save it as PNG")
     how = ", in smaller strips or tiles" if image.format == "TIFF" else ""
-    return _within_budget(_estimate(image, data, size, turned), size, f"{image.format} in mode {image.mode}", how, limits)
+    return _within_budget(_estimate(image, data, size, turned), size, str(image.format), f" in mode {image.mode}", how, limits)
 
 
 def check_heic(heic: Heic, limits: Limits) -> int:
-    """Estimate the bytes that a HEIC will take, before its decoder is asked. Raises ImageTooLarge (pixels, a side, over budget)."""
+    """Estimate the bytes that a HEIC will take, before its decoder is asked. Raises ImageTooLarge: pixels, a side, the budget."""
     check_size(*heic.size, limits)
     pixels = heic.size[0] * heic.size[1]
     needed = ceil(max(HEIC_DECODED * heic.decoded + HEIC_BESIDE * pixels, HEIC_KEPT * pixels))
-    return _within_budget(needed, heic.size, "HEIC", "", limits)
+    return _within_budget(needed, heic.size, "HEIC", "", "", limits)
 
 
-def _within_budget(needed: int, size: tuple[int, int], what: str, how: str, limits: Limits) -> int:
+def _within_budget(needed: int, size: tuple[int, int], form: str, mode: str, how: str, limits: Limits) -> int:
     most = budget(limits)
     if needed > most:
         raise ImageTooLarge(
-            f"a {what} of {size[0]} x {size[1]} pixels takes {needed / 1e6:.0f} MB to decode, "
+            f"a {form} of {size[0]} x {size[1]} pixels{mode} takes {needed / 1e6:.0f} MB to decode, "
             f"{needed / (size[0] * size[1]):.0f} bytes a pixel, and the limit is {most / 1e6:.0f} MB; send a smaller one{how}, "
             "an ordinary JPEG, or raise max_pixels in the archive's limits"
         )

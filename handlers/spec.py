@@ -62,12 +62,12 @@ class Preprocessing(Frozen):
     std: tuple[float, float, float] = Field(
         description="Standard deviation of red, green and blue, in 0..1, that each pixel is divided by after that."
     )
-    # Written only where it is not 1: specs, configs and digests from before there was a second rule are as they were.
+    # Files from before there was a second rule do not say one: what reads them takes 1, which is not written, so that digests of
+    # configs with it stay.
     decoding: DecodingRule = Field(
-        default=1,
-        description="Rule by which files become pixels, as docs/guide.md describes them: 2 follows colour profiles, reads HEIC and "
-        "16 bits as they are meant, 1 is that of visor 0.2. `visor train` takes 2 where a config does not say, and a run that "
-        "began by 1 goes on by it.",
+        default=DECODING,
+        description="Rule by which files become pixels: 2 follows colour profiles, reads HEIC and 16 bits as they are meant; 1 "
+        "is that of visor 0.2, by which runs and archives from before 0.3 go on. docs/guide.md describes both.",
         exclude_if=lambda rule: rule == 1,
     )
 
@@ -241,6 +241,14 @@ class Spec(Frozen):
     decision: Decision
     prediction_sets: PredictionSets | None = _optional("for `handlers.decision.prediction_sets`")
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decodes_as_it_always_did(cls, tree: Any) -> Any:
+        """A spec that says no decoding rule is from before there was a second one."""
+        if isinstance(tree, dict) and isinstance(preprocessing := tree.get("preprocessing"), dict):
+            return {**tree, "preprocessing": {"decoding": 1, **preprocessing}}
+        return tree
 
     @model_validator(mode="after")
     def _labels_agree(self) -> Self:

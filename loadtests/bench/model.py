@@ -15,7 +15,7 @@ from pathlib import Path
 from archives import opening, signing
 from archives.contents import SPEC
 from archives.files import sha256
-from handlers.spec import DECODING, BackendName, Decision, Network, Preprocessing, Spec
+from handlers.spec import BackendName, Decision, Network, Preprocessing, Spec
 from loadtests.bench.pictures import photos
 from training import runs
 from training.packing import archive as packing
@@ -102,7 +102,7 @@ def make_archive(network: Network, backend: BackendName, folder: Path) -> tuple[
         version="1",
         network=network,
         labels=tuple(f"class-{number}" for number in range(CLASSES)),
-        preprocessing=Preprocessing(height=SIDE, width=SIDE, mean=MEAN, std=STD, decoding=DECODING),
+        preprocessing=Preprocessing(height=SIDE, width=SIDE, mean=MEAN, std=STD),
         feature_map=map_size(net, SIDE, SIDE),
         temperature=1.0,
         backend=backend,

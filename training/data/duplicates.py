@@ -90,8 +90,8 @@ def hash_images(
 ) -> UInt64:
     """Compute the perceptual hashes of each image's eight VIEWS, (N, 8, 4) uint64, the first of the image as it is.
 
-    A file in the folder `cache` keeps them by the images' SHA-256. `rule`: by which the images are decoded. Raises DataUnreadable naming all bad images, DataChanged for
-    one unlike its sample.
+    A file in the folder `cache` keeps them by the images' SHA-256. `rule`: by which the images are decoded. Raises
+    DataUnreadable naming all bad images, DataChanged for one unlike its sample.
     """
     path = cache / f"phash-{BITS}x{VIEWS}-{DECODER}-rule-{rule}.npz" if cache else None
     known = _read(path)

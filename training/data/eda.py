@@ -13,9 +13,9 @@ from scipy.stats import median_abs_deviation
 
 from handlers.arrays import Floats
 from handlers.containers import sift
-from handlers.decode import sample_range
+from handlers.decode import extremes, sample_range
 from handlers.errors import ImageError
-from handlers.spec import DECODING, Limits, Preprocessing
+from handlers.spec import Limits, Preprocessing
 from training.config import DataConfig, load
 from training.data import manifest, sources
 from training.data.duplicates import Near, find_near, hash_images, is_leak
@@ -27,7 +27,7 @@ from training.progress import show_progress
 
 OUTLIER = 3.5
 """A modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers")."""
-VIEW = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), decoding=DECODING)
+VIEW = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 """How images of a folder without a config are looked at."""
 TURNED = (5, 6, 7, 8)
 ORIENTATION = 0x0112
@@ -167,7 +167,7 @@ def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
         if image.mode.startswith("I;16"):
             image.load()
             white, white_is_zero = sample_range(image, sifted.bits)
-            low, high = image.getextrema()
+            low, high = extremes(image)
             brightest = (max(0, white - low) if white_is_zero else high), white
         return width, height, image.format or "?", brightest
 

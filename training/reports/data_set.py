@@ -12,7 +12,7 @@ from PIL import Image
 
 from archives.files import replacing
 from handlers.decode import decode
-from handlers.spec import DECODING, Limits, Preprocessing
+from handlers.spec import Limits, Preprocessing
 from training.data.duplicates import Near, is_leak
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
 from training.data.manifest import Sample
@@ -85,8 +85,8 @@ def notes(findings: Findings) -> list[str]:
     if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
         sample, white = max(dim)
         said.append(
-            f"{len(dim)} grey images have 16 bits, brightest value {sample} of {white}: they are seen darker than half of white. If "
-            "their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
+            f"{len(dim)} grey images have 16 bits, brightest value {sample} of {white}: they are seen darker than half of "
+            "white. If their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
         )
     sizes = [sum(held.values()) for held in findings.counts().values()]
     if (ratio := max(sizes) / max(min(sizes), 1)) >= IMBALANCE:
@@ -198,7 +198,7 @@ def thumbnail(path: Path) -> bytes:
         width, height = image.size
     shrink = min(1.0, THUMBNAIL / max(width, height))
     sides = {"height": max(8, round(height * shrink)), "width": max(8, round(width * shrink))}
-    view = Preprocessing(**sides, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), decoding=DECODING)
+    view = Preprocessing(**sides, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     pixels = decode(data, view, Limits())
     times = max(1, math.floor(THUMBNAIL / max(pixels.shape[:2])))
     buffer = io.BytesIO()

@@ -161,7 +161,7 @@ def test_refuses_a_jpeg_of_too_many_scans() -> None:
     [
         (encode(plain(), "GIF"), "GIF"),
         (b"%PDF-1.7\n", "PDF"),
-        (b"<?xml version='1.0'?><svg/>", "XML"),
+        (b"<?xml version='1.0'?><svg/>", "SVG"),
         (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC"),
         (b"\0\0\0\x18ftypavif" + bytes(16), "AVIF"),
     ],
