@@ -195,7 +195,7 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
     heic = look(data) if newer and is_heic(data) else None
     if heic:
         reserve(check_heic(heic, limits))
-        formats = ["HEIF"]
+        data, formats = heic.file, ["HEIF"]
     # Pillow warns and raises by its own pixel limit; ours comes first and is the archive's.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
@@ -219,7 +219,8 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
             reserve(needed - (WEBP_KEPT * size[0] * size[1] if image.format == "WEBP" else 0))
         image.load()
         if newer:
-            colours = colours_of(image.mode, sifted.profile or image.info.get("icc_profile"))
+            own = heic.profile if heic else sifted.profile or image.info.get("icc_profile")
+            colours = colours_of(image.mode, own)
             rgb = _rgb(image, colours, *sample_range(image, sifted.bits))
         else:
             rgb = _rgb(image)
