@@ -346,7 +346,7 @@ def _on_white(image: Image.Image, colours: Colours | None) -> Image.Image:
     rgba = image.convert("RGBA")
     if colours:
         alpha = rgba.getchannel("A")
-        rgba = colours.to_srgb(rgba.convert("RGB") if colours.mode == "RGB" else image)
+        rgba = colours.to_srgb(rgba.convert("RGB") if colours.kind == "RGB" else image)
         rgba.putalpha(alpha)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
