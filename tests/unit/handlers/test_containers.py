@@ -92,6 +92,39 @@ def test_a_text_that_turns_a_png_is_read_once(told: bytes) -> None:
     assert sift(data[:33] + told + data[33:]).data == data
 
 
+XMP = b"XML:com.adobe.xmp"
+LARGE = b"a" * (3 << 20)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        crafted.text(XMP, LARGE),
+        crafted.text(b"Comment", LARGE),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(LARGE)),
+        chunk(b"iCCP", b"x\0\0" + zlib.compress(LARGE)),
+        chunk(b"iTXt", XMP + b"\0\1\0\0\0no zlib"),
+        chunk(b"iTXt", XMP),
+        chunk(b"zTXt", b"Raw profile type exif"),
+        crafted.text(XMP, b"b" * (64 << 20)),
+    ],
+    ids=["XMP", "iTXt", "zTXt", "EXIF", "profile", "no zlib", "cut XMP", "cut EXIF", "64 MB"],
+)
+def test_texts_that_are_large_unpacked_do_no_harm(told: bytes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    data = out.getvalue()
+    assert np.array_equal(read(data[:33] + told + data[33:]), pixels)
+
+
+def test_a_large_text_that_may_turn_was_an_error_and_is_for_older_archives() -> None:
+    view = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3, decoding=1)
+    with pytest.raises(ImageUndecodable, match="Decompressed data too large"):
+        decode(crafted.png(SIZE, RGB, before=crafted.text(XMP, LARGE)), view, Limits())
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
