@@ -13,7 +13,7 @@ from scipy.stats import median_abs_deviation
 
 from handlers.arrays import Floats
 from handlers.containers import sift
-from handlers.decode import extremes, sample_range
+from handlers.decode import extremes, openable, sample_range
 from handlers.errors import ImageError
 from handlers.spec import Limits, Preprocessing
 from training.config import DataConfig, load
@@ -156,8 +156,7 @@ def measure(
 
 def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
     data = path.read_bytes()
-    sifted = sift(data)
-    with Image.open(io.BytesIO(sifted.data)) as image:
+    with Image.open(io.BytesIO(openable(data))) as image:
         try:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
         except Exception:  # damaged metadata, of which Pillow raises almost anything
@@ -166,7 +165,7 @@ def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
         brightest = None
         if image.mode.startswith("I;16"):
             image.load()
-            white, white_is_zero = sample_range(image, sifted.bits)
+            white, white_is_zero = sample_range(image, sift(data).bits)
             low, high = extremes(image)
             brightest = (max(0, white - low) if white_is_zero else high), white
         return width, height, image.format or "?", brightest

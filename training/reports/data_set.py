@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from archives.files import replacing
-from handlers.decode import decode
+from handlers.decode import decode, openable
 from handlers.spec import Limits, Preprocessing
 from training.data.duplicates import Near, is_leak
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
@@ -194,7 +194,7 @@ def _picture(findings: Findings, sample: Sample, remark: str = "") -> Picture:
 def thumbnail(path: Path) -> bytes:
     """Encode a picture as a JPEG in its own proportions, its longer side about THUMBNAIL pixels. Pixels stay square."""
     data = path.read_bytes()
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(openable(data))) as image:
         width, height = image.size
     shrink = min(1.0, THUMBNAIL / max(width, height))
     sides = {"height": max(8, round(height * shrink)), "width": max(8, round(width * shrink))}
