@@ -43,7 +43,7 @@ METADATA, METADATA_COPIES = 1 << 20, 3
 """Bytes of EXIF, XMP or a colour profile that go without saying, and how often more is held."""
 JPEG_COEFFICIENT = 2
 """Bytes a sample of a JPEG in several scans, whose coefficients are all kept until the last of them."""
-HEIC_DECODED, HEIC_BESIDE, HEIC_KEPT = 2, 3.5, 9
+HEIC_DECODED, HEIC_BESIDE, HEIC_KEPT = 2, 3.5, 8
 """How often libheif holds what it has decoded, bytes a pixel of what it makes of that, and bytes a pixel with Pillow's copy."""
 TIFF_COPIES = {"jpeg": 3, "tiff_jpeg": 3, "zstd": 2, "lzma": 2, "webp": 5}
 """How often a strip or tile is held while it is decoded, for compressions that hold it more than once."""

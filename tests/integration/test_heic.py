@@ -38,7 +38,7 @@ def test_every_way_gives_one_answer(workspace: Workspace, archive: Path, server:
     scored = {Path(row["path"]).name: row for row in pq.read_table(out).to_pylist()}
     assert len(scored) == len(pictures)
     for picture, told in zip(pictures, offline, strict=True):
-        response = httpx.post(server.rest + INFER, content=picture.read_bytes(), headers={"Content-Type": kind}).json()
+        response = httpx.post(f"http://{server.rest}{INFER}", content=picture.read_bytes(), headers={"Content-Type": kind}).json()
         outputs = {one["name"]: one["data"] for one in response["outputs"]}
         assert outputs["error"] == [""]
         assert outputs["label"] == [told["label"]] == [scored[picture.name]["label"]]

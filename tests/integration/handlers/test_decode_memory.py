@@ -114,6 +114,7 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "TIFF, RGBA, zstd, 20 megapixels": lambda: strip((4500, 4500), crafted.zstd, ZSTD, 4),
 }
 LARGEST = [
+    "HEIC, 16 megapixels of 10 bits at full resolution",
     "PNG, palette, transparent",
     "PNG, RGBA, 16 bits, interlaced, 30 megapixels",
     "WebP, 15.6 megapixels",
