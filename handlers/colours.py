@@ -6,6 +6,7 @@ sRGB's own do, is found out once and then costs the digest of its bytes.
 
 import hashlib
 import io
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from handlers.containers import MAX_PROFILE
 
 KEPT = 8
 """Profiles whose conversions are kept: pictures of one data set, or of one camera, have one or two."""
+ENDLESS, MAX_TAGS = b"mpet", 100
+"""A type of tag that may list one step 500,000 times, each of which takes time; and as many tags as Little CMS reads."""
 DEEP = "I;16"
 # By what a profile is of: the modes of pictures that it is for.
 _FOR = {"RGB": ("RGB", "RGBA", "RGBX", "P", "PA", "1", "L", "LA"), "GRAY": ("1", "L", "LA", DEEP), "CMYK": ("CMYK",)}
@@ -44,7 +47,7 @@ class Colours:
         return self.transform.apply(own, own if own.mode == "RGB" else Image.new("RGB", own.size))
 
 
-_known: dict[bytes, Colours | None] = {}
+_known: dict[bytes, tuple[Colours | None]] = {}
 
 
 def colours_of(mode: str, profile: bytes | None) -> Colours | None:
@@ -52,17 +55,17 @@ def colours_of(mode: str, profile: bytes | None) -> Colours | None:
     if not profile or len(profile) > MAX_PROFILE:
         return None
     key = hashlib.sha256(profile).digest()
-    if key in _known:
-        found = _known[key]
-    else:
-        while len(_known) >= KEPT:
-            _known.pop(next(iter(_known)), None)
-        _known[key] = found = _conversion(profile)
+    [found] = _known.get(key) or [_conversion(profile)]
+    while len(_known) >= KEPT and key not in _known:
+        _known.pop(next(iter(_known), key), None)  # other threads may do so, too
+    _known[key] = (found,)
     return found if found and mode[: len(DEEP)] in _FOR[found.kind] else None
 
 
 def _conversion(profile: bytes) -> Colours | None:
     try:
+        if ENDLESS in _kinds(profile):
+            return None
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         kind = opened.profile.xcolor_space.strip()
         if kind == "GRAY":
@@ -73,9 +76,16 @@ def _conversion(profile: bytes) -> Colours | None:
             colours = Colours(kind, ImageCms.buildTransform(opened, _SRGB, kind, "RGB"))
         else:
             return None
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except (ImageCms.PyCMSError, struct.error, OSError, ValueError, TypeError):
         return None  # the picture beside it is whole
     return None if kind != "CMYK" and _changes_nothing(colours) else colours
+
+
+def _kinds(profile: bytes) -> set[bytes]:
+    """The types of a profile's tags (ICC.1:2010, 7.3)."""
+    [count] = struct.unpack_from(">I", profile, 128)
+    starts = [struct.unpack_from(">4xI", profile, 132 + 12 * n)[0] for n in range(min(count, MAX_TAGS))]
+    return {profile[start : start + 4] for start in starts}
 
 
 def _changes_nothing(colours: Colours) -> bool:

@@ -13,8 +13,9 @@ from scipy.stats import median_abs_deviation
 
 from handlers.arrays import Floats
 from handlers.containers import sift
-from handlers.decode import extremes, openable, sample_range
+from handlers.decode import openable
 from handlers.errors import ImageError
+from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
 from training.config import DataConfig, load
 from training.data import manifest, sources

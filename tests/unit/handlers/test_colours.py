@@ -93,6 +93,7 @@ BROKEN = {
     "for ink": ink(),
     "of a space of its own": profile(b"6CLR", {b"kTRC": gamma(1)}),
     "a link": profile(b"RGB ", {}, b"link"),
+    "steps without end": profile(b"RGB ", {b"D2B0": b"mpet" + bytes(8)}),
     "larger than any": P3 + bytes(MAX_PROFILE),
 }
 
