@@ -35,6 +35,7 @@ from loadtests.bench.pictures import photo
 from training import runs
 from training.data.manifest import Manifest, Split
 from training.progress import show_progress
+from visor.serving.torchserve import MAPPED
 
 Decoder = Callable[[bytes], UInt8]
 """An encoded JPEG → (H, W, 3) uint8 RGB at the network's size."""
@@ -43,7 +44,7 @@ SIZES = ((224, 224), (512, 384), (1024, 768), (2048, 1536), (4000, 3000))
 """Width and height in pixels; the last is a phone's 12 megapixels."""
 SECONDS, LEAST = 1.0, 3
 """How long each decoder is asked about a size in a round, and how often at least."""
-ROUNDS, TURN_SECONDS = 20, 0.5
+ROUNDS, TURN_SECONDS = 20, 0.25
 """How often the older code and this one take turns at a JPEG, and how long a turn is."""
 T95 = 2.093
 """Student's t of 19 degrees of freedom, for an interval of 95 % from ROUNDS."""
@@ -132,13 +133,15 @@ def compare(older: Path, folder: Path) -> dict[str, tuple[float, float, float]]:
 
 
 def _turns(code: Path) -> "subprocess.Popen[str]":
+    # As a worker's C library: otherwise a heap's end that happens to move up and down costs more than all of a small picture.
+    malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(MAPPED), "MALLOC_TRIM_THRESHOLD_": str(2 * MAPPED)}
     return subprocess.Popen(
         [sys.executable, "-c", TURNS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=code,
-        env={**os.environ, "PYTHONPATH": str(code.resolve())},
+        env={**os.environ, **malloc, "PYTHONPATH": str(code.resolve())},
     )
 
 
