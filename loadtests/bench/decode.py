@@ -44,7 +44,7 @@ SIZES = ((224, 224), (512, 384), (1024, 768), (2048, 1536), (4000, 3000))
 """Width and height in pixels; the last is a phone's 12 megapixels."""
 SECONDS, LEAST = 1.0, 3
 """How long each decoder is asked about a size in a round, and how often at least."""
-ROUNDS, TURN_SECONDS = 20, 0.25
+ROUNDS, TURN_SECONDS = 20, 0.1
 """How often the older code and this one take turns at a JPEG, and how long a turn is."""
 T95 = 2.093
 """Student's t of 19 degrees of freedom, for an interval of 95 % from ROUNDS."""
@@ -115,20 +115,23 @@ def measure(found: Mapping[str, Decoder], data: bytes, rounds: int) -> dict[str,
 def compare(older: Path, folder: Path) -> dict[str, tuple[float, float, float]]:
     """By JPEG size: the older code's milliseconds, the mean ratio of this code's time to it over ROUNDS, and half of the ratio's
     95 % interval. `folder`: where the JPEGs are kept meanwhile."""
-    found = {}
     here = Path(__file__).parents[2]
-    with _turns(older) as before, _turns(here) as after:
-        for width, height in SIZES:
-            file = folder / f"{width}.jpg"
-            file.write_bytes(photo(0, width, height))
-            pairs = []
-            for n in range(ROUNDS):
-                pair = [_take_turn(one, file) for one in ((before, after) if n % 2 else (after, before))]
-                pairs.append(pair if n % 2 else pair[::-1])
-            old, new = np.array(pairs).T
-            ratios = new / old
-            name = f"{width} x {height}"
-            found[name] = (float(old.min()), float(ratios.mean()), T95 * float(ratios.std(ddof=1)) / ROUNDS**0.5)
+    files = {f"{width} x {height}": folder / f"{width}.jpg" for width, height in SIZES}
+    for (width, height), file in zip(SIZES, files.values(), strict=True):
+        file.write_bytes(photo(0, width, height))
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in files}
+    for n in range(ROUNDS):
+        # New processes each time: where a process's heap happens to lie makes up to a quarter of a picture's time.
+        with _turns(older) as before, _turns(here) as after:
+            for name, file in files.items():
+                first, second = (before, after) if n % 2 else (after, before)
+                times = _take_turn(first, file), _take_turn(second, file)
+                pairs[name].append(times if n % 2 else (times[1], times[0]))
+    found = {}
+    for name, times_of in pairs.items():
+        old, new = np.array(times_of).T
+        ratios = new / old
+        found[name] = (float(old.min()), float(ratios.mean()), T95 * float(ratios.std(ddof=1)) / ROUNDS**0.5)
     return found
 
 
