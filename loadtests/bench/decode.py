@@ -58,13 +58,14 @@ for line in sys.stdin:
     with open(asked["file"], "rb") as file:
         data = file.read()
     decode(data, view, limits)
-    count, start = 0, time.process_time()
-    while (spent := time.process_time() - start) < asked["seconds"]:
+    least, end = float("inf"), time.process_time() + asked["seconds"]
+    while time.process_time() < end:
+        start = time.thread_time()
         decode(data, view, limits)
-        count += 1
-    print(spent / count * 1e3, flush=True)
+        least = min(least, time.thread_time() - start)
+    print(least * 1e3, flush=True)
 """
-"""What each process of a comparison runs: CPU milliseconds of a picture, in a thread that waits for nothing."""
+"""What each process of a comparison runs: the least CPU milliseconds of a picture in a turn."""
 HELD_OUT: Sequence[Split] = ("val", "calibration", "test")
 BASELINE, OURS = "plain Pillow", "visor"
 
