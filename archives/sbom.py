@@ -13,8 +13,10 @@ from archives.contents import DAMAGED, Contents, open_zip
 from archives.provenance import package_url
 from handlers.errors import ArchiveBroken
 
-SERVING = ("cykooz-resizer", "numpy", "pillow", "pydantic", "safetensors")
+SERVING = ("cykooz-resizer", "numpy", "pi-heif", "pillow", "pydantic", "safetensors")
 """What the `handlers` package in an archive imports with every backend; tests/unit/archives/test_sbom.py compares them."""
+LATER = ("pi-heif",)
+"""Those of SERVING that archives before 0.3 do without: where nothing recorded their version, they are not imported."""
 BACKENDS = {"torch": ("timm", "torch", "torchvision"), "openvino": ("openvino",), "openvino-int8": ("openvino",)}
 """What each backend imports beside them."""
 
@@ -29,7 +31,7 @@ def of_archive(contents: Contents) -> dict[str, Any]:
     versions = dict(lineage.versions)
     for parity in lineage.parity.values():
         versions["openvino"] = parity.openvino
-    needed = (*SERVING, *BACKENDS[spec.backend])
+    needed = [name for name in (*SERVING, *BACKENDS[spec.backend]) if name in versions or name not in LATER]
     files = [_component("file", name, hashes=_sha256(digest)) for name, digest in _members(contents)]
     packages = [
         _package(name, versions.get(name), "required" if name in needed else "excluded") for name in sorted({*versions, *needed})

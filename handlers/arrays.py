@@ -11,6 +11,7 @@ Ints = npt.NDArray[np.integer]
 """Integers of any width, signed or not."""
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
+UInt16 = npt.NDArray[np.uint16]
 UInt64 = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]

@@ -6,7 +6,9 @@ Pillow makes an object of each of them: 20 MB of empty segments, 20 KB as they t
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from PIL.JpegImagePlugin import MARKER
 
@@ -29,6 +31,8 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 """Texts that may say which way a picture is up."""
 MAX_TEXT = 1 << 20
+MAX_PROFILE = 4 << 20
+"""Bytes of a colour profile, unpacked: those of printers have up to 3 MB, and those of cameras and screens some KB."""
 SMALL = 64
 """Bytes of pixels in a chunk, below which it counts; it takes as long as any other."""
 SCAN = 0xDA
@@ -44,15 +48,27 @@ BIG_POINTERS = {**POINTERS, 16: "Q", 18: "Q"}
 FILL = re.compile(rb"\xff+")
 
 
-def sift(data: bytes) -> bytes:
-    """Return the file as Pillow may open it, a PNG's texts removed. Raises ImageUnsupported for too many parts or values."""
+@dataclass(frozen=True)
+class Sifted:
+    """A file as Pillow may open it, and what was read of a PNG instead: its profile, and its samples' bits by its chunk sBIT."""
+
+    data: bytes
+    profile: bytes | None = None
+    bits: int | None = None
+
+
+def sift(data: bytes, unpacked: bool = True) -> Sifted:
+    """Take a PNG's texts away, and look at its profile. Raises ImageUnsupported for too many parts or values.
+
+    `unpacked`: whether a text that stays must be small when it is unpacked, too; by the first rule it need not.
+    """
     if data.startswith(PNG):
-        return _sift_png(data)
+        return _sift_png(data, unpacked)
     if data.startswith(b"\xff\xd8\xff"):
         first_scan(data)
     else:
         check_tags(data)
-    return data
+    return Sifted(data)
 
 
 def first_scan(data: bytes) -> int | None:
@@ -119,19 +135,25 @@ def _directories(data: bytes, start: int, order: str, big: bool) -> Iterator[int
             yield from struct.unpack_from(order + pointers[kind], data, at + head)
 
 
-def _sift_png(data: bytes) -> bytes:
+def _sift_png(data: bytes, unpacked: bool) -> Sifted:
     """Less what is text, but for what may say which way the picture is up, once."""
     parts, at, copied, turning = 0, len(PNG), 0, list(TURNING)
     kept: list[memoryview] = []
+    profile: bytes | None = None
+    bits: int | None = None
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
+        content, end = slice(at + 8, at + 8 + length), at + 12 + length
         if name != b"IDAT" or length < SMALL:
             parts += 1
             _check_parts(parts, "PNG", "chunks beside its pixels")
+        if name == b"sBIT" and length:
+            bits = max(data[content], default=None)
+        elif name == b"iCCP" and profile is None:
+            profile = _unpack(data[content].partition(b"\0")[2][1:], MAX_PROFILE)
         if name in TEXTS:
             key = next((key for key in turning if data.startswith(key, at + 8)), None)
-            if key is not None and length <= MAX_TEXT:
+            if key is not None and length <= MAX_TEXT and not (unpacked and _is_bomb(name, data[content])):
                 turning.remove(key)
             else:
                 kept.append(memoryview(data)[copied:at])
@@ -139,7 +161,26 @@ def _sift_png(data: bytes) -> bytes:
         at = end
         if name == b"IEND":
             break
-    return b"".join([*kept, memoryview(data)[copied:]]) if kept else data
+    return Sifted(b"".join([*kept, memoryview(data)[copied:]]) if kept else data, profile, bits)
+
+
+def _is_bomb(name: bytes, content: bytes) -> bool:
+    """Whether a text is more than MAX_TEXT when it is unpacked, which Pillow takes for a broken file, or cannot be."""
+    _, _, text = content.partition(b"\0")
+    if name == b"iTXt":
+        packed, text = text[:1] == b"\1", text[2:].partition(b"\0")[2].partition(b"\0")[2]
+    else:
+        packed, text = name == b"zTXt", text[1:]
+    return packed and _unpack(text, MAX_TEXT) is None
+
+
+def _unpack(packed: bytes, most: int) -> bytes | None:
+    """What zlib has packed; None for more than `most` bytes, of which no more are unpacked, and for what is damaged."""
+    try:
+        found = zlib.decompressobj().decompress(packed, most + 1)
+    except zlib.error:
+        return None
+    return found if len(found) <= most else None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -2,30 +2,69 @@
 
 Large JPEGs are scaled in the DCT domain (libjpeg's 1/2, 1/4, 1/8) before they are resized: a 12-megapixel photo costs
 33 ms instead of 143. EXIF orientation is honoured. Transparency is laid on white. One picture has one frame.
+
+There are two rules, `Preprocessing.decoding`. By the second, colours become sRGB's by the picture's profile, 16 bits are read as
+their file says that they are meant, HEIC is read, and texts and profiles of more than 1 MiB do no harm. By the first, that of
+archives before 0.3, they are not, and everything else is the same.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import astuple
 from math import ceil
 
 import numpy as np
+import pi_heif
 from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from handlers.arrays import Float32, UInt8
+from handlers.colours import colours_of
 from handlers.containers import check_tags, sift, webp_size
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
-from handlers.memory import RGB, WEBP_KEPT, bounded, budget, check_memory, check_size, is_out_of_memory, kept, reserve
-from handlers.spec import WHOLE, Box, Limits, Preprocessing
+from handlers.heif import is_heic, look
+from handlers.memory import (
+    RGB,
+    WEBP_KEPT,
+    bounded,
+    budget,
+    check_heic,
+    check_memory,
+    check_size,
+    is_out_of_memory,
+    kept,
+    reserve,
+)
+from handlers.modes import sample_range, to_srgb
+from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # What people send by mistake, by its first bytes: a better answer than "not an image".
-FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"II\xbc": "JPEG XR", b"8BPS": "Photoshop"}
-FOREIGN_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
+FOREIGN = {
+    b"GIF8": "GIF",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "XML",
+    b"II\xbc": "JPEG XR",
+    b"8BPS": "Photoshop",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+}
+FOREIGN_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "HEIC"),
+    **dict.fromkeys((b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"), "a HEIF sequence"),
+    b"mif1": "HEIF",
+    b"avif": "AVIF",
+    b"avis": "an AVIF sequence",
+    b"jp2 ": "JPEG 2000",
+}
+# One thread a picture, as everywhere: the machine's others have pictures of their own.
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=0)
 INTERPOLATION = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS: dict[object, Image.Transpose] = {
@@ -46,8 +85,6 @@ DCT_GAP = 1.5
 SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # Encoders write about ten. One more scan over 50 megapixels takes 75 bytes and 0.12 s: 200 KB of them were 12 s.
 MAX_SCANS = 50
-# Pixels that are laid on white at a time, for which 5 MB are enough [RGBA of 6 megapixels: 135 ms; at once, 304].
-BAND = 1 << 18
 # Pillow's own reader of uncompressed TIFFs takes 40 us a strip: 2 MB, a pixel row each, were 40 s. libtiff takes 0.4.
 TiffImagePlugin.READ_LIBTIFF = True
 
@@ -63,7 +100,7 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
     `alone`: no other thread of this process works meanwhile, so that the process may be held to the picture's budget.
     """
     if not data:
-        raise ImageEmpty("the image has 0 bytes; send an encoded JPEG, PNG, WebP, BMP or TIFF")
+        raise ImageEmpty(f"the image has 0 bytes; send an encoded {preprocessing.formats}")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes, more than the limit of {limits.max_bytes}; send a smaller one")
     try:
@@ -86,11 +123,16 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
             ) from err
         # Pillow's plugins raise almost anything on damaged data (OSError, SyntaxError, struct.error, KeyError, ...),
         # and whatever it was, it is this image's fault and the next one is answered.
-        if kind := _foreign(data):
-            raise ImageUnsupported(f"{kind} is not read; send a JPEG, PNG, WebP, BMP or TIFF") from err
+        if kind := _foreign(data, preprocessing.decoding):
+            raise ImageUnsupported(f"{kind} is not read; send a {preprocessing.formats}") from err
         # Pillow's own sentence for an unknown header names the object's address, which is no client's business.
         reason = "no header of an image" if isinstance(err, UnidentifiedImageError) else err or type(err).__name__
         raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
+
+
+def openable(data: bytes) -> bytes:
+    """The file as Pillow may open it, for its header: a PNG's texts taken away, a HEIC written anew. Raises as `look`."""
+    return look(data).file if is_heic(data) else sift(data).data
 
 
 def seen_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
@@ -102,12 +144,13 @@ def seen_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     return ((1 - sides[0]) / 2, (1 - sides[1]) / 2, *sides)
 
 
-def upright(data: bytes, longest: int, limits: Limits) -> UInt8:
+def upright(data: bytes, longest: int, limits: Limits, rule: DecodingRule = DECODING) -> UInt8:
     """Decode a picture as the network is shown it, all of it, upright, its longer side in pixels at most `longest` (to 1024).
 
     Returns (h, w, 3) uint8 RGB: transparency laid on white, 16 bits scaled to 8. Raises ImageError.
     """
-    around = Preprocessing(height=longest, width=longest, mean=(0, 0, 0), std=(1, 1, 1))  # what JPEGs are scaled down for
+    # What JPEGs are scaled down for.
+    around = Preprocessing(height=longest, width=longest, mean=(0, 0, 0), std=(1, 1, 1), decoding=rule)
     try:
         rgb, orientation, _ = _pixels(data, around, limits)
     except (ImageError, MemoryError):
@@ -143,33 +186,47 @@ def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> Float32:
 
 def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[Image.Image, object, int]:
     """The picture in RGB, not yet turned; its orientation; and the bytes of memory that it and what stays beside it take."""
-    data = sift(data)
+    newer = preprocessing.decoding > 1
+    sifted = sift(data, unpacked=newer)
+    data, formats = sifted.data, [*FORMATS]
     if webp := webp_size(data):  # Pillow takes memory for this when it opens it, and does not say where there is none
         check_size(*webp, limits)
         reserve(WEBP_KEPT * webp[0] * webp[1])
+    heic = look(data) if newer and is_heic(data) else None
+    if heic:
+        reserve(check_heic(heic, limits))
+        data, formats = heic.file, ["HEIF"]
     # Pillow warns and raises by its own pixel limit; ours comes first and is the archive's.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
         warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-        Image.open(io.BytesIO(data), formats=FORMATS) as image,
+        Image.open(io.BytesIO(data), formats=formats) as image,
     ):
         check_size(*image.size, limits)
-        # A phone's MPO is a JPEG with previews behind the photo: its first frame is the photo. Elsewhere frames are pages or
-        # time. Not n_frames, for which Pillow would read each page of a TIFF: 10,000 in 1 MB were 5 s.
-        if image.format != "MPO" and getattr(image, "is_animated", False):
+        # A phone's MPO is a JPEG with previews behind the photo: its first frame is the photo, as is the main one of a HEIC.
+        # Elsewhere frames are pages or time. Not n_frames, for which Pillow would read each page of a TIFF: 10,000 in 1 MB were
+        # 5 s.
+        if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             raise ImageUnsupported(f"{image.format} with more than one frame; send the one that is meant")
         size = image.size
         if image.format in ("JPEG", "MPO"):
             _check_scans(data)
             image.draft(None, _draft_size(size, preprocessing, _orientation(image) in TURNED))
-        # Pillow turns a TIFF itself, and then takes its tag away. Of a PNG, the tag is known only when all of it is read.
-        needed = check_memory(image, data, size, image.format == "TIFF" and _orientation(image) in TURNS, limits)
-        # Decoders that get no memory in the middle seldom say so; and what is in the budget need not be there.
-        reserve(needed - (WEBP_KEPT * size[0] * size[1] if image.format == "WEBP" else 0))
+        if not heic:
+            # Pillow turns a TIFF itself, and then takes its tag away. Of a PNG, the tag is known only when all of it is read.
+            needed = check_memory(image, data, size, image.format == "TIFF" and _orientation(image) in TURNS, limits)
+            # Decoders that get no memory in the middle seldom say so; and what is in the budget need not be there.
+            reserve(needed - (WEBP_KEPT * size[0] * size[1] if image.format == "WEBP" else 0))
         image.load()
-        rgb = _rgb(image)
-        # What was decoded is let go with `image`, which is this function's, where `rgb` is a copy of it.
-        return rgb, _orientation(image), kept(image, rgb)
+        if newer:
+            own = heic.profile if heic else sifted.profile or image.info.get("icc_profile")
+            colours = colours_of(image.mode, own)
+            rgb = to_srgb(image, colours, *sample_range(image, sifted.bits))
+        else:
+            rgb = to_srgb(image)
+        # What was decoded is let go with `image`, which is this function's, where `rgb` is a copy of it. A HEIC's decoder has
+        # turned it already, by another box of the file, beside which the tag means nothing.
+        return rgb, 1 if heic else _orientation(image), kept(image, rgb)
 
 
 def _fit_turned(image: Image.Image, orientation: object, preprocessing: Preprocessing, held: int, limits: Limits) -> UInt8:
@@ -212,35 +269,6 @@ def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, turned: boo
     return (max(1, int(wanted[0] * DCT_GAP)), max(1, int(wanted[1] * DCT_GAP)))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes to RGB: 16 bits scaled to 8, transparency on white, CMYK through Pillow's own conversion."""
-    if image.mode in ("I", "F"):
-        raise ImageUnsupported(f"pixels of 32 bits (mode {image.mode}) have no agreed white; send 8 or 16 bits a channel")
-    if image.mode in ("LAB", "HSV"):
-        raise ImageUnsupported(f"colour space {image.mode} is not read; send RGB, grey or CMYK")
-    if image.mode.startswith("I;16"):
-        return _by_bands(image, lambda band: Image.fromarray((np.asarray(band) >> 8).astype(np.uint8)))
-    if image.has_transparency_data:
-        return _by_bands(image, _on_white)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
-
-
-def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """RGB, some rows at a time, so that what comes between is small: of a whole picture it was up to 12 bytes a pixel."""
-    # In place where that can be: a PNG may say what is transparent after its pixels, and is not thought to need more.
-    rgb = image if image.mode == "RGB" else Image.new("RGB", image.size)
-    rows = max(1, BAND // image.width)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
-        rgb.paste(convert(image.crop(box)), box)
-    return rgb
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
 def _fit(image: Image.Image, preprocessing: Preprocessing, held: int, limits: Limits) -> UInt8:
     """The picture at the network's size. `held`: bytes of memory that it and what stays beside it take."""
     size = (preprocessing.width, preprocessing.height)
@@ -278,7 +306,10 @@ def _resize(image: Image.Image, size: tuple[int, int], kind: FilterType, box: Cr
     return resized
 
 
-def _foreign(data: bytes) -> str | None:
+def _foreign(data: bytes, rule: DecodingRule) -> str | None:
+    if rule > 1 and is_heic(data):
+        return None
     head = data[:16].lstrip()
     brand = FOREIGN_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
-    return brand or next((name for magic, name in FOREIGN.items() if head.startswith(magic)), None)
+    found = brand or next((name for magic, name in FOREIGN.items() if head.startswith(magic)), None)
+    return "SVG" if found == "XML" and b"<svg" in data[:1024] else found

@@ -18,6 +18,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from handlers.containers import BIG_TIFF, first_scan
 from handlers.errors import ImageTooLarge, ImageUnsupported
+from handlers.heif import Heic
 from handlers.spec import Limits
 
 SLACK = 32 << 20
@@ -42,6 +43,8 @@ METADATA, METADATA_COPIES = 1 << 20, 3
 """Bytes of EXIF, XMP or a colour profile that go without saying, and how often more is held."""
 JPEG_COEFFICIENT = 2
 """Bytes a sample of a JPEG in several scans, whose coefficients are all kept until the last of them."""
+HEIC_DECODED, HEIC_BESIDE, HEIC_KEPT = 2, 3.5, 8
+"""How often libheif holds what it has decoded, bytes a pixel of what it makes of that, and bytes a pixel with Pillow's copy."""
 TIFF_COPIES = {"jpeg": 3, "tiff_jpeg": 3, "zstd": 2, "lzma": 2, "webp": 5}
 """How often a strip or tile is held while it is decoded, for compressions that hold it more than once."""
 
@@ -121,11 +124,23 @@ def check_memory(image: Image.Image, data: bytes, size: tuple[int, int], turned:
     """
     if image.format == "BMP" and image.info.get("compression") in BMP_RUNS and size[0] * size[1] > MAX_RUNS:
         raise ImageUnsupported(f"a compressed BMP of more than {MAX_RUNS} pixels is not read; save it as PNG")
-    needed, most = _estimate(image, data, size, turned), budget(limits)
+    how = ", in smaller strips or tiles" if image.format == "TIFF" else ""
+    return _within_budget(_estimate(image, data, size, turned), size, str(image.format), f" in mode {image.mode}", how, limits)
+
+
+def check_heic(heic: Heic, limits: Limits) -> int:
+    """Estimate the bytes that a HEIC will take, before its decoder is asked. Raises ImageTooLarge: pixels, a side, the budget."""
+    check_size(*heic.size, limits)
+    pixels = heic.size[0] * heic.size[1]
+    needed = ceil(max(HEIC_DECODED * heic.decoded + HEIC_BESIDE * pixels, HEIC_KEPT * pixels))
+    return _within_budget(needed, heic.size, "HEIC", "", "", limits)
+
+
+def _within_budget(needed: int, size: tuple[int, int], form: str, mode: str, how: str, limits: Limits) -> int:
+    most = budget(limits)
     if needed > most:
-        how = ", in smaller strips or tiles" if image.format == "TIFF" else ""
         raise ImageTooLarge(
-            f"a {image.format} of {size[0]} x {size[1]} pixels in mode {image.mode} takes {needed / 1e6:.0f} MB to decode, "
+            f"a {form} of {size[0]} x {size[1]} pixels{mode} takes {needed / 1e6:.0f} MB to decode, "
             f"{needed / (size[0] * size[1]):.0f} bytes a pixel, and the limit is {most / 1e6:.0f} MB; send a smaller one{how}, "
             "an ordinary JPEG, or raise max_pixels in the archive's limits"
         )

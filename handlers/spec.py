@@ -29,6 +29,9 @@ MIB = 1 << 20
 Box = tuple[float, float, float, float]
 """A part of an upright picture: x, y, width and height, as shares of the picture's sides."""
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+DecodingRule = Literal[1, 2]
+DECODING: DecodingRule = 2
+"""The newest rule of `handlers.decode`, by which runs that begin now read their pictures."""
 
 
 class Frozen(BaseModel):
@@ -59,6 +62,19 @@ class Preprocessing(Frozen):
     std: tuple[float, float, float] = Field(
         description="Standard deviation of red, green and blue, in 0..1, that each pixel is divided by after that."
     )
+    # Files from before there was a second rule do not say one: what reads them takes 1, which is not written, so that digests of
+    # configs with it stay.
+    decoding: DecodingRule = Field(
+        default=DECODING,
+        description="Rule by which files become pixels: 2 follows colour profiles, reads HEIC and 16 bits as they are meant; 1 "
+        "is that of visor 0.2, by which runs and archives from before 0.3 go on. docs/guide.md describes both.",
+        exclude_if=lambda rule: rule == 1,
+    )
+
+    @property
+    def formats(self) -> str:
+        """The formats that are read, for a sentence."""
+        return "JPEG, PNG, WebP, BMP or TIFF" if self.decoding == 1 else "JPEG, PNG, HEIC, WebP, BMP or TIFF"
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -225,6 +241,14 @@ class Spec(Frozen):
     decision: Decision
     prediction_sets: PredictionSets | None = _optional("for `handlers.decision.prediction_sets`")
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decodes_as_it_always_did(cls, tree: Any) -> Any:
+        """A spec that says no decoding rule is from before there was a second one."""
+        if isinstance(tree, dict) and isinstance(preprocessing := tree.get("preprocessing"), dict):
+            return {**tree, "preprocessing": {"decoding": 1, **preprocessing}}
+        return tree
 
     @model_validator(mode="after")
     def _labels_agree(self) -> Self:

@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtests.errors import PicturesMissing
 from loadtests.local_server import visor
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"})
 MOST_PICTURES, MOST_BYTES = 500, 256 << 20
 SIDES = (224, 384, 640)
 """Pixels; JPEG files of 15 to 150 KB. Networks look at 224 or less, so larger ones cost decoding."""

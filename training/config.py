@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from handlers.spec import Frozen, Label, Limits, Network, Preprocessing, Probability
+from handlers.spec import DECODING, DecodingRule, Frozen, Label, Limits, Network, Preprocessing, Probability
 from training.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -405,9 +405,16 @@ class Config(Section):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def decoded_by(self, rule: DecodingRule) -> Self:
+        """Return this config with another rule by which pictures are decoded."""
+        return self.model_copy(update={"preprocessing": self.preprocessing.model_copy(update={"decoding": rule})})
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML config and apply `key.path=value` overrides, values in YAML. Raises ConfigError naming the key."""
+
+def load(path: Path, overrides: Sequence[str] = (), decoding: DecodingRule = DECODING) -> Config:
+    """Read a YAML config and apply `key.path=value` overrides, values in YAML. Raises ConfigError naming the key.
+
+    `decoding`: the rule of a config that does not say `preprocessing.decoding`.
+    """
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
@@ -416,6 +423,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path} must hold a mapping, got {type(tree).__name__}")
     for override in overrides:
         _set(tree, override)
+    if isinstance(preprocessing := tree.get("preprocessing"), dict):
+        preprocessing.setdefault("decoding", decoding)
     try:
         return Config.model_validate(tree)
     except ValidationError as err:

@@ -96,7 +96,7 @@ def read_config(run: Path) -> Config:
     """Read the config that the run was started with. Raises RunError where there is no run."""
     if not (run / CONFIG).is_file():
         raise RunError(f"{run} holds no run ({CONFIG} is missing); make one with `visor train CONFIG --out {run}`")
-    return load_config(run / CONFIG)
+    return load_config(run / CONFIG, decoding=1)  # of a run from before there was a second rule
 
 
 def write_record(run: Path, record: Record) -> None:
@@ -113,6 +113,15 @@ def read_record(run: Path) -> Record:
         raise RunError(f"{run} holds no run ({RECORD} is missing); make one with `visor train CONFIG --out {run}`") from err
     except (OSError, ValidationError) as err:
         raise RunError(f"{run / RECORD} cannot be read: {err}; start over with --fresh") from err
+
+
+def keep_rule(run: Path, config: Config) -> Config:
+    """Return the config with the decoding rule of the run that its folder holds, where it is the same run but for that rule.
+
+    Runs from before there was a second rule are finished by the first. Raises RunError where the record cannot be read.
+    """
+    older = config.decoded_by(1)
+    return older if (run / RECORD).is_file() and read_record(run).config_digest == older.digest else config
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -73,7 +73,7 @@ def _check_rank(tensor: InputTensor) -> None:
 def _encoded(body: Buffer, limits: Limits) -> Picture | VisorError:
     # The handler would say the same, after the bytes have travelled to it.
     if len(body) == 0:
-        return ImageEmpty("the image has 0 bytes; send an encoded JPEG, PNG, WebP, BMP or TIFF")
+        return ImageEmpty("the image has 0 bytes; send an encoded picture, such as a JPEG")
     if len(body) > limits.max_bytes:
         return ImageTooLarge(f"the image has {len(body)} bytes, more than the limit of {limits.max_bytes}; send a smaller one")
     return Picture(body)

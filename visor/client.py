@@ -16,7 +16,7 @@ from handlers import decision
 from handlers.backends import load_backend
 from handlers.errors import VisorError
 from handlers.predictor import Answer, Item, predict
-from handlers.spec import WHOLE, Limits, Spec
+from handlers.spec import DECODING, WHOLE, DecodingRule, Limits, Spec
 from visor.connection import Access, Address, connect
 from visor.errors import AnswerInvalid, ClientError
 
@@ -147,7 +147,7 @@ def ask_archive(
             if request.overlays is None or (heatmap := heatmap_of(answer)) is None:
                 yield told
             else:
-                yield _drawn(told, data, heatmap, request.overlays, spec.limits)
+                yield _drawn(told, data, heatmap, request.overlays, spec.limits, spec.preprocessing.decoding)
 
 
 def set_of(answer: Answer, spec: Spec) -> tuple[str, ...] | None:
@@ -287,10 +287,12 @@ def _read(image: Path) -> bytes:
         raise ClientError(f"{image} cannot be read: {err.strerror}") from err
 
 
-def _drawn(told: Prediction, data: bytes, heatmap: "HeatMap", folder: Path, limits: Limits) -> Prediction:
+def _drawn(
+    told: Prediction, data: bytes, heatmap: "HeatMap", folder: Path, limits: Limits, rule: DecodingRule = DECODING
+) -> Prediction:
     """Draw a picture's heat map into the folder, and name the file in its prediction."""
     from visor.drawing import draw, place
 
     path = place(folder, Path(told.image))
-    draw(data, heatmap, f"{told.label} {told.confidence:.3f}  {told.decision}", path, limits)
+    draw(data, heatmap, f"{told.label} {told.confidence:.3f}  {told.decision}", path, limits, rule)
     return replace(told, overlay=str(path))

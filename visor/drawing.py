@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from handlers.arrays import Float32, UInt8
 from handlers.decode import upright
-from handlers.spec import WHOLE, Box, Limits
+from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits
 from training.evaluation.saliency import FULL_LOGITS, overlay, strength
 
 # A picture's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
@@ -36,12 +36,13 @@ class HeatMap:
     peak: float | None = None
 
 
-def draw(data: bytes, heatmap: HeatMap, answer: str, path: Path, limits: Limits) -> None:
+def draw(data: bytes, heatmap: HeatMap, answer: str, path: Path, limits: Limits, rule: DecodingRule = DECODING) -> None:
     """Write the picture, as the network was shown it, with its heat map, the answer in words and a legend, as a PNG.
 
-    Colours mean the same in every picture: the strongest is FULL_LOGITS logits of evidence or more. Raises ImageError.
+    Colours mean the same in every picture: the strongest is FULL_LOGITS logits of evidence or more. `rule`: by which the
+    network's picture was decoded. Raises ImageError.
     """
-    picture = _enlarged(upright(data, LARGEST, limits))
+    picture = _enlarged(upright(data, LARGEST, limits, rule))
     height, width = picture.shape[:2]
     left, top, across, down = heatmap.box
     x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))

@@ -3,13 +3,20 @@
 `python -m loadtests.bench.decode --run runs/roofs`: a table of milliseconds for JPEGs of growing sides, one thread, against
 the baseline, plain Pillow; then the accuracy on all that the run was not fitted to, its pictures scaled up to large JPEGs.
 simplejpeg and OpenCV have columns of their own where they are installed; visor itself needs neither.
+
+`python -m loadtests.bench.decode --older CODE` compares with `handlers.decode` of other code, such as a worktree of an earlier
+commit: a table of time ratios by JPEG size, each code in a process of its own, in turns.
 """
 
 import argparse
 import importlib
 import importlib.util
 import io
+import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +35,7 @@ from loadtests.bench.pictures import photo
 from training import runs
 from training.data.manifest import Manifest, Split
 from training.progress import show_progress
+from visor.serving.torchserve import MAPPED
 
 Decoder = Callable[[bytes], UInt8]
 """An encoded JPEG → (H, W, 3) uint8 RGB at the network's size."""
@@ -36,6 +44,28 @@ SIZES = ((224, 224), (512, 384), (1024, 768), (2048, 1536), (4000, 3000))
 """Width and height in pixels; the last is a phone's 12 megapixels."""
 SECONDS, LEAST = 1.0, 3
 """How long each decoder is asked about a size in a round, and how often at least."""
+ROUNDS, TURN_SECONDS = 20, 0.1
+"""How often the older code and this one take turns at a JPEG, and how long a turn is."""
+T95 = 2.093
+"""Student's t of 19 degrees of freedom, for an interval of 95 % from ROUNDS."""
+TURNS = """
+import json, sys, time
+from handlers.decode import decode
+from handlers.spec import Limits, Preprocessing
+view, limits = Preprocessing(height=224, width=224, mean=(0.5,) * 3, std=(0.5,) * 3), Limits()
+for line in sys.stdin:
+    asked = json.loads(line)
+    with open(asked["file"], "rb") as file:
+        data = file.read()
+    decode(data, view, limits)
+    least, end = float("inf"), time.process_time() + asked["seconds"]
+    while time.process_time() < end:
+        start = time.thread_time()
+        decode(data, view, limits)
+        least = min(least, time.thread_time() - start)
+    print(least * 1e3, flush=True)
+"""
+"""What each process of a comparison runs: the least CPU milliseconds of a picture in a turn."""
 HELD_OUT: Sequence[Split] = ("val", "calibration", "test")
 BASELINE, OURS = "plain Pillow", "visor"
 
@@ -83,6 +113,50 @@ def measure(found: Mapping[str, Decoder], data: bytes, rounds: int) -> dict[str,
     return least
 
 
+def compare(older: Path, folder: Path) -> dict[str, tuple[float, float, float]]:
+    """By JPEG size: the older code's milliseconds, the mean ratio of this code's time to it over ROUNDS, and half of the ratio's
+    95 % interval. `folder`: where the JPEGs are kept meanwhile."""
+    here = Path(__file__).parents[2]
+    files = {f"{width} x {height}": folder / f"{width}.jpg" for width, height in SIZES}
+    for (width, height), file in zip(SIZES, files.values(), strict=True):
+        file.write_bytes(photo(0, width, height))
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in files}
+    for n in range(ROUNDS):
+        # New processes each time: where a process's heap happens to lie makes up to a quarter of a picture's time.
+        with _turns(older) as before, _turns(here) as after:
+            for name, file in files.items():
+                first, second = (before, after) if n % 2 else (after, before)
+                times = _take_turn(first, file), _take_turn(second, file)
+                pairs[name].append(times if n % 2 else (times[1], times[0]))
+    found = {}
+    for name, times_of in pairs.items():
+        old, new = np.array(times_of).T
+        ratios = new / old
+        found[name] = (float(old.min()), float(ratios.mean()), T95 * float(ratios.std(ddof=1)) / ROUNDS**0.5)
+    return found
+
+
+def _turns(code: Path) -> "subprocess.Popen[str]":
+    # As a worker's C library: otherwise a heap's end that happens to move up and down costs more than all of a small picture.
+    malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(MAPPED), "MALLOC_TRIM_THRESHOLD_": str(2 * MAPPED)}
+    return subprocess.Popen(
+        [sys.executable, "-c", TURNS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=code,
+        env={**os.environ, **malloc, "PYTHONPATH": str(code.resolve())},
+    )
+
+
+def _take_turn(process: "subprocess.Popen[str]", file: Path) -> float:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the process has no pipes")
+    process.stdin.write(json.dumps({"file": str(file), "seconds": TURN_SECONDS}) + "\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
 def accuracies(run: Path, spec: Spec, found: Mapping[str, Decoder], width: int, height: int) -> dict[str, float]:
     """Of the run's network on HELD_OUT, each picture scaled up to a JPEG of width x height, by each decoder."""
     root, manifest = runs.read_record(run).dataset_root, Manifest.read(run / runs.MANIFEST)
@@ -119,8 +193,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "Reads a finished run and its images; prints a table of milliseconds by JPEG size, then each decoder's accuracy.",
         epilog="Exit codes: 0 the figures were measured; 1 an error, with its traceback; 2 a mistyped command line.",
     )
-    parser.add_argument(
-        "--run", type=Path, required=True, metavar="RUN", help="folder of the finished run, such as runs/roofs (required)"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, metavar="RUN", help="folder of the finished run, such as runs/roofs")
+    what.add_argument(
+        "--older",
+        type=Path,
+        metavar="CODE",
+        help="compare with the decoder of other code instead, a folder that holds handlers/; needs no run",
     )
     parser.add_argument(
         "--rounds",
@@ -143,6 +222,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print both tables and the machine."""
     args = parse_args(argv)
+    if args.older:
+        with tempfile.TemporaryDirectory() as folder:
+            print("| JPEG | older, ms | this / older | 95 % |\n| --- | --- | --- | --- |")
+            for name, (old, ratio, half) in compare(args.older, Path(folder)).items():
+                print(f"| {name} | {old:.2f} | {ratio:.3f} | {ratio - half:.3f} to {ratio + half:.3f} |")
+        print("\n" + ", ".join(f"{name} {value}" for name, value in describe(["pillow", "numpy"]).items()))
+        return 0
     spec = Spec.read(args.run / SPEC)
     found = decoders(spec)
     rows = {}

@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -26,6 +27,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "lzw": ("TIFF", {"compression": "tiff_lzw"}),
     "deflate": ("TIFF", {"compression": "tiff_deflate"}),
 }
+SAMPLES = Path(__file__).parents[1] / "heic"
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -37,9 +39,10 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
 
 @cache
 def whole_pictures() -> dict[str, bytes]:
-    """The same noise in every format that is read."""
+    """The same noise in every format that is read; of HEIC, which nothing here writes, a gradient."""
     noise = Image.frombytes("RGB", (40, 30), Random(0).randbytes(40 * 30 * 3))
-    return {name: encode(noise, form, **options) for name, (form, options) in FORMS.items()}
+    written = {name: encode(noise, form, **options) for name, (form, options) in FORMS.items()}
+    return {**written, "heic": (SAMPLES / "plain-420.heic").read_bytes(), "heic, clear": (SAMPLES / "clear.heic").read_bytes()}
 
 
 def damaged_pictures(rng: Random) -> Iterator[bytes]:

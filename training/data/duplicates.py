@@ -18,7 +18,7 @@ from scipy.fft import dctn
 
 from archives.files import replacing
 from handlers.arrays import Int64, UInt8, UInt64
-from handlers.spec import Limits, Preprocessing
+from handlers.spec import DECODING, DecodingRule, Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import DECODER, decode_good
@@ -55,7 +55,7 @@ def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> N
     policy = config.data.leaks or default_policy(config.data)
     if policy == "allow":
         return
-    hashes = hash_images(root, manifest.samples, config.limits, home / "cache")
+    hashes = hash_images(root, manifest.samples, config.limits, home / "cache", config.preprocessing.decoding)
     leaks = [near for near in find_near(manifest.samples, hashes, config.data.near_duplicate_bits) if is_leak(near)]
     if not leaks:
         return
@@ -85,16 +85,19 @@ def is_leak(near: Near) -> bool:
     return near.one.split != near.other.split
 
 
-def hash_images(root: Path, samples: Sequence[Sample], limits: Limits, cache: Path | None = None) -> UInt64:
+def hash_images(
+    root: Path, samples: Sequence[Sample], limits: Limits, cache: Path | None = None, rule: DecodingRule = DECODING
+) -> UInt64:
     """Compute the perceptual hashes of each image's eight VIEWS, (N, 8, 4) uint64, the first of the image as it is.
 
-    A file in the folder `cache` keeps them by the images' SHA-256. Raises DataUnreadable naming all bad images, DataChanged for
-    one unlike its sample.
+    A file in the folder `cache` keeps them by the images' SHA-256. `rule`: by which the images are decoded. Raises
+    DataUnreadable naming all bad images, DataChanged for one unlike its sample.
     """
-    path = cache / f"phash-{BITS}x{VIEWS}-{DECODER}.npz" if cache else None
+    path = cache / f"phash-{BITS}x{VIEWS}-{DECODER}-rule-{rule}.npz" if cache else None
     known = _read(path)
     new = [sample for sample in samples if sample.sha256 not in known]
-    for pixels, sample in zip(decode_good(root, new, VIEW, limits, "looking for near-duplicates"), new, strict=True):
+    view = VIEW.model_copy(update={"decoding": rule})
+    for pixels, sample in zip(decode_good(root, new, view, limits, "looking for near-duplicates"), new, strict=True):
         known[sample.sha256] = hash_pixels(pixels)
     if path and new:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """A data set before anything is trained on it: sizes, brightness, sharpness, what stands out, what is there twice."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from scipy.ndimage import laplace
 from scipy.stats import median_abs_deviation
 
 from handlers.arrays import Floats
+from handlers.containers import sift
+from handlers.decode import openable
 from handlers.errors import ImageError
+from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
 from training.config import DataConfig, load
 from training.data import manifest, sources
@@ -33,7 +37,8 @@ ORIENTATION = 0x0112
 @dataclass(frozen=True)
 class ImageFacts:
     """What is measured of one image. Width and height are in pixels, as a viewer turns the picture; `brightness` is its mean luma
-    in [0, 1], `sharpness` its `laplacian_variance`."""
+    in [0, 1], `sharpness` its `laplacian_variance`. `brightest`, of a grey picture of 16 bits: its brightest sample and the one
+    that is read as white."""
 
     sample: Sample
     width: int
@@ -41,6 +46,7 @@ class ImageFacts:
     kind: str
     brightness: float
     sharpness: float
+    brightest: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     listed, refusal, split = _list(root, data)
     images, unreadable = measure(root, listed.samples, view, limits)
     good = [image.sample for image in images]
-    hashes = hash_images(root, good, limits, home / "cache")
+    hashes = hash_images(root, good, limits, home / "cache", view.decoding)
     return Findings(
         name=name,
         root=root,
@@ -143,18 +149,27 @@ def measure(
             bad.append((sample, pixels))
             continue
         luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
-        images.append(ImageFacts(sample, *_header(root / sample.path), float(luma.mean()) / 255, laplacian_variance(luma)))
+        width, height, kind, brightest = _header(root / sample.path)
+        seen = float(luma.mean()) / 255, laplacian_variance(luma)
+        images.append(ImageFacts(sample, width, height, kind, *seen, brightest))
     return images, bad
 
 
-def _header(path: Path) -> tuple[int, int, str]:
-    with Image.open(path) as image:
+def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(openable(data))) as image:
         try:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
         except Exception:  # damaged metadata, of which Pillow raises almost anything
             turned = False
         width, height = image.size[::-1] if turned else image.size
-        return width, height, image.format or "?"
+        brightest = None
+        if image.mode.startswith("I;16"):
+            image.load()
+            white, white_is_zero = sample_range(image, sift(data).bits)
+            low, high = extremes(image)
+            brightest = (max(0, white - low) if white_is_zero else high), white
+        return width, height, image.format or "?", brightest
 
 
 def laplacian_variance(luma: Floats) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from handlers.arrays import Bools
-from handlers.decode import from_pixels
+from handlers.decode import FORMATS, from_pixels
 from handlers.memory import check_size
 from handlers.spec import Spec
 from training.data.manifest import Sample
@@ -21,7 +21,7 @@ def read_mask(sample: Sample, spec: Spec, root: Path) -> Bools | None:
     if sample.mask is None:
         return None
     try:
-        with Image.open(root / sample.mask) as image:
+        with Image.open(root / sample.mask, formats=FORMATS) as image:
             check_size(*image.size, spec.limits)
             mask = np.asarray(image.convert("L")) > 0
     except (OSError, SyntaxError, ValueError) as err:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import features
 
 from archives.files import replacing
 from handlers.arrays import UInt8
@@ -21,7 +22,12 @@ from training.data.manifest import Manifest, Sample
 from training.errors import DataChanged, DataUnreadable
 from training.progress import show_progress
 
-DECODER = f"pillow-{PIL.__version__}-resizer-{version('cykooz-resizer')}"
+DECODER = "-".join(
+    (
+        f"pillow-{PIL.__version__}-resizer-{version('cykooz-resizer')}",
+        f"heif-{version('pi-heif')}-lcms-{features.version('littlecms2')}",
+    )
+)
 """What pixels depend on beside `handlers.decode`: a part of the names of what is kept."""
 # Pillow decodes outside of Python's lock.
 THREADS = 2

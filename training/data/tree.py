@@ -21,7 +21,7 @@ __all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "composed", "scan", "
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"})
 MASKS = "masks"
 LABEL_LENGTH = 200
 

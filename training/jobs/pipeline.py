@@ -180,8 +180,14 @@ def _data_folder(home: Path, uri: str) -> Path:
 
 
 def _run_folder(home: Path, config: Config, data: "Data") -> Path:
-    """HOME/NAME-CONFIG-DATA: another config or other images are another run, the same ones are the same run again."""
-    return home / f"{config.name}-{config.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}"
+    """HOME/NAME-CONFIG-DATA: another config or other images are another run, the same ones are the same run again.
+
+    A run that began by the first decoding rule goes on by it.
+    """
+    older, newer = (
+        home / f"{config.name}-{one.digest[:DIGITS]}-{data.manifest.digest[:DIGITS]}" for one in (config.decoded_by(1), config)
+    )
+    return older if (older / runs.RECORD).is_file() else newer
 
 
 def _check(places: PipelinePaths, wait_s: float, step: Step | None) -> None:

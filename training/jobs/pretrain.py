@@ -32,6 +32,7 @@ def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path
     `home` and `fresh` are as in `training.jobs.train`. Raises ConfigError, DataError (all of its kinds) and RunError (a folder
     that belongs to another job, config or data set).
     """
+    config = config if fresh else runs.keep_rule(run, config)
     root = sources.prepare(config.data, home)
     manifest = sources.build_manifest(root, config.data)
     tracker = Tracker.open(home)

@@ -78,6 +78,8 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
             tracker = Tracker.open(home)
             tracker.experiment(f"{config.name}-search")
             study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space)
+            if study.user_attrs.get("config") == config.decoded_by(1).digest:
+                config = config.decoded_by(1)  # a study from before there was a second rule ends by the first
             _claim(study, {"config": config.digest, "space": space.digest, "data": data.manifest.digest})
             _retry_what_was_killed(study)
         work = _Search(config, space, data, home, study, tracker, trials)

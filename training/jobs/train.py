@@ -6,6 +6,7 @@ from typing import Any
 
 from archives.contents import SPEC
 from handlers.arrays import UInt8
+from handlers.spec import DecodingRule
 from training import runs
 from training.config import BackendChoice, Config
 from training.data.manifest import Manifest
@@ -42,6 +43,7 @@ def train(
     with joined() as group:
         if group.leads:
             check_installed(backend or config.backend)
+            config = config if fresh else runs.keep_rule(run, config)
             _lead(config, run, home, fresh, data, group, backend)
         else:
             _follow(config, home, group)
@@ -74,10 +76,11 @@ def _lead(
 
 def _follow(config: Config, home: Path, group: Group) -> None:
     """Fit along with the first process, unless it finds nothing to do."""
-    data: Data | None = group.share(None)  # which comes when the images are ready
-    if data is None:
+    told: tuple[Data, DecodingRule] | None = group.share(None)  # which comes when the images are ready
+    if told is None:
         return
-    manifest = data.manifest
+    data, rule = told
+    config, manifest = config.decoded_by(rule), data.manifest
     pixels = _pixels(config, data.root, manifest, home)
     model = make_model(config, len(manifest.labels))
     fit(model, *fitted_on(pixels, manifest, config), config, group=group)
@@ -90,7 +93,7 @@ def _fit(
     state, save = checkpointed(run, config, manifest, tracker, record.mlflow_run_id)
     model = make_model(config, len(manifest.labels))
     pixels = _pixels(config, root, manifest, home)
-    group.share(Data(root.resolve(), manifest))
+    group.share((Data(root.resolve(), manifest), config.preprocessing.decoding))
     train_images, val_images = fitted_on(pixels, manifest, config)
     state = fit(model, train_images, val_images, config, state, save, group)
     runs.write_history(run, state.history)

@@ -9,7 +9,7 @@ import training
 from archives.lineage import Lineage
 from training import runs, settings
 
-PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow", "cykooz-resizer")
+PACKAGES = ("visor", "torch", "torchvision", "timm", "numpy", "pillow", "pi-heif", "cykooz-resizer")
 UNKNOWN = "unknown"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from archives.files import replacing
-from handlers.decode import decode
+from handlers.decode import decode, openable
 from handlers.spec import Limits, Preprocessing
 from training.data.duplicates import Near, is_leak
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
@@ -82,6 +82,12 @@ def notes(findings: Findings) -> list[str]:
         )
     if findings.unreadable:
         said.append(f"{len(findings.unreadable)} files cannot be decoded; training would stop at them.")
+    if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
+        sample, white = max(dim)
+        said.append(
+            f"{len(dim)} grey images have 16 bits, brightest value {sample} of {white}: they are seen darker than half of "
+            "white. If their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
+        )
     sizes = [sum(held.values()) for held in findings.counts().values()]
     if (ratio := max(sizes) / max(min(sizes), 1)) >= IMBALANCE:
         said.append(f"The largest label has {ratio:.0f} times the images of the smallest: look at the smallest one's recall.")
@@ -188,7 +194,7 @@ def _picture(findings: Findings, sample: Sample, remark: str = "") -> Picture:
 def thumbnail(path: Path) -> bytes:
     """Encode a picture as a JPEG in its own proportions, its longer side about THUMBNAIL pixels. Pixels stay square."""
     data = path.read_bytes()
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(openable(data))) as image:
         width, height = image.size
     shrink = min(1.0, THUMBNAIL / max(width, height))
     sides = {"height": max(8, round(height * shrink)), "width": max(8, round(width * shrink))}

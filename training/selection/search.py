@@ -127,6 +127,7 @@ class Space(Frozen):
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Replace the config's values at some keys. Raises ConfigError naming a key that it does not have or a wrong value."""
     tree = config.model_dump(mode="json")
+    tree["preprocessing"]["decoding"] = config.preprocessing.decoding  # the first rule is not written
     for key, value in values.items():
         *parents, last = key.split(".")
         place: Any = tree

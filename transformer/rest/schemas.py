@@ -76,7 +76,7 @@ def components(spec: Spec, max_images: int) -> dict[str, Schema]:
             {
                 **TEXT,
                 "format": "byte",
-                "description": f"JPEG, PNG, WebP, BMP or TIFF, at most {spec.limits.max_bytes} bytes, in base64.",
+                "description": f"{spec.preprocessing.formats}, at most {spec.limits.max_bytes} bytes, in base64.",
             },
             max_images,
         ),

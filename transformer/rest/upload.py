@@ -31,7 +31,9 @@ def read_upload(body: bytes | bytearray, content_type: str) -> memoryview:
 
 def guess_picture(body: Buffer | bytearray) -> str:
     """What kind of picture these bytes begin like, in words; "" where it is none that is read here."""
-    start = bytes(body[:4])
+    start = bytes(body[:12])
+    if start[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "a HEIC"
     return next((name for beginning, name in _BEGINNINGS.items() if start.startswith(beginning)), "")
 
 

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         default="roofs",
         metavar="NAME|FOLDER",
         help="images to learn: the built-in sets roofs or digits, or a folder with a folder of images for each label "
-        "(.jpg, .jpeg, .png, .webp, .bmp, .tif or .tiff; default: %(default)s)",
+        "(JPEG, PNG, HEIC, WebP, BMP or TIFF; default: %(default)s)",
     )
     add_private_key(
         demo, more="; where it is missing, visor.key and visor.pub are made in its folder, so FILE must be named visor.key"

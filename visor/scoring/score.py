@@ -289,7 +289,8 @@ def _answer(data: bytes, image: ListedImage, job: _ScoringJob, backend: Backend)
         from visor.drawing import draw, place_below
 
         said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
-        draw(data, heatmap, said, place_below(job.overlays, image.path), job.spec.limits)
+        rule = job.spec.preprocessing.decoding
+        draw(data, heatmap, said, place_below(job.overlays, image.path), job.spec.limits, rule)
     return answer
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handlers.spec import Limits
-from tests.unit.handlers import crafted
+from tests.unit.handlers import crafted, crafted_heic
 from tests.unit.handlers.crafted import (
     DEFLATE,
     FINDING,
@@ -37,6 +37,23 @@ REFUSED_MIB, DECODED_MIB = 16, 256
 MILLION = 1_000_000
 
 
+SAMPLES = Path(__file__).parents[2] / "heic"
+LARGE_TILE = crafted_heic.config(crafted_heic.parameters(1 << 14, 1 << 14))
+
+
+def hevc(width: int, height: int, *depth: int) -> bytes:
+    config = crafted_heic.config(crafted_heic.parameters(width, height, *depth))
+    return crafted_heic.heic([crafted_heic.tile(config, width=width, height=height)])
+
+
+def tiles(side: int) -> bytes:
+    """A grid of so many times as many tiles of 512 x 512."""
+    data = (SAMPLES / "tile-512.heic").read_bytes()
+    config, stream = (crafted_heic.content_of(data, kind) for kind in (b"hvcC", b"mdat"))
+    one = crafted_heic.tile(config, stream, 512, 512)
+    return crafted_heic.heic([crafted_heic.grid(side, side, 512 * side, 512 * side), *[one] * side * side])
+
+
 TOO_LARGE: dict[str, Callable[[], bytes]] = {
     "PNG, 1,000,000 x 1": lambda: crafted.png((MILLION, 1), RGB),
     "PNG, 1 x 1,000,000": lambda: crafted.png((1, MILLION), RGB),
@@ -49,6 +66,9 @@ TOO_LARGE: dict[str, Callable[[], bytes]] = {
     "BMP, 1 x 1,000,000": lambda: crafted.bmp((1, MILLION)),
     "WebP of 34 bytes": lambda: FINDING,
     "TIFF, RGBA, zstd": lambda: strip((7000, 7000), crafted.zstd, ZSTD, 4),
+    "HEIC, 48 megapixels": lambda: hevc(8000, 6000),
+    "HEIC, 10 bits at full resolution": lambda: hevc(5000, 5000, 3, 10),
+    "HEIC of 16 x 16 in a tile": lambda: crafted_heic.heic([crafted_heic.tile(LARGE_TILE, width=16, height=16)]),
     "TIFF, RGBA, LZMA": lambda: strip((7000, 7000), crafted.xz, LZMA, 4),
     "TIFF, RGB, one strip": lambda: strip((7000, 7000), crafted.deflate, DEFLATE),
     "TIFF, CMYK": lambda: strips((7000, 7000), crafted.deflate, DEFLATE, 4, photometric=5),
@@ -80,6 +100,10 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "PNG, RGBA, 16 bits, interlaced, 30 megapixels": lambda: crafted.png((5500, 5500), RGBA, 16, interlaced=True),
     "BMP in runs": lambda: crafted.bmp((1400, 1400), runs=True),
     "PNG, 63 texts": lambda: crafted.png((8000, 6000), RGB, before=63 * crafted.text()),
+    "HEIC, 27 megapixels": lambda: (SAMPLES / "large.heic").read_bytes(),
+    "HEIC, 27 megapixels, transparent": lambda: (SAMPLES / "large-clear.heic").read_bytes(),
+    "HEIC, 16 megapixels of 10 bits at full resolution": lambda: (SAMPLES / "large-deep.heic").read_bytes(),
+    "HEIC, 26 megapixels in tiles": lambda: tiles(10),
     "WebP, a phone's 12 megapixels": lambda: crafted.webp((4032, 3024)),
     "WebP, 15.6 megapixels": lambda: crafted.webp((15_600, 1000)),
     "JPEG, 50 megapixels": lambda: crafted.jpeg((8660, 5770)),
@@ -90,6 +114,7 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "TIFF, RGBA, zstd, 20 megapixels": lambda: strip((4500, 4500), crafted.zstd, ZSTD, 4),
 }
 LARGEST = [
+    "HEIC, 16 megapixels of 10 bits at full resolution",
     "PNG, palette, transparent",
     "PNG, RGBA, 16 bits, interlaced, 30 megapixels",
     "WebP, 15.6 megapixels",

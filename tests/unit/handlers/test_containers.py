@@ -65,11 +65,11 @@ def test_texts_and_profiles_of_a_png_are_left_out() -> None:
     other = chunk(b"gAMA", bytes(4)) + chunk(b"abCd", b"private")
     for name in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
         told = chunk(name, b"whatever")
-        assert sift(crafted.png(SIZE, RGB, before=told + other + told, after=told)) == crafted.png(SIZE, RGB, before=other)
-    assert sift(plain) is plain
+        assert sift(crafted.png(SIZE, RGB, before=told + other + told, after=told)).data == crafted.png(SIZE, RGB, before=other)
+    assert sift(plain).data is plain
     # What is behind the end, or cut, is as it was.
-    assert sift(plain + chunk(b"tEXt", b"")) == plain + chunk(b"tEXt", b"")
-    assert sift(plain[:-20]) == plain[:-20]
+    assert sift(plain + chunk(b"tEXt", b"")).data == plain + chunk(b"tEXt", b"")
+    assert sift(plain[:-20]).data == plain[:-20]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,40 @@ def test_a_text_that_turns_a_png_is_read_once(told: bytes) -> None:
     data = out.getvalue()
     data = data[:33] + told + data[33:]
     assert np.array_equal(read(data), pixels[::-1])
-    assert sift(data[:33] + told + data[33:]) == data
+    assert sift(data[:33] + told + data[33:]).data == data
+
+
+XMP = b"XML:com.adobe.xmp"
+LARGE = b"a" * (3 << 20)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        crafted.text(XMP, LARGE),
+        crafted.text(b"Comment", LARGE),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(LARGE)),
+        chunk(b"iCCP", b"x\0\0" + zlib.compress(LARGE)),
+        chunk(b"iTXt", XMP + b"\0\1\0\0\0no zlib"),
+        chunk(b"iTXt", XMP),
+        chunk(b"zTXt", b"Raw profile type exif"),
+        crafted.text(XMP, b"b" * (64 << 20)),
+    ],
+    ids=["XMP", "iTXt", "zTXt", "EXIF", "profile", "no zlib", "cut XMP", "cut EXIF", "64 MB"],
+)
+def test_texts_that_are_large_unpacked_do_no_harm(told: bytes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    data = out.getvalue()
+    assert np.array_equal(read(data[:33] + told + data[33:]), pixels)
+
+
+def test_a_large_text_that_may_turn_was_an_error_and_is_for_older_archives() -> None:
+    view = Preprocessing(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3, decoding=1)
+    with pytest.raises(ImageUndecodable, match="Decompressed data too large"):
+        decode(crafted.png(SIZE, RGB, before=crafted.text(XMP, LARGE)), view, Limits())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +184,7 @@ def test_refuses_many_values_where_a_tiff_has_its_exif() -> None:
 
 def test_damaged_parts_are_left_for_pillow() -> None:
     for data in (b"\xff\xd8\xff", b"II*\0\xff\xff\xff\x7f", b"MM\0*", JPEG[:2] + b"\xff\x02", JPEG[:2] + b"\xff\xe1\0"):
-        assert sift(data) == data
+        assert sift(data).data == data
         with pytest.raises(ImageUndecodable):
             read(data)
     with pytest.raises(ImageUnsupported, match="most significant bytes first"):

@@ -15,7 +15,8 @@ from PIL import Image
 
 from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, seen_box, to_batch, upright, view
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
-from handlers.spec import Limits, Preprocessing
+from handlers.spec import DecodingRule, Limits, Preprocessing
+from tests.unit.handlers.crafted import chunk
 from tests.unit.handlers.encoding import encode, preprocessing
 
 LIMITS = Limits()
@@ -161,14 +162,98 @@ def test_refuses_a_jpeg_of_too_many_scans() -> None:
     [
         (encode(plain(), "GIF"), "GIF"),
         (b"%PDF-1.7\n", "PDF"),
-        (b"<?xml version='1.0'?><svg/>", "XML"),
-        (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC"),
+        (b"<?xml version='1.0'?><svg/>", "SVG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"<?xml version='1.0'?><html/>", "XML"),
         (b"\0\0\0\x18ftypavif" + bytes(16), "AVIF"),
+        (b"\0\0\0\x18ftypavis" + bytes(16), "an AVIF sequence"),
+        (b"\0\0\0\x18ftypmsf1" + bytes(16), "a HEIF sequence"),
+        (b"\0\0\0\x18ftyphevc" + bytes(16), "a HEIF sequence"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(16), "JPEG 2000"),
+        (b"\xff\x4f\xff\x51" + bytes(16), "JPEG 2000"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(16), "JPEG XL"),
     ],
 )
-def test_names_what_is_not_read(data: bytes, kind: str) -> None:
-    with pytest.raises(ImageUnsupported, match=f"{kind} is not read"):
-        decode(data, preprocessing(), LIMITS)
+@pytest.mark.parametrize("rule", [1, 2])
+def test_names_what_is_not_read(data: bytes, kind: str, rule: DecodingRule) -> None:
+    with pytest.raises(ImageUnsupported, match=f"{kind} is not read; send a JPEG"):
+        decode(data, preprocessing(decoding=rule), LIMITS)
+
+
+TWELVE = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
+"""Samples of 12 bits, 0 to 4095, of which most are not multiples of 16."""
+
+
+def tiff_of(samples: Any, bits: int = 16, **tags: int) -> bytes:
+    """A TIFF of greys in one strip, rows of 12 bits packed; `tags`: photometric, and most for MaxSampleValue."""
+    flat = samples.ravel().tolist()
+    if bits == 12:
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        content = b"".join(bytes((a >> 4, (a & 15) << 4 | b >> 8, b & 255)) for a, b in pairs)
+    else:
+        content = struct.pack(f"<{len(flat)}H", *flat)
+    entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, tags.get("photometric", 1))]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 8), (279, 4, 1, len(content))]
+    entries += [(281, 3, 1, tags["most"])] if "most" in tags else []
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory
+
+
+def png_of(samples: Any, significant: int | None = None) -> bytes:
+    data = png(16, 0, bytes(16))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    own = b"" if significant is None else chunk(b"sBIT", bytes([significant]))
+    return data[:33] + own + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def greys(data: bytes, rule: DecodingRule = 2) -> Any:
+    found = decode(data, preprocessing(decoding=rule), LIMITS).astype(float)
+    assert (found == found[:, :, :1]).all()
+    return found[:, :, 0]
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_16_bits_are_all_of_them_where_nothing_else_is_said(order: str) -> None:
+    samples = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
+    for data in (encode(Image.fromarray(samples.astype(order)), "TIFF"), png_of(samples), tiff_of(samples)):
+        assert np.abs(greys(data) - samples / 65535 * 255).max() <= 1
+        assert np.array_equal(greys(data), greys(data, rule=1))
+
+
+def test_white_is_zero_where_a_tiff_says_so() -> None:
+    samples = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
+    data = tiff_of(samples, photometric=0)
+    assert np.abs(greys(data) - (255 - samples / 65535 * 255)).max() <= 1
+    assert np.abs(greys(data, rule=1) - samples / 65535 * 255).max() <= 1  # as it was
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff_of(TWELVE, most=4095),
+        tiff_of(TWELVE, bits=12),
+        tiff_of(4095 - TWELVE, most=4095, photometric=0),
+        png_of(TWELVE, significant=12),
+    ],
+    ids=["MaxSampleValue", "BitsPerSample", "MaxSampleValue, white is zero", "sBIT"],
+)
+def test_12_bits_are_read_as_meant_where_the_file_says_so(data: bytes) -> None:
+    assert np.abs(greys(data) - TWELVE / 4095 * 255).max() <= 1
+    assert greys(data, rule=1).max() <= 16 or greys(data, rule=1).min() > 0
+
+
+def test_12_bits_are_dark_where_nothing_says_so() -> None:
+    """What a picture means is its own file's to say: what others hold is not looked at."""
+    for data in (png_of(TWELVE), tiff_of(TWELVE), tiff_of(TWELVE, most=4000)):
+        assert greys(data).max() <= 16
+
+
+def test_what_sbit_means_for_scaled_samples_changes_nothing() -> None:
+    """The PNG standard has samples scaled to 16 bits: those of 12 bits are multiples of 16, or say more than 4095."""
+    for samples in (TWELVE * 16, TWELVE // 16 * 16, TWELVE * 16 + TWELVE // 256):
+        assert np.array_equal(greys(png_of(samples, significant=12)), greys(png_of(samples)))
+    assert np.array_equal(greys(png_of(TWELVE, significant=16)), greys(png_of(TWELVE)))
+    assert np.array_equal(greys(png_of(TWELVE, significant=0)), greys(png_of(TWELVE)))
 
 
 @pytest.mark.parametrize("mode", ["I", "F", "LAB"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handlers import decode as module
+from handlers import modes
 from handlers.decode import INTERPOLATION, decode, from_pixels
 from handlers.errors import ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.memory import MAX_SIDE, bounded, budget, check_memory, is_out_of_memory, reserve
@@ -315,7 +316,7 @@ def test_ordinary_pictures_are_read_as_ever(
     """To the byte, wherever the bands of rows end."""
     mode, form, options = kind
     data = encode(noise(mode, width, height), form, **options)
-    monkeypatch.setattr(module, "BAND", band)
+    monkeypatch.setattr(modes, "BAND", band)
     spec = preprocessing(20, 24, **how)
     with Image.open(io.BytesIO(data)) as image:
         image.load()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handlers.errors import ArchiveBroken
-from handlers.spec import Spec
+from handlers.spec import DECODING, Preprocessing, Spec
 
 VALID: dict[str, Any] = {
     "name": "roofs",
@@ -74,3 +74,20 @@ def test_what_contradicts_itself_is_refused(changes: dict[str, Any], words: str)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArchiveBroken, match=r"spec\.json cannot be read"):
         Spec.read(tmp_path / "spec.json")
+
+
+@pytest.mark.parametrize(("said", "rule"), [({}, 1), ({"decoding": 1}, 1), ({"decoding": 2}, 2)])
+def test_a_spec_that_says_no_decoding_rule_is_from_before_there_was_a_second(said: dict[str, int], rule: int) -> None:
+    spec = Spec.parse(changed(preprocessing={**VALID["preprocessing"], **said}), "here")
+    assert spec.preprocessing.decoding == rule
+    written = json.loads(spec.model_dump_json())["preprocessing"]
+    assert written.get("decoding") == (None if rule == 1 else rule)  # as older servers read it, which know no such key
+    assert Spec.parse(spec.model_dump_json(), "here") == spec
+
+
+def test_code_takes_the_newest_rule() -> None:
+    values = VALID["preprocessing"]
+    assert Preprocessing(**values).decoding == DECODING == 2
+    assert Preprocessing(**values, decoding=1).formats == "JPEG, PNG, WebP, BMP or TIFF"
+    with pytest.raises(ArchiveBroken, match="decoding"):
+        Spec.parse(changed(preprocessing={**values, "decoding": 3}), "here")

@@ -150,3 +150,11 @@ def test_the_sealed_split_counts_among_what_is_held_out():
     assert SplitConfig().sealed == 0
     with pytest.raises(ValidationError, match=r"must stay under 0\.9, got 0\.95"):
         SplitConfig(sealed=0.5)
+
+
+def test_a_config_decodes_by_the_newest_rule_unless_it_says_another(path):
+    assert load(path).preprocessing.decoding == 2
+    assert load(path, ["preprocessing.decoding=1"]).preprocessing.decoding == 1
+    assert load(path, decoding=1).preprocessing.decoding == 1
+    with pytest.raises(ConfigError, match=r"preprocessing\.decoding"):
+        load(path, ["preprocessing.decoding=3"])

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -125,3 +126,31 @@ def test_a_lock_is_released_by_an_error(tmp_path):
         raise ZeroDivisionError
     with runs.exclusive(tmp_path / ".home.lock", lambda: pytest.fail("it is still held")):
         pass
+
+
+def older_config(folder: Path) -> Config:
+    """Write a run's config as visor 0.2 wrote it, and return what it is."""
+    config = Config.model_validate(CONFIG).decoded_by(1)
+    runs.write_config(folder, config)
+    assert "decoding" not in (folder / runs.CONFIG).read_text()
+    return config
+
+
+def test_a_run_from_before_the_second_decoding_rule_keeps_the_first(tmp_path):
+    older, newer = older_config(tmp_path), Config.model_validate(CONFIG)
+    assert newer.preprocessing.decoding == 2
+    assert runs.read_config(tmp_path) == older
+    runs.write_record(tmp_path, make_record(config_digest=older.digest))
+    assert runs.keep_rule(tmp_path, newer) == older
+    runs.write_record(tmp_path, make_record(config_digest=newer.digest))
+    assert runs.keep_rule(tmp_path, newer) == newer
+    assert runs.keep_rule(tmp_path / "nothing", newer) == newer
+
+
+def test_the_first_rule_s_config_has_the_digest_that_it_always_had():
+    """Of its canonical JSON without the key, as the commit before the key computed it."""
+    config = Config.model_validate(CONFIG)
+    tree = config.model_dump(mode="json")
+    del tree["preprocessing"]["decoding"]
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    assert config.decoded_by(1).digest == hashlib.sha256(text.encode()).hexdigest() != config.digest

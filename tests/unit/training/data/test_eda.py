@@ -1,6 +1,7 @@
 """What the data set's report says is what an independent look at the files says, and it stands whatever the folder holds."""
 
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -184,3 +185,24 @@ def test_the_command_writes_the_same(config: Path, html: str, tmp_path: Path, ca
     assert out.read_text() == html
     assert cli.main([*arguments, str(tmp_path / "nowhere/data.html")]) == 1
     assert "folder.unwritable" in capsys.readouterr().err
+
+
+def test_pictures_of_16_bits_that_look_dark_are_named(tmp_path: Path) -> None:
+    """Of 12 bits in 16 that say nothing; what says its bits is as bright as it is meant, and a HEIC has its own size."""
+    for label, most in (("ct", 4095), ("xray", 3000)):
+        folder = tmp_path / "scans" / label
+        folder.mkdir(parents=True)
+        for n in range(6):
+            samples = np.random.default_rng(n).integers(0, most, (40, 40)).astype(np.uint16)
+            samples[0, 0] = most
+            Image.fromarray(samples).save(folder / f"{n}.png")
+    Image.fromarray(np.full((40, 40), 4095, np.uint16)).save(tmp_path / "scans/ct/said.tif", tiffinfo={281: 4095})
+    shutil.copy(Path(__file__).parents[3] / "heic/plain.heic", tmp_path / "scans/ct")
+    found = explore(tmp_path / "scans", [], tmp_path / "home")
+    said = {image.sample.path: image.brightest for image in found.images}
+    assert said["ct/0.png"] == (4095, 65535)
+    assert said["ct/said.tif"] == (4095, 4095)
+    assert said["ct/plain.heic"] is None
+    [heic] = [image for image in found.images if image.sample.path == "ct/plain.heic"]
+    assert (heic.width, heic.height, heic.kind) == (64, 48, "HEIF")
+    assert "12 grey images have 16 bits, brightest value 4095 of 65535" in render(found)

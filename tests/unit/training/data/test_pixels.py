@@ -1,6 +1,7 @@
 """Every image is decoded before training, and every bad one is named at once."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from PIL import Image
 
 from handlers.decode import decode
 from handlers.spec import Limits, Preprocessing
+from tests.unit.handlers.profiles import P3, p3_as_srgb
 from training.config import DataConfig, SplitConfig
 from training.data.manifest import Manifest, build
 from training.data.pixels import cache, decode_good
 from training.errors import DataChanged, DataUnreadable
 
+SAMPLES = Path(__file__).parents[3] / "heic"
 Plant = Callable[..., Path]
 PREPROCESSING = Preprocessing(height=8, width=12, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 LIMITS = Limits()
@@ -39,6 +42,19 @@ def test_cache_holds_what_decoding_gives(root: Path, tmp_path: Path) -> None:
         assert np.array_equal(row, decode((root / sample.path).read_bytes(), PREPROCESSING, LIMITS))
 
 
+def test_heic_and_jfif_are_read_and_colours_are_srgb_s(root: Path, tmp_path: Path) -> None:
+    shutil.copy(SAMPLES / "plain.heic", root / "ash/IMG_0001.HEIC")
+    Image.new("RGB", (20, 20), (200, 60, 10)).save(root / "oak/saved.jfif", "JPEG", quality=95)
+    Image.new("RGB", (20, 20), (40, 200, 90)).save(root / "oak/p3.jpe", "JPEG", quality=98, subsampling=0, icc_profile=P3)
+    manifest = read(root)
+    pixels = cache(root, manifest, PREPROCESSING, LIMITS, tmp_path / "cache")
+    rows = {sample.path: pixels[row].astype(float) for row, sample in enumerate(manifest.samples)}
+    assert len(rows) == 23
+    assert np.abs(rows["oak/saved.jfif"] - (200, 60, 10)).max() <= 3
+    assert np.abs(rows["oak/p3.jpe"] - p3_as_srgb(np.array([40, 200, 90]))).max() <= 3
+    assert rows["ash/IMG_0001.HEIC"][:, -1, 0].mean() > 230 > 30 > rows["ash/IMG_0001.HEIC"][:, 0, 0].mean()  # red rises
+
+
 def test_cache_decodes_once(root: Path, tmp_path: Path) -> None:
     manifest = read(root)
     first = np.array(cache(root, manifest, PREPROCESSING, LIMITS, tmp_path))
@@ -54,9 +70,10 @@ def test_cache_has_a_file_for_each_preprocessing_limit_and_data_set(plant: Plant
     cache(root, read(root), PREPROCESSING, LIMITS, tmp_path)
     cache(root, read(root), PREPROCESSING.model_copy(update={"width": 8}), LIMITS, tmp_path)
     cache(root, read(root), PREPROCESSING, Limits(max_pixels=100), tmp_path)
+    cache(root, read(root), PREPROCESSING.model_copy(update={"decoding": 1}), LIMITS, tmp_path)
     plant("oak/new.png")
     cache(root, read(root), PREPROCESSING, LIMITS, tmp_path)
-    assert len(list(tmp_path.glob("pixels-*"))) == 4
+    assert len(list(tmp_path.glob("pixels-*"))) == 5
 
 
 def test_every_bad_image_is_named_with_its_code(root: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_without_git_nothing_is_known(repository, monkeypatch):
 
 def test_versions_are_the_installed_ones():
     versions = package_versions()
-    assert list(versions) == ["python", "visor", "torch", "torchvision", "timm", "numpy", "pillow", "cykooz-resizer"]
+    assert list(versions) == ["python", "visor", "torch", "torchvision", "timm", "numpy", "pillow", "pi-heif", "cykooz-resizer"]
     assert versions["numpy"] == numpy.__version__
     assert re.fullmatch(r"3\.11\.\d+", versions["python"])
 

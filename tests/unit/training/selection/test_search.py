@@ -37,6 +37,7 @@ def test_values_go_to_their_keys_and_into_lists():
     assert [phase.learning_rate for phase in found.fit.phases] == [0.01, 0.5]
     assert (found.model.dropout, found.augment.flip_horizontal) == (0.0, True)
     assert with_values(CONFIG, {}) == CONFIG
+    assert with_values(CONFIG.decoded_by(1), {}) == CONFIG.decoded_by(1)
     assert with_values(CONFIG, {"fit.phases": [{"epochs": 1, "learning_rate": 1}]}).fit.phases[0].epochs == 1
 
 

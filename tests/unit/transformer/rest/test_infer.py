@@ -162,7 +162,7 @@ async def test_a_raw_binary_request_is_answered_in_binary(client, images, ask_ha
     assert response.content[size : size + 4 + len(label)] == length_prefixed([label])
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "Image/JPEG; q=1", "image/*"])
+@pytest.mark.parametrize("content_type", ["image/png", "Image/JPEG; q=1", "image/*", "image/heic", "image/heif"])
 async def test_a_picture_as_it_is_is_answered_in_json(client, images, ask_handler, content_type):
     response = await client.post(URL, content=images[0], headers={"Content-Type": content_type})
     assert outputs_of(response)["label"]["data"] == [ask_handler(images[0])["label"]]
