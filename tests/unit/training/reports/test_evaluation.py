@@ -1,18 +1,15 @@
 """The report stands alone, says what it must in words, and takes file names as text."""
 
-import re
-from html.parser import HTMLParser
-
 import pytest
 
 from handlers.spec import Spec
 from tests.unit import specs
-from tests.unit.training.reports.pages import check_style
-from training.reports.evaluation import CHOSEN, Case, Gallery, describe_rule, figures, interval, render
+from tests.unit.pages import check_page, check_style
+from training.reports.evaluation import CHOSEN, Case, Gallery, Shown, describe_rule, figures, render
 from training.reports.pages import UNDEFINED, Picture, number, share
+from training.reports.tables import interval
 
 PNG = b"\x89PNG\r\n\x1a\n"
-VOID = {"meta", "img"}
 
 
 def make_spec(**rule) -> Spec:
@@ -61,26 +58,6 @@ def make_metrics(**changes) -> dict:
     } | changes
 
 
-class Structure(HTMLParser):
-    """Checks that elements are closed in order, and collects images and outside references."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open, self.images, self.links = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.links += [given[name] for name in ("href", "src") if name in given]
-        if tag == "img":
-            self.images.append(given)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 CASE = Case(
     path="damaged/<b>&.png",
     truth="damaged",
@@ -96,19 +73,18 @@ GALLERIES = [
 ]
 
 
-def page(spec=None, metrics=None, notes=()) -> str:
-    plots = [Picture(PNG, "Confusion matrix")]
-    return render(spec or make_spec(), metrics or make_metrics(), plots, GALLERIES, {"weights digest": "ab12" * 16}, notes)
+PLOTS = {"confusion_matrix": Picture(PNG, "Confusion matrix")}
+LINEAGE = {"weights digest": "ab12" * 16}
+
+
+def page(spec=None, metrics=None, notes=(), steps=(), **shown) -> str:
+    shown = Shown(**{"galleries": GALLERIES} | shown)
+    return render(spec or make_spec(), metrics or make_metrics(), PLOTS, shown, LINEAGE, notes, steps)
 
 
 def test_the_page_is_whole_and_needs_nothing_beside_it():
-    structure = Structure(page())
-    assert structure.open == []
-    assert len(structure.images) == 3
-    assert all(link.startswith("data:image/") for link in structure.links)
-    assert all(image["alt"] for image in structure.images)
-    assert "<script" not in page()
-    assert not re.search(r"https?://|url\(", page())
+    structure = check_page(page())
+    assert [image["alt"] for image in structure.images] == ["Confusion matrix", 'a "roof"', "heat map"]
 
 
 def test_the_page_has_the_style_of_all_pages():
@@ -129,7 +105,7 @@ def test_digests_and_notes_are_shown():
     text = page(notes=["Calibration: look twice."])
     assert "ab12" * 16 in text
     assert "Calibration: look twice." in text
-    assert 'role="note"' not in page()
+    assert 'class="note"' not in page()
 
 
 def test_the_rule_in_words():
@@ -188,7 +164,7 @@ def test_costs_sets_groups_and_heat_maps_have_their_tables():
             explanations=maps,
         ),
     )
-    assert Structure(text).open == []
+    check_page(text)
     for words in (
         "-5.0 to -1.5",
         "flag &lt;all&gt;",
@@ -231,7 +207,7 @@ def test_what_a_stated_mix_changes_is_a_table():
     bare = rule | {"review_from": None, "review_to": None}
     shares = {"damaged": 0.02, "intact": 0.98}
     text = page(metrics=make_metrics(prevalence={"shares": shares, "rules": {"stated": rule, "calibration split": bare}}))
-    assert Structure(text).open == []
+    check_page(text)
     for words in ("damaged 2.0%, intact 98.0%", "<td>0.100 to 0.500</td>", "calibration split", "<td>25.0%</td>"):
         assert words in text
 

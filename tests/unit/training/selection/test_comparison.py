@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from tests.unit.pages import check_style
 from tests.unit.specs import make_spec
-from tests.unit.training.reports.pages import check_style
 from tests.volume import SIMULATIONS
 from training.decisions import chance
 from training.errors import CompareError
