@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from matplotlib.ticker import MaxNLocator
+
 from archives import files
 from training import runs
 from training.reports.drawing import BLUE, ORANGE, SIZE, blank_figure, dress, png, short
@@ -232,6 +234,7 @@ def plot(comparison: Comparison) -> bytes:
                 if not math.isnan(found.low):
                     axes.plot([found.low, found.high], [place, place], color=colour)
                 axes.plot(found.value, place, "o", color=colour, markersize=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_yticks(range(len(rows)), [short(Path(row.candidate.name).name) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
     return png(figure)

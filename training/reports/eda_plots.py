@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from handlers.arrays import Floats
 from training.data.tree import SPLITS
@@ -53,6 +54,9 @@ def spread(title: str, x: str, values: Floats, outlying: Sequence[float], logari
     if logarithmic and values.max() > values.min():
         bins = np.geomspace(max(values.min(), values.max() / 1e6, 1e-9), values.max(), BINS + 1)  # type: ignore[assignment]
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.hist(values, bins=bins, color=BLUE)
     if outlying:
         axes.plot(outlying, np.zeros(len(outlying)), "|", color=ORANGE, markersize=16, markeredgewidth=1.5, clip_on=False,

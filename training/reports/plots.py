@@ -81,7 +81,8 @@ def reliability(before: Reliability, after: Reliability, score: str) -> bytes:
     for n, x, y, middle in zip(after.count, after.confidence, after.accuracy, (edges[:-1] + edges[1:]) / 2, strict=True):
         if interval := wilson(round(n * y) if n else 0, int(n)):
             top.plot([x, x], interval, color=BLUE, linewidth=1.2, alpha=0.6)
-            bottom.text(middle, n, str(n), ha="center", va="bottom", color=INK, fontsize=FONT - 2)
+            told = str(n) if n < 1000 else f"{n / 1000:.0f}k"  # as wide as a bar
+            bottom.text(middle, n, told, ha="center", va="bottom", color=INK, fontsize=FONT)
     top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     legend(top)
     bottom.margins(y=0.35)
@@ -101,9 +102,10 @@ def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: floa
     """
     figure, axes = titled_figure("Precision and recall on the test split", "recall", "precision")
     drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    most = 30 if len(drawn) == 1 else 12  # letters of a name: a line, or half of one
     for n, (name, (truth, score)) in enumerate(drawn.items()):
         precision, recall, _ = precision_recall_curve(truth, score)
-        label = f"{short(name)}: AP {average_precision_score(truth, score):.3f}" if n < MOST_LINES else None
+        label = f"{short(name, most)}: AP {average_precision_score(truth, score):.3f}" if n < MOST_LINES else None
         axes.plot(recall, precision, color=BLUE if len(drawn) == 1 else f"C{n % 10}", drawstyle="steps-post", label=label)
         if threshold is not None and len(drawn) == 1:
             flagged = score >= threshold
@@ -121,9 +123,10 @@ def roc(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> 
     """Draw true against false positives; `curves` and `threshold` as in `precision_recall`."""
     figure, axes = titled_figure("ROC on the test split", "false positive rate", "true positive rate")
     drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    most = 30 if len(drawn) == 1 else 12  # letters of a name: a line, or half of one
     for n, (name, (truth, score)) in enumerate(drawn.items()):
         false, true, _ = roc_curve(truth, score)
-        label = f"{short(name)}: AUROC {roc_auc_score(truth, score):.3f}" if n < MOST_LINES else None
+        label = f"{short(name, most)}: AUROC {roc_auc_score(truth, score):.3f}" if n < MOST_LINES else None
         axes.plot(false, true, color=BLUE if len(drawn) == 1 else f"C{n % 10}", label=label)
         if threshold is not None and len(drawn) == 1:
             flagged = score >= threshold
