@@ -108,12 +108,11 @@ def started(chromium: str) -> Iterator[Browser]:
         flags += ["--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []
         command = [chromium, *flags, "about:blank"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        try:
-            yield from _attached(process)
-        finally:
-            process.kill()
-            process.wait()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+            try:
+                yield from _attached(process)
+            finally:
+                process.kill()
 
 
 def _attached(process: subprocess.Popen[str]) -> Iterator[Browser]:

@@ -1,6 +1,9 @@
 """The report stands alone, says what it must in words, and takes file names as text."""
 
+import io
+
 import pytest
+from PIL import Image
 
 from handlers.spec import Spec
 from tests.unit import specs
@@ -9,7 +12,14 @@ from training.reports.evaluation import CHOSEN, Case, Gallery, Shown, describe_r
 from training.reports.pages import UNDEFINED, Picture, number, share
 from training.reports.tables import interval
 
-PNG = b"\x89PNG\r\n\x1a\n"
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), "#1f6fb2").save(buffer, kind)
+    return buffer.getvalue()
+
+
+PNG, JPEG = encoded("PNG"), encoded("JPEG")
 
 
 def make_spec(**rule) -> Spec:
@@ -65,7 +75,7 @@ CASE = Case(
     confidence=0.8,
     score=0.2,
     outcome="pass",
-    pictures=(Picture(b"\xff\xd8\xff", 'a "roof"', "the picture"), Picture(PNG, "heat map", "evidence for damaged")),
+    pictures=(Picture(JPEG, 'a "roof"', "the picture"), Picture(PNG, "heat map", "evidence for damaged")),
 )
 GALLERIES = [
     Gallery("Worst false negatives", "Images below the threshold.", "None: all reach it.", [CASE]),
