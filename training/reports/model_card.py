@@ -22,11 +22,12 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the card, its paragraphs and its tables."""
+    """A heading of the card, doubts that come first, its paragraphs and its tables."""
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
 
 
 def sections(
@@ -40,7 +41,7 @@ def sections(
     """Write the card's nine sections, in Mitchell's order."""
     card, data = config.card, config.data
     return [
-        Section("Model details", [*notes, *_details(spec, card)], [Table(("", ""), list(lineage.items()))]),
+        Section("Model details", _details(spec, card), [Table(("", ""), list(lineage.items()))], notes),
         Section(
             "Intended use",
             [

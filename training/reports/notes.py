@@ -57,7 +57,7 @@ def steps(run: Path, config: Config, metrics: Mapping[str, Any]) -> list[tuple[s
         *found,
         ("Describe the images; this page then links to that one.", report),
         ("Compare this run with the registry's champion.", f"visor compare {folder} --out {folder / 'compare'}"),
-        ("Pack and sign what serves it. `visor keys` makes the pair of keys, once.", f"visor archive {folder}"),
+        ("Pack and sign what serves it (the pair of keys is made once, by visor keys).", f"visor archive {folder}"),
         ("Serve its newest archive on this machine.", f"visor serve {config.name}"),
     ]
 
