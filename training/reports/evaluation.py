@@ -73,7 +73,7 @@ class Shown:
     """What the report shows of single images. `scale`: the heat maps' colours, with what the strongest means as its caption."""
 
     galleries: Sequence[Gallery]
-    confusions: Confusions = Confusions()
+    confusions: Confusions | None = None
     scale: Picture | None = None
     masked: bool = False
 
@@ -92,6 +92,7 @@ def render(
     `plots`: by name; of a confusion matrix that is shown with examples the plot is left out. `steps`: what to do next, sentences
     and commands.
     """
+    matrix = shown.confusions.matrix if shown.confusions else ()
     return (
         environment()
         .get_template("report.html.j2")
@@ -102,7 +103,7 @@ def render(
             metrics=metrics,
             figures=figures(spec, metrics),
             rule=describe_rule(spec),
-            plots=[plot for name, plot in plots.items() if name != "confusion_matrix" or not shown.confusions.matrix],
+            plots=[plot for name, plot in plots.items() if name != "confusion_matrix" or not matrix],
             confusions=shown.confusions,
             galleries=shown.galleries,
             scale=shown.scale,

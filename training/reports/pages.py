@@ -49,5 +49,5 @@ def number(value: float | None) -> str:
 
 
 def unbroken(cell: str) -> str:
-    """Keep an interval in brackets on one line, so that a narrow cell breaks before it and not within."""
-    return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
+    """Keep an interval, in brackets or parentheses, on one line, so that a narrow cell breaks before it and not within."""
+    return re.sub(r"\[[^\]]*\]|\([\d.,%]+ to [\d.,%]+\)", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)

@@ -9,7 +9,7 @@ from handlers.spec import Spec
 from tests.unit import specs
 from tests.unit.pages import check_page, check_style
 from training.reports.evaluation import CHOSEN, Case, Gallery, Shown, describe_rule, figures, render
-from training.reports.pages import UNDEFINED, Picture, number, share
+from training.reports.pages import UNDEFINED, Picture, number, share, unbroken
 from training.reports.tables import interval
 
 
@@ -180,8 +180,8 @@ def test_costs_sets_groups_and_heat_maps_have_their_tables():
         "flag &lt;all&gt;",
         "0.0125",
         "1.50 labels",
-        "50.0% (20.0% to 80.0%)",
-        "50 (31 to 79)",
+        "50.0% (20.0%\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}80.0%)",
+        "50 (31\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}79)",
         "By site &amp; season",
     ):
         assert words in text
@@ -239,3 +239,10 @@ def test_numbers():
 def test_a_rate_of_nothing_is_a_dash():
     assert interval({"precision": 0.0, "precision_interval": None}, "precision") == UNDEFINED
     assert interval({"precision": 0.5, "precision_interval": (0.25, 0.75)}, "precision") == "50.0% (25.0% to 75.0%)"
+
+
+def test_an_interval_is_not_broken_over_two_lines():
+    wide = "\N{NO-BREAK SPACE}"
+    assert unbroken("50.0% (20.0% to 80.0%)") == f"50.0% (20.0%{wide}to{wide}80.0%)"
+    assert unbroken("-0.1 [-0.2, 0.3]") == f"-0.1 [-0.2,{wide}0.3]"
+    assert unbroken("words (of a label) stay") == "words (of a label) stay"
