@@ -20,7 +20,7 @@ MOST_LABELS, MOST_PAIRS = 10, 20
 """Labels up to which there is a matrix, and kinds of errors that are listed where there are more."""
 OF_ERRORS, OF_RIGHT = 4, 2
 """Examples of each kind of error and of each label's right answers."""
-SIDE = 88  # pixels: twice what a page shows, for screens of two pixels a dot
+SIDE = 80  # pixels: twice what a page shows, for screens of two pixels a dot
 MOST_BYTES = 300_000
 """Size of all examples together, as JPEG; errors come first, the most frequent kinds before others."""
 
