@@ -52,7 +52,7 @@ def evaluation(folder: Path, labels: int, positive: bool) -> str:
     row = metrics["per_class"]["damaged"]
     metrics |= {"per_class": dict.fromkeys(names, row)}
     shown = show(samples, answers, truth, spec, folder)
-    return render(spec, metrics, PLOTS, shown, LINEAGE, ["Look twice."], steps(Path("runs/roofs"), make_config(), metrics))
+    return render(spec, metrics, PLOTS, shown, LINEAGE, ["Look twice."], steps(make_config(), metrics))
 
 
 def everything() -> dict:

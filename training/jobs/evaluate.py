@@ -134,7 +134,7 @@ def evaluate(
         runs.REFERENCE: _reference(features, calibrating.probs, truth, reference),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
-        runs.REPORT: render(spec, results, drawn, shown, lineage, notes, steps(run, config, results)).encode(),
+        runs.REPORT: render(spec, results, drawn, shown, lineage, notes, steps(config, results)).encode(),
         runs.CARD: model_card.markdown(config.name, card).encode(),
         runs.CARD_PAGE: model_card.html(config.name, card, manifest.digest).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),

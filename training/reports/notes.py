@@ -40,9 +40,10 @@ def notes(
     ]
 
 
-def steps(run: Path, config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List what to do with a run next: sentences, each with a command or "". `run`: its folder, named as below its parent."""
-    folder = Path(run.parent.name, run.name)
+def steps(config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what to do with a run next: sentences, each with a command or "". Commands are for the run's usual folder, since the
+    same run in another one has the same report."""
+    folder = Path("runs", config.name)
     missing = [f"card.{key}" for key, value in config.card.model_dump().items() if not value]
     found = []
     if wrong := round((1 - metrics["accuracy"]) * metrics["images"]):

@@ -1,7 +1,5 @@
 """Doubts are said where there are any, with their numbers, and nowhere else."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -87,9 +85,9 @@ def test_a_stated_mix_is_said():
     assert "(bad 2.0%, fine 98.0%)" in sentence
 
 
-def test_the_steps_name_the_run_s_folder_and_what_its_card_lacks():
+def test_the_steps_name_the_run_s_usual_folder_and_what_its_card_lacks():
     config = make_config(name="roofs", card={"owner": "Roof team", "intended_use": "Surveys."})
-    told = steps(Path("/anywhere/runs/roofs"), config, {"accuracy": 0.9, "images": 40})
+    told = steps(config, {"accuracy": 0.9, "images": 40})
     assert told[0][0].startswith("Look at the 4 wrong answers")
     assert "card.contact, card.license, card.out_of_scope, card.ethics, card.caveats." in told[1][0]
     assert [command for _, command in told if command] == [
@@ -98,11 +96,11 @@ def test_the_steps_name_the_run_s_folder_and_what_its_card_lacks():
         "visor archive runs/roofs",
         "visor serve roofs",
     ]
-    assert steps(Path("runs/roofs"), config, {"accuracy": 1.0, "images": 40})[0][0].startswith("Say in the config")
+    assert steps(config, {"accuracy": 1.0, "images": 40})[0][0].startswith("Say in the config")
 
 
 @pytest.mark.parametrize("command", ["data report", "compare", "archive", "serve"])
 def test_the_steps_are_commands_that_there_are(command):
-    said = [line for _, line in steps(Path("runs/roofs"), make_config(), {"accuracy": 1.0, "images": 1})]
+    said = [line for _, line in steps(make_config(), {"accuracy": 1.0, "images": 1})]
     [line] = [line for line in said if line.startswith(f"visor {command} ")]
     assert cli.parse_args(line.split()[1:])
