@@ -31,7 +31,7 @@ SHOTS = (
     Shot("report", "report.html", 1280, "light", 1000),
     Shot("report-confusions", "report.html", 1280, "light", 520, "confusions"),
     Shot("report-plots", "report.html", 1280, "dark", 1000, "plots"),
-    Shot("report-errors", "report.html", 1280, "light", 900, "gallery-1"),
+    Shot("report-errors", "report.html", 1280, "light", 900, "gallery-2"),
     Shot("report-phone", "report.html", 360, "dark", 1000),
     Shot("card", "model-card.html", 1280, "light", 900),
     Shot("data", "data.html", 1280, "dark", 1000),
