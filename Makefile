@@ -80,6 +80,11 @@ test: test-unit ## All tests but those on a cluster, with coverage of our packag
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+.PHONY: browser
+browser: ## A Chromium for the tests of pages, which are left out without one; by apt, which needs root.
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; } >/dev/null
+
 .PHONY: soak
 soak: export SOAK := 1
 soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests, every network, 1,000 examples a property.

@@ -27,6 +27,8 @@ CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetenso
 REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
 CARD, CARD_PAGE, EXPORTS, SEALED = "model-card.md", "model-card.html", "exports.json", "sealed.json"
+DATA_PAGE = "data.html"
+"""A data report that `visor data report --out` wrote into the run's folder; the run's own pages link to it."""
 GRAPHS: dict[BackendName, tuple[str, ...]] = {
     "torch": (),
     "openvino": (OpenVINOBackend.graph, OpenVINOBackend.constants[-1]),

@@ -35,10 +35,11 @@ from training.evaluation import drift, metrics
 from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of, spread
 from training.evaluation.heatmap_quality import against_masks, measure
 from training.jobs.export import check_finite, export
-from training.reports import model_card, plots
+from training.reports import links, model_card, plots
 from training.reports.evaluation import render
-from training.reports.galleries import galleries
+from training.reports.galleries import show
 from training.reports.notes import notes as write_notes
+from training.reports.notes import steps
 from training.reports.pages import Picture
 
 logger = logging.getLogger(__name__)
@@ -126,16 +127,16 @@ def evaluate(
         "weights digest": sha256(run / runs.WEIGHTS),
     }
     drawn = _draw(run, results, spec, {"calibration": calibrating, "test": test})
-    shown = galleries(test_samples, answers, test.truth, spec, root)
+    shown = show(test_samples, answers, test.truth, spec, root)
     card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
         SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
         runs.REFERENCE: _reference(features, calibrating.probs, truth, reference),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
-        runs.REPORT: render(spec, results, list(drawn.values()), shown, lineage, notes).encode(),
+        runs.REPORT: render(spec, results, drawn, shown, lineage, notes, steps(config, results)).encode(),
         runs.CARD: model_card.markdown(config.name, card).encode(),
-        runs.CARD_PAGE: model_card.html(config.name, card).encode(),
+        runs.CARD_PAGE: model_card.html(config.name, card, manifest.digest).encode(),
         runs.METRICS: (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
@@ -143,6 +144,7 @@ def evaluate(
     for name, data in files.items():
         with replacing(run / name) as temporary:
             temporary.write_bytes(data)
+    links.refresh(run)
     runs.write_exports(run, exports)
     for name in {name for files in runs.GRAPHS.values() for name in files} - set(runs.GRAPHS[exports.backend]):
         (run / name).unlink(missing_ok=True)  # of another backend, on which nothing was fitted

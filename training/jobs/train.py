@@ -112,6 +112,7 @@ def _finish(run: Path, config: Config, tracker: Tracker, record: runs.Record, me
     run_id = record.mlflow_run_id
     tracker.log_metrics(run_id, metrics)
     tracker.log_files(run_id, [run / name for name in (runs.METRICS, runs.HISTORY, runs.PREDICTIONS, runs.REPORT, *CARDS)])
+    tracker.log_files(run_id, [page for page in (run / runs.DATA_PAGE,) if page.is_file()])  # which the others then link to
     tracker.log_files(run_id, sorted((run / runs.PLOTS).glob("*.png")), runs.PLOTS)
     tracker.log_files(run_id, [run / runs.WEIGHTS, run / SPEC], MODEL)
     tags = {name: str(getattr(record, name)) for name in ("weights_digest", "dataset_digest", "git_commit")}

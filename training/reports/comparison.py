@@ -3,15 +3,30 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from matplotlib.ticker import MaxNLocator
 
 from archives import files
-from training.reports.drawing import BLUE, GRID, INK, ORANGE, blank_figure, png, verbatim
+from training import runs
+from training.reports.drawing import BLUE, ORANGE, SIZE, blank_figure, dress, png, short
 from training.reports.pages import UNDEFINED, Picture, environment
 from training.selection.comparison import MEASURES, Comparison, Interval, Row, Sealed
 
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "fnr": "FNR", "ece": "ECE", "expected_cost": "expected cost"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that belong together. `rows`: by run, the cells under `head`."""
+
+    title: str
+    head: list[str]
+    rows: list[tuple[str, list[str]]]
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -20,7 +35,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     texts = {
         "compare.json": json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n",
         "compare.md": markdown(comparison),
-        "compare.html": html(comparison),
+        "compare.html": html(comparison, folder),
     }
     for name, text in texts.items():
         with files.replacing(folder / name) as temporary:
@@ -28,33 +43,81 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return (head, rows): a row for each run, its figures with their 95 % intervals."""
-    parameters = comparison.differing
-    beside = comparison.champion is not None
-    backends = sorted(
-        {name for row in comparison.rows for name in (row.candidate.archive.latency_ms if row.candidate.archive else {})}
-    )
-    head = ["run", *(NAMES[name] for name in MEASURES)]
-    head += ["cost less champion's", "no cheaper, p", "labels, p"] if beside else []
-    head += [*(f"{name}, ms" for name in backends), "archive, MB", "answers by", *parameters]
-    return head, [_cells(comparison, row, backends, parameters) for row in comparison.rows]
-
-
-def _cells(comparison: Comparison, row: Row, backends: Sequence[str], parameters: Sequence[str]) -> list[str]:
-    candidate, archive = row.candidate, row.candidate.archive
-    marks = [mark for mark, name in (("champion", comparison.champion), ("chosen", comparison.chosen)) if candidate.name == name]
-    cells = [
-        f"{candidate.name} ({', '.join(marks)})" if marks else candidate.name,
-        *(_interval(row.figures[name]) for name in MEASURES),
+def groups(comparison: Comparison) -> list[Group]:
+    """Return the runs' cells in groups: what decides, the figures with their 95 % intervals, the settings that differ."""
+    archives = [row.candidate.archive for row in comparison.rows]
+    backends = sorted({name for archive in archives if archive for name in archive.latency_ms})
+    tested = ["cost less champion's", "no cheaper, p", "labels, p"] if comparison.champion is not None else []
+    deciding = [NAMES["expected_cost"], *tested, *(f"{name}, ms" for name in backends), "archive, MB", "answers by"]
+    measured = [name for name in measures(comparison) if name != "expected_cost"]
+    told = comparison.differing
+    made = [
+        Group("What decides", deciding, [_row(row, _deciding(comparison, row, backends)) for row in comparison.rows]),
+        Group(
+            "Figures",
+            [NAMES[name] for name in measured],
+            [_row(row, [_interval(row.figures[name]) for name in measured]) for row in comparison.rows],
+        ),
+        Group(
+            "Settings that differ",
+            told,
+            [_row(row, [row.candidate.parameters.get(name, UNDEFINED) for name in told]) for row in comparison.rows],
+        ),
     ]
+    return [group for group in made if group.head]
+
+
+def measures(comparison: Comparison) -> list[str]:
+    """List the measures that any run has: without positive labels there is no rate of missed ones."""
+    return [name for name in MEASURES if any(not math.isnan(row.figures[name].value) for row in comparison.rows)]
+
+
+def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return (head, rows) of all groups beside each other: a row for each run, its name and marks first."""
+    made, said = groups(comparison), marks(comparison)
+    head = ["run", *(cell for group in made for cell in group.head)]
+    rows = []
+    for n, row in enumerate(comparison.rows):
+        name = row.candidate.name
+        rows.append([f"{name}{said[name]}", *(cell for group in made for cell in group.rows[n][1])])
+    return head, rows
+
+
+def text(comparison: Comparison, width: int) -> list[str]:
+    """Write the table for a terminal: a line for each figure, the runs beside each other, as many as `width` columns hold."""
+    head, rows = table(comparison)
+    wide = [max(map(len, cells)) for cells in (head, *rows)]
+    lines, left = list[str](), list(range(len(rows)))
+    while left:
+        many = 1
+        while many < len(left) and wide[0] + sum(2 + wide[1 + row] for row in left[: many + 1]) <= width:
+            many += 1
+        columns = [(wide[0], head), *((wide[1 + row], rows[row]) for row in left[:many])]
+        lines += ["  ".join(f"{cells[n]:{across}}" for across, cells in columns).rstrip() for n in range(len(head))]
+        left = left[many:]
+        lines += [""] if left else []
+    return lines
+
+
+def marks(comparison: Comparison) -> dict[str, str]:
+    """Say by run whether it is the champion or the rule's choice: " (champion, chosen)", or nothing."""
+    told = {"champion": comparison.champion, "chosen": comparison.chosen}
+    found = {row.candidate.name: [mark for mark, name in told.items() if name == row.candidate.name] for row in comparison.rows}
+    return {name: f" ({', '.join(said)})" if said else "" for name, said in found.items()}
+
+
+def _row(row: Row, cells: list[str]) -> tuple[str, list[str]]:
+    return row.candidate.name, cells
+
+
+def _deciding(comparison: Comparison, row: Row, backends: Sequence[str]) -> list[str]:
+    archive, cells = row.candidate.archive, [_interval(row.figures["expected_cost"])]
     if comparison.champion is not None:
         tested = row.versus
         cells += [_interval(tested.cost), f"{tested.cheaper_p:.3g}", f"{tested.labels_p:.3g}"] if tested else [UNDEFINED] * 3
     latencies = archive.latency_ms if archive else {}
     cells += [f"{latencies[name]:.2f}" if name in latencies else UNDEFINED for name in backends]
-    cells += [f"{archive.bytes / 1e6:.1f}" if archive else UNDEFINED, candidate.spec.backend]
-    return cells + [candidate.parameters.get(name, UNDEFINED) for name in parameters]
+    return [*cells, f"{archive.bytes / 1e6:.1f}" if archive else UNDEFINED, row.candidate.spec.backend]
 
 
 def _interval(figure: Interval) -> str:
@@ -135,22 +198,35 @@ def _plain(figure: Interval) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else round(value, 6) for name, value in vars(figure).items()}
 
 
-def html(comparison: Comparison) -> str:
-    """Render one page that needs nothing beside it."""
-    head, rows = table(comparison)
-    picture = Picture(plot(comparison), "Each run's figures with their 95 % intervals; the rule's choice is marked")
-    template = environment().get_template("comparison.html.j2")
-    return template.render(summary=summary(comparison), head=head, rows=rows, picture=picture)
+def html(comparison: Comparison, folder: Path | None = None) -> str:
+    """Render one page that needs nothing beside it. `folder`: where it will lie, from which runs' reports are linked."""
+    picture = Picture(plot(comparison), "Each run's figures with their 95 % intervals; the rule's choice is orange")
+    return (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            summary=summary(comparison),
+            images=len(comparison.rows[0].candidate.truth),
+            groups=groups(comparison),
+            marks=marks(comparison),
+            hrefs=_reports(comparison, folder) if folder else {},
+            pictures=[picture],
+        )
+    )
+
+
+def _reports(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """The addresses of the runs' own reports, as seen from a folder, of those that are there."""
+    found = {row.candidate.name: row.candidate.folder / runs.REPORT for row in comparison.rows if row.candidate.folder}
+    return {name: quote(relpath(path, folder)) for name, path in found.items() if path.is_file()}
 
 
 def plot(comparison: Comparison) -> bytes:
-    """Draw a panel for each measure: the runs' figures and intervals, the chosen run in orange. PNG."""
-    rows = comparison.rows
-    figure = blank_figure((12.0, 1.6 + 0.35 * len(rows)))
-    figure.set_layout_engine("constrained")
-    panels = figure.subplots(1, len(MEASURES), sharey=True)
-    for axes, name in zip(panels, MEASURES, strict=True):
-        axes.set_title(NAMES[name], loc="left", color=INK, fontsize=10)
+    """Draw a panel for each measure below each other: the runs' figures and intervals, the chosen run in orange. PNG."""
+    rows, names = comparison.rows, measures(comparison)
+    figure = blank_figure((SIZE[0], 0.6 + len(names) * (0.55 + 0.2 * len(rows))))
+    for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
+        dress(axes, "", NAMES[name], "")
         for place, row in enumerate(rows):
             found = row.figures[name]
             if not math.isnan(found.value):
@@ -158,9 +234,7 @@ def plot(comparison: Comparison) -> bytes:
                 if not math.isnan(found.low):
                     axes.plot([found.low, found.high], [place, place], color=colour)
                 axes.plot(found.value, place, "o", color=colour, markersize=5)
-        axes.grid(visible=True, color=GRID, linewidth=0.8)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(colors=INK, length=0, labelsize=8)
-    panels[0].set_yticks(range(len(rows)), [verbatim(row.candidate.name) for row in rows])
-    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_yticks(range(len(rows)), [short(Path(row.candidate.name).name) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
     return png(figure)

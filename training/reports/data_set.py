@@ -19,8 +19,9 @@ from training.data.manifest import Sample
 from training.data.splits import evenly_spaced
 from training.data.tree import SPLITS
 from training.errors import FolderError
-from training.reports import eda_plots
-from training.reports.pages import Picture, environment
+from training.reports import eda_plots, links
+from training.reports.pages import Picture, environment, share
+from training.reports.tables import Table
 
 THUMBNAIL = 160
 PER_LABEL, LABELS, PAIRS, OUTLIERS, UNREADABLE = 6, 24, 12, 8, 20
@@ -46,10 +47,9 @@ def render(findings: Findings) -> str:
             findings=findings,
             notes=notes(findings),
             figures=figures(findings),
-            splits=SPLITS if findings.split else (),
-            counts=counts,
-            table=_table(findings.images),
-            kinds=", ".join(f"{kind} {n:,}" for kind, n in Counter(image.kind for image in findings.images).most_common()),
+            digest=findings.digest,
+            labels=_labels(findings, counts),
+            measures=_measures(findings.images),
             plots=_plots(findings, counts),
             near=_pairs(findings),
             sections=_sections(findings),
@@ -62,10 +62,11 @@ def render(findings: Findings) -> str:
 
 
 def write(findings: Findings, path: Path) -> None:
-    """Write the report, whole or not at all. Raises FolderError."""
+    """Write the report, whole or not at all, and links to and from what lies beside it. Raises FolderError."""
     try:
         with replacing(path) as temporary:
             temporary.write_text(render(findings))
+        links.refresh(path.parent)
     except OSError as err:
         raise FolderError(f"{path} cannot be written: {err.strerror}; name another file with --out") from err
 
@@ -113,11 +114,21 @@ def figures(findings: Findings) -> list[tuple[str, str, str]]:
     ]
 
 
-def _table(images: Sequence[ImageFacts]) -> list[tuple[str, list[str]]]:
-    """Rows of least, median and most."""
-    if not images:
-        return []
-    rows: list[tuple[str, list[float], str]] = [
+def _labels(findings: Findings, counts: dict[str, Counter[str]]) -> Table:
+    """Count each label's images by split and all together, with their share of the data set."""
+    splits = SPLITS if findings.split else ()
+    of = max(1, len(findings.images))
+    rows = [
+        (label, *(f"{held[split]:,}" for split in splits), f"{held.total():,}", share(held.total() / of))
+        for label, held in counts.items()
+    ]
+    unknown = "" if splits else "; how training would split them is not known"
+    return Table(("", *splits, "all", "share"), rows, f"Images of each label{unknown}")
+
+
+def _measures(images: Sequence[ImageFacts]) -> Table:
+    """Write the least, median and most of what is measured of images."""
+    columns: list[tuple[str, list[float], str]] = [
         ("width, pixels", [image.width for image in images], ",.0f"),
         ("height, pixels", [image.height for image in images], ",.0f"),
         ("width / height", [image.width / image.height for image in images], ".2f"),
@@ -125,7 +136,14 @@ def _table(images: Sequence[ImageFacts]) -> list[tuple[str, list[str]]]:
         ("brightness", [image.brightness for image in images], ".3f"),
         ("sharpness", [image.sharpness for image in images], ",.0f"),
     ]
-    return [(name, [format(float(at(values)), form) for at in (np.min, np.median, np.max)]) for name, values, form in rows]
+    rows = [
+        (name, *(format(float(at(values)), form) for at in (np.min, np.median, np.max)))
+        for name, values, form in columns
+        if values
+    ]
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in Counter(image.kind for image in images).most_common())
+    caption = f"{kinds or 'No images'}. Brightness and sharpness are of the picture as the network sees it."
+    return Table(("", "least", "median", "most"), rows, caption, "Measures of the images")
 
 
 def _plots(findings: Findings, counts: dict[str, Counter[str]]) -> list[Picture]:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from handlers.arrays import Floats
 from training.data.tree import SPLITS
-from training.reports.drawing import BLUE, FAINT, INK, MOST_NAMES, ORANGE, SIZE, png, titled_figure, verbatim
+from training.reports.drawing import BLUE, FAINT, MOST_NAMES, ORANGE, SIZE, legend, png, short, titled_figure
 
 COLOURS = dict(zip(SPLITS, (BLUE, "#7fb2dd", FAINT, ORANGE), strict=True))
 BINS = 40
@@ -16,18 +17,19 @@ BINS = 40
 def balance(counts: Mapping[str, Counter[str]], split: bool) -> bytes:
     """Draw the number of images of each label, stacked by split. counts: by label and split."""
     labels = list(counts)
-    figure, axes = titled_figure("Images of each label", "images", "", size=(SIZE[0], min(14.0, 1.4 + 0.32 * len(labels))))
+    figure, axes = titled_figure("Images of each label", "images", "", size=(SIZE[0], min(14.0, 1.8 + 0.25 * len(labels))))
     rows, left = np.arange(len(labels)), np.zeros(len(labels))
     for name in SPLITS if split else SPLITS[:1]:
         width = np.array([counts[label][name] for label in labels])
         axes.barh(rows, width, left=left, color=COLOURS[name], label=name)
         left += width
+    axes.set_yticks([])
     if len(labels) <= MOST_NAMES:
-        axes.set_yticks(rows, [verbatim(label) for label in labels])
+        axes.set_yticks(rows, [short(label) for label in labels])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     if split:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / figure.get_figheight()), ncols=4, frameon=False)
+        legend(axes, columns=4)
     return png(figure)
 
 
@@ -41,20 +43,23 @@ def sizes(width: Floats, height: Floats) -> bytes:
     limit = 1.08 * max(x.max(), y.max())
     axes.plot([0, limit], [0, limit], color=FAINT, linestyle="--", label="square")
     axes.set(xlim=(0, limit), ylim=(0, limit))
-    axes.legend(loc="lower right", frameon=False)
+    legend(axes)
     return png(figure)
 
 
 def spread(title: str, x: str, values: Floats, outlying: Sequence[float], logarithmic: bool = False) -> bytes:
     """Draw a histogram. values: (N,); `outlying`: those of them that stand out, marked on the axis."""
-    figure, axes = titled_figure(title, x, "images", size=(SIZE[0], 3.6))
+    figure, axes = titled_figure(title, x, "images")
     bins = BINS
     if logarithmic and values.max() > values.min():
         bins = np.geomspace(max(values.min(), values.max() / 1e6, 1e-9), values.max(), BINS + 1)  # type: ignore[assignment]
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.hist(values, bins=bins, color=BLUE)
     if outlying:
         axes.plot(outlying, np.zeros(len(outlying)), "|", color=ORANGE, markersize=16, markeredgewidth=1.5, clip_on=False,
                   label=f"{len(outlying)} that stand out")  # fmt: skip
-        axes.legend(frameon=False, labelcolor=INK)
+        legend(axes)
     return png(figure)

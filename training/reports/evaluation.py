@@ -8,8 +8,8 @@ from handlers.spec import Spec
 from training.decisions import conformal
 from training.decisions.chance import wilson
 from training.evaluation.metrics import band_of
-from training.reports.pages import UNDEFINED, Picture, environment, number, share
-from training.reports.plots import score_of
+from training.reports import tables
+from training.reports.pages import Picture, environment, number, share
 
 CHOSEN = (
     "the threshold is the best one for calibrated scores (Bayes), unless another was cheaper on the calibration split, which "
@@ -20,7 +20,7 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Case:
-    """One answered image: its path, its label, its answer and its pictures."""
+    """One answered image: its path, its label, its answer and its pictures. `right`: a right answer to compare an error with."""
 
     path: str
     truth: str
@@ -29,6 +29,7 @@ class Case:
     score: float
     outcome: str
     pictures: tuple[Picture, ...]
+    right: "Case | None" = None
 
 
 @dataclass(frozen=True)
@@ -41,43 +42,77 @@ class Gallery:
     cases: Sequence[Case]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """Images of one label that were answered with one label: how many, their share of the true label's, and examples."""
+
+    images: int
+    share: float
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One kind of error: images labelled `truth` that were answered with `label`."""
+
+    truth: str
+    label: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """What was taken for what: a matrix of few labels, (true label, cells by answered label), or the most frequent errors."""
+
+    matrix: Sequence[tuple[str, Sequence[Cell]]] = ()
+    pairs: Sequence[Pair] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the report shows of single images. `scale`: the heat maps' colours, with what the strongest means as its caption."""
+
+    galleries: Sequence[Gallery]
+    confusions: Confusions | None = None
+    scale: Picture | None = None
+    masked: bool = False
+
+
 def render(
     spec: Spec,
     metrics: Mapping[str, Any],
-    plots: Sequence[Picture],
-    galleries: Sequence[Gallery],
+    plots: Mapping[str, Picture],
+    shown: Shown,
     lineage: Mapping[str, str],
     notes: Sequence[str] = (),
+    steps: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Render the report's page as HTML. `metrics` are those of `training.evaluation.metrics.evaluate`; `notes` come first."""
+    """Render the report's page as HTML. `metrics` are those of `training.evaluation.metrics.evaluate`; `notes` come first.
+
+    `plots`: by name; of a confusion matrix that is shown with examples the plot is left out. `steps`: what to do next, sentences
+    and commands.
+    """
+    matrix = shown.confusions.matrix if shown.confusions else ()
     return (
         environment()
         .get_template("report.html.j2")
         .render(
-            interval=interval,
-            of_images=of_images,
-            calibration_head=CALIBRATION_HEAD,
-            calibration_rows=calibration_rows(spec, metrics["calibration"]),
-            mix_head=MIX_HEAD,
-            mix_rows=mix_rows(metrics["prevalence"]) if metrics.get("prevalence") else [],
+            digest=lineage.get("dataset digest", ""),
+            tables=tables,
             spec=spec,
             metrics=metrics,
             figures=figures(spec, metrics),
             rule=describe_rule(spec),
-            plots=plots,
-            galleries=galleries,
+            plots=[plot for name, plot in plots.items() if name != "confusion_matrix" or not matrix],
+            confusions=shown.confusions,
+            galleries=shown.galleries,
+            scale=shown.scale,
+            masked=shown.masked,
             lineage=lineage,
             notes=notes,
+            steps=steps,
         )
     )
-
-
-def interval(row: Mapping[str, Any], name: str) -> str:
-    """Write a share with its interval of 95 %, and a dash for what is not defined."""
-    if row.get(name) is None or row[f"{name}_interval"] is None:  # a rate of nothing, such as the precision of no prediction
-        return UNDEFINED
-    low, high = row[f"{name}_interval"]
-    return f"{share(row[name])} ({share(low)} to {share(high)})"
 
 
 def describe_rule(spec: Spec) -> list[str]:
@@ -165,52 +200,6 @@ def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]
 def known(row: Mapping[str, Any], name: str) -> str:
     """Write how well a rate is known, to stand behind its meaning; nothing where it is a rate of nothing."""
     return _range(row.get(f"{name}_interval"), row.get(f"{name}_of", 0))
-
-
-def of_images(rate: float | None, images: int) -> str:
-    """Write a rate of so many images with its interval of 95 %, and a dash for what is not defined."""
-    if rate is None:
-        return UNDEFINED
-    return interval({"rate": rate, "rate_interval": wilson(round(rate * images), images)}, "rate")
-
-
-CALIBRATION_HEAD = (
-    "probability of",
-    "ECE before",
-    "after",
-    "error before",
-    "after",
-    "NLL before",
-    "after",
-    "Brier before",
-    "after",
-)
-"""The head of the table of `calibration_rows`."""
-
-
-def calibration_rows(spec: Spec, calibration: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """List the errors of calibration before and after scaling: of the score that is thresholded, then of each label."""
-    rows = {score_of(spec.decision): calibration["score"]} | calibration["per_class"]
-    columns = [f"{what}_{when}" for what in ("ece", "error", "nll", "brier") for when in ("before", "after")]
-    return [(name, *(f"{row[column]:.4f}" for column in columns)) for name, row in rows.items()]
-
-
-MIX_HEAD = ("rule for the mix", "threshold", "review band", "mean score", "cost", "cost with review", "pass", "flag", "review")
-"""The head of the table of `mix_rows`."""
-
-
-def mix_rows(prevalence: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """List what the stated mix of labels changes: the rule made for it beside the one for the calibration split's."""
-    return [
-        (
-            name,
-            number(rule["threshold"]),
-            UNDEFINED if rule["review_from"] is None else f"{number(rule['review_from'])} to {number(rule['review_to'])}",
-            *(number(rule[key]) for key in ("mean_score", "expected_cost", "expected_cost_with_review")),
-            *(share(rule["outcomes"][outcome]) for outcome in ("pass", "flag", "review")),
-        )
-        for name, rule in prevalence["rules"].items()
-    ]
 
 
 def _calibration_error(calibration: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -12,37 +12,22 @@ from handlers.spec import BetaScaling, Spec
 from training.config import CardConfig, Config
 from training.data.manifest import Manifest
 from training.decisions import conformal
-from training.reports.evaluation import (
-    CALIBRATION_HEAD,
-    MIX_HEAD,
-    calibration_rows,
-    describe_rule,
-    figures,
-    interval,
-    known,
-    mix_rows,
-    of_images,
-)
+from training.reports import tables
+from training.reports.evaluation import describe_rule, figures, known
 from training.reports.pages import environment, number, share
+from training.reports.tables import Table, interval, of_images
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows under a head; the first cell of a row names it."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Section:
-    """A heading of the card, its paragraphs and its tables."""
+    """A heading of the card, doubts that come first, its paragraphs and its tables."""
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
 
 
 def sections(
@@ -56,7 +41,7 @@ def sections(
     """Write the card's nine sections, in Mitchell's order."""
     card, data = config.card, config.data
     return [
-        Section("Model details", [*notes, *_details(spec, card)], [Table(("", ""), list(lineage.items()))]),
+        Section("Model details", _details(spec, card), [Table(("", ""), list(lineage.items()))], notes),
         Section(
             "Intended use",
             [
@@ -90,9 +75,9 @@ def markdown(name: str, content: Sequence[Section]) -> str:
     return made.get_template("model_card.md.j2").render(name=name, sections=content)
 
 
-def html(name: str, content: Sequence[Section]) -> str:
-    """Render the card as one HTML file that needs nothing beside it."""
-    return environment().get_template("model_card.html.j2").render(name=name, sections=content)
+def html(name: str, content: Sequence[Section], digest: str = "") -> str:
+    """Render the card as one HTML file that needs nothing beside it. `digest`: of the data set."""
+    return environment().get_template("model_card.html.j2").render(name=name, sections=content, digest=digest)
 
 
 def _details(spec: Spec, card: CardConfig) -> list[str]:
@@ -138,21 +123,8 @@ def _analyses(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _tables(spec: Spec, metrics: Mapping[str, Any]) -> list[Table]:
-    tables = [_by_class(metrics), Table(CALIBRATION_HEAD, calibration_rows(spec, metrics["calibration"]))]
-    return tables + ([Table(MIX_HEAD, mix_rows(metrics["prevalence"]))] if metrics.get("prevalence") else [])
-
-
-def _by_class(metrics: Mapping[str, Any]) -> Table:
-    rows = [
-        (
-            label,
-            str(row["images"]),
-            *(interval(row, name) for name in ("precision", "recall")),
-            *(number(row[name]) for name in ("f1", "auroc")),
-        )
-        for label, row in metrics["per_class"].items()
-    ]
-    return Table(("label", "images", "precision", "recall", "F1", "AUROC"), rows)
+    made = [tables.classes(metrics), tables.calibration(spec, metrics["calibration"])]
+    return made + ([tables.mix(metrics["prevalence"]["rules"])] if metrics.get("prevalence") else [])
 
 
 def _by_subgroup(metrics: Mapping[str, Any]) -> list[Table]:

@@ -1,11 +1,13 @@
-"""Sentences that a reader of report and card must know before the numbers: what is doubtful about a run's own figures."""
+"""Sentences for a reader of report and card: before the numbers what is doubtful about them, after them what to do next."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from handlers.spec import Spec
-from training.config import DecisionConfig
+from training import runs
+from training.config import Config, DecisionConfig
 from training.data.manifest import Sample
 from training.decisions.chance import wilson
 from training.decisions.mix import Mix
@@ -35,6 +37,29 @@ def notes(
         *_on_likelihood(spec, metrics["calibration"]),
         *_on_mix(spec),
         *(sentence for split, samples in splits.items() for sentence in _on_size(split, samples, spec.labels)),
+    ]
+
+
+def steps(config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what to do with a run next: sentences, each with a command or "". Commands are for the run's usual folder, since the
+    same run in another one has the same report."""
+    folder = Path("runs", config.name)
+    missing = [f"card.{key}" for key, value in config.card.model_dump().items() if not value]
+    found = []
+    if wrong := round((1 - metrics["accuracy"]) * metrics["images"]):
+        found.append(
+            (f"Look at the {wrong} wrong answers: correct wrong labels, add images of what was mistaken, train again.", "")
+        )
+    if missing:
+        told = ", ".join(missing)
+        found.append((f"Say in the config what only people know: {told}. The next training's model card has it.", ""))
+    report = f"visor data report {folder / runs.CONFIG} --out {folder / runs.DATA_PAGE}"
+    return [
+        *found,
+        ("Describe the images; this page then links to that one.", report),
+        ("Compare this run with the registry's champion.", f"visor compare {folder} --out {folder / 'compare'}"),
+        ("Pack and sign what serves it (the pair of keys is made once, by visor keys).", f"visor archive {folder}"),
+        ("Serve its newest archive on this machine.", f"visor serve {config.name}"),
     ]
 
 

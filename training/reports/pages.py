@@ -1,6 +1,7 @@
 """What all pages share: pictures, the environment of their templates, and how figures are written."""
 
 import base64
+import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -33,7 +34,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"share": share, "number": number}
+    made.filters |= {"share": share, "number": number, "unbroken": unbroken}
     return made
 
 
@@ -45,3 +46,8 @@ def share(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Write a number with three decimals, and a dash for what is not defined."""
     return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def unbroken(cell: str) -> str:
+    """Keep an interval, in brackets or parentheses, on one line, so that a narrow cell breaks before it and not within."""
+    return re.sub(r"\[[^\]]*\]|\([\d.,%]+ to [\d.,%]+\)", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)

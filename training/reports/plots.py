@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,16 +16,18 @@ from training.decisions.selective import RiskCoverage
 from training.reports.drawing import (
     BLUE,
     FAINT,
+    FONT,
     INK,
     MOST_NAMES,
     ORANGE,
     SIZE,
     blank_figure,
     dress,
+    legend,
     png,
     say,
+    short,
     titled_figure,
-    verbatim,
 )
 
 # Beyond these, numbers in the cells and lines in a legend are no longer read.
@@ -36,24 +37,27 @@ MOST_NUMBERS, MOST_LINES = 15, 10
 def confusion(counts: Ints, labels: Sequence[str]) -> bytes:
     """Draw the confusion matrix, coloured by the share of the true class. counts: (K, K), counts[true, predicted]."""
     k = len(labels)
-    side = min(12.0, max(4.8, 0.55 * k + 2.0))
-    figure, axes = titled_figure("Confusion matrix", "predicted", "true", size=(side + 0.6, side))
+    side = min(12.0, max(SIZE[0], 0.45 * k + 1.5))
+    figure, axes = titled_figure("Confusion matrix", "predicted", "true", size=(side, 0.85 * side))
     axes.grid(visible=False)
     images = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     bar = figure.colorbar(picture, ax=axes, shrink=0.8, format=PercentFormatter(1))
-    bar.set_label("share of the true class")
+    bar.set_label("share of the true class", color=INK, fontsize=FONT)
+    bar.ax.tick_params(colors=INK, length=0, labelsize=FONT)
     bar.outline.set_visible(False)
+    axes.set(xticks=[], yticks=[])
     if k <= MOST_NAMES:
-        slanted = max(len(label) for label in labels) * k > 40
-        names = [verbatim(label) for label in labels]
-        axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+        names = [short(label) for label in labels]
+        slanted = max(len(name) for name in names) * k > 28
+        axes.set_xticks(range(k), names, rotation=90 if slanted else 0)
         axes.set_yticks(range(k), names)
     if k <= MOST_NUMBERS:
         for (row, column), n in np.ndenumerate(counts):
             text = f"{n}\n{share[row, column]:.1%}" if k <= 5 else str(n)
-            axes.text(column, row, text, ha="center", va="center", color="white" if share[row, column] > 0.55 else INK)
+            light = share[row, column] > 0.55
+            axes.text(column, row, text, ha="center", va="center", color="white" if light else INK, fontsize=FONT)
     axes.spines[:].set_visible(False)
     return png(figure)
 
@@ -63,10 +67,10 @@ def reliability(before: Reliability, after: Reliability, score: str) -> bytes:
 
     The bars of `after` are intervals of 95 % (Wilson 1927), the numbers its images. score: what it is called.
     """
-    figure = blank_figure((SIZE[0], 5.8))
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08})
+    figure = blank_figure((SIZE[0], 5.0))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     dress(top, "Reliability: how often it is so when the score says so", "", "share in which it is so")
-    dress(bottom, "", verbatim(score), "images")
+    dress(bottom, "", short(score, 60), "images")
     top.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="perfectly calibrated")
     edges = np.linspace(0, 1, len(after.count) + 1)
     for bins, name, colour, marker in ((before, "before scaling", ORANGE, "s"), (after, "after scaling", BLUE, "o")):
@@ -77,10 +81,11 @@ def reliability(before: Reliability, after: Reliability, score: str) -> bytes:
     for n, x, y, middle in zip(after.count, after.confidence, after.accuracy, (edges[:-1] + edges[1:]) / 2, strict=True):
         if interval := wilson(round(n * y) if n else 0, int(n)):
             top.plot([x, x], interval, color=BLUE, linewidth=1.2, alpha=0.6)
-            bottom.text(middle, n, str(n), ha="center", va="bottom", color=INK, fontsize=7)
+            told = str(n) if n < 1000 else f"{n / 1000:.0f}k"  # as wide as a bar
+            bottom.text(middle, n, told, ha="center", va="bottom", color=INK, fontsize=FONT)
     top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    top.legend(loc="best", frameon=False)
-    bottom.margins(y=0.25)
+    legend(top)
+    bottom.margins(y=0.35)
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return png(figure)
 
@@ -97,9 +102,10 @@ def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: floa
     """
     figure, axes = titled_figure("Precision and recall on the test split", "recall", "precision")
     drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    most = 30 if len(drawn) == 1 else 12  # letters of a name: a line, or half of one
     for n, (name, (truth, score)) in enumerate(drawn.items()):
         precision, recall, _ = precision_recall_curve(truth, score)
-        label = f"{verbatim(name)}: AP {average_precision_score(truth, score):.3f}" if n < MOST_LINES else None
+        label = f"{short(name, most)}: AP {average_precision_score(truth, score):.3f}" if n < MOST_LINES else None
         axes.plot(recall, precision, color=BLUE if len(drawn) == 1 else f"C{n % 10}", drawstyle="steps-post", label=label)
         if threshold is not None and len(drawn) == 1:
             flagged = score >= threshold
@@ -109,7 +115,7 @@ def precision_recall(curves: Mapping[str, tuple[Bools, Floats]], threshold: floa
                 says = f"threshold {threshold:.3f}: recall {point[0]:.3f}, precision {point[1]:.3f}"
                 axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    _name_curves(axes, len(drawn), "lower left")
+    _name_curves(axes, len(drawn))
     return png(figure)
 
 
@@ -117,9 +123,10 @@ def roc(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> 
     """Draw true against false positives; `curves` and `threshold` as in `precision_recall`."""
     figure, axes = titled_figure("ROC on the test split", "false positive rate", "true positive rate")
     drawn = {name: curve for name, curve in curves.items() if curve[0].any() and not curve[0].all()}
+    most = 30 if len(drawn) == 1 else 12  # letters of a name: a line, or half of one
     for n, (name, (truth, score)) in enumerate(drawn.items()):
         false, true, _ = roc_curve(truth, score)
-        label = f"{verbatim(name)}: AUROC {roc_auc_score(truth, score):.3f}" if n < MOST_LINES else None
+        label = f"{short(name, most)}: AUROC {roc_auc_score(truth, score):.3f}" if n < MOST_LINES else None
         axes.plot(false, true, color=BLUE if len(drawn) == 1 else f"C{n % 10}", label=label)
         if threshold is not None and len(drawn) == 1:
             flagged = score >= threshold
@@ -128,18 +135,16 @@ def roc(curves: Mapping[str, tuple[Bools, Floats]], threshold: float | None) -> 
             axes.plot(*point, "o", color=ORANGE, markersize=8, label=says, clip_on=False, zorder=3)
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="chance")
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    _name_curves(axes, len(drawn), "lower right")
+    _name_curves(axes, len(drawn))
     return png(figure)
 
 
-def _name_curves(axes: Axes, count: int, corner: Literal["lower left", "lower right"]) -> None:
-    """The legend of so many curves, in a corner where nothing is drawn or, of many, beside the plot."""
+def _name_curves(axes: Axes, count: int) -> None:
+    """The legend of so many curves, below them."""
     if count > MOST_LINES:
         axes.plot([], [], " ", label=f"and {count - MOST_LINES} more")
-    if count > 3:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    elif count:
-        axes.legend(loc=corner, frameon=False)
+    if count:
+        legend(axes, columns=1 if count == 1 else 2)
     else:
         say(axes, "the test split has no two sides to tell apart")
 
@@ -149,9 +154,8 @@ def risk_coverage(curve: RiskCoverage, best: RiskCoverage, answered: float, risk
 
     best: an oracle's curve; (answered, risk): the archive's rule, with review.
     """
-    figure, axes = titled_figure(
-        "Risk and coverage on the test split", "coverage: share answered without a person", "error rate among them"
-    )
+    x, y = "coverage: share answered without a person", "error rate among them"
+    figure, axes = titled_figure("Risk and coverage on the test split", x, y)
     axes.plot(curve.coverage, curve.risk, color=BLUE, label=f"the surest first: AURC {curve.aurc:.4f}")
     axes.plot(best.coverage, best.risk, color=FAINT, linestyle="--", label=f"every error known: {best.aurc:.4f}")
     if risk is not None:
@@ -168,14 +172,14 @@ def risk_coverage(curve: RiskCoverage, best: RiskCoverage, answered: float, risk
     axes.set(xlim=(0, 1.01))
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(loc="upper left", frameon=False)
+    legend(axes)
     return png(figure)
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
     """Draw loss and accuracy of training and validation, epoch by epoch, with lines where a phase begins."""
-    figure = blank_figure((SIZE[0], 5.8))
-    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.08})
+    figure = blank_figure((SIZE[0], 5.0))
+    top, bottom = figure.subplots(2, 1, sharex=True)
     dress(top, "Learning curves", "", "loss")
     dress(bottom, "", "epoch", "accuracy")
     epochs = [epoch["epoch"] for epoch in history]
@@ -195,7 +199,7 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> bytes:
             if before.get("phase") != after.get("phase"):
                 axes.axvline(after["epoch"] - 0.5, color=FAINT, linestyle="--")
     top.set_ylim(bottom=0)
-    top.legend(loc="best", frameon=False)
+    legend(top, columns=2)
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     return png(figure)
 
@@ -214,7 +218,7 @@ def resplits(fnr: Floats, level: float, positives: int, tested: int, confidence:
     if confidence is None:
         axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="upper right", frameon=False)
+    legend(axes)
     return png(figure)
 
 
@@ -236,5 +240,5 @@ def threshold_cost(
     axes.axvline(decision.threshold, color=ORANGE, label=f"chosen threshold {decision.threshold:.3f}")
     axes.set(xlim=(0, 1))
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    legend(axes, columns=2)
     return png(figure)

@@ -1,6 +1,7 @@
 """`visor compare`: set runs beside each other; and the rule's flags, which `visor promote` shares."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,11 +95,8 @@ def run(args: argparse.Namespace) -> int:
     from training.reports import comparison
 
     found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
-    head, rows = comparison.table(found)
-    for row in rows:
-        print(row[0])
-        for name, cell in zip(head[1:], row[1:], strict=True):
-            print(f"  {name:24}{cell}")
+    for line in comparison.text(found, shutil.get_terminal_size().columns):
+        print(line)
     for sentence in comparison.summary(found):
         print(sentence)
     for path in comparison.write(found, args.out) if args.out else []:

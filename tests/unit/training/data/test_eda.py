@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image, ImageEnhance, ImageFilter
 
-from tests.unit.training.reports.pages import check_style
+from tests.unit.pages import check_page, check_style
 from training.data.eda import OUTLIER, Findings, explore, laplacian_variance, robust_z
 from training.errors import DataError
 from training.reports.data_set import render, thumbnail
@@ -119,29 +118,9 @@ def test_what_is_wrong_is_found(findings: Findings) -> None:
     assert ("high/again.jpg", "low/09.png") in {(near.one.path, near.other.path) for near in findings.near}
 
 
-class Page(HTMLParser):
-    """What a reader of the page sees: text, pictures, and whatever would be fetched from elsewhere."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self.images, self.fetched = "", [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "img":
-            self.images.append(values)
-        self.fetched += [value for name, value in attrs if name in ("src", "href") and not (value or "").startswith("data:")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_page_shows_it_and_needs_nothing_else(findings: Findings, html: str) -> None:
     check_style(html)
-    page = Page(html)
-    assert page.fetched == []
-    assert all(image["alt"] for image in page.images)
+    page = check_page(html)
     assert {"high/04.png", "low/07.png", "high/again.jpg", "low/09.png"} <= {image["alt"] for image in page.images}
     assert "low/broken.png" in page.text
     assert "1 files cannot be decoded" in page.text
@@ -160,7 +139,7 @@ def test_a_folder_that_training_would_refuse_is_shown_all_the_same(tmp_path: Pat
     found = explore(tmp_path / "set", [], tmp_path / "home")
     assert not found.split
     assert found.leaks == []
-    page = Page(render(found))
+    page = check_page(render(found))
     assert "Training would refuse this data set: data.invalid: label '<rare> & odd' is not in every split" in page.text
     assert "The largest label has 14 times the images of the smallest" in page.text
     (tmp_path / "empty").mkdir()

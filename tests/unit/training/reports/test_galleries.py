@@ -1,5 +1,8 @@
 """Masks in the network's view, and which answers are picked."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +12,8 @@ from handlers.spec import Spec
 from tests.unit import specs
 from training.data.manifest import Sample
 from training.data.masks import read_mask
-from training.reports.galleries import RIGHT, WORST, galleries
+from training.evaluation.saliency import FULL_LOGITS, overlay
+from training.reports.galleries import RIGHT, WORST, galleries, scale
 
 
 def make_spec(positive=("bad",), **preprocessing) -> Spec:
@@ -74,6 +78,34 @@ def test_the_worst_come_first_and_there_are_not_too_many(pictures):
     assert (first.truth, first.label, first.outcome) == ("bad", "good", "pass")
     assert first.score == pytest.approx(0.02)
     assert [picture.caption for picture in first.pictures] == ["the picture", "evidence for good"]
+
+
+def test_an_error_has_a_right_answer_of_its_label_beside_it(pictures):
+    spec = make_spec()
+    truth = np.array([0, 0, 0, 1, 1])  # bad, bad, bad, good, good
+    samples = [sample(f"{n:02}.png", spec.labels[k]) for n, k in enumerate(truth)]
+    answers = [answer(score, spec) for score in (0.1, 0.9, 0.8, 0.7, 0.2)]
+    missed, alarms, right = galleries(samples, answers, truth, spec, pictures)
+    assert [(case.path, case.right.path) for case in missed.cases] == [("00.png", "01.png")]
+    assert [(case.path, case.right.path) for case in alarms.cases] == [("03.png", "04.png")]
+    beside = missed.cases[0].right
+    assert (beside.truth, beside.label, beside.outcome, len(beside.pictures)) == ("bad", "bad", "flag", 2)
+    assert all(case.right is None for case in right.cases)
+    none = make_spec(positive=())
+    errors, *_ = galleries(samples[:2], [answer(0.1, none), answer(0.2, none)], truth[:2], none, pictures)
+    assert [case.right for case in errors.cases] == [None, None]  # none of that label was right
+
+
+def test_the_legend_has_the_colours_of_the_maps_and_says_how_strong_the_strongest_is():
+    known = replace(answer(0.9, make_spec()), heatmap_peak=3.0)
+    legend = scale([known])
+    assert legend.caption == f"{FULL_LOGITS:g} logits or more"
+    colours = np.asarray(Image.open(io.BytesIO(legend.data)))
+    ends = overlay(np.full((1, 2, 3), 255, dtype=np.uint8), np.array([[0.0, 1.0]], dtype=np.float32))
+    assert colours[0, 0].tolist() == ends[0, 0].tolist() == [255, 255, 255]
+    assert colours[0, -1].tolist() == ends[0, 1].tolist()
+    assert scale([known, replace(known, heatmap_peak=None)]).caption == "the map's own peak"
+    assert scale([replace(known, heatmap=None)]) is None
 
 
 def test_without_positive_labels_and_without_errors_there_is_one_empty_gallery(pictures):

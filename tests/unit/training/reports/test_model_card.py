@@ -3,8 +3,8 @@
 import pytest
 
 from tests.unit.configs import make_config
-from tests.unit.training.reports.pages import check_style
-from tests.unit.training.reports.test_evaluation import Structure, make_metrics, make_spec
+from tests.unit.pages import check_page, check_style
+from tests.unit.training.reports.test_evaluation import make_metrics, make_spec
 from training.data.manifest import Manifest, Sample
 from training.reports.model_card import html, markdown, sections
 
@@ -39,9 +39,7 @@ def test_the_sections_are_mitchells_in_both_forms():
     text, page = markdown("roofs", card()), html("roofs", card())
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == TITLES
     check_style(page)
-    structure = Structure(page)
-    assert structure.open == []
-    assert structure.links == []
+    check_page(page)
     assert all(f">{title}</h2>" in page for title in TITLES)
 
 

@@ -1,13 +1,16 @@
 """Doubts are said where there are any, with their numbers, and nowhere else."""
 
 import numpy as np
+import pytest
 
+from tests.unit.configs import make_config
 from tests.unit.specs import make_spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.decisions.mix import Mix
 from training.decisions.scaling import Beta, Temperature
-from training.reports.notes import notes
+from training.reports.notes import notes, steps
+from visor import cli
 
 EVEN = Mix(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
 RARE = Mix(np.array([0.1, 0.9]), np.array([0.5, 0.5]))
@@ -80,3 +83,24 @@ def test_how_scaling_ended_is_said():
 def test_a_stated_mix_is_said():
     [sentence] = written(prevalence=(0.02, 0.98))
     assert "(bad 2.0%, fine 98.0%)" in sentence
+
+
+def test_the_steps_name_the_run_s_usual_folder_and_what_its_card_lacks():
+    config = make_config(name="roofs", card={"owner": "Roof team", "intended_use": "Surveys."})
+    told = steps(config, {"accuracy": 0.9, "images": 40})
+    assert told[0][0].startswith("Look at the 4 wrong answers")
+    assert "card.contact, card.license, card.out_of_scope, card.ethics, card.caveats." in told[1][0]
+    assert [command for _, command in told if command] == [
+        "visor data report runs/roofs/config.yaml --out runs/roofs/data.html",
+        "visor compare runs/roofs --out runs/roofs/compare",
+        "visor archive runs/roofs",
+        "visor serve roofs",
+    ]
+    assert steps(config, {"accuracy": 1.0, "images": 40})[0][0].startswith("Say in the config")
+
+
+@pytest.mark.parametrize("command", ["data report", "compare", "archive", "serve"])
+def test_the_steps_are_commands_that_there_are(command):
+    said = [line for _, line in steps(make_config(), {"accuracy": 1.0, "images": 1})]
+    [line] = [line for line in said if line.startswith(f"visor {command} ")]
+    assert cli.parse_args(line.split()[1:])

@@ -1,15 +1,20 @@
 """Each plot is a PNG, the same twice, and stands whatever the split lacks."""
 
 import io
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from handlers.spec import Decision
 from training.decisions.calibration import reliability
 from training.decisions.selective import least, risk_coverage
-from training.reports import plots
+from training.reports import comparison, eda_plots, plots
+from training.reports.drawing import FONT, SIZE, png
 
 COST = ((0.0, 5.0), (1.0, 0.0))
 RULE = Decision(positive=("bad",), threshold=0.2, review_from=0.1, review_to=0.4, cost=COST, review_cost=0.4)
@@ -27,24 +32,79 @@ def draws(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.dirichlet(np.ones(k), n), rng.integers(0, k, n)
 
 
-def all_plots(k: int) -> dict[str, bytes]:
+def all_plots(k: int, names: Sequence[str] | None = None) -> dict[str, bytes]:
+    names = names or [f"label {i}" for i in range(k)]
     probs, truth = draws(80, k)
     counts = np.random.default_rng(1).integers(0, 30, (k, k))
     grid = np.linspace(0, 1, 11)
-    curves = {str(i): (truth == i, probs[:, i]) for i in range(k)}
+    curves = {name: (truth == i, probs[:, i]) for i, name in enumerate(names)}
     return {
-        "confusion": plots.confusion(counts, [f"label {i}" for i in range(k)]),
-        "reliability": plots.reliability(reliability(probs, truth), reliability(probs**0.5, truth), "probability of $x$"),
-        "one curve": plots.precision_recall({"0": curves["0"]}, 0.3),
+        "confusion": plots.confusion(counts, names),
+        "reliability": plots.reliability(reliability(probs, truth), reliability(probs**0.5, truth), f"$x$ or {names[0]}"),
+        "one curve": plots.precision_recall({names[0]: curves[names[0]]}, 0.3),
         "curves": plots.precision_recall(curves, None),
         "cost": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, RULE, (0.1, 0.4), 0.17),
-        "roc": plots.roc({"0": curves["0"]}, 0.3),
+        "roc": plots.roc({names[0]: curves[names[0]]}, 0.3),
         "rocs": plots.roc(curves, None),
         "risk": plots.risk_coverage(risk_coverage(probs[:, 0], truth == 0), least(truth == 0), 0.9, 0.1),
         "learning": plots.learning_curves(HISTORY),
         "resplits": plots.resplits(np.random.default_rng(2).binomial(60, 0.05, 200) / 60, 0.05, 40, 60),
         "selective": plots.threshold_cost(grid, {"calibration": grid**2, "test": grid}, SELECTIVE, (0.9, 0.9), 0.9),
     }
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """The figures behind the pictures, as they are encoded."""
+    figures: list[Figure] = []
+    for module in (plots, eda_plots, comparison):
+
+        def keep(figure: Figure) -> bytes:
+            figures.append(figure)
+            return png(figure)
+
+        monkeypatch.setattr(module, "png", keep)
+    return figures
+
+
+LONG = "a label whose name is as long as those of folders that people make"
+
+
+@pytest.mark.parametrize("k", [2, 10, 40])
+def test_no_text_is_cut_and_all_are_of_one_size(k, drawn):
+    """Of plots as wide as a page's column; a title is one point larger. Texts are measured where they are drawn."""
+    all_plots(k, [f"{LONG} {i}" for i in range(k)])
+    counts = {f"{LONG} {i}": Counter(train=3, val=1, calibration=1, test=1) for i in range(k)}
+    eda_plots.balance(counts, split=True)
+    eda_plots.sizes(np.array([100.0, 4000.0]), np.array([100.0, 3000.0]))
+    eda_plots.spread("Sharpness", "variance of the Laplacian", np.geomspace(1, 5000, 50), [1.0], logarithmic=True)
+    assert len(drawn) == 14
+    for figure in drawn:
+        whole, sizes = figure.bbox, set()
+        for text in figure.findobj(Text):
+            shown = text.get_visible() and text.get_text().strip()
+            if not shown or not is_drawn(text, figure):
+                continue
+            box = text.get_window_extent()
+            assert box.x0 >= -1, text.get_text()
+            assert box.y0 >= -1, text.get_text()
+            assert box.x1 <= whole.x1 + 1, text.get_text()
+            assert box.y1 <= whole.y1 + 1, text.get_text()
+            sizes.add(text.get_fontsize())
+        assert sizes <= {FONT, FONT + 1}
+        if figure.get_figwidth() != SIZE[0]:
+            assert k > 5  # a matrix of many labels is larger
+
+
+def is_drawn(text: Text, figure: Figure) -> bool:
+    """Ticks beyond an axis' limits have texts that are never drawn."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if text in (tick.label1, tick.label2):
+                    return low <= tick.get_loc() <= high
+    return True
 
 
 @pytest.mark.parametrize("k", [2, 45])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from tests.unit.pages import check_page, check_style
 from tests.unit.specs import make_spec
-from tests.unit.training.reports.pages import check_style
 from tests.volume import SIMULATIONS
 from training.decisions import chance
 from training.errors import CompareError
@@ -317,6 +317,7 @@ def test_reports_say_the_same_in_every_form(tmp_path):
     assert "| old\\|one (champion) |" in text
     assert "new (chosen)" in page
     check_style(page)
+    check_page(page)
     assert page.count("data:image/png;base64,") == 1
     tree = json.loads(data)
     assert (tree["champion"], tree["chosen"]) == ("old|one", "new")
@@ -345,3 +346,56 @@ def test_a_figure_that_is_not_defined_is_null(tmp_path):
     found = compared(make("a", spec=make_spec()), make("b", spec=make_spec(), seed=4))
     tree = json.loads(report.write(found, tmp_path)[0].read_text())
     assert tree["runs"][0]["figures"]["fnr"] == {"value": None, "low": None, "high": None}
+    assert "FNR" not in report.table(found)[0]
+    assert "FNR" not in report.html(found).replace("FNR, percentiles", "")
+
+
+def test_what_decides_comes_first():
+    found = compared(at("old", 5.5), at("new", 7.25, sharpness=5, seed=3))
+    deciding, figures, settings = report.groups(found)
+    assert deciding.head == [
+        "expected cost",
+        "cost less champion's",
+        "no cheaper, p",
+        "labels, p",
+        "openvino, ms",
+        "torch, ms",
+        "archive, MB",
+        "answers by",
+    ]
+    assert deciding.rows[0][1][1:4] == ["–"] * 3  # noqa: RUF001
+    tested = found.rows[1].versus
+    assert deciding.rows[1][1][2:5] == [f"{tested.cheaper_p:.3g}", f"{tested.labels_p:.3g}", "7.25"]
+    assert figures.head == ["accuracy", "macro F1", "FNR", "ECE"]
+    assert (settings.head, settings.rows[1]) == (["seed"], ("new", ["3"]))
+    head, rows = report.table(found)
+    assert head == ["run", *deciding.head, *figures.head, "seed"]
+    assert rows[0] == ["old (champion)", *deciding.rows[0][1], *figures.rows[0][1], *settings.rows[0][1]]
+
+
+def test_a_terminal_has_the_runs_beside_each_other_as_far_as_they_fit():
+    found = compared(*(make(f"run{n}", seed=n, parameters={"a.key.longer.than.twentyfour.letters": str(n)}) for n in range(3)))
+    wide, narrow = report.text(found, 200), report.text(found, 100)
+    head, rows = report.table(found)
+    assert len(wide) == len(head)
+    for name, line, *cells in zip(head, wide, *rows, strict=True):
+        assert line.split("  ")[0].strip() == name
+        assert all(f"  {cell}" in line for cell in cells)
+    assert narrow.count("") == 1  # two runs, and the third below them
+    assert max(map(len, narrow)) <= 100
+    assert report.text(found, 10) == [line for row in range(3) for line in (*alone(head, rows[row]), "")][:-1]
+
+
+def alone(head, cells):
+    """One run's column behind the names."""
+    return [f"{name:{max(map(len, head))}}  {cell}" for name, cell in zip(head, cells, strict=True)]
+
+
+def test_runs_link_to_their_reports_where_they_are(tmp_path):
+    folder = tmp_path / "runs/a run"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<!doctype html>")
+    found = compared(make("here", folder=folder), make("gone", seed=1, folder=tmp_path / "runs/gone"), make("far", seed=2))
+    page = report.write(found, tmp_path / "out")[2].read_text()
+    check_page(page, {"../runs/a%20run/report.html"})
+    assert '<a href="../runs/a%20run/report.html">here</a>' in page
