@@ -193,7 +193,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _http_config(service: Service, settings: EdgeSettings) -> uvicorn.Config:
     patience = Patience(head_s=settings.keep_alive_s, body_s=settings.limits.body_timeout_s)
     return uvicorn.Config(
-        create_app(service),
+        create_app(service, page=settings.page),
         http=cast(Any, functools.partial(HttpProtocol, patience=patience)),
         ws="none",
         lifespan="off",

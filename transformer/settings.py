@@ -288,6 +288,15 @@ class EdgeSettings(_Flags):
             shown="a request's own threshold decides",
         ),
     )
+    page: bool = field(
+        default=False,
+        metadata=_flag(
+            "--page",
+            "show a page at / on which a person asks about one picture in a browser; it needs no token, what it asks for does",
+            action="store_true",
+            shown="no page; visor serve has it, and a flag --no-page",
+        ),
+    )
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     cache_images: int = field(
         default=0,
