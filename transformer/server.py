@@ -155,7 +155,12 @@ def create_service(
         allow_threshold=settings.allow_threshold,
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
-        log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+        log=RequestLog(
+            settings.request_log,
+            {"model": spec.name, "version": spec.version, "track": settings.track},
+            lines,
+            short=settings.short_log,
+        ),
         budget=budget,
         tokens=tokens,
     )

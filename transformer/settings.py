@@ -311,11 +311,12 @@ class EdgeSettings(_Flags):
         default="all",
         metadata=_flag(
             "--request-log",
-            "which requests get a line of JSON on standard error: none; errors, those that are answered with an error; or "
-            "all, but for probes and scrapes that succeed",
+            "which requests get a line of JSON on standard error, of visor serve at a terminal a short one: none; errors, those "
+            "that are answered with an error; or all, but for probes and scrapes that succeed",
             choices=get_args(Level),
         ),
     )
+    short_log: bool = False
     # gRPC varies it by up to a tenth. No call is lost when a connection ends, and new replicas get their share of the clients.
     grpc_age_s: float = field(
         default=10.0,
