@@ -38,9 +38,7 @@ def test_no_process_is_left_behind(workspace: Workspace, archive: Path, tmp_path
     assert wait_gone(family) == []
 
 
-def test_at_a_terminal_it_says_what_it_does_in_short_lines(
-    workspace: Workspace, archive: Path, images: dict[Path, str], tmp_path: Path
-) -> None:
+def test_at_a_terminal_it_says_what_it_does_in_short_lines(workspace: Workspace, archive: Path, images: dict[Path, str]) -> None:
     """From the start to Ctrl-C, which a terminal sends as a character."""
     screen, terminal = pty.openpty()
     command = [sys.executable, "-m", "visor.cli", "serve", str(archive), "--port", "0", "--workers", "1"]
