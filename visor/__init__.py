@@ -52,10 +52,12 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACE_OF:
-        raise AttributeError(f"module 'visor' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACE_OF[name]), name)
+if not TYPE_CHECKING:  # to a type checker, what is not above is not there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACE_OF:
+            raise AttributeError(f"module 'visor' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PLACE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
