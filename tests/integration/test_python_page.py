@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.running import OWN, ROOT, Server, Workspace
 
 PAGE = ROOT / "docs/python.md"
@@ -20,6 +22,22 @@ fit: {batch_size: 64, phases: [{epochs: 1, learning_rate: 0.003, unfreeze: all}]
 """
 
 
+def as_here(text: str, server: Server) -> str:
+    """The page's text with this test's model, servers and picture."""
+    text = text.replace('"roofs"', '"digits"').replace("docs/examples/roof.jpg", "roof.jpg")
+    return text.replace("127.0.0.1:8080", server.rest).replace("127.0.0.1:8081", server.grpc)
+
+
+def run(script: str, workspace: Workspace) -> "subprocess.CompletedProcess[str]":
+    """Run Python in the workspace's folder, to its end."""
+    environment = {key: value for key, value in os.environ.items() if key not in OWN} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workspace.path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server: Server, images: dict[Path, str]) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 6
@@ -27,13 +45,8 @@ def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server:
     shutil.copy(next(iter(images)), image)
     shutil.copy(ROOT / "README.md", workspace.path)
     (workspace.path / "my.yaml").write_text(CONFIG)
-    script = "\n".join(blocks).replace("model-store/roofs/1/roofs.mar", str(archive.relative_to(workspace.path)))
-    script = script.replace('"roofs"', '"digits"').replace("127.0.0.1:8080", server.rest).replace("127.0.0.1:8081", server.grpc)
-    environment = {key: value for key, value in os.environ.items() if key not in OWN} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=workspace.path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    script = as_here("\n".join(blocks), server).replace("model-store/roofs/1/roofs.mar", str(archive.relative_to(workspace.path)))
+    done = run(script, workspace)
     told = json.loads(workspace.ok("predict", str(image), "--archive", str(archive), "--json"))
     lines = done.stdout.splitlines()
     assert lines[0] == f"{told['label']} {told['confidence']:.3f} {told['decision']}"
@@ -53,6 +66,16 @@ def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server:
     assert (workspace.store / "my-roofs/1/my-roofs.mar").is_file()
     assert lines[15] in told["probabilities"]
     assert len(lines) == 16
+
+
+@pytest.mark.usefixtures("archive")
+def test_the_readmes_lines_run_as_they_stand(workspace: Workspace, server: Server, images: dict[Path, str]) -> None:
+    [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copy(next(iter(images)), workspace.path / "roof.jpg")
+    done = run(as_here(block, server), workspace)
+    told = json.loads(workspace.ok("predict", "roof.jpg", "--archive", "digits", "--json"))
+    assert done.stdout == f"{told['label']} {told['confidence']} {told['decision']}\n"
+    assert (workspace.path / "roof.png").is_file()
 
 
 def test_the_page_names_every_error_and_no_other() -> None:
