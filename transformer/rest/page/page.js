@@ -33,7 +33,10 @@ async function call(path, options = {}) {
   } catch {
     throw new Refused(`The server answered ${response.status} without a sentence; try again.`);
   }
-  if (response.status === 401) find("access").hidden = false;
+  if (response.status === 401) {
+    find("access").hidden = false;
+    if (!token) throw new Refused("");  // the field says what is wanted
+  }
   if (!response.ok) throw new Refused(answer.error ?? `The server answered ${response.status}.`);
   return answer;
 }
@@ -120,7 +123,7 @@ function rule(decision, score, told) {
   const [from, to] = [told.review_from, told.review_to].map(number);
   const what = positive.length ? `The score, the probability of ${positive.join(" or ")}, is ${number(score)}` :
     `The confidence is ${number(score)}`;
-  const band = told.review_from < told.review_to ? `; a person looks from ${from} up to ${to}` : "";
+  const band = positive.length && told.review_from < told.review_to ? `; a person looks from ${from} up to ${to}` : "";
   const where = { flag: "at or above", pass: positive.length ? "below" : "at or above", review: "within the band of" }[decision];
   return decision === "review" && !positive.length ? `${what}, below the threshold ${number(told.threshold)}.` :
     `${what}, ${where} the threshold ${number(told.threshold)}${band}.`;
@@ -139,7 +142,7 @@ function row(label, probability) {
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const number = (share) => String(Number(share.toPrecision(3)));
+const number = (share) => share.toPrecision(3);
 
 // The heat map over the part that the network saw, scaled up bilinearly between the centres of its cells.
 function draw() {
