@@ -161,6 +161,26 @@ def upright(data: bytes, longest: int, limits: Limits, rule: DecodingRule = DECO
     return np.asarray(rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb)
 
 
+def upright_pixels(image: Image.Image, rule: DecodingRule = DECODING) -> UInt8:
+    """Read a picture that Pillow has opened as `upright` reads a file, all of it: (h, w, 3) uint8 RGB.
+
+    Raises ImageError.
+    """
+    try:
+        orientation = _orientation(image)
+        image.load()
+        own = image.copy()  # which may be changed in place
+        if rule > 1:
+            rgb = to_srgb(own, colours_of(image.mode, image.info.get("icc_profile")), *sample_range(image))
+        else:
+            rgb = to_srgb(own)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as err:  # a file that is read only now, as in `view`
+        raise ImageUndecodable(f"the picture is not whole: {err or type(err).__name__}") from err
+    return np.asarray(rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb)
+
+
 def from_pixels(pixels: UInt8, preprocessing: Preprocessing, limits: Limits) -> UInt8:
     """Fit raw RGB pixels, (h, w, 3) uint8, to the network's size: (H, W, 3) uint8. Raises ImageError."""
     height, width = pixels.shape[:2]

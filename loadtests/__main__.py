@@ -52,11 +52,13 @@ def run_test(options: Options, slo: Slo, target: Target, model: str) -> report.R
         samples = _open(options, load(), capacity)
         figures = overload.measure(samples, capacity, options.shape.last_above_one * options.duration_s, slo)
         return report.Run(settings, samples, slo, overload.judge_overload(figures, slo), figures)
+    offered_per_s = None
     if options.rate is not None:
         samples = _open(options, load(), options.rate)
+        offered_per_s = options.rate * options.shape.mean
     else:
         samples = run_closed(load(), options.protocols, options.shape, options.users, options.duration_s)
-    return report.Run(settings, samples, slo, judge(samples, slo))
+    return report.Run(settings, samples, slo, judge(samples, slo, offered_per_s), offered_per_s=offered_per_s)
 
 
 def _capacity(options: Options, load: Load) -> float:

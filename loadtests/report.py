@@ -14,7 +14,7 @@ from loadtests import plots
 from loadtests.overload import OverloadFigures
 from loadtests.samples import Sample, write
 from loadtests.slo import Slo
-from loadtests.verdict import ALL, Figures, Violation, by_protocol, show, summarise
+from loadtests.verdict import ALL, Figures, Violation, by_protocol, offers_enough, show, summarise
 
 LATE_MS = 20.0
 """Above this the reader is told that the generator itself was late."""
@@ -22,13 +22,17 @@ LATE_MS = 20.0
 
 @dataclass(frozen=True)
 class Run:
-    """Holds a run and its verdict. `settings`: what was asked for, in words; `overload`: only for a run above the capacity."""
+    """Holds a run and its verdict. `settings`: what was asked for, in words; `overload`: only for a run above the capacity.
+
+    `offered_per_s`: requests a second of an open loop, None where each answer brought the next request.
+    """
 
     settings: Mapping[str, str]
     samples: Sequence[Sample]
     slo: Slo
     violations: Sequence[Violation]
     overload: OverloadFigures | None = None
+    offered_per_s: float | None = None
 
     @property
     def figures(self) -> dict[str, Figures]:
@@ -40,12 +44,18 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """List the warnings that a reader must know first."""
+        notes = []
         late = max((figures.late_p99_ms for figures in self.figures.values()), default=0.0)
-        if late <= LATE_MS:
-            return []
-        return [
-            f"1 request in 100 left {late:.0f} ms late or later: the generator or its bound on requests in flight was reached"
-        ]
+        if late > LATE_MS:
+            notes.append(
+                f"1 request in 100 left {late:.0f} ms late or later: the generator or its bound on requests in flight was reached"
+            )
+        if self.offered_per_s is not None and not offers_enough(self.slo, self.offered_per_s):
+            notes.append(
+                f"throughput is not judged: {self.offered_per_s:g} requests a second were offered, no more than the bound of "
+                f"{self.slo.throughput_per_s:g}"
+            )
+        return notes
 
 
 def save(run: Run, folder: Path) -> Path:
@@ -62,6 +72,7 @@ def to_json(run: Run) -> dict[str, Any]:
     """Convert the run to plain values for JSON; null stands for a latency that was never reached."""
     tree = {
         "met": not run.violations,
+        "notes": run.notes,
         "violations": [asdict(violation) for violation in run.violations],
         "settings": dict(run.settings),
         "figures": {name: {**asdict(f), "failed": f.failed, "error_rate": f.error_rate} for name, f in run.figures.items()},

@@ -87,8 +87,16 @@ def by_protocol(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     return {name: [s for s in samples if s.protocol == name] for name in sorted({s.protocol for s in samples})}
 
 
-def judge(samples: Sequence[Sample], slo: Slo) -> list[Violation]:
-    """Name every violation: latency and errors of each protocol on its own, throughput of all together."""
+def offers_enough(slo: Slo, offered_per_s: float | None) -> bool:
+    """Tell whether so many requests a second can show that the throughput is kept; None: as many as are answered."""
+    return offered_per_s is None or offered_per_s > slo.throughput_per_s
+
+
+def judge(samples: Sequence[Sample], slo: Slo, offered_per_s: float | None = None) -> list[Violation]:
+    """Name every violation: latency and errors of each protocol on its own, throughput of all together.
+
+    The throughput is not judged where no more than its bound was offered: no server answers what nobody asks.
+    """
     if not samples:
         return [Violation(ALL, "requests", 1, 0)]
     found = []
@@ -103,7 +111,7 @@ def judge(samples: Sequence[Sample], slo: Slo) -> list[Violation]:
         if figures.error_rate > slo.error_rate:
             found.append(Violation(name, "error rate", slo.error_rate, figures.error_rate))
     throughput = summarise(samples).throughput_per_s
-    if throughput < slo.throughput_per_s:
+    if offers_enough(slo, offered_per_s) and throughput < slo.throughput_per_s:
         found.append(Violation(ALL, "throughput per s", slo.throughput_per_s, throughput))
     return found
 

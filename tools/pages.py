@@ -66,11 +66,11 @@ def edge_page(parser: argparse.ArgumentParser) -> str:
         [name] = action.option_strings
         if not action.help:
             raise SystemExit(f"pages: the edge's flag {name} has no help text")
-        value = action.metavar or (" | ".join(action.choices) if action.choices else action.dest.upper())
+        value = "" if action.nargs == 0 else action.metavar or " | ".join(action.choices or ()) or action.dest.upper()
         marks = ["required"] * action.required + ["also of `visor serve`"] * (name in of_serve)
         text = action.help % {**vars(action), "prog": parser.prog}
         text = text[0].upper() + text[1:].rstrip(".") + "."
-        items.append(_item(f"`{name} {value}`" + (f" ({', '.join(marks)})" if marks else ""), text))
+        items.append(_item(f"`{name} {value}".rstrip() + "`" + (f" ({', '.join(marks)})" if marks else ""), text))
     return "\n".join([EDGE, *items, ""])
 
 

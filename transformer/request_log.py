@@ -1,4 +1,5 @@
-"""The request log writes one JSON line for each request, at its end, with nothing of the request's pictures or headers.
+"""The request log writes one line for each request, at its end, with nothing of the request's pictures or headers: JSON, and on
+a terminal a short one for people.
 
 While a request is under way its id is in structlog's context variables, from where other log lines take it too.
 """
@@ -94,12 +95,21 @@ class Record:
 
 
 class RequestLog:
-    """A request log writes records as lines. `level`: which requests get one; `about`: the fields that every line has."""
+    """A request log writes records as lines. `level`: which requests get one; `about`: the fields that every line has.
+
+    `short`: lines are for people at a terminal, and not JSON.
+    """
 
     def __init__(
-        self, level: Level = "none", about: Mapping[str, str] | None = None, file: BinaryIO | LineWriter | None = None
+        self,
+        level: Level = "none",
+        about: Mapping[str, str] | None = None,
+        file: BinaryIO | LineWriter | None = None,
+        *,
+        short: bool = False,
     ) -> None:
         self._level = level
+        self._short = short
         self._about = dict(about or {})
         self._file = file or sys.stderr.buffer
 
@@ -109,6 +119,10 @@ class RequestLog:
         if self._level == "none" or (error is None and (self._level == "errors" or _ROUTINE.fullmatch(record.path))):
             return
         grpc_name = (grpc_code(error).name if error else "OK") if record.protocol == "grpc" else None
+        if self._short:
+            self._file.write(_short_line(record, grpc_name or str(record.code)).encode() + b"\n")
+            self._file.flush()
+            return
         fields: dict[str, Any] = {
             **self._about,
             "time": datetime.fromtimestamp(record.ended, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -125,9 +139,22 @@ class RequestLog:
         }
         if record.inference:
             fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
-            fields |= {"decisions": Counter(result.decision for result in record.results if isinstance(result, ImageAnswer))}
+            fields |= {"decisions": _decisions(record)}
         self._file.write(_dump(fields) + b"\n")
         self._file.flush()
+
+
+def _decisions(record: Record) -> Counter[str]:
+    return Counter(result.decision for result in record.results if isinstance(result, ImageAnswer))
+
+
+def _short_line(record: Record, status: str) -> str:
+    """What a person at a terminal reads of a request: when, what, its status, what was decided or went wrong, how long."""
+    when = time.strftime("%H:%M:%S", time.localtime(record.ended))
+    path = record.path[:PATH_CHARACTERS].encode("unicode_escape").decode()  # a client's, and a terminal obeys some characters
+    decided = ", ".join(f"{count} {decision}" for decision, count in sorted(_decisions(record).items()))
+    wrong = record.error.code if record.error else ""
+    return "  ".join(filter(None, (when, f"{record.method} {path}", status, decided, wrong, f"{1e3 * record.seconds:.0f} ms")))
 
 
 def json_handler() -> logging.Handler:

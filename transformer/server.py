@@ -155,7 +155,12 @@ def create_service(
         allow_threshold=settings.allow_threshold,
         limits=settings.limits,
         cache=AnswerCache(settings.cache_images),
-        log=RequestLog(settings.request_log, {"model": spec.name, "version": spec.version, "track": settings.track}, lines),
+        log=RequestLog(
+            settings.request_log,
+            {"model": spec.name, "version": spec.version, "track": settings.track},
+            lines,
+            short=settings.short_log,
+        ),
         budget=budget,
         tokens=tokens,
     )
@@ -193,7 +198,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _http_config(service: Service, settings: EdgeSettings) -> uvicorn.Config:
     patience = Patience(head_s=settings.keep_alive_s, body_s=settings.limits.body_timeout_s)
     return uvicorn.Config(
-        create_app(service),
+        create_app(service, page=settings.page),
         http=cast(Any, functools.partial(HttpProtocol, patience=patience)),
         ws="none",
         lifespan="off",

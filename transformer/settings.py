@@ -288,6 +288,15 @@ class EdgeSettings(_Flags):
             shown="a request's own threshold decides",
         ),
     )
+    page: bool = field(
+        default=False,
+        metadata=_flag(
+            "--page",
+            "show a page at / on which a person asks about one picture in a browser; it needs no token, what it asks for does",
+            action="store_true",
+            shown="no page; visor serve has it, and a flag --no-page",
+        ),
+    )
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     cache_images: int = field(
         default=0,
@@ -302,11 +311,12 @@ class EdgeSettings(_Flags):
         default="all",
         metadata=_flag(
             "--request-log",
-            "which requests get a line of JSON on standard error: none; errors, those that are answered with an error; or "
-            "all, but for probes and scrapes that succeed",
+            "which requests get a line of JSON on standard error, of visor serve at a terminal a short one: none; errors, those "
+            "that are answered with an error; or all, but for probes and scrapes that succeed",
             choices=get_args(Level),
         ),
     )
+    short_log: bool = False
     # gRPC varies it by up to a tenth. No call is lost when a connection ends, and new replicas get their share of the clients.
     grpc_age_s: float = field(
         default=10.0,

@@ -1,12 +1,14 @@
 """`visor`: parses the command line and hands over to one job; prints results, and errors as `visor: CODE: sentence`."""
 
 import argparse
+import difflib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from handlers.errors import VisorError
 from visor.commands import (
@@ -72,9 +74,22 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses what it does not know by itself: argparse leaves that to the first one, which shows its own usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse as argparse does, and end the process with this command's usage where something is left over."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return found, unknown
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of every command; its help lists the commands by group."""
-    parser = argparse.ArgumentParser(prog="visor", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="visor", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description = "Turn a folder of labelled images into a calibrated, explained and signed classifier, and serve it."
     parser.add_argument("--version", action="version", version=f"visor {version('visor')}", help="print visor's version and exit")
     parser.add_argument(

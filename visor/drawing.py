@@ -1,7 +1,6 @@
-"""Draw a picture with its heat map, what was answered and a legend, for `visor predict` and `visor score`."""
+"""Draw a picture with its heat map, what was answered and a legend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,40 +8,41 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from handlers.arrays import Float32, UInt8
+from handlers.arrays import UInt8
 from handlers.decode import upright
-from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits
+from handlers.spec import DECODING, WHOLE, DecodingRule, Limits
 from training.evaluation.saliency import FULL_LOGITS, overlay, strength
+from visor.answers import Answer, HeatMap
+from visor.errors import NoHeatMap
+from visor.pictures import read
 
 # A picture's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
 SMALLEST, LARGEST = 256, 1024
 LINE, MARGIN, BAR = 18, 4, 10
 """Heights in pixels of a line of text and of the legend's bar, and the room around them."""
+ANSWERED = Limits(max_bytes=1 << 40, max_pixels=1 << 30)
+"""Of a picture that has been answered: its limits were those of whoever answered."""
 INK, PAPER, FRAME = (30, 30, 30), (255, 255, 255), (255, 0, 255)
 FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
 
 
-@dataclass(frozen=True)
-class HeatMap:
-    """A heat map as it was answered. `values`: (h, w) in [0, 1]; `label`: whose evidence it shows most.
+def draw_answer(answer: Answer) -> Image.Image:
+    """Draw an answer's picture. Raises its error, NoHeatMap, and what reading the picture raises."""
+    if answer.error:
+        raise answer.error
+    if answer.heatmap is None:
+        raise NoHeatMap("the answer has no heat map to draw; ask with explain=True")
+    said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
+    return draw(read(answer.source, answer.decoding), answer.heatmap, said, ANSWERED, answer.decoding)
 
-    `box`: the part of the upright picture that it shows. `peak`: the evidence in logits where it is 1, None where an older server
-    does not say it.
+
+def draw(content: bytes | UInt8, heatmap: HeatMap, said: str, limits: Limits, rule: DecodingRule = DECODING) -> Image.Image:
+    """Draw the picture, as the network was shown it, with its heat map, what was answered in words and a legend.
+
+    `content`: an encoded picture, or its pixels, (h, w, 3) uint8. Colours mean the same in every picture: the strongest is
+    FULL_LOGITS logits of evidence or more. `rule`: by which an encoded picture was decoded for the network. Raises ImageError.
     """
-
-    values: Float32
-    label: str
-    box: Box = WHOLE
-    peak: float | None = None
-
-
-def draw(data: bytes, heatmap: HeatMap, answer: str, path: Path, limits: Limits, rule: DecodingRule = DECODING) -> None:
-    """Write the picture, as the network was shown it, with its heat map, the answer in words and a legend, as a PNG.
-
-    Colours mean the same in every picture: the strongest is FULL_LOGITS logits of evidence or more. `rule`: by which the
-    network's picture was decoded. Raises ImageError.
-    """
-    picture = _enlarged(upright(data, LARGEST, limits, rule))
+    picture = _enlarged(upright(content, LARGEST, limits, rule) if isinstance(content, bytes) else _reduced(content))
     height, width = picture.shape[:2]
     left, top, across, down = heatmap.box
     x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
@@ -56,10 +56,15 @@ def draw(data: bytes, heatmap: HeatMap, answer: str, path: Path, limits: Limits,
     pen = ImageDraw.Draw(canvas)
     if heatmap.box != WHOLE:
         pen.rectangle((x, y, right - 1, bottom - 1), outline=FRAME)
-    _write(canvas, [answer, words], height + MARGIN)
+    _write(canvas, [said, words], height + MARGIN)
     _legend(canvas, heatmap.peak, height + MARGIN + 2 * LINE)
+    return canvas
+
+
+def save(drawing: Image.Image, path: Path) -> None:
+    """Write a drawing as a PNG, with the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    drawing.save(path)
 
 
 def place(folder: Path, image: Path) -> Path:
@@ -81,6 +86,13 @@ def place_below(folder: Path, listed: str) -> Path:
 
 def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _reduced(pixels: UInt8) -> UInt8:
+    """Reduce pixels to LARGEST, as `upright` does a file."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
 
 
 def _enlarged(picture: UInt8) -> UInt8:

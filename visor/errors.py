@@ -9,6 +9,7 @@ VisorError
 ├── ScoreError            score.failed: a batch scoring cannot begin or continue
 ├── ImageUnreadable       image.unreadable: a listed image file cannot be read; the error of its row
 ├── ImageChanged          image.changed: an image file's bytes do not have the manifest's digest; the error of its row
+├── NoHeatMap             answer.heatmap: an answer without a heat map is to be drawn
 ├── ClientError           client.failed: a server does not answer, or answers with an error
 │   └── AnswerInvalid     client.answer: what answers does not speak V2
 └── DemoError             demo.failed: a step of the demo failed
@@ -63,6 +64,12 @@ class ImageChanged(VisorError):
     """An image file's bytes do not have the digest in the manifest."""
 
     code = "image.changed"
+
+
+class NoHeatMap(VisorError):
+    """An answer has no heat map, as none was asked for."""
+
+    code = "answer.heatmap"
 
 
 class ClientError(VisorError):

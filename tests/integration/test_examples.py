@@ -1,13 +1,16 @@
 """The examples of the docs run as they stand, each in a process of its own, and say what `visor predict` says."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.integration.running import ROOT, Server, Workspace
 
@@ -52,6 +55,62 @@ def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[P
         "probabilities": [1, 3],
     }
     assert chosen["outputs"][0] == plain["outputs"][0]
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a block of shell, each whole with all its lines."""
+    found, lines = [], ""
+    for line in block.splitlines():
+        lines += line + "\n"
+        whole = subprocess.run(["bash", "-n"], input=lines, capture_output=True, text=True, check=False)
+        if whole.returncode == 0 and not line.endswith(("\\", "|")):
+            found.append(lines)
+            lines = ""
+    assert not lines, block
+    return found
+
+
+CURLS = [
+    pytest.param(command.removeprefix("$ "), id=f"{page.name}-{command.split(' #')[0].strip()[-60:]}")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    if "curl " in block
+    for command in (
+        commands(block) if not block.startswith("$ ") else [block.split("\n{")[0]]  # what the screen shows is the answer
+    )
+    if "curl " in command and "127.0.0.1:808" in command
+]
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout's folder with photos of several megabytes by the names of the docs, and a token."""
+    folder = tmp_path_factory.mktemp("photo")
+    (folder / "docs/examples").mkdir(parents=True)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), dtype=np.uint8))
+    noise.save(folder / "docs/examples/roof.jpg", quality=95)
+    noise.save(folder / "a.png")
+    assert min((folder / name).stat().st_size for name in ("docs/examples/roof.jpg", "a.png")) > 2 << 20
+    (folder / "tokens").write_text("a-token-of-this-test\n")
+    return folder
+
+
+def test_the_docs_have_curl_commands_to_run() -> None:
+    assert len(CURLS) >= 17
+
+
+@pytest.mark.parametrize("command", CURLS)
+def test_each_curl_command_works_with_a_photo_of_any_size(command: str, server: Server, photo: Path) -> None:
+    here = command.replace("127.0.0.1:8080", server.rest).replace("/roofs/", "/digits/").replace("curl -s ", "curl -sf ")
+    environment = {**os.environ, "VISOR_TOKEN": "a-token-of-this-test"}
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", here], cwd=photo, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{here}\n{done.stdout}\n{done.stderr}"
+    if "/infer" in here:
+        outputs = json.loads(done.stdout)["outputs"]
+        assert outputs[0]["name"] == "label"
+        assert len(outputs[0]["data"]) == 1
 
 
 def test_the_guide_shows_no_command_that_does_not_exist() -> None:

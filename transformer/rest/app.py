@@ -42,17 +42,19 @@ from transformer.rest.envelope import RECORD, Envelope
 from transformer.rest.exchange import NO_TRANSFORM
 from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
+from transformer.rest.page import FILES, page_routes
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
 from transformer.rest.swagger import docs_routes
 from transformer.service import THREAD_BYTES, PreparedRequest, Service
+from transformer.tokens import OPEN_PATHS
 
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = [f"/v2/{kind}sharedmemory/{{call:path}}" for kind in ("system", "cuda")]
 
 
-def create_app(service: Service) -> Envelope:
-    """Make the HTTP side of a service; it opens and closes nothing."""
+def create_app(service: Service, *, page: bool = False) -> Envelope:
+    """Make the HTTP side of a service; it opens and closes nothing. `page`: with the page at `/`."""
     api, infer = _Api(service), _Infer(service)
     infer_routes = [Route(f"{at}/infer", infer, methods=["POST"]) for at in (MODEL, VERSIONED)]
     app = Starlette(
@@ -76,12 +78,13 @@ def create_app(service: Service) -> Envelope:
             *[Route(at, api.shared_memory, methods=["GET", "POST"], include_in_schema=False) for at in SHARED_MEMORY],
             Route("/metrics", api.metrics),
             *docs_routes(service),
+            *(page_routes() if page else ()),
         ],
         exception_handlers={VisorError: _answer_error, HTTPException: _answer_route_error, Exception: _answer_bug},
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    return Envelope(app, service, infer_routes, _refuse, _error)
+    return Envelope(app, service, infer_routes, _refuse, _error, OPEN_PATHS.union(FILES if page else ()))
 
 
 class _Infer:
@@ -148,7 +151,7 @@ class _Infer:
         content_type: str,
     ) -> tuple[PreparedRequest, Form]:
         if len(body) > COUNT_FROM:
-            charge.raise_to(weigh_json(body, json_length(header_length, content_type, len(body))))
+            charge.raise_to(weigh_json(body, json_length(header_length, content_type, body)))
         inference, form = parse_request(body, header_length, name, version, content_type)
         return self._service.read(inference, record), form
 

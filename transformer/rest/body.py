@@ -10,12 +10,12 @@ from handlers.errors import OptionError
 from transformer.errors import BinaryInvalid, DatatypeInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
 from transformer.images import IMAGE
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput, check_parameters
-from transformer.rest.upload import guess_picture, is_upload, read_upload
+from transformer.rest.upload import BYTES, guess_picture, is_upload, read_upload
 from transformer.tensors import Buffer, InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SIZE = "binary_data_size"
-JSON, BINARY = "application/json", "application/octet-stream"
+JSON, BINARY = "application/json", BYTES
 AS_IT_IS = f"one picture as it is needs Content-Type: image/jpeg (or image/png ...), or the header {HEADER_LENGTH}: 0"
 
 
@@ -42,7 +42,7 @@ def parse_request(
     Raises RequestError of the fitting kind, OptionError.
     """
     if header_length is None:
-        if is_upload(content_type):
+        if is_upload(content_type, body):
             return _one_image(model, version, read_upload(body, content_type)), Form({})
         text, blobs = memoryview(body), None
     else:
@@ -108,13 +108,13 @@ def object_of(value: object, what: str) -> dict[str, Any]:
     return value or {}
 
 
-def json_length(header_length: str | None, content_type: str, body_size: int) -> int:
+def json_length(header_length: str | None, content_type: str, body: bytes | bytearray) -> int:
     """How many bytes of a body are JSON: none of an upload, and all of them where the header is none, which is refused later."""
     if header_length is None:
-        return 0 if is_upload(content_type) else body_size
+        return 0 if is_upload(content_type, body) else len(body)
     if not (header_length.isascii() and header_length.isdigit()):
-        return body_size
-    return min(int(header_length[:20]), body_size)
+        return len(body)
+    return min(int(header_length[:20]), len(body))
 
 
 def _one_image(model: str, version: str, image: Buffer) -> InferRequest:

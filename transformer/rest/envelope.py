@@ -1,6 +1,6 @@
 """The envelope around every HTTP request: its id, its record, and `connection: close` where the server is about to stop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -11,7 +11,7 @@ from transformer.errors import Unauthenticated
 from transformer.request_log import ID_HEADER, Record
 from transformer.rest.http_protocol import REFUSAL
 from transformer.service import Service
-from transformer.tokens import AUTHORIZATION, OPEN_PATHS
+from transformer.tokens import AUTHORIZATION
 
 RECORD = "visor.record"
 """The key of the request's record in an ASGI scope."""
@@ -26,7 +26,7 @@ class Envelope:
     Answers carry their request's id. Those of a service that drains say `connection: close`, so that the client's next request
     goes to a server that stays. An inference goes straight to its route, past the app's layers and its router, which would send
     it there too [0.06 ms later; 0.2 ms where other work has had the CPU's caches]. What is no HTTP goes to `refuse`. A request
-    that lacks a token gets the answer that `answer_error` makes, before any of its body is read.
+    that lacks a token gets the answer that `answer_error` makes, before any of its body is read; `open_paths` need none.
     """
 
     def __init__(
@@ -36,12 +36,14 @@ class Envelope:
         infer_routes: Sequence[Route],
         refuse: ASGIApp,
         answer_error: Callable[[Record, Unauthenticated], Response],
+        open_paths: Collection[str],
     ) -> None:
         self.app = app
         self._refuse = refuse
         self._service = service
         self._infer_routes = infer_routes
         self._answer_error = answer_error
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = Record("rest", scope["path"], scope["method"])
@@ -67,7 +69,7 @@ class Envelope:
 
     def _refusal(self, scope: Scope, record: Record) -> ASGIApp | None:
         """The answer to a request that lacks a token; None for all that may ask."""
-        if self._service.tokens is None or scope["path"] in OPEN_PATHS:
+        if self._service.tokens is None or scope["path"] in self._open_paths:
             return None
         try:
             self._service.tokens.check(_header(scope, _AUTHORIZATION))

@@ -98,11 +98,15 @@ Bodies may be compressed (`Content-Encoding: gzip` or `deflate`); answers are, f
 Every answer has an `{id_header}`: the request's own one, or one made up. Who is answered 503 may try again after `Retry-After`
 seconds.
 
-Every error is `{{"error": "CODE: sentence", "code": "CODE"}}`. Codes are stable, sentences are not:
+Every error is `{{"error": "CODE: sentence", "code": "CODE"}}`. Codes are stable, sentences are not.
+
+<details><summary>All codes</summary>
 
 | code | status | |
 | --- | --- | --- |
 {errors}
+
+</details>
 """
 
 
@@ -214,7 +218,8 @@ def _infer(name: str) -> dict[str, Any]:
     return {
         **_operation(name, "Classify images", content, INFER, headers=headers),
         "description": (
-            "One picture as it is (`image/*`) or in a form (`multipart/form-data`); plain JSON; or JSON with raw contents of the "
+            "One picture as it is (`image/*`, or `application/octet-stream` that begins like a picture) or in a form "
+            "(`multipart/form-data`); plain JSON; or JSON with raw contents of the "
             f"tensors behind it: then the header `{HEADER_LENGTH}` says how many bytes are JSON, and each input how many of "
             f"those behind are its own. `{HEADER_LENGTH}: 0`, and the body is one picture as it is, its answer's outputs raw. "
             "Whatever other Content-Type is said, the body is read as JSON."
@@ -222,9 +227,10 @@ def _infer(name: str) -> dict[str, Any]:
         "parameters": [{"name": HEADER_LENGTH, "in": "header", "schema": LENGTH, "description": "Of a binary body only."}],
         "requestBody": {
             "required": True,
+            # The first is what the page at /docs offers first: a file to choose.
             "content": {
-                **_json(reference("InferRequest")),
                 "image/*": {"schema": FILE},
+                **_json(reference("InferRequest")),
                 FORM: {"schema": fields({"image": FILE})},
                 BINARY: {"schema": FILE},
             },

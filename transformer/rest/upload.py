@@ -1,4 +1,6 @@
-"""A body that is one picture: as it is (`image/*`), or as the one part of a form (`multipart/form-data`, RFC 7578)."""
+"""A body that is one picture: as it is (`image/*`, and bytes of no said kind that begin like a picture), or as the one part of a
+form (`multipart/form-data`, RFC 7578).
+"""
 
 import re
 
@@ -6,6 +8,7 @@ from transformer.errors import FormInvalid
 from transformer.tensors import Buffer
 
 FORM = "multipart/form-data"
+BYTES = "application/octet-stream"
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', re.IGNORECASE)
 # What a file begins with → what to call it in a sentence.
@@ -16,12 +19,15 @@ _BEGINNINGS = {
     b"BM": "a BMP",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
+    b"GIF8": "a GIF",
 }
+_BOX = b"ftyp"  # of HEIC, HEIF and AVIF, behind its length of four bytes
 
 
-def is_upload(content_type: str) -> bool:
-    """Whether a body of this Content-Type is one picture and no JSON."""
-    return _kind(content_type).startswith("image/") or _kind(content_type) == FORM
+def is_upload(content_type: str, body: Buffer | bytearray = b"") -> bool:
+    """Whether a body of this Content-Type is one picture and no JSON. `body`: what is known of it."""
+    kind = _kind(content_type)
+    return kind.startswith("image/") or kind == FORM or (kind == BYTES and bool(guess_picture(body)))
 
 
 def read_upload(body: bytes | bytearray, content_type: str) -> memoryview:
@@ -30,10 +36,10 @@ def read_upload(body: bytes | bytearray, content_type: str) -> memoryview:
 
 
 def guess_picture(body: Buffer | bytearray) -> str:
-    """What kind of picture these bytes begin like, in words; "" where it is none that is read here."""
-    start = bytes(body[:12])
-    if start[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "a HEIC"
+    """What kind of picture these bytes begin like, in words, also where it is none that is read; "" where it is none."""
+    start = bytes(body[:8])
+    if start[4:] == _BOX:
+        return "a HEIC or AVIF"
     return next((name for beginning, name in _BEGINNINGS.items() if start.startswith(beginning)), "")
 
 

@@ -1,11 +1,19 @@
 """`visor predict`: ask a server, or an archive without one, about images."""
 
 import argparse
-import dataclasses
+import json
 import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visor.commands.arguments import Commands, add_command, add_digest, add_group, add_public_key, add_store, add_threshold
+from visor.errors import ClientError
+
+if TYPE_CHECKING:
+    from visor.answers import Answer, Answering
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +25,8 @@ def add(commands: Commands) -> None:
         "predict",
         run,
         "Ask a server, or an archive without a server, about images. Prints one line for each image: its path, then label, "
-        "confidence (0 to 1) and decision, or an error code; with --threshold or --group also whether an archive's promise on "
-        "missed images is held or overridden. `visor score` answers for many images.",
+        "confidence (0 to 1) and decision, or an error's code and sentence; with --threshold or --group also whether an "
+        "archive's promise on missed images is held or overridden. `visor score` answers for a folder of images.",
         exits="Exit codes: 0 every image was answered; 1 an image or the whole request failed; 2 a mistyped command line; "
         "130 interrupted.",
     )
@@ -75,7 +83,11 @@ def add(commands: Commands) -> None:
     )
     add_threshold(predict)
     add_group(predict)
-    predict.add_argument("--json", action="store_true", help="print one JSON object a line (default: text to read)")
+    predict.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object a line, with the probabilities of all labels (default: text to read)",
+    )
     predict.add_argument(
         "--header",
         action="append",
@@ -92,32 +104,86 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print each image's answer; 1 when an image has an error instead."""
-    from archives import store
-    from visor import client
-    from visor.connection import SECRET_HEADERS, Access, read_token
+    from visor.answers import Question
 
-    request = client.Request(threshold=args.threshold, group=args.group, overlays=args.explain)
-    if args.archive:
-        archive = store.find(args.store, args.archive)
-        predictions = client.ask_archive(archive, args.public_key, args.images, request, args.digest)
-    else:
-        for name in sorted(SECRET_HEADERS & dict(args.header).keys()):
-            logger.warning("--header %s: every user of this machine can read it on the command line; see --token-file", name)
-        access = Access(args.cacert, args.cert, args.key, read_token(args.token_file))
-        request = dataclasses.replace(request, headers=dict(args.header), access=access)
-        predictions = client.ask_server(args.url, args.model, args.images, request)
+    _check_files(args.images)
+    question = Question(args.explain is not None, args.threshold, args.group)
     failed = False
-    for one in predictions:
-        failed |= bool(one.error)
-        if args.json:
-            print(one.to_json(), flush=True)
-        elif one.error:
-            print("  ".join(filter(None, (one.image, one.error, one.decision))), flush=True)
-        else:
-            promise = f"promise {one.promise}" if one.promise and (args.threshold is not None or args.group) else ""
-            told = (one.image, one.label, f"{one.confidence:.3f}", one.decision, promise, one.overlay)
-            print("  ".join(filter(None, told)), flush=True)
+    with _answering(args) as answering:
+        for image, answer in zip(args.images, answering.ask(args.images, question), strict=True):
+            overlay = None if answer.heatmap is None else _draw(answer, args.explain, image)
+            failed |= answer.error is not None
+            print(_json(image, answer, overlay) if args.json else _line(image, answer, overlay, args), flush=True)
     return int(failed)
+
+
+@contextmanager
+def _answering(args: argparse.Namespace) -> "Iterator[Answering]":
+    """What is asked: the archive, or the server. Raises what opening it raises."""
+    if args.archive:
+        from visor.model import load
+
+        yield load(args.archive, args.public_key, digest=args.digest, store=args.store)
+        return
+    from visor.client import Client
+    from visor.connection import SECRET_HEADERS
+
+    headers = dict(args.header)
+    for name in sorted(SECRET_HEADERS & headers.keys()):
+        logger.warning("--header %s: every user of this machine can read it on the command line; see --token-file", name)
+    with Client(
+        args.url,
+        model=args.model,
+        token_file=args.token_file,
+        headers=headers,
+        cacert=args.cacert,
+        cert=args.cert,
+        key=args.key,
+    ) as client:
+        yield client
+
+
+def _check_files(images: Sequence[Path]) -> None:
+    """Raise ClientError for what is no file that can be read, before anything is asked."""
+    for image in images:
+        if image.is_dir():
+            raise ClientError(
+                f"{image} is a folder; `visor score NAME {image} --out scores.parquet` answers for all images in it"
+            )
+        if not os.access(image, os.R_OK):
+            raise ClientError(f"{image} cannot be read: {'Permission denied' if image.exists() else 'No such file or directory'}")
+
+
+def _draw(answer: "Answer", folder: Path, image: Path) -> Path:
+    from visor.drawing import place, save
+
+    path = place(folder, image)
+    save(answer.overlay(), path)
+    return path
+
+
+def _line(image: Path, answer: "Answer", overlay: Path | None, args: argparse.Namespace) -> str:
+    """Write an answer as text to read."""
+    if answer.error:
+        return "  ".join(filter(None, (str(image), str(answer.error), answer.decision)))
+    promise = f"promise {answer.promise}" if answer.promise and (args.threshold is not None or args.group) else ""
+    told = (str(image), answer.label, f"{answer.confidence:.3f}", answer.decision, promise, str(overlay or ""))
+    return "  ".join(filter(None, told))
+
+
+def _json(image: Path, answer: "Answer", overlay: Path | None) -> str:
+    """Write an answer as one line of JSON."""
+    same = ("label", "confidence", "probabilities", "score", "decision", "threshold", "review_from", "review_to")
+    told = {
+        "image": str(image),
+        **{name: getattr(answer, name) for name in (*same, "group", "promise", "prediction_set")},
+        "archive_digest": answer.digest,
+        "model_version": answer.version,
+        "error": answer.error.code if answer.error else "",
+        "error_message": str(answer.error or ""),
+        "overlay": overlay and str(overlay),
+    }
+    return json.dumps(told)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -48,6 +48,12 @@ def add(commands: Commands) -> None:
     )
     flags = ("--host", "--token-file", "--no-allow-threshold", "--max-queue", "--hang-s", "--cache-images", "--request-log")
     EdgeSettings.add_flags(serve, flags)
+    serve.add_argument(
+        "--no-page",
+        dest="page",
+        action="store_false",
+        help="leave out the page at / on which a person asks about one picture in a browser (default: it is there)",
+    )
     serve.set_defaults(host="127.0.0.1")
     add_public_key(serve)
     add_digest(serve)

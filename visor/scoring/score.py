@@ -28,8 +28,8 @@ from handlers.errors import ImageError, ImageTooLarge, VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.progress import show_progress
-from visor.client import heatmap_of, set_of
 from visor.errors import ImageChanged, ImageUnreadable, ScoreError
+from visor.model import heatmap_of, set_of
 from visor.scoring import listing, parts
 from visor.scoring.listing import ListedImage, Listing
 from visor.scoring.parts import Counts, Scoring
@@ -286,11 +286,11 @@ def _answer(data: bytes, image: ListedImage, job: _ScoringJob, backend: Backend)
     if isinstance(answer, VisorError):
         raise answer
     if job.overlays is not None and (heatmap := heatmap_of(answer)) is not None:
-        from visor.drawing import draw, place_below
+        from visor.drawing import draw, place_below, save
 
         said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
-        rule = job.spec.preprocessing.decoding
-        draw(data, heatmap, said, place_below(job.overlays, image.path), job.spec.limits, rule)
+        drawing = draw(data, heatmap, said, job.spec.limits, job.spec.preprocessing.decoding)
+        save(drawing, place_below(job.overlays, image.path))
     return answer
 
 

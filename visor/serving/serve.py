@@ -60,14 +60,17 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     ):
         # What verifying imports [21 MB] would stay as long as the server; the child comes before the log's thread.
         verified = in_child(opening.take, archive, options.public_key, Path(copy), options.digest)
-        _log_without_waiting()
+        at_terminal = sys.stderr.isatty()
+        _log_without_waiting(as_json=not at_terminal)
+        options = dataclasses.replace(options, edge=dataclasses.replace(options.edge, short_log=at_terminal))
         runner.run(_serve(verified, options, announce, Path(folder)))
+    logger.info("stopped")
 
 
-def _log_without_waiting() -> None:
-    """Have the edge's log, and this process's own, written by a thread."""
+def _log_without_waiting(*, as_json: bool) -> None:
+    """Have the edge's log, and this process's own, written by a thread. `as_json`: the edge's, which else is for people, too."""
     edge_logger = logging.getLogger("transformer")
-    if not edge_logger.handlers:
+    if as_json and not edge_logger.handlers:
         edge_logger.addHandler(json_handler())  # in one form with the lines of its requests
         edge_logger.propagate = False
     for handler in logging.getLogger().handlers:
@@ -81,6 +84,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
     needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
     workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
+    logger.info("starting TorchServe with %s: a few seconds", count_of(workers.count, "worker"))
     async with torchserve.running(archive.path, workers, home, ports) as server:
         settings = dataclasses.replace(
             options.edge,
@@ -93,7 +97,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
-        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers.count, settings.token_file, announce))
+        ready = asyncio.create_task(_announce_ready(archive, server, listening, workers.count, settings, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}
         try:
@@ -104,6 +108,8 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
             if died.done() and not stop.is_set():
                 raise server.ended_error()
         finally:
+            if stop.is_set():
+                logger.info("stopping: what was accepted is still answered")
             stop.set()
             ready.cancel()
             await edge  # drains: what was accepted is answered before TorchServe goes
@@ -114,17 +120,24 @@ async def _announce_ready(
     server: torchserve.Server,
     listening: "asyncio.Future[Listening]",
     workers: int,
-    token_file: Path | None,
+    settings: EdgeSettings,
     announce: Callable[[str], None],
 ) -> None:
     await server.wait_ready(archive.spec.name)
     ports = await listening
     spec = archive.spec
-    token = f" --token-file {token_file}" if token_file else ""
+    token = f" --token-file {settings.token_file}" if settings.token_file else ""
+    page = f"  page  http://{ports.http_address}/\n" if settings.page else ""
     announce(
-        f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {workers} workers\n"
+        f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {count_of(workers, 'worker')}\n"
         f"  key   {archive.key}\n"
         f"  REST  http://{ports.http_address}/v2/models/{spec.name}\n"
         f"  gRPC  {ports.grpc_address}\n"
+        f"{page}"
         f"  try   visor predict IMAGE --url http://{ports.http_address}{token}"
     )
+
+
+def count_of(number: int, what: str) -> str:
+    """Write how many there are, "1 worker" or "2 workers"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

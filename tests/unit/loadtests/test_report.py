@@ -72,3 +72,17 @@ def test_an_overload_is_part_of_each_form() -> None:
     assert to_json(run)["overload"]["goodput"] == 0.75
     assert "violated: overload: goodput of capacity 0.75 < 0.9" in to_text(run)
     assert "0.75 of the capacity" in to_html(run)
+
+
+def test_less_than_the_bound_is_said_and_not_judged() -> None:
+    """Five requests a second, all answered right, where the SLO asks for ten answers."""
+    samples = [Sample("grpc", n / 5, n / 5, n / 5 + 0.02) for n in range(50)]
+    for offered, violated in ((5.0, False), (10.0, False), (10.1, True), (None, True)):
+        run = Run({}, samples, SLO, judge(samples, SLO, offered), offered_per_s=offered)
+        assert [violation.measure for violation in run.violations] == ["throughput per s"] * violated
+        assert any(note.startswith("throughput is not judged") for note in run.notes) is not violated
+    run = Run({}, samples, SLO, judge(samples, SLO, 5.0), offered_per_s=5.0)
+    note = "throughput is not judged: 5 requests a second were offered, no more than the bound of 10"
+    assert to_json(run)["notes"] == [note]
+    assert note in to_html(run)
+    assert f"note: {note}\nThe SLO is met." in to_text(run)

@@ -223,3 +223,20 @@ def test_what_ends_a_request_without_an_answer():
         RequestLog("errors", file=lines).write(record)
     told = [(line["level"], line["status"], line["code"]) for line in lines.read_back()]
     assert told == [("warning", 499, "request.gone"), ("error", 500, "internal"), ("error", 503, "model.not_ready")]
+
+
+async def test_at_a_terminal_a_line_is_short_and_has_nothing_that_a_terminal_obeys(upstream, spec, images, ask_handler):
+    lines = io.BytesIO()
+    log = RequestLog("all", {"model": "roofs"}, lines, short=True)
+    service = Service(spec, "ab" * 32, upstream, Metrics(spec, "ab" * 32), log=log)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(service)), base_url="http://edge") as client:
+        await client.post(URL, content=images[0], headers=ONE)
+        await client.post(URL, content=b"no picture", headers=ONE)
+        await client.get("/v2/models/%1b%5b2J")
+    service.flush()
+    good, bad, odd = lines.getvalue().decode().splitlines()
+    decided = f"1 {ask_handler(images[0])['decision']}"
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d  POST {URL}  200  {decided}  \d+ ms", good)
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d  POST {URL}  400  image.undecodable  \d+ ms", bad)
+    assert "GET /v2/models/\\x1b[2J  404  model.not_found" in odd
+    assert max(map(len, (good, bad, odd))) < 100

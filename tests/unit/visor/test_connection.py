@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tests.unit.visor.tls import ANSWER, NAME, Authority, Canned, grpc_server, make_authority, rest_server
-from visor import cli, client
-from visor.client import Prediction, Request
+from visor import cli
+from visor.answers import Answer
+from visor.client import Client
 from visor.connection import Access, Address, read_token
 from visor.errors import AnswerInvalid, ClientError
 
@@ -39,13 +40,16 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def ask(url: str, picture: Path, access: Access = Access(), **headers: str) -> list[Prediction]:  # noqa: B008 - frozen
-    return list(client.ask_server(url, None, [picture], Request(headers=headers, access=access)))
+def ask(url: str, picture: Path, access: Access = Access(), **headers: str) -> Answer:  # noqa: B008 - frozen
+    shown = {"cacert": access.cacert, "cert": access.cert, "key": access.key}
+    with Client(url, token=access.token, headers=headers, **shown) as client:
+        return client.predict(picture)
 
 
-def check(answers: list[Prediction]) -> None:
-    [answer] = answers
-    assert (answer.label, answer.confidence, answer.decision, answer.error) == ("damaged", 0.75, "flag", "")
+def check(answer: Answer) -> None:
+    """Of a server that says no probabilities: its labels are not asked for."""
+    assert (answer.label, answer.confidence, answer.decision, answer.error) == ("damaged", 0.75, "flag", None)
+    assert answer.probabilities == {}
 
 
 @BOTH

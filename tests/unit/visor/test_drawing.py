@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from handlers.spec import Limits
-from visor.drawing import HeatMap, draw, place, place_below
+from visor.answers import HeatMap
+from visor.drawing import draw, place, place_below, save
 
 FULL = np.ones((2, 2), dtype=np.float32)
 
@@ -21,7 +22,7 @@ def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def drawn(path: Path, data: bytes, heatmap: HeatMap) -> np.ndarray:
-    draw(data, heatmap, "intact 0.850  flag", path, Limits())
+    save(draw(data, heatmap, "intact 0.850  flag", Limits()), path)
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 
@@ -65,7 +66,7 @@ def test_label_decision_and_legend_stand_below_the_picture(tmp_path: Path) -> No
     below = drawn(tmp_path / "a.png", GREY, HeatMap(FULL, "damaged", peak=3.0))[200:]
     assert (below < 100).all(axis=2).sum() > 300  # ink
     other = tmp_path / "b.png"
-    draw(GREY, HeatMap(FULL, "damaged", peak=3.0), "damaged 0.990  flag", other, Limits())
+    save(draw(GREY, HeatMap(FULL, "damaged", peak=3.0), "damaged 0.990  flag", Limits()), other)
     with Image.open(other) as picture:
         assert (np.asarray(picture).astype(int)[200:] != below).any()
     # Colours of the legend go from paper to the strongest one.

@@ -149,13 +149,26 @@ async def test_inferences_are_of_its_form(client, schema, images, at, parameters
 
 
 @pytest.mark.parametrize(
-    ("headers", "around"), [({"Content-Type": "image/png"}, (b"", b"")), (FORM, (b"--x\r\n\r\n", b"\r\n--x--"))]
+    ("headers", "around"),
+    [
+        ({"Content-Type": "image/png"}, (b"", b"")),
+        ({"Content-Type": "image/*"}, (b"", b"")),  # what the page at /docs sends
+        ({"Content-Type": "application/octet-stream"}, (b"", b"")),
+        (FORM, (b"--x\r\n\r\n", b"\r\n--x--")),
+    ],
 )
 async def test_uploads_are_answered_in_its_form(client, schema, images, headers, around):
     body = images[0].join(around)
     response = await client.post("/v2/models/roofs/infer", content=body, headers=headers)
     assert response.status_code == 200
     schema["/v2/models/{name}/infer"]["POST"].validate_response(response)
+
+
+async def test_bytes_that_are_neither_picture_nor_json_are_told_what_to_be(client):
+    for body, said in ((b"GIF89a" + bytes(9), "GIF is not read; send a JPEG, PNG"), (b"picture", "are not JSON")):
+        response = await client.post("/v2/models/roofs/infer", content=body, headers={"Content-Type": "application/octet-stream"})
+        assert response.status_code == 400
+        assert said in response.json()["error"]
 
 
 async def test_its_own_example_is_answered(client, made):

@@ -27,7 +27,16 @@ HEAD = b'--XX\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\
     ],
 )
 def test_what_is_an_upload(content_type, expected):
-    assert is_upload(content_type) is expected
+    assert is_upload(content_type, b"") is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [(b"\x89PNG\r\n", True), (b"\0\0\0\x18ftypheic", True), (b"GIF89a", True), (b' {"inputs": []}', False), (b"\0\0\0\0", False)],
+)
+def test_bytes_of_no_said_kind_are_one_where_they_begin_like_a_picture(body, expected):
+    assert is_upload("application/octet-stream", body) is expected
+    assert not is_upload("application/json", body)
 
 
 def test_an_image_is_the_whole_body():

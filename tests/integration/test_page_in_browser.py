@@ -1,0 +1,95 @@
+"""The page at `/` in a real Chromium, on a laptop and on a phone: a picture gets the server's answer, axe finds no fault.
+
+Where there is no Chromium this is left out, but in CI, which installs one (`make browser`).
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests.peers.environment import make
+from tests.integration.running import Server, Workspace
+
+browser = pytest.importorskip("tools.browser")
+CHROMIUM = browser.find()
+LOCK = Path(__file__).parent / "axe/requirements.txt"
+pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Any]:
+    assert CHROMIUM, "CI has a Chromium: `make browser`"
+    with browser.started(CHROMIUM) as found:
+        found.call("DOM.enable")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    [source] = make("axe", LOCK).parents[1].glob("lib/*/site-packages/axe_playwright_python/axe.min.js")
+    return source.read_text()
+
+
+def text(tab: Any, element: str) -> str:
+    return str(tab.evaluate(f"document.getElementById('{element}').textContent"))
+
+
+def choose(tab: Any, picture: Path) -> str:
+    """Choose a picture as a person does; what the page says once it has asked."""
+    root = tab.call("DOM.getDocument")["root"]["nodeId"]
+    node = tab.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    tab.call("DOM.setFileInputFiles", files=[str(picture)], nodeId=node)
+    deadline = time.monotonic() + 60
+    while not (said := text(tab, "state")) or said.startswith("Asking"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return said
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
+def test_a_picture_gets_the_servers_answer(
+    tab: Any, axe: str, workspace: Workspace, server: Server, images: dict[Path, str], width: int, scheme: str
+) -> None:
+    picture = next(iter(images))
+    told = json.loads(workspace.ok("predict", str(picture), "--url", f"http://{server.rest}", "--json"))
+    tab.open(f"http://{server.rest}/", width, scheme)
+    assert tab.violations(axe) == []
+    assert choose(tab, picture) == "Answered."
+    assert text(tab, "decision") == f"{told['label']}, confidence {100 * told['confidence']:.1f} %: {told['decision']}"
+    assert f"the threshold {told['threshold']:#.3g}." in text(tab, "rule")
+    rows = tab.evaluate("[...document.querySelectorAll('#probabilities th')].map(cell => cell.textContent)")
+    assert rows == sorted(told["probabilities"], key=lambda label: -told["probabilities"][label])
+    assert told["archive_digest"] in text(tab, "origin")
+    whole = tab.evaluate("document.getElementById('picture').toDataURL()")
+    tab.evaluate("document.getElementById('shown').click()")
+    assert tab.evaluate("document.getElementById('picture').toDataURL()") != whole  # without the map
+    assert tab.violations(axe) == []
+    assert tab.overflow() == 0
+    assert {url.removeprefix(f"http://{server.rest}/") for url in tab.asked} == {
+        "page/page.css", "page/page.js", "v2/repository/index",
+    }  # fmt: skip
+
+
+def test_an_error_is_shown_as_its_sentence(tab: Any, server: Server, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    tab.open(f"http://{server.rest}/", 360)
+    assert choose(tab, broken) == "image.undecodable: 10 bytes are not a whole image: no header of an image"
+    assert tab.evaluate("document.getElementById('answer').hidden")
+
+
+def test_keys_alone_reach_all_of_it(tab: Any, server: Server, images: dict[Path, str]) -> None:
+    tab.open(f"http://{server.rest}/", 1280)
+    choose(tab, next(iter(images)))
+    reached = []
+    for _ in range(5):
+        for kind in ("keyDown", "keyUp"):
+            tab.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.append(tab.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert reached == ["Protocol", "OpenAPI", "model", "file", "shown"]

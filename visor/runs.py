@@ -1,0 +1,81 @@
+"""Training from Python: a config to a finished run, and a run to a signed archive, as `visor train` and `visor archive` do."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training import config as configs
+from training import runs, settings
+from visor.model import STORE
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. `folder`: where its weights, metrics and pages lie."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the model, as the config has it. Raises RunError."""
+        return runs.read_config(self.folder).name
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured on the test split, as metrics.json has it. Raises RunError."""
+        return runs.read_finished(self.folder)[1]
+
+    @property
+    def report(self) -> Path:
+        """The report's page."""
+        return self.folder / runs.REPORT
+
+    def archive(
+        self,
+        private_key: str | os.PathLike[str] = "keys/visor.key",
+        *,
+        store: str | os.PathLike[str] = STORE,
+        passphrase: str | None = None,
+    ) -> Path:
+        """Pack and sign the run as the next version in the model store `store`, and return the archive's path.
+
+        `private_key`: the file that `visor keys` writes; `passphrase`: its own, by default the environment's
+        VISOR_KEY_PASSPHRASE. Raises RunError, KeyFileError, KeyLocked, ConfigError, DataError.
+        """
+        from training.jobs.archive import archive
+
+        return archive(self.folder, Path(store), Path(private_key), passphrase=passphrase or settings.key_passphrase())
+
+
+def train(
+    config: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train a network by a config and return its run, which goes on where it was interrupted and is left as it is once finished.
+
+    `config`: a YAML file. `overrides`: the config's keys with other values, those of a section as a mapping, such as
+    `name="mine", data={"path": "/data/roofs"}`; keys that a mapping leaves out keep their values. `out`: the run's folder, by
+    default `home`/NAME; `home`: where runs share data sets, caches and the MLflow store, by default the environment's
+    VISOR_HOME, else `runs`. `fresh`: starts over. Raises ConfigError, DataError, RunError.
+    """
+    from training.jobs.train import train as fit  # imports torch
+
+    wanted = configs.load(Path(config), [f"{key}={json.dumps(value, default=str)}" for key, value in _flat(overrides)])
+    place = settings.home() if home is None else Path(home)
+    return Run(fit(wanted, place / wanted.name if out is None else Path(out), place, fresh=fresh))
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its key's path, the parts of which a dot joins."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
