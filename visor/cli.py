@@ -13,6 +13,7 @@ from visor.commands import (
     archive,
     bound,
     compare,
+    config,
     data,
     demo,
     evaluate,
@@ -33,7 +34,7 @@ from visor.commands.arguments import EXITS, Run, list_commands
 FAILED, INTERRUPTED = 1, 130
 GROUPS = (
     ("see everything once", (demo,)),
-    ("data", (data,)),
+    ("data and configs", (data, config)),
     ("train and search", (train, evaluate, bound, pretrain, search)),
     ("archive and keys", (keys, archive, inspect)),
     ("serve and ask", (serve, predict, score)),
