@@ -9,6 +9,8 @@ from typing import Any
 
 LENGTH = 250
 """Characters of a key in MLflow, at most (mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH)."""
+SHOWN = 5
+"""Keys that differ between two configs, of which a sentence names so many."""
 DIGITS = 8
 """Hexadecimal digits of a name's SHA-256 that tell it from others of the same key."""
 
@@ -29,6 +31,13 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[st
     first, second = dict(flatten(one)), dict(flatten(other))
     names = [*first, *(name for name in second if name not in first)]
     return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def describe_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Write the leaves in which two trees differ as a clause, the first SHOWN of them; "" where none does, or one is empty."""
+    found = differing(there, here) if there and here else []
+    said = [f"{name} is {old!r} there and {new!r} here" for name, old, new in found[:SHOWN]]
+    return ", ".join([*said, *([f"and {len(found) - SHOWN} more keys differ"] if len(found) > SHOWN else [])])
 
 
 def keys_of(names: Iterable[str]) -> dict[str, str]:

@@ -53,6 +53,11 @@ def embedded_uri(home: Path) -> str:
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
+def is_embedded(home: Path) -> bool:
+    """Tell whether the embedded store under `home` is used, and no other that MLFLOW_TRACKING_URI names."""
+    return tracking_uri(home) == embedded_uri(home)
+
+
 def now() -> datetime:
     """Return this second in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set. Raises ConfigError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")

@@ -59,7 +59,7 @@ class Tracker:
         """Open the server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, which is made at first use."""
         settings.prepare_mlflow()
         uri = settings.tracking_uri(home)
-        embedded = uri == settings.embedded_uri(home)
+        embedded = settings.is_embedded(home)
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # MLflow's own, of SQLAlchemy
             from mlflow import MlflowClient
 

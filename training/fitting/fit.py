@@ -48,7 +48,7 @@ def fit(
     there), DataError (a class without training images) and RunError (the loss is no longer finite).
     """
     settings = config.fit
-    phases = [(phase, _learning_stages(model, phase)) for phase in settings.phases]
+    phases = [(phase, learning_stages(model, phase)) for phase in settings.phases]
     device = device_of(settings.device)
     loss, judging = _losses(train, model.head.out_features, settings, device)
     keep_freed_memory()
@@ -69,7 +69,7 @@ def fit(
             while state.epoch < phase.epochs and state.stale < settings.patience:
                 count = len(state.history)  # epochs done, over all phases
                 torch.manual_seed(seed_of(config.seed, count, *([group.rank] if group.rank else [])))  # for dropout
-                _set_modes(model, learning)
+                set_modes(model, learning)
                 steps = plan(train, config, count, loss.weight.cpu(), group)
                 batches = load(train, steps, config, count, len(loss.weight))
                 loss_sum, hits = 0.0, 0.0
@@ -187,8 +187,8 @@ def _average(model: Classifier, decay: float | None, state: dict[str, Tensor] | 
     return average
 
 
-def _learning_stages(model: Classifier, phase: PhaseConfig) -> list[nn.Module]:
-    """The stages, from the end, that learn in a phase."""
+def learning_stages(model: Classifier, phase: PhaseConfig) -> list[nn.Module]:
+    """Return the stages, from the end, that learn in a phase. Raises ConfigError where the network has fewer."""
     count = len(model.stages) if phase.unfreeze == "all" else phase.unfreeze
     if not 0 <= count <= len(model.stages):
         raise ConfigError(
@@ -206,8 +206,8 @@ def _freeze_all_but(model: Classifier, learning: Sequence[nn.Module], phase: Pha
     return torch.optim.AdamW(parameters, lr=phase.learning_rate, weight_decay=decay)
 
 
-def _set_modes(model: Classifier, learning: Sequence[nn.Module]) -> None:
-    """Training mode where something learns; the frozen stages' BatchNorm keeps the statistics that it came with."""
+def set_modes(model: Classifier, learning: Sequence[nn.Module]) -> None:
+    """Set training mode where something learns; the frozen stages' BatchNorm keeps the statistics that it came with."""
     model.eval()
     for module in [*learning, model.dropout]:
         module.train()

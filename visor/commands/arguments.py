@@ -86,8 +86,8 @@ def add_private_key(parser: argparse.ArgumentParser, more: str = "; the file mus
         type=Path,
         default=private_key(),
         metavar="FILE",
-        help=f"private key that signs the archive, as `visor keys` writes it{more} (default: the environment's VISOR_KEY, otherwise "
-        "keys/visor.key; now %(default)s)",
+        help=f"private key that signs the archive, as `visor keys` writes it{more} (default: the environment's VISOR_KEY, "
+        "otherwise keys/visor.key; now %(default)s)",
     )
 
 
