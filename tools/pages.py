@@ -53,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def config_page(config: type[BaseModel]) -> str:
     """Describe every key of a config: single keys first, then a section for each model in it, in the models' order."""
-    return "\n".join([CONFIG, *_keys(config), ""])
+    try:
+        return "\n".join([CONFIG, *_keys(config), ""])
+    except TypeError as err:
+        raise SystemExit(f"pages: {err}") from err
 
 
 def edge_page(parser: argparse.ArgumentParser) -> str:

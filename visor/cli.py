@@ -31,7 +31,7 @@ from visor.commands import (
 )
 from visor.commands import list as listing
 from visor.commands.arguments import EXITS, Run, list_commands
-from visor.errors import of_system
+from visor.system import of_system
 
 FAILED, INTERRUPTED = 1, 130
 GROUPS = (

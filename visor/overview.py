@@ -97,7 +97,7 @@ def _run(run: Path, aliases: Aliases) -> Listed:
     return Listed(
         *("run", str(run), name, record.model_version, when, state, what),
         labels=tuple(_read(run / runs.MANIFEST).get("labels", ())),
-        figures=_figures(_read(run / runs.METRICS)),
+        figures=figures(_read(run / runs.METRICS)),
         aliases=aliases.get(record.mlflow_run_id, ()),
         run_id=record.mlflow_run_id,
     )
@@ -120,13 +120,14 @@ def _archives(model_store: Path, aliases: Aliases) -> Iterator[Listed]:
                 *("archive", str(path), name, version, lineage.created.isoformat(timespec="seconds"), "archived"),
                 f"{contents.size / 1e6:.1f} MB, answers by {spec.backend}",
                 labels=spec.labels,
-                figures=_figures(lineage.metrics),
+                figures=figures(lineage.metrics),
                 aliases=aliases.get(lineage.mlflow_run_id, ()),
                 run_id=lineage.mlflow_run_id,
             )
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return those of a run's metrics that are listed, FIGURES, by the last part of their names."""
     found = {name.rpartition(".")[2]: value for name, value in flatten(metrics) if name in FIGURES}
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
 

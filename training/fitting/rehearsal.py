@@ -37,7 +37,7 @@ def check_batches(config: Config, classes: int, images: int) -> None:
             height, width = config.preprocessing.height, config.preprocessing.width
             raise BatchTooSmall(
                 f"fit.batch_size {config.fit.batch_size} makes a batch of one of {images} training images, from which "
-                f"{config.model.network} at {height} x {width} cannot learn in phase {number} (BatchNorm over a single value); "
+                f"{config.model.network} at {height} x {width} cannot learn in fit.phases.{number} (BatchNorm over one value); "
                 f"{advice}, or make preprocessing.height and width larger"
             ) from err
 

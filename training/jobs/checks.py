@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from training.config import Config
-from training.data import pixels
 from training.data.manifest import Manifest
 from training.errors import DiskFull, FolderError
 from training.tracking import Tracker
@@ -31,7 +30,8 @@ def check_writable(*folders: Path, advice: str = "let this user write there, or 
 
 def check_places(config: Config, manifest: Manifest, run: Path, home: Path, tracker: Tracker, experiment: str) -> None:
     """Check the folders and the store that a fit writes to. Raises FolderError, DiskFull, RunError and Tracking's errors."""
-    from training.fitting import rehearsal  # imports torch, which `check_writable` does without
+    from training.data import pixels  # which import what decodes and fits: `check_writable` does without
+    from training.fitting import rehearsal
 
     check_writable(home, run)
     tracker.reach(experiment=experiment)

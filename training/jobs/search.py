@@ -124,8 +124,8 @@ def _claim(study: optuna.Study, what: str, digest: str, values: dict[str, Any]) 
         keys = names.describe_differing(study.user_attrs.get(f"{what} values") or {}, values)
         differ = keys or f"digest {found[:12]}, now {digest[:12]}"
         raise StudyError(
-            f"the study {study.study_name!r} was begun with another {what} ({differ}), and its trials cannot be compared with new "
-            "ones; choose another --study"
+            f"the study {study.study_name!r} was begun with another {what} ({differ}), and its trials cannot be compared with "
+            "new ones; choose another --study"
         )
 
 

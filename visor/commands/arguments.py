@@ -187,8 +187,8 @@ def add_fresh(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="delete what an earlier call wrote into the run's folder, finished or not, and start over "
-        "(default: resume an interrupted run, leave a finished one)",
+        help="start over; what an earlier call wrote into the run's folder stays as it is until the new run is finished and "
+        "takes its place, and the same command resumes the new one (default: resume an interrupted run, leave a finished one)",
     )
 
 

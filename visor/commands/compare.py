@@ -1,6 +1,8 @@
 """`visor compare`: set runs beside each other; and the rule's flags, which `visor promote` shares."""
 
 import argparse
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,9 @@ from visor.commands.arguments import Commands, add_command, add_home, add_public
 if TYPE_CHECKING:
     from training.jobs.compare import ComparePaths
     from training.selection.comparison import Rule
+
+WIDTH = 120
+"""Columns where no terminal says how many there are."""
 
 
 def add(commands: Commands) -> None:
@@ -88,6 +93,22 @@ def rule_of(args: argparse.Namespace) -> "Rule":
     return Rule(args.max_fnr, args.max_latency_ms)
 
 
+def beside(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Write runs beside each other, a line for each figure; as many at a time as fit into `width` columns, but one at least."""
+    first = max(len(name) for name in head)
+    columns = [max(len(cell) for cell in row) for row in rows]
+    start = 0
+    while start < len(rows):
+        end, taken = start, first
+        while end < len(rows) and (end == start or taken + 2 + columns[end] <= width):
+            taken, end = taken + 2 + columns[end], end + 1
+        for line, name in enumerate(head):
+            cells = [f"{row[line]:{size}}" for row, size in zip(rows[start:end], columns[start:end], strict=True)]
+            yield "  ".join([f"{name:{first}}", *cells]).rstrip()
+        yield ""
+        start = end
+
+
 def run(args: argparse.Namespace) -> int:
     """Compare, print the figures and the choice, and write the pages that --out asks for."""
     from training.jobs.compare import compare
@@ -95,10 +116,8 @@ def run(args: argparse.Namespace) -> int:
 
     found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
     head, rows = comparison.table(found)
-    for row in rows:
-        print(row[0])
-        for name, cell in zip(head[1:], row[1:], strict=True):
-            print(f"  {name:24}{cell}")
+    for line in beside(head, rows, shutil.get_terminal_size((WIDTH, 24)).columns):
+        print(line)
     for sentence in comparison.summary(found):
         print(sentence)
     for path in comparison.write(found, args.out) if args.out else []:
