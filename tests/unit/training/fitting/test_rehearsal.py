@@ -26,7 +26,8 @@ def config_of(
 
 @pytest.mark.parametrize(
     ("images", "batch_size", "accumulate", "smallest"),
-    [(10, 4, 1, 3), (5, 2, 1, 1), (6, 2, 1, 2), (7, 32, 1, 7), (7, 3, 2, 1), (8, 1, 1, 1)],  # by hand: 7 → 4, 3 → 2, 2 and 2, 1
+    # By hand, the last: 5 → 3 and 2, of which 3 → 2 and 1.
+    [(10, 4, 1, 3), (5, 2, 1, 1), (6, 2, 1, 2), (7, 32, 1, 7), (7, 3, 2, 2), (8, 1, 1, 1), (5, 2, 2, 1)],
 )
 def test_the_smallest_batch_by_hand(images: int, batch_size: int, accumulate: int, smallest: int) -> None:
     assert smallest_batch(images, config_of(batch_size=batch_size, accumulate=accumulate).fit) == smallest
