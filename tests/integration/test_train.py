@@ -21,6 +21,7 @@ from training.jobs.register import register
 from training.jobs.train import train
 from training.packing.lineage import collect
 from training.tracking import Tracker
+from visor.overview import registered_aliases
 
 IMAGES = 40  # of each label
 
@@ -314,6 +315,7 @@ def test_registering_tags_the_runs_version_and_moves_the_alias(run, home, tracke
     assert version.run_id == runs.read_record(run).mlflow_run_id
     assert version.tags["archive_digest"] == "f" * 64
     assert version.tags["archive_version"] == "1"
+    assert "champion" in registered_aliases(home / "mlflow.db")[version.run_id]  # as `visor list` reads MLflow's tables
 
 
 def test_registering_in_a_store_that_does_not_know_the_run_is_refused(run, tmp_path):

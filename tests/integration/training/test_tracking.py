@@ -250,7 +250,7 @@ def test_an_experiment_that_was_deleted_is_said_with_the_command_that_restores_i
 
 
 @pytest.fixture
-def database(tmp_path, tracker, home):
+def database(tmp_path, tracker):
     """A home with a copy of the store's database, to be changed."""
     with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as one, sqlite3.connect(tmp_path / "mlflow.db") as other:
         one.backup(other)
@@ -278,9 +278,7 @@ def older_revision():
 def test_a_database_of_an_older_mlflow_is_named_with_the_command_that_upgrades_it(database, tmp_path):
     change(database, f"UPDATE alembic_version SET version_num = '{older_revision()}'")
     command = rf"`mlflow db upgrade sqlite:///{database}`$"
-    with pytest.raises(
-        TrackingOutdated, match=rf"^tracking.version: the MLflow database sqlite:///{database} .*older .*{command}"
-    ):
+    with pytest.raises(TrackingOutdated, match=rf"^tracking.version: the MLflow database .*older .*{command}"):
         Tracker.open(tmp_path)
 
 
@@ -308,9 +306,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
 @pytest.mark.parametrize("uri", ["file:///tmp/no-such-runs", "./mlruns"])
 def test_a_folder_of_runs_is_named_with_what_to_do(monkeypatch, tmp_path, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(
-        TrackingUnsupported, match=r"^tracking.address: .*names a folder, .*unset it, .*`mlflow migrate-filestore`"
-    ):
+    with pytest.raises(TrackingUnsupported, match=r"^tracking.address: .*names a folder, .*unset it.*`mlflow migrate-filestore`"):
         Tracker.open(tmp_path).reach()
 
 
