@@ -15,6 +15,7 @@ import pytest
 
 from archives import files, signing
 from archives.contents import read, unpacked
+from archives.errors import KeyFileError
 from handlers.backends import Backend, TorchBackend, load_backend
 from handlers.decision import calibrated
 from handlers.decode import decode, to_batch
@@ -28,7 +29,7 @@ from tests.unit.specs import TINY
 from training import runs
 from training.config import BackendChoice
 from training.data.manifest import Manifest
-from training.errors import ConfigError, DataChanged, DataError, ParityFailed
+from training.errors import ConfigError, DataChanged, DataError, FolderError, ParityFailed
 from training.jobs.archive import archive
 from training.jobs.evaluate import evaluate_run
 from training.packing import export, parity
@@ -175,6 +176,22 @@ def expect_fitted_on(backend: Backend, run: Path, spec: Spec, root: Path) -> Non
     assert spec.decision.fnr_bound is not None
     # Six positives, of which floor(0.3 (6 + 1)) - 1 = 1 may be missed: the second lowest score (conformal risk control).
     assert spec.decision.fnr_bound.threshold == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_a_store_with_commas_and_blanks_in_its_path_holds_archives(run: Path, tmp_path: Path, key: Path) -> None:
+    path = archive(run, tmp_path / "a, b,c" / "störe", key, "torch")
+    assert signing.verify(path, key.with_suffix(".pub"))
+    assert read(path).spec.name == "tiny"
+
+
+def test_the_key_and_the_store_are_tried_before_anything_is_exported(run: Path, tmp_path: Path, key: Path) -> None:
+    before = {path.name for path in run.iterdir()}
+    with pytest.raises(KeyFileError, match=r"nokey cannot be read .*make a pair with `visor keys`"):
+        archive(run, tmp_path / "store", tmp_path / "nokey", "openvino")
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=rf"{tmp_path}/file/store cannot be made"):
+        archive(run, tmp_path / "file" / "store", key, "openvino")
+    assert {path.name for path in run.iterdir()} == before
 
 
 def test_an_archive_on_torch_needs_neither_export_nor_images(run: Path, tmp_path: Path, key: Path) -> None:
