@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.integration.running import QUICK, ROOT, BeginHome, Workspace
 from training import runs
+from training.data import pixels
+from training.errors import DiskFull
+from training.fitting import checkpoint
+from training.tracking import Tracker
+from visor.system import of_system
 
 DIGITS = str(ROOT / "training/configs/digits.yaml")
 SIZE_MIB = 160
@@ -50,6 +56,24 @@ def fill(place: Path) -> Path:
 def expect_a_sentence(said: str) -> None:
     assert "Traceback" not in said
     assert "disk.full: no space is left for" in said or "disk.full: " in said.splitlines()[-1]
+
+
+def test_what_is_written_to_a_full_disk_names_its_place_and_leaves_nothing(
+    disk: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    filler, weights = fill(disk.path), {"a": torch.zeros(500_000)}
+    with pytest.raises(OSError, match="No space left") as raised:
+        checkpoint.save(disk.path / "c.pt", checkpoint.State(weights=weights, best={}), "a" * 64, "b" * 64)
+    assert str(of_system(raised.value)).startswith(f"disk.full: no space is left for {disk.path}/c.pt; free some")
+    with pytest.raises(OSError, match="No space left"):  # and not the process's end by SIGBUS
+        pixels._reserve(disk.path / "pixels.npy", 10**6)
+    with pytest.raises(DiskFull, match=r"no space is left for sqlite:///.*/other/mlflow.db"):
+        Tracker.open(disk.path / "other")
+    filler.unlink()
+    assert not (disk.path / "c.pt").exists()
+    checkpoint.save(disk.path / "c.pt", checkpoint.State(weights=weights, best={}), "a" * 64, "b" * 64)
+    Tracker.open(disk.path / "other").reach()
 
 
 def test_too_little_space_is_said_before_anything_is_fitted(disk: Workspace) -> None:

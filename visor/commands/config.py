@@ -59,13 +59,17 @@ def _lines(key: "Key", values: dict[str, Any] | None, width: int) -> Iterator[st
 
     if key.is_section:
         yield f"\n{key.path}{'  (required)' if key.required else ''}"
-        yield from textwrap.wrap(key.about, width, initial_indent="  ", subsequent_indent="  ")
+        yield from _wrap(key.about, width, "  ")
         return
     yield f"{key.path}  ({key.head})".replace("`", "")
     if values is not None:
         found = ", ".join(show(value) for value in _at(values, key.path.replace("[]", ".[]").split("."))) or "none"
         yield f"    = {found}".replace("`", "")
-    yield from textwrap.wrap(key.about, width, initial_indent="    ", subsequent_indent="    ")
+    yield from _wrap(key.about, width, "    ")
+
+
+def _wrap(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _at(tree: Any, parts: list[str]) -> Iterator[Any]:

@@ -51,5 +51,5 @@ def _row(one: "Listed") -> Sequence[str]:
     figures = [f"{one.figures[name]:.4f}" if name in one.figures else "" for name in ("accuracy", "fnr", "expected_cost")]
     labels = f"{len(one.labels)}: {', '.join(one.labels)}" if one.labels else ""
     labels = labels if len(labels) <= LABELS else f"{labels[: LABELS - 3]}..."
-    what = " ".join([*(f"@{alias}" for alias in one.aliases), one.what])
+    what = " ".join([*(f"@{alias}" for alias in one.aliases), one.what.partition("\n")[0]])
     return one.path, one.when[:16].replace("T", " "), one.state, *figures, labels, what
