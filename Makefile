@@ -191,5 +191,19 @@ lock: setup ## Resolve pyproject.toml into requirements/*.txt; ARGS=--upgrade ta
 	@PATH="$$(cd $(BIN) && pwd):$$PATH" requirements/lock.sh $(ARGS)
 
 .PHONY: clean
-clean: ## Remove what was generated (runs, caches, the environment), but neither archives nor keys.
-	@rm -rf runs .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* .hypothesis build ./*.egg-info
+clean: ## Remove what can be made again: caches, build and the environment; runs, registry, archives and keys stay.
+	@rm -rf runs/cache .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* .hypothesis build ./*.egg-info
+
+# Not a part of clean: every archive's digests lead to a run and its data, and the registry knows the champion.
+.PHONY: clean-all
+clean-all: ## Remove runs with MLflow's registry, and the model store, too, after asking (YES=1 does not ask). Keys stay.
+	@if [ -z "$(YES)" ]; then \
+	  echo "This removes for good, below $$PWD:"; \
+	  echo "  runs         $$(find runs -mindepth 2 -maxdepth 2 -name run.json 2>/dev/null | wc -l) runs, and the registry with its champion"; \
+	  echo "  model-store  $$(find model-store -name '*.mar' 2>/dev/null | wc -l) archives"; \
+	  read -r -p "Type yes to go on: " answer || true; \
+	  [ "$${answer:-}" = yes ] || { echo "clean-all: nothing was removed" >&2; exit 1; }; \
+	fi
+	@$(MAKE) --no-print-directory clean
+	@rm -rf runs
+	@find model-store -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} + 2>/dev/null || true

@@ -2,7 +2,8 @@
 
 VisorError
 ├── KeyFileError          key.invalid: a signing key that is missing or not one
-│   └── KeyLocked         key.passphrase: a signing key whose passphrase is missing or wrong
+│   ├── KeyLocked         key.passphrase: a signing key whose passphrase is missing or wrong
+│   └── KeyUnsuitable     key.kind: a key of a kind that archives are not signed by, such as RSA
 ├── ArchiveRefused        archive.refused: an archive whose signature does not hold
 │   └── ProvenanceRefused provenance.refused: a provenance statement that is not signed, or is about another archive
 ├── ArchiveUnexpected     archive.unexpected: a signed archive, but another one than its place or the caller says
@@ -23,6 +24,12 @@ class KeyLocked(KeyFileError):
     """A signing key whose passphrase is missing or wrong."""
 
     code = "key.passphrase"
+
+
+class KeyUnsuitable(KeyFileError):
+    """A key of a kind that archives are not signed by, such as RSA."""
+
+    code = "key.kind"
 
 
 class ArchiveRefused(VisorError):

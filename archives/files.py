@@ -37,12 +37,17 @@ def _rename(folder: Path, target: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Name a temporary path that replaces `path` when the block ends well: readers see the old file or the new one.
 
-    No other process has this name, not even on other machines that share the folder.
+    No other process has this name, not even on other machines that share the folder. An error of the disk names `path`, which
+    the system leaves out where it has begun to write.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as err:
+        if err.filename is None and err.errno is not None:
+            err.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,17 +3,19 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 from archives.contents import DAMAGED, PIECE, open_zip
-from archives.errors import ArchiveRefused, KeyFileError, KeyLocked
+from archives.errors import ArchiveRefused, KeyFileError, KeyLocked, KeyUnsuitable
 
 PRIVATE, PUBLIC = "visor.key", "visor.pub"
 LOCKED = b"ENCRYPTED"
 """What a private key with a passphrase has in its first lines, in PKCS #8 (RFC 7468, section 11) as in OpenSSL's older form."""
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""P-256, P-384 and P-521: those that the library model_signing signs on."""
 # How many damaged members an error names, in how many characters: their names are as foreign as the file.
 NAMED, LONGEST = 5, 500
 
@@ -132,7 +134,7 @@ def write_public(private: Path, public: Path, passphrase: str | None = None) -> 
     return public
 
 
-def _load_private(private: Path, passphrase: str | None) -> tuple[PrivateKeyTypes, bytes | None]:
+def _load_private(private: Path, passphrase: str | None) -> tuple[ec.EllipticCurvePrivateKey, bytes | None]:
     """Open a private key, and return it with what its file is encrypted with; a passphrase that it does not need is left out."""
     advice = "make a pair with `visor keys`"
     pem = _read_key(private, "private", advice)
@@ -141,20 +143,34 @@ def _load_private(private: Path, passphrase: str | None) -> tuple[PrivateKeyType
         raise KeyLocked(f"{private} has a passphrase; give it by --passphrase-file or VISOR_KEY_PASSPHRASE")
     password = passphrase.encode() if locked and passphrase is not None else None
     try:
-        return serialization.load_pem_private_key(pem, password), password
+        key = serialization.load_pem_private_key(pem, password)
     except (ValueError, TypeError) as err:
         if locked:
             # Encrypted bytes tell nobody whether they or the passphrase are wrong.
             raise KeyLocked(f"{private} does not open with this passphrase; it has another one, or is damaged") from err
         raise KeyFileError(f"{private} is not a private key in PEM: {err}; {advice}") from err
+    return _on_a_curve(key, private, advice), password
 
 
-def _load_public(public: Path) -> PublicKeyTypes:
+def _on_a_curve(key: Any, path: Path, advice: str) -> Any:
+    """The key, if it is of a kind that signatures of this format are made by. Raises KeyUnsuitable."""
+    curve = getattr(getattr(key, "curve", None), "name", None)
+    if curve not in CURVES:
+        kind = (
+            f"the curve {curve}" if curve else type(key).__name__.strip("_").removesuffix("PrivateKey").removesuffix("PublicKey")
+        )
+        raise KeyUnsuitable(f"{path} is a key of {kind}, and archives are signed on the curves {', '.join(CURVES)}; {advice}")
+    return key
+
+
+def _load_public(public: Path) -> ec.EllipticCurvePublicKey:
     advice = "it is made by `visor keys` and goes wherever archives are served"
     try:
-        return serialization.load_pem_public_key(_read_key(public, "public", advice))
+        key = serialization.load_pem_public_key(_read_key(public, "public", advice))
     except (ValueError, TypeError) as err:
         raise KeyFileError(f"{public} is not a public key in PEM: {err}; {advice}") from err
+    found: ec.EllipticCurvePublicKey = _on_a_curve(key, public, advice)
+    return found
 
 
 def _read_key(path: Path, kind: str, advice: str) -> bytes:

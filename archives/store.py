@@ -46,13 +46,17 @@ def find(store: Path, what: str) -> Path:
     """Find the archive meant by NAME (its newest version), NAME/VERSION or the path of a .mar. Raises StoreError."""
     if what.endswith(".mar"):
         if not Path(what).is_file():
-            raise StoreError(f"{what} does not exist; `visor archive` writes one")
+            raise StoreError(f"{Path(what).absolute()} does not exist; `visor archive` writes one")
         return Path(what)
     name, _, version = what.partition("/")
     known = versions(store, name)
     if not known:
         names = sorted(p.name for p in store.iterdir() if versions(store, p.name)) if store.is_dir() else []
-        raise StoreError(f"{store} holds no archive named {name!r} (it holds: {', '.join(names) or 'none'}); see `visor archive`")
+        held = f"it holds: {', '.join(names) or 'none'}" if store.is_dir() else "there is no such folder"
+        raise StoreError(
+            f"{store.absolute()} holds no archive named {name!r} ({held}); `visor archive` makes one, and --store or VISOR_STORE "
+            "names another model store"
+        )
     if version and version not in known:
-        raise StoreError(f"{name} has no version {version!r} in {store} (it has: {', '.join(known)})")
+        raise StoreError(f"{name} has no version {version!r} in {store.absolute()} (it has: {', '.join(known)})")
     return path_of(store, name, version or known[-1])

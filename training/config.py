@@ -10,6 +10,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from handlers.spec import DECODING, DecodingRule, Frozen, Label, Limits, Network, Preprocessing, Probability
+from training import keys
 from training.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -415,40 +416,30 @@ def load(path: Path, overrides: Sequence[str] = (), decoding: DecodingRule = DEC
 
     `decoding`: the rule of a config that does not say `preprocessing.decoding`.
     """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise ConfigError(f"{path} cannot be read as YAML: {err}") from err
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping, got {type(tree).__name__}")
+    tree = read_tree(path)
     for override in overrides:
-        _set(tree, override)
+        keys.set_value(tree, override)
     if isinstance(preprocessing := tree.get("preprocessing"), dict):
         preprocessing.setdefault("decoding", decoding)
     try:
         return Config.model_validate(tree)
     except ValidationError as err:
-        raise ConfigError(f"{path}: " + "; ".join(_sentence(e) for e in err.errors())) from err
+        raise ConfigError(f"{path}: {keys.sentences(err, Config)}") from err
 
 
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} is not KEY=VALUE, such as fit.batch_size=16")
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {parent} holds a value, not a mapping")
-        tree = child
+def read_tree(path: Path, what: str = "config") -> dict[str, Any]:
+    """Read a YAML file that holds a mapping. Raises ConfigError."""
     try:
-        tree[last] = yaml.safe_load(text)
-    except yaml.YAMLError as err:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {err}") from err
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "config"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key; training/config.py has them all, with their defaults"
-    return f"{where}: {error['msg']} (got {str(error['input'])[:80]!r})"
+        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except IsADirectoryError as err:
+        raise ConfigError(
+            f"{path} is a folder, and a {what} is a YAML file; for a folder of images take training/configs/imagefolder.yaml "
+            f"with --set data.path={path}"
+        ) from err
+    except OSError as err:
+        raise ConfigError(f"{path} cannot be read: {err.strerror}; name a {what}, a YAML file") from err
+    except (UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ConfigError(f"{path} is not YAML: {err}") from err
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping, got {type(tree).__name__}")
+    return tree

@@ -2,6 +2,7 @@
 
 VisorError
 ├── ConfigError           config.invalid: a key or value of a config
+│   └── BatchTooSmall     config.batch: batches of one image where BatchNorm needs more
 ├── DataError             data.invalid: a data set that cannot be trained on
 │   ├── DataUnreadable    data.unreadable: files that are not whole images, all of them named
 │   ├── DataChanged       data.changed: files that differ from the manifest, all of them named
@@ -14,7 +15,12 @@ VisorError
 ├── StudyError            study.invalid: a search's study that is another's, or a storage that does not answer
 ├── ParityFailed          archive.parity: a backend that was asked for and does not answer as the reference does
 ├── FolderError           folder.unwritable: a folder that has to be written to and cannot be
+│   └── DiskFull          disk.full: too little space for what has to be written
 ├── TrackingUnreachable   tracking.unreachable: an MLflow server that does not answer
+├── TrackingOutdated      tracking.version: an MLflow database of another version than the MLflow installed here
+├── TrackingForeign       tracking.foreign: a file or database that is not MLflow's
+├── TrackingUnsupported   tracking.address: a tracking address that MLflow does not take
+├── TrackingDeleted       tracking.deleted: an experiment that was deleted, whose name nothing else can have
 └── RemoteError           remote.failed: S3 says no for a reason of its own
     ├── RemoteInvalid     remote.invalid: an address or a key that cannot be used
     ├── RemoteMissing     remote.missing: no such bucket, or nothing in it
@@ -30,6 +36,12 @@ class ConfigError(VisorError):
     """A key or value of a config."""
 
     code = "config.invalid"
+
+
+class BatchTooSmall(ConfigError):
+    """Batches of one image where BatchNorm needs more."""
+
+    code = "config.batch"
 
 
 class DataError(VisorError):
@@ -104,10 +116,40 @@ class FolderError(VisorError):
     code = "folder.unwritable"
 
 
+class DiskFull(FolderError):
+    """Too little space for what has to be written."""
+
+    code = "disk.full"
+
+
 class TrackingUnreachable(VisorError):
     """An MLflow server that does not answer."""
 
     code = "tracking.unreachable"
+
+
+class TrackingOutdated(VisorError):
+    """An MLflow database of another version than the MLflow installed here."""
+
+    code = "tracking.version"
+
+
+class TrackingForeign(VisorError):
+    """A file or database that is not MLflow's."""
+
+    code = "tracking.foreign"
+
+
+class TrackingUnsupported(VisorError):
+    """A tracking address that MLflow does not take."""
+
+    code = "tracking.address"
+
+
+class TrackingDeleted(VisorError):
+    """An experiment that was deleted, whose name nothing else can have."""
+
+    code = "tracking.deleted"
 
 
 class RemoteError(VisorError):

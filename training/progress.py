@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -26,3 +26,28 @@ def show_progress(iterable: Iterable[Item], total: int, description: str, every_
         if (now := time.monotonic()) - said >= every_s:
             said = now
             logger.info("%s: %d %% (%d of %d)", description, 100 * done // max(total, 1), done, total)
+
+
+class Remaining:
+    """How long a loop of long rounds, such as epochs, may still take, by the mean of those that this process has seen."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._begun, self._done = clock, clock(), 0
+
+    def count(self) -> None:
+        """Count a round that is done."""
+        self._done += 1
+
+    def words(self, left: int) -> str:
+        """Say how long so many rounds take, as ", about 4 min left"; "" for none, or while none is done."""
+        if not self._done or left < 1:
+            return ""
+        return f", about {in_words((self._clock() - self._begun) / self._done * left)} left"
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration as people say it: `40 s`, `4 min`, `2 h 10 min`."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -192,10 +192,15 @@ def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
         held.release()
 
 
+def made(run: Path) -> list[Path]:
+    """List what a run wrote into its folder, the record first, and nothing else that may lie there."""
+    names = (RECORD, CONFIG, MANIFEST, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS, SEALED)
+    graphs = (name for files in GRAPHS.values() for name in files)
+    files = [run / name for name in (*names, *RESULTS, *graphs) if (run / name).is_file()]
+    return [*files, *sorted((run / PLOTS).glob("*.png"))]
+
+
 def clear(run: Path) -> None:
-    """Delete what a run writes, and nothing else that may lie in its folder."""
-    made = (CONFIG, MANIFEST, RECORD, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS, SEALED)
-    for name in (*made, *RESULTS, *(name for files in GRAPHS.values() for name in files)):
-        (run / name).unlink(missing_ok=True)
-    for plot in (run / PLOTS).glob("*.png"):
-        plot.unlink()
+    """Delete what a run wrote, the record first: a folder without one holds no run."""
+    for path in made(run):
+        path.unlink()

@@ -23,9 +23,19 @@ def home() -> Path:
     return Path(os.environ.get("VISOR_HOME") or "runs")
 
 
+def store() -> Path:
+    """Return the model store, the folder of archives: VISOR_STORE, else `model-store`."""
+    return Path(os.environ.get("VISOR_STORE") or "model-store")
+
+
+def private_key() -> Path:
+    """Return the key that archives are signed with: VISOR_KEY, else `keys/visor.key`."""
+    return Path(os.environ.get("VISOR_KEY") or "keys/visor.key")
+
+
 def public_key() -> Path:
-    """Return the key that archives must be signed by: VISOR_PUBLIC_KEY, else `keys/visor.pub`."""
-    return Path(os.environ.get("VISOR_PUBLIC_KEY") or "keys/visor.pub")
+    """Return the key that archives must be signed by: VISOR_PUBLIC_KEY, else the one that lies beside the private key."""
+    return Path(os.environ.get("VISOR_PUBLIC_KEY") or private_key().with_suffix(".pub"))
 
 
 def key_passphrase() -> str | None:
@@ -41,6 +51,11 @@ def tracking_uri(home: Path) -> str:
 def embedded_uri(home: Path) -> str:
     """Return the address of the SQLite store, which needs no server."""
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
+
+
+def is_embedded(home: Path) -> bool:
+    """Tell whether the embedded store under `home` is used, and no other that MLFLOW_TRACKING_URI names."""
+    return tracking_uri(home) == embedded_uri(home)
 
 
 def now() -> datetime:

@@ -4,10 +4,9 @@ The store is the embedded SQLite file under the home folder, or the server of ML
 registered, never a pickled model. MLflow takes two seconds to import, so it is imported where it is first used.
 """
 
+import getpass
+import json
 import logging
-import re
-import socket
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from handlers.errors import VisorError
 from training import settings
-from training.errors import RunError, TrackingUnreachable
+from training.errors import RunError, TrackingDeleted
+from training.names import flatten, keys_of
 from training.runs import exclusive
+from training.trouble import knock, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,9 +31,19 @@ MODEL = "model"
 """The folder of the run's artifacts that a model version points to."""
 CANDIDATE, CHAMPION = "candidate", "champion"
 """The aliases of a model's newest trained version, and of the one that `visor promote` or `visor register` chose."""
-PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH = 100, 1000, 6000
+PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH, DATA_DIGEST_LENGTH = 100, 1000, 6000, 36
 """MLflow's own limits (mlflow.utils.validation)."""
-KNOCK_TIMEOUT_S, KNOCK_EVERY_S = 5.0, 2.0
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""The tag of an experiment by which MLflow's page shows models that are trained, and not prompts."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What MLflow's page lists of a run beside its user. `source`: the command; `git_commit`: None outside git."""
+
+    name: str
+    source: str
+    git_commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +59,15 @@ class Tracker:
         """Open the server of MLFLOW_TRACKING_URI, else `home`/mlflow.db, which is made at first use."""
         settings.prepare_mlflow()
         uri = settings.tracking_uri(home)
-        embedded = uri == settings.embedded_uri(home)
+        embedded = settings.is_embedded(home)
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # MLflow's own, of SQLAlchemy
             from mlflow import MlflowClient
 
             for name in ("alembic", "mlflow"):  # which log every table that they make; MLflow's import sets its own level
                 logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what is told in a sentence
             # Two processes that make the embedded store's tables at the same time would both fail.
-            with exclusive(home / ".mlflow.lock") if embedded else nullcontext():
+            with exclusive(home / ".mlflow.lock") if embedded else nullcontext(), reported(_public(uri)):
                 client = MlflowClient(uri, uri)
                 if embedded:
                     client.search_experiments(max_results=1)
@@ -64,29 +77,33 @@ class Tracker:
     @property
     def public_uri(self) -> str:
         """The URI without user name and password: what may be written into files."""
-        parts = urlsplit(self.uri)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else self.uri
+        return _public(self.uri)
 
     @property
     def look(self) -> str:
         """What to type or open to see the runs."""
-        return f"mlflow ui --backend-store-uri {self.uri}" if self.artifacts else self.public_uri
+        return f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {self.uri}" if self.artifacts else self.public_uri
 
-    def reach(self, wait_s: float = 0.0) -> None:
-        """Find out whether the store answers; a server that is starting is waited for. Raises TrackingUnreachable, RunError."""
+    def reach(self, wait_s: float = 0.0, experiment: str | None = None) -> None:
+        """Find out whether the store answers, and takes runs of an experiment; a server that is starting is waited for.
+
+        Raises TrackingUnreachable, TrackingDeleted (the experiment was deleted), RunError.
+        """
         if self.uri.startswith(("http://", "https://")):
-            _knock(self.public_uri, wait_s)
-        with _reported(self):
+            knock(self.public_uri, wait_s)
+        with reported(self.public_uri):
             self.client.search_experiments(max_results=1)
+            if experiment is not None:
+                self._find(experiment)
 
     @contextmanager
-    def running(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
+    def running(self, experiment: str, run_id: str | None = None, about: About | None = None) -> Iterator[str]:
         """Resume a run, or start one where there is none, and yield its id. The run ends as FINISHED, FAILED or KILLED."""
-        started = self._start(experiment, run_id)
+        started = self._start(experiment, run_id, about or About(experiment, "visor"))
         try:
             yield started
         except BaseException as err:
-            with suppress(RunError):  # the block's own error is the one to tell
+            with suppress(VisorError):  # the block's own error is the one to tell
                 self._finish(started, "KILLED" if isinstance(err, KeyboardInterrupt) else "FAILED")
             raise
         self._finish(started, "FINISHED")
@@ -95,8 +112,10 @@ class Tracker:
         """Log a nested config as parameters `a.b.c`; logging the same again changes nothing."""
         from mlflow.entities import Param
 
-        parameters = [Param(_key(name), str(value)[:PARAMETER_LENGTH]) for name, value in flatten(tree)]
-        with _reported(self):
+        leaves = dict(flatten(tree))
+        keys = keys_of(leaves)
+        parameters = [Param(keys[name], str(value)[:PARAMETER_LENGTH]) for name, value in leaves.items()]
+        with reported(self.public_uri):
             for start in range(0, len(parameters), PARAMETERS_A_CALL):
                 self.client.log_batch(run_id, params=parameters[start : start + PARAMETERS_A_CALL])
 
@@ -105,32 +124,42 @@ class Tracker:
         from mlflow.entities import Metric
 
         now = int(settings.now().timestamp() * 1000)
-        numbers = [(name, float(value)) for name, value in flatten(tree) if isinstance(value, int | float)]
-        metrics = [Metric(_key(name), value, now, step) for name, value in numbers]
-        with _reported(self):
+        numbers = {name: float(value) for name, value in flatten(tree) if isinstance(value, int | float)}
+        keys = keys_of(numbers)
+        metrics = [Metric(keys[name], value, now, step) for name, value in numbers.items()]
+        with reported(self.public_uri):
             for start in range(0, len(metrics), METRICS_A_CALL):
                 self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
 
+    def log_data(self, run_id: str, name: str, digest: str, place: str, counts: Mapping[str, int]) -> None:
+        """Log the data set that is learnt from; logging the same again changes nothing. `counts`: images, by split."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source, profile = json.dumps({"uri": place}), json.dumps({"images": sum(counts.values()), **counts})
+        data = Dataset(name, digest[:DATA_DIGEST_LENGTH], "local", source, profile=profile)
+        with reported(self.public_uri):
+            self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
     def log_files(self, run_id: str, files: Iterable[Path], folder: str | None = None) -> None:
         """Copy files into the run's artifacts, under `folder`."""
-        with _reported(self):
+        with reported(self.public_uri):
             for path in files:
                 self.client.log_artifact(run_id, str(path), folder)
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Write a text file into the run's artifacts."""
-        with _reported(self):
+        with reported(self.public_uri):
             self.client.log_text(run_id, text, name)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
-        with _reported(self):
+        with reported(self.public_uri):
             for name, value in tags.items():
                 self.client.set_tag(run_id, name, value)
 
     def register(self, name: str, run_id: str, tags: Mapping[str, str], alias: str) -> str:
         """Make the run's artifacts a version of the registered model `name`, once, and move the alias to it."""
-        with _reported(self):
+        with reported(self.public_uri):
             version = self.version_of(name, run_id)
             if version is None:
                 if not self.client.search_registered_models(f"name = '{name}'"):
@@ -142,20 +171,20 @@ class Tracker:
 
     def promote(self, name: str, version: str, tags: Mapping[str, str], alias: str) -> None:
         """Set tags of a model version and move an alias to it."""
-        with _reported(self):
+        with reported(self.public_uri):
             for key, value in tags.items():
                 self.client.set_model_version_tag(name, version, key, value)
             self.client.set_registered_model_alias(name, alias, version)
 
     def version_of(self, name: str, run_id: str) -> str | None:
         """Return the version of a registered model that was made from a run; None without one."""
-        with _reported(self):
+        with reported(self.public_uri):
             found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
             return str(found[0].version) if found else None
 
     def aliased(self, name: str, alias: str) -> tuple[str, str] | None:
         """Return (version, run id) that an alias of a registered model points to; None without such a model or alias."""
-        with _reported(self):
+        with reported(self.public_uri):
             found = self.client.search_registered_models(f"name = '{name}'")
             version = dict(found[0].aliases).get(alias) if found else None
             if version is None:
@@ -164,18 +193,18 @@ class Tracker:
 
     def challengers(self, name: str, champion: str, version: str) -> int:
         """Count the versions that had their chance against a champion: those registered since, and `version` itself."""
-        with _reported(self):
+        with reported(self.public_uri):
             found = {int(one.version) for one in self.client.search_model_versions(f"name = '{name}'")}
         return len({one for one in found if one > int(champion)} | {int(version)})
 
     def run_of(self, name: str, version: str) -> str:
         """Return the run that a version of a registered model was made from. Raises RunError."""
-        with _reported(self):
+        with reported(self.public_uri):
             return str(self.client.get_model_version(name, version).run_id)
 
     def runs_of(self, experiment: str) -> list[str]:
         """Return the ids of an experiment's finished runs, oldest first. Raises RunError without such an experiment."""
-        with _reported(self):
+        with reported(self.public_uri):
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 raise RunError(f"{self.public_uri} has no experiment {experiment!r}")
@@ -186,32 +215,50 @@ class Tracker:
 
     def describe(self, run_id: str) -> tuple[str, dict[str, str]]:
         """Return a run's name and its parameters."""
-        with _reported(self):
+        with reported(self.public_uri):
             run = self.client.get_run(run_id)
             return str(run.info.run_name or run_id), dict(run.data.params)
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
         """Copy one of a run's files below `folder`, and return its path."""
-        with _reported(self):
+        with reported(self.public_uri):
             (folder / run_id).mkdir(parents=True, exist_ok=True)
             return Path(self.client.download_artifacts(run_id, name, str(folder / run_id)))
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made where there is none. Two processes must not make it at the same time."""
-        with _reported(self):
-            found = self.client.get_experiment_by_name(name)
+        with reported(self.public_uri):
+            if found := self._find(name):
+                return found
             place = self.artifacts.as_uri() if self.artifacts else None
-            return str(found.experiment_id if found else self.client.create_experiment(name, artifact_location=place))
+            return str(self.client.create_experiment(name, artifact_location=place, tags=KIND))
 
-    def _start(self, experiment: str, run_id: str | None) -> str:
-        with _reported(self):
+    def _find(self, experiment: str) -> str | None:
+        """The experiment's id, None where there is none yet. Raises TrackingDeleted."""
+        found = self.client.get_experiment_by_name(experiment)
+        if found and found.lifecycle_stage != "active":
+            raise TrackingDeleted(
+                f"the experiment {experiment!r} was deleted in {self.public_uri}, which keeps its name; restore it by "
+                f"`MLFLOW_TRACKING_URI={self.public_uri} mlflow experiments restore --experiment-id {found.experiment_id}`, or "
+                "give the config another name"
+            )
+        return str(found.experiment_id) if found else None
+
+    def _start(self, experiment: str, run_id: str | None, about: About) -> str:
+        with reported(self.public_uri):
             if run_id and self._exists(run_id):
                 self.client.update_run(run_id, status="RUNNING")
                 return run_id
-            return str(self.client.create_run(self.experiment(experiment)).info.run_id)
+            tags = {"mlflow.source.name": about.source, "mlflow.source.type": "LOCAL"}
+            with suppress(OSError, KeyError):  # a user without a name, as containers have
+                tags["mlflow.user"] = getpass.getuser()
+            if about.git_commit:
+                tags["mlflow.source.git.commit"] = about.git_commit
+            started = self.client.create_run(self.experiment(experiment), tags=tags, run_name=about.name)
+            return str(started.info.run_id)
 
     def _finish(self, run_id: str, status: str) -> None:
-        with _reported(self):
+        with reported(self.public_uri):
             self.client.set_terminated(run_id, status)
 
     def _exists(self, run_id: str) -> bool:
@@ -227,52 +274,7 @@ class Tracker:
             return False
 
 
-def _knock(uri: str, wait_s: float) -> None:
-    """Open a connection: MLflow's own client takes minutes to give up on an address that leads nowhere."""
+def _public(uri: str) -> str:
+    """An address without user name and password."""
     parts = urlsplit(uri)
-    deadline, said = time.monotonic() + wait_s, False
-    while True:
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname or "", port), KNOCK_TIMEOUT_S).close()
-        except (OSError, ValueError) as err:  # ValueError: a port or a name that cannot be one
-            if time.monotonic() >= deadline:
-                raise TrackingUnreachable(
-                    f"no MLflow server answers at {uri} ({err}); check MLFLOW_TRACKING_URI, or unset it for an embedded store"
-                ) from err
-            if not said:
-                logger.info("waiting for the MLflow server at %s (%s)", uri, err)
-                said = True
-            time.sleep(KNOCK_EVERY_S)
-        else:
-            return
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings as (`a.b.c`, value), in order. A list is a leaf; a list of mappings is numbered."""
-    for key, value in tree.items():
-        if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
-            value = {str(number): item for number, item in enumerate(value, start=1)}
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _key(name: str) -> str:
-    """A name that MLflow accepts: labels may hold any character, its keys may not."""
-    return re.sub(r"[^\w\-. /]", "_", name)
-
-
-@contextmanager
-def _reported(tracker: Tracker) -> Iterator[None]:
-    """MLflow's errors, and those of the file system under it, as a RunError that names the store."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as err:
-        raise RunError(
-            f"MLflow at {tracker.public_uri} refuses: {err}; check MLFLOW_TRACKING_URI (unset, visor keeps its own store), "
-            f"then give the same command again: it resumes"
-        ) from err
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri

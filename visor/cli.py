@@ -15,6 +15,7 @@ from visor.commands import (
     archive,
     bound,
     compare,
+    config,
     data,
     demo,
     evaluate,
@@ -30,14 +31,16 @@ from visor.commands import (
     serve,
     train,
 )
+from visor.commands import list as listing
 from visor.commands.arguments import EXITS, Run, list_commands
+from visor.system import of_system
 
 FAILED, INTERRUPTED = 1, 130
 GROUPS = (
     ("see everything once", (demo,)),
-    ("data", (data,)),
+    ("data and configs", (data, config)),
     ("train and search", (train, evaluate, bound, pretrain, search)),
-    ("archive and keys", (keys, archive, inspect)),
+    ("archive and keys", (keys, archive, inspect, listing)),
     ("serve and ask", (serve, predict, score)),
     ("compare and promote", (register, compare, promote)),
     ("automate", (pipeline,)),
@@ -63,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as err:
+        if (told := of_system(err)) is None:
+            raise
+        logging.getLogger(__name__).debug("", exc_info=err)
+        print(f"visor: {told}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("visor: interrupted; the same command goes on from here", file=sys.stderr)

@@ -11,6 +11,10 @@ from archives.contents import Contents
 from archives.errors import KeyFileError, ProvenanceRefused
 from archives.opening import examine, opened
 from handlers.spec import Spec
+from visor.overview import figures
+
+BAND = ("review_below", "review_above", "review_from", "review_to")
+"""Keys of a decision that are about positive labels."""
 
 
 def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json: bool) -> int:
@@ -43,6 +47,9 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
         print(f"provenance {_origin(origin)}")
         if missing := _lacks(contents.spec):
             print(f"lacks      {'; '.join(missing)}\n           (made by visor before 0.3; evaluate and archive its run again)")
+        lineage["metrics"] = figures(lineage["metrics"]) | {"more": "visor inspect --json"}
+        if not contents.spec.decision.positive:  # nothing is flagged, so the threshold alone sends images to review
+            spec["decision"] = {key: value for key, value in spec["decision"].items() if key not in BAND}
         for title, table in (("spec", spec), ("lineage", lineage)):
             print("\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120), end="")
     return 1 if refusal or surprise or (origin and not origin["holds"]) else 0

@@ -12,11 +12,9 @@ from handlers.backends import Backend, load_backend
 from handlers.errors import VisorError
 from handlers.predictor import Item
 from handlers.spec import WHOLE, Spec
-from training.settings import public_key as default_key
+from training import settings
 from visor.answers import Answer, Answering, HeatMap, Question
 from visor.pictures import Picture, read
-
-STORE = Path("model-store")
 
 
 class Model(Answering):
@@ -71,16 +69,17 @@ def load(
     public_key: str | os.PathLike[str] | None = None,
     *,
     digest: str | None = None,
-    store: str | os.PathLike[str] = STORE,
+    store: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Verify an archive's signature and load it, to answer in this process.
 
-    `archive`: a .mar file, or NAME or NAME/VERSION in the model store `store`. `public_key`: the file of the key that its
-    signature must hold for; by default the one that the environment's VISOR_PUBLIC_KEY names, else keys/visor.pub. `digest`:
+    `archive`: a .mar file, or NAME or NAME/VERSION in the model store `store`, by default the environment's VISOR_STORE, else
+    `model-store`. `public_key`: the file of the key that its
+    signature must hold for; by default the one that VISOR_PUBLIC_KEY names, else the .pub beside VISOR_KEY's, else keys/visor.pub. `digest`:
     SHA-256 that its bytes must have. Raises ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError, StoreError.
     """
-    path = stores.find(Path(store), os.fspath(archive))
-    key = default_key() if public_key is None else Path(public_key)
+    path = stores.find(settings.store() if store is None else Path(store), os.fspath(archive))
+    key = settings.public_key() if public_key is None else Path(public_key)
     with opened(path, key, digest) as verified, verified.unpacked() as folder:
         return Model(verified.spec, verified.digest, load_backend(folder, verified.spec))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from training import config as configs
 from training import runs, settings
-from visor.model import STORE
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,22 @@ class Run:
 
     def archive(
         self,
-        private_key: str | os.PathLike[str] = "keys/visor.key",
+        private_key: str | os.PathLike[str] | None = None,
         *,
-        store: str | os.PathLike[str] = STORE,
+        store: str | os.PathLike[str] | None = None,
         passphrase: str | None = None,
     ) -> Path:
         """Pack and sign the run as the next version in the model store `store`, and return the archive's path.
 
-        `private_key`: the file that `visor keys` writes; `passphrase`: its own, by default the environment's
+        `private_key`: the file that `visor keys` writes, by default the environment's VISOR_KEY, else `keys/visor.key`; `store`: by
+        default VISOR_STORE, else `model-store`; `passphrase`: the key's own, by default the environment's
         VISOR_KEY_PASSPHRASE. Raises RunError, KeyFileError, KeyLocked, ConfigError, DataError.
         """
         from training.jobs.archive import archive
 
-        return archive(self.folder, Path(store), Path(private_key), passphrase=passphrase or settings.key_passphrase())
+        place = settings.store() if store is None else Path(store)
+        key = settings.private_key() if private_key is None else Path(private_key)
+        return archive(self.folder, place, key, passphrase=passphrase or settings.key_passphrase())
 
 
 def train(

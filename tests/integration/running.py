@@ -25,7 +25,7 @@ from tests.integration.cgroups import enter
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 240.0
 # What a developer's own shell may say is not for these tests.
-OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "VISOR_PUBLIC_KEY", "SOURCE_DATE_EPOCH")
+OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "VISOR_STORE", "VISOR_KEY", "VISOR_PUBLIC_KEY", "SOURCE_DATE_EPOCH")
 BeginHome = Callable[[Path], Path]  # the fixture `begin_home`
 # Enough training for answers that differ from image to image; how good they get is not what these tests are about.
 QUICK = [

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,12 @@ from archives.contents import Contents
 from handlers.spec import Spec
 from training import runs
 from training.config import Config
-from training.errors import ConfigError, RunError
+from training.errors import BatchTooSmall, ConfigError, RunError, TrackingDeleted, TrackingUnreachable
 from training.jobs.register import register
 from training.jobs.train import train
 from training.packing.lineage import collect
 from training.tracking import Tracker
+from visor.overview import registered_aliases
 
 IMAGES = 40  # of each label
 
@@ -106,7 +108,7 @@ def test_mlflow_knows_how_it_went_and_what_came_out(run, tracker):
     record, metrics = runs.read_finished(run)
     known = tracker.client.get_run(record.mlflow_run_id)
     assert known.info.status == "FINISHED"
-    assert known.data.params["fit.phases.1.epochs"] == "3"
+    assert known.data.params["fit.phases.0.epochs"] == "3"
     assert known.data.params["model.network"] == "small_cnn"
     assert known.data.metrics["accuracy"] == metrics["accuracy"]
     assert known.data.tags["dataset_digest"] == record.dataset_digest
@@ -142,7 +144,7 @@ def test_a_finished_run_is_not_made_again(run, config, home, tracker, caplog):
 
 def test_a_folder_of_another_config_is_refused_and_left_alone(run, config, folder, home):
     other = make_config(folder, seed=1)
-    with pytest.raises(RunError, match=f"its config_digest is {config.digest}, this config's is {other.digest}.*--fresh"):
+    with pytest.raises(RunError, match=r"belongs to another config: seed is 0 there and 1 here; start over with --fresh"):
         train(other, run, home)
     assert runs.read_config(run) == config
 
@@ -169,14 +171,14 @@ class Interruption(logging.Handler):
             raise KeyboardInterrupt
 
 
-def interrupted(line, config, run, home):
+def interrupted(line, config, run, home, fresh=False):
     logger, handler = logging.getLogger("training"), Interruption(line)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(config, run, home)
+            train(config, run, home, fresh=fresh)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
@@ -188,7 +190,7 @@ def whole(run):
 
 
 # In the middle of the fit, and when all but the registration is done.
-@pytest.mark.parametrize("line", ["epoch 3 (", "registered"])
+@pytest.mark.parametrize("line", ["epoch 3 of 3 (", "registered"])
 def test_an_interrupted_run_goes_on_under_its_mlflow_run_to_the_same_bytes(line, run, whole, config, home, tracker):
     other = home / f"interrupted-{line.split()[0]}"
     interrupted(line, config, other, home)
@@ -225,7 +227,7 @@ def test_a_backend_that_is_not_installed_is_said_before_anything_is_fitted(folde
 
 def test_a_fresh_run_starts_over_as_another_mlflow_run(whole, config, home):
     other = home / "again"
-    interrupted("epoch 1 (", config, other, home)
+    interrupted("epoch 1 of 3 (", config, other, home)
     first = runs.read_record(other).mlflow_run_id
     (other / "notes.txt").write_text("mine")
     train(config, other, home, fresh=True)
@@ -233,6 +235,67 @@ def test_a_fresh_run_starts_over_as_another_mlflow_run(whole, config, home):
     assert record.mlflow_run_id != first
     assert record.weights_digest == whole
     assert (other / "notes.txt").read_text() == "mine"
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    """A copy of the finished run, to be lost."""
+    return shutil.copytree(run, tmp_path / "finished")
+
+
+def test_a_fresh_run_that_cannot_begin_leaves_the_finished_one_as_it_was(finished, config, home, monkeypatch):
+    before = everything(finished)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrackingUnreachable, match="no MLflow server answers"):
+        train(config, finished, home, fresh=True)
+    assert everything(finished) == before
+
+
+def test_a_fresh_run_in_a_deleted_experiment_leaves_the_finished_one_as_it_was(finished, folder, home, tracker):
+    config = make_config(folder, name="dropped")
+    tracker.client.delete_experiment(tracker.experiment("dropped"))
+    before = everything(finished)
+    with pytest.raises(TrackingDeleted, match="mlflow experiments restore"):
+        train(config, finished, home, fresh=True)
+    assert everything(finished) == before
+
+
+def test_a_fresh_run_that_is_killed_leaves_the_finished_one_whole_and_goes_on(finished, folder, home):
+    other, before = make_config(folder, seed=7), everything(finished)
+    interrupted("epoch 2 of 3 (", other, finished, home, fresh=True)
+    assert {name: data for name, data in everything(finished).items() if name.parts[0] != ".fresh"} == before
+    assert runs.is_finished(finished)
+    begun = runs.read_record(finished / ".fresh")
+    train(other, finished, home, fresh=True)
+    record, _ = runs.read_finished(finished)
+    assert (record.mlflow_run_id, record.config_digest) == (begun.mlflow_run_id, other.digest)
+    assert not list(finished.glob(".fresh*"))
+
+
+def test_mlflow_lists_name_command_and_data_set(run, tracker, folder):
+    record = runs.read_record(run)
+    known = tracker.client.get_run(record.mlflow_run_id)
+    assert known.info.run_name == "leaves"
+    assert known.data.tags["mlflow.source.name"] == "visor train"
+    assert known.data.tags.get("mlflow.source.git.commit", "unknown") == record.git_commit
+    [used] = known.inputs.dataset_inputs
+    assert used.dataset.name == f"imagefolder: {folder.name}"
+    assert used.dataset.digest == record.dataset_digest[:36]
+
+
+def test_batches_of_one_are_refused_before_an_image_is_cached(folder, home):
+    config = make_config(
+        folder,
+        model={"network": "resnet18"},
+        fit={"phases": [{"epochs": 1, "learning_rate": 0.1, "unfreeze": "all"}], "batch_size": 1},
+    )
+    with pytest.raises(BatchTooSmall, match=r"set fit.batch_size to 2"):
+        train(config, home / "one", home)
+    assert not (home / "one").exists()
 
 
 def test_a_decision_that_does_not_fit_the_labels_is_said_before_anything_is_fitted(folder, home):
@@ -252,6 +315,7 @@ def test_registering_tags_the_runs_version_and_moves_the_alias(run, home, tracke
     assert version.run_id == runs.read_record(run).mlflow_run_id
     assert version.tags["archive_digest"] == "f" * 64
     assert version.tags["archive_version"] == "1"
+    assert "champion" in registered_aliases(home / "mlflow.db")[version.run_id]  # as `visor list` reads MLflow's tables
 
 
 def test_registering_in_a_store_that_does_not_know_the_run_is_refused(run, tmp_path):

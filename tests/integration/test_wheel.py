@@ -27,3 +27,12 @@ def test_the_wheel_holds_the_packages_whole_and_nothing_else(tmp_path: Path) -> 
         held = {name for name in opened.namelist() if ".dist-info/" not in name}
     there = {str(path.relative_to(source)) for package in packages for path in (source / package).rglob("*") if path.is_file()}
     assert held == there
+
+
+def test_the_keys_of_configs_are_described_from_the_wheel(tmp_path: Path) -> None:
+    """Descriptions stand below the fields in the source, which an installed wheel has, too."""
+    for folder in ("archives", "handlers", "training", "visor", "transformer"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-P", "-c", "import sys; from visor.cli import main; sys.exit(main(['config']))"]
+    done = subprocess.run(command, cwd="/", env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True)
+    assert "fit.batch_size  (whole number ≥ 1; default 32)\n    Number of images in a batch, over all" in done.stdout.decode()

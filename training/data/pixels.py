@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,17 +42,35 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
 
     The file's name is a digest of all that decides its content, so a second call only maps it. Raises as `decode_good`.
     """
-    path = folder / f"pixels-{_key(manifest, preprocessing, limits)}.npy"
+    path = _path(manifest, preprocessing, limits, folder)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest.samples), preprocessing.height, preprocessing.width, 3)
         with replacing(path) as temporary:
+            _reserve(temporary, math.prod(shape))
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             for row, image in enumerate(decode_good(root, manifest.samples, preprocessing, limits)):
                 pixels[row] = image
             pixels.flush()
     mapped: UInt8 = np.load(path, mmap_mode="r")
     return mapped
+
+
+def bytes_to_cache(manifest: Manifest, preprocessing: Preprocessing, limits: Limits, folder: Path) -> int:
+    """Return how many bytes `cache` would write; 0 where it would only map what is there."""
+    there = _path(manifest, preprocessing, limits, folder).exists()
+    return 0 if there else len(manifest.samples) * preprocessing.height * preprocessing.width * 3
+
+
+def _path(manifest: Manifest, preprocessing: Preprocessing, limits: Limits, folder: Path) -> Path:
+    return folder / f"pixels-{_key(manifest, preprocessing, limits)}.npy"
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take the space of a file that is to be mapped: a full disk is an error here, and the process's end (SIGBUS) there."""
+    if hasattr(os, "posix_fallocate"):  # which macOS lacks
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 @dataclass(frozen=True)

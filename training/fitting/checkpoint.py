@@ -1,5 +1,6 @@
 """All that an interrupted fit needs to go on as if nothing had happened, in one file that is whole or not there."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,8 +41,11 @@ class State:
 def save(path: Path, state: State, config_digest: str, dataset_digest: str) -> None:
     """Write a checkpoint, replacing the one before it in one step."""
     fields = {name: getattr(state, name) for name in State.__dataclass_fields__}
+    # By way of memory: torch tells of a full disk in a RuntimeError about positions, where a file says what it is.
+    written = io.BytesIO()
+    torch.save({"config_digest": config_digest, "dataset_digest": dataset_digest, "state": fields}, written)
     with replacing(path) as temporary:
-        torch.save({"config_digest": config_digest, "dataset_digest": dataset_digest, "state": fields}, temporary)
+        temporary.write_bytes(written.getbuffer())
 
 
 def load(path: Path, config_digest: str, dataset_digest: str) -> State | None:

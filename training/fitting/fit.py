@@ -27,7 +27,7 @@ from training.fitting.losses import Loss, class_weights
 from training.fitting.schedules import learning_rate
 from training.fitting.seeds import seed_of
 from training.fitting.torch_setup import autocast, deterministic, device_of, keep_freed_memory
-from training.progress import show_progress
+from training.progress import Remaining, show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def fit(
     there), DataError (a class without training images) and RunError (the loss is no longer finite).
     """
     settings = config.fit
-    phases = [(phase, _learning_stages(model, phase)) for phase in settings.phases]
+    phases = [(phase, learning_stages(model, phase)) for phase in settings.phases]
     device = device_of(settings.device)
     loss, judging = _losses(train, model.head.out_features, settings, device)
     keep_freed_memory()
@@ -65,15 +65,19 @@ def fit(
             if state.optimizer:
                 optimizer.load_state_dict(state.optimizer)
             average = _average(model, settings.ema_decay, state.average)
+            remaining = Remaining()  # anew in each phase, as another part of the network learns
+            later = sum(other.epochs for other in settings.phases[number + 1 :])
 
             while state.epoch < phase.epochs and state.stale < settings.patience:
                 count = len(state.history)  # epochs done, over all phases
+                left = phase.epochs - state.epoch + later  # at most: patience may end a phase sooner
                 torch.manual_seed(seed_of(config.seed, count, *([group.rank] if group.rank else [])))  # for dropout
-                _set_modes(model, learning)
+                set_modes(model, learning)
                 steps = plan(train, config, count, loss.weight.cpu(), group)
                 batches = load(train, steps, config, count, len(loss.weight))
                 loss_sum, hits = 0.0, 0.0
-                shown = show_progress(steps, len(steps), f"epoch {count + 1}") if group.leads else steps
+                said = f"epoch {count + 1} of {count + left}"
+                shown = show_progress(steps, len(steps), said + remaining.words(left)) if group.leads else steps
                 for place, step in enumerate(shown):
                     for options in optimizer.param_groups:
                         options["lr"] = learning_rate(phase, place, len(steps), state.epoch)
@@ -100,9 +104,7 @@ def fit(
                     "val_accuracy": val_accuracy,
                 }
                 if not (math.isfinite(loss_sum) and math.isfinite(val_loss)):
-                    raise RunError(
-                        f"the loss is {val_loss} after epoch {count + 1}; lower the learning rate of phase {number + 1}"
-                    )
+                    raise RunError(f"the loss is {val_loss} after epoch {count + 1}; lower fit.phases.{number}.learning_rate")
                 weights = _copy(model)
                 better = val_loss < state.best_loss
                 state = State(
@@ -116,10 +118,12 @@ def fit(
                     average=_copy(average) if average else None,
                     history=[*state.history, epoch],
                 )
+                remaining.count()
                 if group.leads:
                     logger.info(
-                        "epoch %d (phase %d): train loss %.4f, validation loss %.4f, accuracy %.4f%s",
-                        *(count + 1, number + 1, epoch["train_loss"], val_loss, val_accuracy, ", best so far" if better else ""),
+                        "%s (phase %d): train loss %.4f, validation loss %.4f, accuracy %.4f%s%s",
+                        *(said, number + 1, epoch["train_loss"], val_loss, val_accuracy, ", best so far" if better else ""),
+                        remaining.words(left - 1),
                     )
                 if save and group.leads:
                     save(state)
@@ -187,8 +191,8 @@ def _average(model: Classifier, decay: float | None, state: dict[str, Tensor] | 
     return average
 
 
-def _learning_stages(model: Classifier, phase: PhaseConfig) -> list[nn.Module]:
-    """The stages, from the end, that learn in a phase."""
+def learning_stages(model: Classifier, phase: PhaseConfig) -> list[nn.Module]:
+    """Return the stages, from the end, that learn in a phase. Raises ConfigError where the network has fewer."""
     count = len(model.stages) if phase.unfreeze == "all" else phase.unfreeze
     if not 0 <= count <= len(model.stages):
         raise ConfigError(
@@ -206,8 +210,8 @@ def _freeze_all_but(model: Classifier, learning: Sequence[nn.Module], phase: Pha
     return torch.optim.AdamW(parameters, lr=phase.learning_rate, weight_decay=decay)
 
 
-def _set_modes(model: Classifier, learning: Sequence[nn.Module]) -> None:
-    """Training mode where something learns; the frozen stages' BatchNorm keeps the statistics that it came with."""
+def set_modes(model: Classifier, learning: Sequence[nn.Module]) -> None:
+    """Set training mode where something learns; the frozen stages' BatchNorm keeps the statistics that it came with."""
     model.eval()
     for module in [*learning, model.dropout]:
         module.train()

@@ -26,7 +26,7 @@ from training.fitting.checkpoint import Epoch, State
 from training.fitting.schedules import cosine
 from training.fitting.torch_setup import deterministic, keep_freed_memory
 from training.fitting.views import Views
-from training.progress import show_progress
+from training.progress import Remaining, show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -88,16 +88,20 @@ def pretrain(
         model.load_state_dict(state.weights)
         if state.optimizer:
             optimizer.load_state_dict(state.optimizer)
+        remaining = Remaining()
         for number in range(state.epoch, settings.epochs):
             model.train()
-            loss = _run_epoch(model, optimizer, images, config, number)
+            said = f"epoch {number + 1} of {settings.epochs}"
+            loss = _run_epoch(model, optimizer, images, config, number, said + remaining.words(settings.epochs - number))
             epoch: Epoch = {"epoch": number + 1, "loss": loss}
             if not math.isfinite(loss):
                 raise RunError(f"the loss is {loss} after epoch {number + 1}; lower pretrain.learning_rate")
             if probe and ((number + 1) % settings.probe_every == 0 or number + 1 == settings.epochs):
                 model.eval()
                 epoch["probe_accuracy"] = probe()
-            logger.info("epoch %d: %s", number + 1, ", ".join(f"{name} {epoch[name]:.4f}" for name in list(epoch)[1:]))
+            remaining.count()
+            figures = ", ".join(f"{name} {epoch[name]:.4f}" for name in list(epoch)[1:])
+            logger.info("%s: %s%s", said, figures, remaining.words(settings.epochs - number - 1))
             state = State(
                 weights=_copy(model),
                 best={},
@@ -111,12 +115,14 @@ def pretrain(
     return state
 
 
-def _run_epoch(model: Contrastive, optimizer: torch.optim.Optimizer, images: Images, config: Config, number: int) -> float:
+def _run_epoch(
+    model: Contrastive, optimizer: torch.optim.Optimizer, images: Images, config: Config, number: int, said: str
+) -> float:
     """The epoch's mean loss."""
     settings = config.pretrain
     batches = _batches(images, config, number)
     loss_sum, count = 0.0, 0
-    for step, (first, second) in enumerate(show_progress(batches, len(batches), f"epoch {number + 1}")):
+    for step, (first, second) in enumerate(show_progress(batches, len(batches), said)):
         # first, second: (B, 3, H, W) float32. They go through together, so that BatchNorm's statistics tell no view from another.
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, number + step / len(batches))

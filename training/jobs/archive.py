@@ -3,11 +3,13 @@
 import logging
 from pathlib import Path
 
+from archives import signing
 from archives.contents import SPEC, read
 from handlers.spec import Spec
 from training import runs
 from training.config import BackendChoice
 from training.errors import DataError, RunError
+from training.jobs.checks import check_writable
 from training.packing import archive as packing
 from training.packing import lineage
 
@@ -31,6 +33,8 @@ def archive(
     that is not installed), DataError (images that are gone or changed).
     """
     record, _ = runs.read_finished(run)
+    signing.check_private(private_key, passphrase)  # before an export takes its minutes
+    check_writable(model_store)
     _serve(run, record, backend, evaluated)
     path = packing.build(run, model_store, lineage.collect(run), private_key, passphrase)
     contents = read(path)

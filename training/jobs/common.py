@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from handlers.arrays import UInt8
-from training import runs
+from training import names, runs
 from training.config import Config
 from training.data import sources
 from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.splits import stratified
 from training.decisions import mix
+from training.errors import RunError
 from training.fitting import checkpoint
 from training.fitting.batches import Images
 from training.fitting.checkpoint import State
@@ -22,7 +24,7 @@ from training.fitting.pretrained import origin
 from training.jobs.evaluate import check
 from training.jobs.seen import check_seen
 from training.packing import lineage
-from training.tracking import Tracker
+from training.tracking import About, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +56,42 @@ def previous(run: Path, config: Config, manifest: Manifest, job: runs.JobName = 
     if not (run / runs.RECORD).is_file() or not any((run / name).is_file() for name in (runs.CHECKPOINT, runs.WEIGHTS)):
         return None  # nothing there that could be lost
     record = runs.read_record(run)
-    wanted = {"job": job, "config_digest": config.digest, "dataset_digest": manifest.digest}
-    checkpoint.check_same(run, record.model_dump(), wanted)
+    advice = "start over with --fresh, or keep it and choose another folder with --out"
+    if record.job != job:
+        raise RunError(f"{run} was made by `visor {record.job}`, and this is `visor {job}`; {advice}")
+    if record.config_digest != config.digest:
+        raise RunError(f"{run} belongs to another config: {_differences(run, config)}; {advice}")
+    if record.dataset_digest != manifest.digest:
+        raise RunError(
+            f"{run} belongs to another data set: its digest is {record.dataset_digest}, this one's is {manifest.digest} "
+            f"(`visor data diff {run} {record.dataset_root}` shows each image); {advice}"
+        )
     return record
+
+
+def _differences(run: Path, config: Config) -> str:
+    """Say which keys of the run's config have other values than this one's."""
+    try:
+        there = yaml.safe_load((run / runs.CONFIG).read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        there = None
+    found = names.describe_differing(there, config.model_dump(mode="json")) if isinstance(there, dict) else ""
+    return found or f"its {runs.CONFIG} does not say which keys differ, as other versions of visor have other keys"
+
+
+def goes_on(folder: Path, config: Config, manifest: Manifest, job: runs.JobName) -> bool:
+    """Tell whether an interrupted run of this job, config and data set can be resumed in a folder."""
+    try:
+        checkpoint.load(folder / runs.CHECKPOINT, config.digest, manifest.digest)
+        return previous(folder, config, manifest, job) is not None
+    except RunError:
+        return False
+
+
+def about(config: Config, command: str, name: str | None = None) -> About:
+    """Say what MLflow is to list of a run that begins now. `name`: by default the config's."""
+    commit, _ = lineage.git_state()
+    return About(name or config.name, f"visor {command}", None if commit == lineage.UNKNOWN else commit)
 
 
 def begin(
@@ -82,6 +117,8 @@ def begin(
     runs.write_record(run, record)
     tracker.log_parameters(run_id, config.model_dump(mode="json"))
     tracker.tag(run_id, {name: getattr(record, name) for name in ("config_digest", "dataset_digest", "git_commit")})
+    counts = {str(split): len(manifest.samples_of(split)) for split in manifest.splits}
+    tracker.log_data(run_id, f"{config.data.source}: {root.name}", manifest.digest, str(root), counts)
     tracker.log_files(run_id, [run / runs.CONFIG, run / runs.MANIFEST])
     tracker.log_text(run_id, lineage.environment(), "environment.txt")
     return record
@@ -117,9 +154,18 @@ def fitted_on(pixels: UInt8, manifest: Manifest, config: Config) -> tuple[Images
     return learnt, images_of(pixels, manifest, "val")
 
 
+def count_fitted(manifest: Manifest, config: Config) -> int:
+    """Count the images that are learnt from."""
+    return len(_drawn(manifest, "train", config.data.labelled_fraction, config.seed))
+
+
 def images_of(pixels: UInt8, manifest: Manifest, split: Split, fraction: float = 1.0, seed: int = 0) -> Images:
     """Return the images of a split, or a `fraction` of each label's, which the seed draws."""
-    chosen = set(stratified([(sample.path, sample.label) for sample in manifest.samples_of(split)], fraction, seed))
+    chosen = _drawn(manifest, split, fraction, seed)
     rows = [row for row, sample in enumerate(manifest.samples) if sample.path in chosen]
     labels = [manifest.labels.index(manifest.samples[row].label) for row in rows]
     return Images(pixels, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def _drawn(manifest: Manifest, split: Split, fraction: float, seed: int) -> set[str]:
+    return set(stratified([(sample.path, sample.label) for sample in manifest.samples_of(split)], fraction, seed))

@@ -75,6 +75,7 @@ def _choose(run: Path, spec: Spec, pictures: Pictures, exports: runs.Exports, wa
         return samples, list(pictures.of(samples, spec.preprocessing, spec.limits, f"reading the {split} split"))
 
     found: dict[BackendName, Parity] = {}
+    broken = ""
     with deterministic(threads=1):  # as it is served
         samples, asked = read("val", parity.IMAGES)
         truth = classes_of(samples, spec.labels)
@@ -85,15 +86,17 @@ def _choose(run: Path, spec: Spec, pictures: Pictures, exports: runs.Exports, wa
                 graph = exporting.convert_int8(run, spec, read("train", exporting.QUANTISATION_IMAGES)[1])
             else:
                 graph = exporting.convert(run, spec)
-            found[name] = parity.measure(run, graph, name, spec, reference, asked, truth)
+            measured = parity.measure(run, graph, name, spec, reference, asked, truth)
+            found[name], broken = measured.parity, "; ".join(measured.broken)
             if found[name].holds:
                 logger.info("%s answers as torch does: %s", name, found[name].describe())
                 graph.write(run)
                 return exports.model_copy(update={"backend": name, "parity": found})
-            logger.warning("%s is left out, as it does not answer as torch does: %s", name, found[name].describe())
+            logger.warning("%s is left out, as it does not answer as torch does: %s: %s", name, found[name].describe(), broken)
     if exports.choice != "auto":
         raise ParityFailed(
-            f"{exports.choice} does not answer as torch does: {found[wanted[0]].describe()}; backend auto takes what does"
+            f"{exports.choice} does not answer as torch does: {found[wanted[0]].describe()}: {broken}; backend auto takes "
+            "what does"
         )
     return exports.model_copy(update={"parity": found})
 

@@ -30,8 +30,9 @@ from handlers.spec import Frozen
 from training import config as configs
 from training import remote, runs, settings
 from training.config import BackendChoice, Config
-from training.errors import FolderError, RemoteConflict, RunError
+from training.errors import RemoteConflict, RunError
 from training.jobs.archive import archive
+from training.jobs.checks import check_writable
 from training.jobs.register import register
 from training.tracking import Tracker
 
@@ -103,7 +104,7 @@ def pipeline(
         return None
     if step == "train" and places.run_file:
         places.run_file.unlink(missing_ok=True)  # an earlier training's
-    _check(places, wait_s, step)
+    _check(places, config.name, wait_s, step)
     if step == "check":
         return None
     named = _wait_for_run(places, config.name, run_wait_s) if step == "deliver" else None
@@ -190,23 +191,17 @@ def _run_folder(home: Path, config: Config, data: "Data") -> Path:
     return older if (older / runs.RECORD).is_file() else newer
 
 
-def _check(places: PipelinePaths, wait_s: float, step: Step | None) -> None:
+def _check(places: PipelinePaths, name: str, wait_s: float, step: Step | None) -> None:
     """Find out what would fail after hours of fitting: folders, the key, S3 and MLflow, as far as this step needs them."""
     trains, delivers = step != "deliver", step != "train"
-    for folder in (places.home, *([places.store] if delivers else [])):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as err:
-            raise FolderError(
-                f"{folder} cannot be written to: {err.strerror}; a volume needs the user's group (fsGroup)"
-            ) from err
+    folders = (places.home, *([places.store] if delivers else []))
+    check_writable(*folders, advice="a volume needs the user's group (fsGroup)")
     if delivers:
         signing.check_private(places.key, places.passphrase)
     for uri in (places.data if trains else None, places.copy_to if delivers else None):
         if uri and remote.is_remote(uri):
             remote.check(uri)
-    Tracker.open(places.home).reach(wait_s)
+    Tracker.open(places.home).reach(wait_s, name if trains else None)
 
 
 def _turn(home: Path, name: str) -> AbstractContextManager[None]:

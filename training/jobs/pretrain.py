@@ -13,7 +13,9 @@ from training.fitting import pretrained
 from training.fitting.pretrained import make_model
 from training.fitting.probe import linear_probe
 from training.fitting.simclr import pretrain as fit
-from training.jobs.common import begin, checkpointed, images_of, previous
+from training.jobs import fresh as fresh_run
+from training.jobs.checks import check_places, check_writable
+from training.jobs.common import about, begin, checkpointed, goes_on, images_of, previous
 from training.jobs.seen import Seen, describe
 from training.runs import Record
 from training.tracking import MODEL, Tracker
@@ -33,25 +35,28 @@ def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path
     that belongs to another job, config or data set).
     """
     config = config if fresh else runs.keep_rule(run, config)
+    check_writable(home)
     root = sources.prepare(config.data, home)
     manifest = sources.build_manifest(root, config.data)
     tracker = Tracker.open(home)
-    if fresh:
-        runs.clear(run)
-    before, backbone = previous(run, config, manifest, JOB), run / runs.BACKBONE
-    if before and backbone.is_file() and files.sha256(backbone) == before.weights_digest:
+    folder = fresh_run.place(run, fresh, lambda begun: goes_on(begun, config, manifest, JOB))
+    before, backbone = previous(folder, config, manifest, JOB), folder / runs.BACKBONE
+    experiment = f"{config.name}-{JOB}"
+    if before and not fresh and backbone.is_file() and files.sha256(backbone) == before.weights_digest:
         logger.info("%s is finished, with this config and these images; `visor pretrain --fresh` would make it again", run)
     else:
-        with tracker.running(f"{config.name}-{JOB}", before.mlflow_run_id if before else None) as run_id:
-            record = begin(run, config, manifest, root, tracker, run_id, JOB)
-            record = _fit(run, config, manifest, root, home, tracker, record)
+        check_places(config, manifest, folder, home, tracker, experiment)
+        with tracker.running(experiment, before.mlflow_run_id if before else None, about(config, JOB)) as run_id:
+            record = begin(folder, config, manifest, root, tracker, run_id, JOB)
+            record = _fit(folder, config, manifest, root, home, tracker, record)
             tracker.tag(run_id, {"weights_digest": str(record.weights_digest)})
-            tracker.log_files(run_id, [run / runs.HISTORY])
+            tracker.log_files(run_id, [folder / runs.HISTORY])
             tracker.log_files(run_id, [backbone], MODEL)
-        runs.write_record(run, record)  # from here on it is finished
+        runs.write_record(folder, record)  # from here on it is finished
+        fresh_run.finish(folder, run)
     for what, where in {"run": run, "MLflow": tracker.look}.items():
         logger.info("%-8s %s", what, where)
-    return backbone
+    return run / runs.BACKBONE
 
 
 def _fit(run: Path, config: Config, manifest: Manifest, root: Path, home: Path, tracker: Tracker, record: Record) -> Record:

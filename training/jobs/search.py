@@ -20,16 +20,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from archives import files
 from handlers.errors import VisorError
+from training import names
 from training.config import Config
 from training.data.pixels import cache
 from training.errors import StudyError
 from training.fitting.checkpoint import State
 from training.fitting.fit import fit
 from training.fitting.pretrained import make_model
-from training.jobs.common import Data, fitted_on, prepare
+from training.fitting.rehearsal import check_batches
+from training.jobs.checks import check_places, check_writable
+from training.jobs.common import Data, about, count_fitted, fitted_on, prepare
 from training.runs import exclusive
 from training.selection.search import BEYOND, Space, best_of, by_slot, slot_of, unfinished, with_values
 from training.tracking import Tracker
+from training.trouble import disk_error
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +75,22 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
     """
     for example in space.examples():
         with_values(config, example)  # a value that cannot be is said now, and not after the first trials
+    check_writable(home)
     data = prepare(config, home)
+    for example in ({}, *space.examples()):
+        check_batches(with_values(config, example), len(data.manifest.labels), count_fitted(data.manifest, config))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _reported(), warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
         with exclusive(home / ".studies.lock"):  # who comes second finds tables and experiment made
             tracker = Tracker.open(home)
             tracker.experiment(f"{config.name}-search")
             study = _open(name, storage or f"sqlite:///{(home / 'studies.db').resolve()}", space)
+            check_places(config, data.manifest, home, home, tracker, f"{config.name}-search")
             if study.user_attrs.get("config") == config.decoded_by(1).digest:
                 config = config.decoded_by(1)  # a study from before there was a second rule ends by the first
-            _claim(study, {"config": config.digest, "space": space.digest, "data": data.manifest.digest})
+            _claim(study, "config", config.digest, config.model_dump(mode="json"))
+            _claim(study, "space", space.digest, space.model_dump(mode="json"))
+            _claim(study, "data", data.manifest.digest, {})
             _retry_what_was_killed(study)
         work = _Search(config, space, data, home, study, tracker, trials)
         while _has_more(study, trials):
@@ -106,17 +116,19 @@ def _open(name: str, url: str, space: Space) -> optuna.Study:
     return optuna.create_study(storage=storage, study_name=name, direction=space.direction, pruner=pruner, load_if_exists=True)
 
 
-def _claim(study: optuna.Study, made_of: dict[str, str]) -> None:
-    """Say what the study is made of, or find that it is made of the same. Raises StudyError."""
-    for what, digest in made_of.items():
-        found = study.user_attrs.get(what)
-        if found is None:
-            study.set_user_attr(what, digest)
-        elif found != digest:
-            raise StudyError(
-                f"the study {study.study_name!r} was begun with another {what} (digest {found[:12]}, now {digest[:12]}), and "
-                f"its trials cannot be compared with new ones; choose another --study"
-            )
+def _claim(study: optuna.Study, what: str, digest: str, values: dict[str, Any]) -> None:
+    """Say what the study is made of, or find that it is made of the same. Raises StudyError, with the keys that differ."""
+    found = study.user_attrs.get(what)
+    if found is None:
+        study.set_user_attr(what, digest)
+        study.set_user_attr(f"{what} values", values)
+    elif found != digest:
+        keys = names.describe_differing(study.user_attrs.get(f"{what} values") or {}, values)
+        differ = keys or f"digest {found[:12]}, now {digest[:12]}"
+        raise StudyError(
+            f"the study {study.study_name!r} was begun with another {what} ({differ}), and its trials cannot be compared with "
+            "new ones; choose another --study"
+        )
 
 
 @contextlib.contextmanager
@@ -125,6 +137,8 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as err:
+        if found := disk_error(f"{err} {err.__cause__}", "the studies' storage"):
+            raise found from err
         raise StudyError(
             f"the studies' storage refuses ({type(err.__cause__ or err).__name__}); check --storage, or without it whether "
             f"studies.db in --home can be written"
@@ -173,7 +187,8 @@ def _try(trial: optuna.Trial, work: _Search) -> float:
     logger.info("trial %d of %d: %s", slot + 1, work.trials, shown)
     known = trial.user_attrs.get("mlflow_run_id")
     experiment = f"{work.config.name}-search"
-    with work.tracker.running(experiment, known) as run_id:
+    named = about(work.config, "search", f"{work.study.study_name}-{slot + 1}")
+    with work.tracker.running(experiment, known, named) as run_id:
         trial.set_user_attr("mlflow_run_id", run_id)
         work.tracker.tag(run_id, {"study": work.study.study_name, "trial": str(slot), "objective": work.space.objective})
         try:
@@ -206,6 +221,7 @@ def _fit(trial: optuna.Trial, config: Config, work: _Search, run_id: str) -> flo
             raise optuna.TrialPruned
         told = len(state.history)
 
+    check_batches(config, len(manifest.labels), count_fitted(manifest, config))
     model = make_model(config, len(manifest.labels))
     state = fit(model, *fitted_on(pixels, manifest, config), config, save=tell)
     best = min(state.history, key=lambda epoch: epoch["val_loss"])

@@ -14,7 +14,10 @@ from training.data.pixels import cache
 from training.fitting.distributed import Group, joined
 from training.fitting.fit import fit
 from training.fitting.pretrained import make_model
-from training.jobs.common import Data, begin, checkpointed, fitted_on, prepare, previous
+from training.fitting.rehearsal import check_batches
+from training.jobs import fresh as fresh_run
+from training.jobs.checks import check_places, check_writable
+from training.jobs.common import Data, about, begin, checkpointed, count_fitted, fitted_on, goes_on, prepare, previous
 from training.jobs.evaluate import evaluate
 from training.jobs.export import check_installed
 from training.jobs.seen import Seen, describe
@@ -35,7 +38,8 @@ def train(
 ) -> Path:
     """Make, or finish, the run in the folder `run` and return it; a finished one is left as it is.
 
-    `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over. `data`:
+    `home` holds what runs share: built-in data sets, pixel caches, the embedded MLflow store. `fresh` starts over, and the
+    run that is there stays as it is until the new one is finished. `data`:
     what `prepare` gave, where it was called before; `backend`: what serves, in the place of the config's. Started by torchrun,
     all processes fit and the first does the rest; the others return when the fit is done. Raises ConfigError, DataError (all of
     its kinds) and RunError (a folder that belongs to another config or data set, or another process that has ended).
@@ -54,22 +58,25 @@ def _lead(
     config: Config, run: Path, home: Path, fresh: bool, data: Data | None, group: Group, backend: BackendChoice | None
 ) -> None:
     """All that there is to be done, as the only process or the first one."""
+    check_writable(home)
     data = data or prepare(config, home)
     root, manifest = data.root, data.manifest
     tracker = Tracker.open(home)
-    if fresh:
-        runs.clear(run)
-    before = previous(run, config, manifest)
-    if before and runs.is_finished(run):
+    folder = fresh_run.place(run, fresh, lambda begun: goes_on(begun, config, manifest, "train"))
+    before = previous(folder, config, manifest)
+    if before and runs.is_finished(folder) and not fresh:
         logger.info("%s is finished, with this config and these images; `visor train --fresh` would make it again", run)
         group.share(None)
     else:
-        with tracker.running(config.name, before.mlflow_run_id if before else None) as run_id:
-            record = begin(run, config, manifest, root, tracker, run_id)
-            record = _fit(run, config, manifest, root, home, tracker, record, group)
-            metrics = evaluate(run, config, root, manifest, _pixels(config, root, manifest, home), backend)
-            record = _finish(run, config, tracker, record, metrics)
-        runs.write_record(run, record)  # from here on the run is finished
+        check_batches(config, len(manifest.labels), count_fitted(manifest, config))
+        check_places(config, manifest, folder, home, tracker, config.name)
+        with tracker.running(config.name, before.mlflow_run_id if before else None, about(config, "train")) as run_id:
+            record = begin(folder, config, manifest, root, tracker, run_id)
+            record = _fit(folder, config, manifest, root, home, tracker, record, group)
+            metrics = evaluate(folder, config, root, manifest, _pixels(config, root, manifest, home), backend)
+            record = _finish(folder, config, tracker, record, metrics)
+        runs.write_record(folder, record)  # from here on the run is finished
+        fresh_run.finish(folder, run)
     for what, where in {"run": run, "report": run / runs.REPORT, "MLflow": tracker.look}.items():
         logger.info("%-8s %s", what, where)
 

@@ -85,12 +85,14 @@ def _copy(source: Path, target: Path) -> None:
 
 def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:
     out.mkdir()
-    # As a process of its own and with its own TMPDIR: the archiver works in, and first deletes, TMPDIR/NAME.
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", spec.name, "--version", spec.version]
-    command += ["--handler", str(Path(handlers.__file__).parent / "entry.py"), "--extra-files", str(staged)]
+    # As a process of its own and with its own TMPDIR: the archiver works in, and first deletes, TMPDIR/NAME. It takes a comma
+    # for the end of a path, so it runs in `scratch` and is told names alone; -P keeps what lies there from being imported.
+    command = [sys.executable, "-P", "-m", "model_archiver.model_packaging", "--model-name", spec.name, "--version", spec.version]
+    command += ["--handler", str(Path(handlers.__file__).absolute().parent / "entry.py"), "--extra-files", staged.name]
     done = subprocess.run(
-        [*command, "--export-path", str(out)],
-        env={**os.environ, "TMPDIR": str(scratch)},
+        [*command, "--export-path", out.name],
+        cwd=scratch,
+        env={**os.environ, "TMPDIR": str(scratch.absolute())},
         capture_output=True,
         text=True,
         check=False,

@@ -6,7 +6,7 @@ what no fit could mend: labels that are wrong, heat maps that show something els
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +73,17 @@ def ask(backend: Backend, pictures: Sequence[UInt8], spec: Spec, what: str, labe
     return Shown(np.concatenate(logits), np.concatenate(heatmaps))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The figures, and in words each bound that is broken; none where parity holds."""
+
+    parity: Parity
+    broken: tuple[str, ...] = ()
+
+
 def measure(
     run: Path, graph: Graph, backend: BackendName, spec: Spec, reference: Shown, pictures: Sequence[UInt8], truth: Int64
-) -> Parity:
+) -> Measured:
     """Ask the export about the pictures that gave `reference`, and compare. Raises ArchiveBroken (it does not load)."""
     with tempfile.TemporaryDirectory(prefix="visor-parity-") as folder:
         (Path(folder) / WEIGHTS).symlink_to((run / WEIGHTS).resolve())
@@ -83,10 +91,10 @@ def measure(
         loaded = graph.kind(Path(folder), spec)
         exported = ask(loaded, pictures, spec, f"asking {backend}", reference.logits.argmax(1))
     found = compare(reference, exported, truth, backend)
-    return found.model_copy(update={"quantisation_images": graph.quantisation_images})
+    return replace(found, parity=found.parity.model_copy(update={"quantisation_images": graph.quantisation_images}))
 
 
-def compare(reference: Shown, exported: Shown, truth: Int64, backend: BackendName = "openvino") -> Parity:
+def compare(reference: Shown, exported: Shown, truth: Int64, backend: BackendName = "openvino") -> Measured:
     """Compute the figures, and whether parity holds by the backend's BOUNDS. truth: (N,), classes."""
     bounds, count = BOUNDS[backend], len(truth)
     theirs, ours = reference.logits.argmax(1), exported.logits.argmax(1)
@@ -97,11 +105,19 @@ def compare(reference: Shown, exported: Shown, truth: Int64, backend: BackendNam
     pairs = list(zip(reference.heatmaps, exported.heatmaps, strict=True))
     correlations = [found for pair in pairs if (found := _correlation(*pair)) is not None]
     overlaps = [found for pair in pairs if (found := _overlap(*pair)) is not None]
-    return Parity(
-        holds=not exceeds(differing, count, bounds.label_difference)
-        and not loses(lost, won, count, bounds.accuracy_loss)
-        and not falls_below(correlations, bounds.heatmap_correlation)
-        and logit <= bounds.logit_difference,
+    broken = []
+    if exceeds(differing, count, bounds.label_difference):
+        broken.append(f"{differing} of {count} labels differ, and {bounds.label_difference:.1%} may, chance aside")
+    if loses(lost, won, count, bounds.accuracy_loss):
+        broken.append(f"{lost - won} of {count} images less are right, and {bounds.accuracy_loss:.1%} may be, chance aside")
+    if falls_below(correlations, bounds.heatmap_correlation):
+        broken.append(
+            f"heat maps correlate by {np.mean(correlations):.3f}, and must by {bounds.heatmap_correlation:g}, chance aside"
+        )
+    if logit > bounds.logit_difference:
+        broken.append(f"a logit differs by {logit:g}, and {bounds.logit_difference:g} is allowed")
+    figures = Parity(
+        holds=not broken,
         images=count,
         label_agreement=1 - differing / count,
         max_logit_difference=logit,
@@ -112,6 +128,7 @@ def compare(reference: Shown, exported: Shown, truth: Int64, backend: BackendNam
         accuracy={"torch": float((theirs == truth).mean()), backend: float((ours == truth).mean())},
         openvino=openvino.__version__,
     )
+    return Measured(figures, tuple(broken))
 
 
 def exceeds(count: int, total: int, share: float) -> bool:

@@ -23,8 +23,9 @@ from handlers.spec import Spec
 from training import runs
 from training.errors import RunError
 from training.fitting.torch_setup import deterministic
+from training.names import flatten
 from training.selection.comparison import Archive, Candidate
-from training.tracking import MODEL, Tracker, flatten
+from training.tracking import MODEL, Tracker
 
 WARM_UP, CALLS = 3, 30
 

@@ -207,7 +207,11 @@ class Rule:
         if objections := self.objections(challenger):
             return False, f"{challenger.name} {' and '.join(objections)}"
         if champion is None or versus is None:
-            return True, "there is no champion, and every bound is kept"
+            bounds = [
+                name for name, value in (("max_fnr", self.max_fnr), ("max_latency_ms", self.max_latency_ms)) if value is not None
+            ]
+            kept = f"within {' and '.join(bounds)}" if bounds else "asked to keep no bound"
+            return True, f"there is no champion, and {challenger.name} is {kept}"
         if breaches := self.breaches(champion):
             because = f"the champion {' and '.join(breaches)}"
             if versus.costlier_p <= FAMILY:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from handlers.spec import Frozen
-from training.config import Config
+from training import keys
+from training.config import Config, read_tree
 from training.errors import ConfigError
 from training.fitting.seeds import seed_of
 
@@ -75,6 +75,11 @@ class Choices(Frozen):
         return json.loads(str(trial.suggest_categorical(key, [json.dumps(choice) for choice in self.choices])))
 
 
+def _kind(value: Any) -> str:
+    """Which of the two somebody means, so that errors are about that one."""
+    return "choices" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "range"
+
+
 class Space(Frozen):
     """The search space: which keys are searched, by which objective.
 
@@ -85,7 +90,14 @@ class Space(Frozen):
 
     objective: Literal["val_loss", "val_accuracy"] = "val_loss"
     prune: bool = True
-    parameters: dict[str, Annotated[Range | Choices, Field(union_mode="left_to_right")]] = Field(min_length=1)
+    parameters: dict[str, Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]]
+
+    @field_validator("parameters")
+    @classmethod
+    def _has_some(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not value:
+            raise ValueError("names no key to search, such as fit.phases.0.learning_rate")
+        return value
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
@@ -101,12 +113,9 @@ class Space(Frozen):
     def read(cls, path: Path) -> Self:
         """Read a YAML file. Raises ConfigError naming the key."""
         try:
-            space = cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-            raise ConfigError(f"{path} cannot be read as YAML: {err}") from err
+            space = cls.model_validate(read_tree(path, "search space"))
         except ValidationError as err:
-            sentences = (f"{'.'.join(map(str, one['loc'])) or 'space'}: {one['msg']}" for one in err.errors())
-            raise ConfigError(f"{path} is no search space: {'; '.join(sentences)}") from err
+            raise ConfigError(f"{path} is no search space: {keys.sentences(err, cls, 'space')}") from err
         if fixed := [key for key in space.parameters if key.split(".")[0] in FIXED]:
             raise ConfigError(f"{path}: {fixed[0]} cannot be searched: trials must answer the same question on the same images")
         return space
@@ -136,13 +145,12 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             try:
                 place = holder[int(part) if isinstance(holder, list) else part]
             except (KeyError, IndexError, ValueError, TypeError) as err:
-                raise ConfigError(f"{key}: no such key; training/config.py has them all, and lists count from 0") from err
+                raise ConfigError(f"{keys.unknown(key, Config)}; lists count from 0") from err
         holder[int(last) if isinstance(holder, list) else last] = copy.deepcopy(value)
     try:
         return Config.model_validate(tree)
     except ValidationError as err:
-        sentences = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in err.errors())
-        raise ConfigError(f"{dict(values)} does not make a config: {'; '.join(sentences)}") from err
+        raise ConfigError(f"{dict(values)} does not make a config: {keys.sentences(err, Config)}") from err
 
 
 def is_extra(trial: FrozenTrial) -> bool:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from archives.errors import KeyLocked
-from training.settings import home, key_passphrase, public_key
+from training.settings import home, key_passphrase, private_key, public_key, store
 
-KEYS = Path("keys")
-"""The folder of the key pair by default; it holds `visor.key` and `visor.pub`."""
 EXITS = (
     "Exit codes: 0 success; 1 an error, printed to standard error as `visor: CODE: sentence`; "
     "2 a mistyped command line; 130 interrupted."
@@ -74,9 +72,10 @@ def add_store(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        default=Path("model-store"),
+        default=store(),
         metavar="FOLDER",
-        help=f"the model store: a folder of archives at NAME/VERSION/NAME.mar{more} (default: %(default)s)",
+        help=f"the model store: a folder of archives at NAME/VERSION/NAME.mar{more} (default: the environment's VISOR_STORE, "
+        "otherwise model-store; now %(default)s)",
     )
 
 
@@ -85,9 +84,10 @@ def add_private_key(parser: argparse.ArgumentParser, more: str = "; the file mus
     parser.add_argument(
         "--key",
         type=Path,
-        default=KEYS / "visor.key",
+        default=private_key(),
         metavar="FILE",
-        help=f"private key that signs the archive, as `visor keys` writes it{more} (default: %(default)s)",
+        help=f"private key that signs the archive, as `visor keys` writes it{more} (default: the environment's VISOR_KEY, "
+        "otherwise keys/visor.key; now %(default)s)",
     )
 
 
@@ -124,7 +124,7 @@ def add_public_key(parser: argparse.ArgumentParser, more: str = "; other archive
         default=public_key(),
         metavar="FILE",
         help=f"public key that the archive's signature must match{more} (default: the environment's VISOR_PUBLIC_KEY, otherwise "
-        "keys/visor.pub; now %(default)s)",
+        "the one beside VISOR_KEY, otherwise keys/visor.pub; now %(default)s)",
     )
 
 
@@ -187,8 +187,8 @@ def add_fresh(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="delete what an earlier call wrote into the run's folder, finished or not, and start over "
-        "(default: resume an interrupted run, leave a finished one)",
+        help="start over; what an earlier call wrote into the run's folder stays as it is until the new run is finished and "
+        "takes its place, and the same command resumes the new one (default: resume an interrupted run, leave a finished one)",
     )
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from training.jobs.compare import ComparePaths
     from training.selection.comparison import Rule
 
+WIDTH = 120
+"""Columns where no terminal says how many there are."""
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from training.reports import comparison
 
     found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
-    for line in comparison.text(found, shutil.get_terminal_size().columns):
+    for line in comparison.text(found, shutil.get_terminal_size((WIDTH, 24)).columns):
         print(line)
     for sentence in comparison.summary(found):
         print(sentence)

@@ -1,9 +1,8 @@
 """`visor demo`: the whole way on this machine, from images to answers."""
 
 import argparse
-from pathlib import Path
 
-from visor.commands.arguments import KEYS, Commands, add_command, add_home, add_private_key, add_set, add_store
+from visor.commands.arguments import Commands, add_command, add_home, add_private_key, add_public_key, add_set, add_store
 
 
 def add(commands: Commands) -> None:
@@ -26,14 +25,7 @@ def add(commands: Commands) -> None:
         demo, more="; where it is missing, visor.key and visor.pub are made in its folder, so FILE must be named visor.key"
     )
     add_set(demo)
-    demo.add_argument(
-        "--public-key",
-        type=Path,
-        default=KEYS / "visor.pub",
-        metavar="FILE",
-        help="public key that the archive's signature must match; it must belong to --key, so name both or neither "
-        "(default: %(default)s)",
-    )
+    add_public_key(demo, more="; it must belong to --key, so name both or neither")
     add_store(demo)
     add_home(demo)
 

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import KEYS, Commands, add_command, add_passphrase, read_passphrase
+from training.settings import private_key
+from visor.commands.arguments import Commands, add_command, add_passphrase, read_passphrase
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +16,13 @@ def add(commands: Commands) -> None:
         "Make a key pair to sign archives with. Writes visor.key (private) and visor.pub (public), prints both paths and the "
         "public key's SHA-256, and fails where a key exists already.",
     )
-    keys.add_argument("--out", type=Path, default=KEYS, metavar="FOLDER", help="folder for both keys (default: %(default)s)")
+    keys.add_argument(
+        "--out",
+        type=Path,
+        default=private_key().parent,
+        metavar="FOLDER",
+        help="folder for both keys (default: that of the environment's VISOR_KEY, otherwise keys; now %(default)s)",
+    )
     add_passphrase(keys, more=", which encrypts it")
 
 

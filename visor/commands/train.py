@@ -1,10 +1,13 @@
 """`visor train`: fit and evaluate a network by a config."""
 
 import argparse
+import logging
 from pathlib import Path
 
-from training.settings import rank
+from training.settings import private_key, rank
 from visor.commands.arguments import CONFIG, Commands, add_command, add_fresh, add_home, add_set
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -33,5 +36,9 @@ def run(args: argparse.Namespace) -> int:
     settings = config.load(args.config, args.set)
     folder = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
     if not rank():  # the first of torchrun's processes has written the run
+        if folder.name != settings.name:
+            logger.info("archives of it are called %s, by the config's name, and not %s", settings.name, folder.name)
+        keys = "" if private_key().is_file() else "visor keys; "
+        logger.info("%-8s %svisor archive %s", "next", keys, folder)
         print(folder)
     return 0

@@ -1,5 +1,7 @@
+import getpass
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -7,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from training import tracking
-from training.errors import RunError, TrackingUnreachable
-from training.tracking import Tracker, flatten
+from training import trouble
+from training.errors import (
+    RunError,
+    TrackingDeleted,
+    TrackingForeign,
+    TrackingOutdated,
+    TrackingUnreachable,
+    TrackingUnsupported,
+)
+from training.tracking import About, Tracker
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,18 +41,6 @@ def start(tracker, experiment="roofs", run_id=None):
         return started
 
 
-def test_flatten_names_leaves_and_numbers_lists_of_mappings():
-    tree = {"fit": {"batch": 8, "phases": [{"epochs": 1}, {"epochs": 2}]}, "mean": (0.5, 0.5), "none": None, "empty": []}
-    assert list(flatten(tree)) == [
-        ("fit.batch", 8),
-        ("fit.phases.1.epochs", 1),
-        ("fit.phases.2.epochs", 2),
-        ("mean", (0.5, 0.5)),
-        ("none", None),
-        ("empty", []),
-    ]
-
-
 def test_the_embedded_store_is_a_file_under_home(tracker, home):
     assert tracker.uri == f"sqlite:///{home}/mlflow.db"
     run = tracker.client.get_run(start(tracker))
@@ -51,7 +48,7 @@ def test_the_embedded_store_is_a_file_under_home(tracker, home):
     assert run.info.status == "FINISHED"
     assert run.info.artifact_uri.startswith((home / "mlartifacts").as_uri())
     assert tracker.client.get_experiment(run.info.experiment_id).name == "roofs"
-    assert tracker.look == f"mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db"
+    assert tracker.look == f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db"
 
 
 def test_making_the_store_is_quiet(tmp_path):
@@ -92,14 +89,14 @@ def test_a_server_out_of_reach_is_said_at_once(monkeypatch, tmp_path, uri):
 
 
 def test_a_server_that_is_starting_is_waited_for(monkeypatch, caplog):
-    monkeypatch.setattr(tracking, "KNOCK_EVERY_S", 0.05)
+    monkeypatch.setattr(trouble, "KNOCK_EVERY_S", 0.05)
     caplog.set_level("INFO")
     with socket.socket() as later:
         later.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{later.getsockname()[1]}"
         timer = threading.Timer(0.5, later.listen)
         timer.start()
-        tracking._knock(uri, wait_s=30)
+        trouble.knock(uri, wait_s=30)
         timer.join()
     assert caplog.text.count(f"waiting for the MLflow server at {uri}") == 1
 
@@ -132,7 +129,7 @@ def test_parameters_are_logged_flat_in_any_number_and_again(tracker):
         tracker.log_parameters(run_id, tree)
     params = tracker.client.get_run(run_id).data.params
     assert len(params) == 152
-    assert params["fit.phases.1.epochs"] == "2"
+    assert params["fit.phases.0.epochs"] == "2"
     assert params["labels.class _149_"] == "149"
     assert params["long"] == "x" * 6000
 
@@ -212,3 +209,109 @@ def test_files_that_are_not_there_are_an_error_of_the_run(tracker):
     run_id = start(tracker)
     with pytest.raises(RunError, match="refuses"):
         tracker.log_files(run_id, [Path("no such file")])
+
+
+def test_what_mlflows_page_lists_of_a_run(tracker):
+    with tracker.running("roofs", about=About("my-roofs", "visor train", "f" * 40)) as run_id:
+        for _ in range(2):  # as by a run that is resumed
+            tracker.log_data(run_id, "imagefolder: photos", "d" * 64, "/data/photos", {"train": 7, "test": 2})
+    run = tracker.client.get_run(run_id)
+    assert run.info.run_name == "my-roofs"
+    assert run.data.tags["mlflow.user"] == getpass.getuser()
+    assert run.data.tags["mlflow.source.name"] == "visor train"
+    assert run.data.tags["mlflow.source.git.commit"] == "f" * 40
+    [used] = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("imagefolder: photos", "d" * 36)
+    assert (used.dataset.source, used.dataset.profile) == ('{"uri": "/data/photos"}', '{"images": 9, "train": 7, "test": 2}')
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    experiment = tracker.client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_two_labels_are_two_metrics_and_long_names_are_taken(tracker):
+    run_id = start(tracker)
+    long = {f"{'x' * 280}{end}": {"fnr": value} for end, value in (("a", 0.25), ("b", 0.5))}
+    tree = {"per_class": {"a,b": {"auroc": 0.125}, "a;b": {"auroc": 0.375}, "a//b": {"auroc": 0.625}}, "subgroups": long}
+    tracker.log_metrics(run_id, tree)
+    tracker.log_parameters(run_id, tree)
+    data = tracker.client.get_run(run_id).data
+    assert sorted(data.metrics.values()) == [0.125, 0.25, 0.375, 0.5, 0.625]
+    assert len(data.params) == 5
+
+
+def test_an_experiment_that_was_deleted_is_said_with_the_command_that_restores_it(tracker, home):
+    start(tracker, "gone")
+    found = tracker.client.get_experiment_by_name("gone")
+    tracker.client.delete_experiment(found.experiment_id)
+    restore = rf"MLFLOW_TRACKING_URI=sqlite:///{home}/mlflow.db mlflow experiments restore --experiment-id {found.experiment_id}`"
+    for ask in (lambda: tracker.reach(experiment="gone"), lambda: start(tracker, "gone")):
+        with pytest.raises(TrackingDeleted, match=rf"^tracking.deleted: the experiment 'gone' was deleted in .*{restore}"):
+            ask()
+
+
+@pytest.fixture
+def database(tmp_path, tracker):
+    """A home with a copy of the store's database, to be changed."""
+    with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as one, sqlite3.connect(tmp_path / "mlflow.db") as other:
+        one.backup(other)
+    one.close()
+    other.close()
+    return tmp_path / "mlflow.db"
+
+
+def change(database, *statements):
+    with sqlite3.connect(database) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def older_revision():
+    """The revision before the newest, of MLflow's own migrations."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config(""))
+    return script.get_revision(script.get_current_head()).down_revision
+
+
+def test_a_database_of_an_older_mlflow_is_named_with_the_command_that_upgrades_it(database, tmp_path):
+    change(database, f"UPDATE alembic_version SET version_num = '{older_revision()}'")
+    command = rf"`mlflow db upgrade sqlite:///{database}`$"
+    with pytest.raises(TrackingOutdated, match=rf"^tracking.version: the MLflow database .*older .*{command}"):
+        Tracker.open(tmp_path)
+
+
+def test_a_database_of_a_newer_mlflow_is_named(database, tmp_path):
+    change(database, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(TrackingOutdated, match=r"was written by a newer version than MLflow .*its schema is ffffffffffff"):
+        Tracker.open(tmp_path)
+    change(database, "DROP TABLE metrics")  # which has MLflow try to migrate it
+    with pytest.raises(TrackingOutdated, match=r"was written by a newer version than MLflow"):
+        Tracker.open(tmp_path)
+
+
+def test_a_database_without_mlflows_version_is_somebody_elses(database, tmp_path):
+    change(database, "DELETE FROM alembic_version")
+    with pytest.raises(TrackingForeign, match=r"^tracking.foreign: .*a database of something else"):
+        Tracker.open(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "mlflow.db").write_text("these are not the tables that you are looking for" * 100)
+    with pytest.raises(TrackingForeign, match=rf"{tmp_path}/mlflow.db is no MLflow database; move the file away"):
+        Tracker.open(tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/no-such-runs", "./mlruns"])
+def test_a_folder_of_runs_is_named_with_what_to_do(monkeypatch, tmp_path, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingUnsupported, match=r"^tracking.address: .*names a folder, .*unset it.*`mlflow migrate-filestore`"):
+        Tracker.open(tmp_path).reach()
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "postgresql+nodriver://host/name"])
+def test_an_address_that_mlflow_does_not_know_is_named(monkeypatch, tmp_path, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingUnsupported, match=r"^tracking.address: "):
+        Tracker.open(tmp_path).reach()

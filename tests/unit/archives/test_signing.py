@@ -7,11 +7,14 @@ import stat
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from archives.errors import ArchiveRefused, KeyFileError, KeyLocked
-from archives.signing import damaged_members, fingerprint, make_keys, sign, signature_of, verify, write_public
+from archives.errors import ArchiveRefused, KeyFileError, KeyLocked, KeyUnsuitable
+from archives.signing import check_private, damaged_members, fingerprint, make_keys, sign, signature_of, verify, write_public
 
 
 @pytest.fixture
@@ -146,6 +149,36 @@ def test_a_key_that_is_none_is_named(archive: Path, keys: tuple[Path, Path], tmp
         sign(archive, keys[1])
     with pytest.raises(KeyFileError, match="is not a public key"):
         verify(archive, keys[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (rsa.generate_private_key(65537, 2048), "RSA"),
+        (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+        (ec.generate_private_key(ec.SECP256K1()), "the curve secp256k1"),
+    ],
+    ids=["RSA", "Ed25519", "secp256k1"],
+)
+def test_a_key_of_another_kind_is_told_before_anything_is_signed(archive: Path, tmp_path: Path, key: Any, kind: str) -> None:
+    private, public = tmp_path / "other.key", tmp_path / "other.pub"
+    pem = serialization.Encoding.PEM
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    for ask in (lambda: check_private(private), lambda: sign(archive, private)):
+        with pytest.raises(KeyUnsuitable, match=rf"^key.kind: {private} is a key of {kind}, .*secp384r1.*make a pair"):
+            ask()
+    with pytest.raises(KeyUnsuitable, match=rf"^key.kind: {public} is a key of {kind}, "):
+        verify(archive, public)
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_each_curve_that_is_named_signs_and_verifies(archive: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
+    pem = serialization.Encoding.PEM
+    key = ec.generate_private_key(curve).private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "own.key").write_bytes(key)
+    sign(archive, tmp_path / "own.key")
+    assert verify(archive, write_public(tmp_path / "own.key", tmp_path / "own.pub"))
 
 
 def test_a_key_with_a_passphrase_signs_with_it_and_only_with_it(archive: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_wrong_key_or_value_is_named(path, override, message):
         load(path, [override])
 
 
-@pytest.mark.parametrize(("content", "message"), [("- a", "must hold a mapping, got list"), ("a: [", "cannot be read as YAML")])
+@pytest.mark.parametrize(("content", "message"), [("- a", "must hold a mapping, got list"), ("a: [", "is not YAML")])
 def test_a_file_that_is_no_mapping_is_named(path, content, message):
     path.write_text(content)
     with pytest.raises(ConfigError, match=f"{path} {message}"):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from training.progress import show_progress
+from training.progress import Remaining, in_words, show_progress
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,22 @@ def test_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     assert list(show_progress(range(5), 5, "counting")) == list(range(5))
     assert "counting" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (40.4, "40 s"), (59.6, "1 min"), (240, "4 min"), (3599, "1 h 0 min"), (7805, "2 h 10 min")],
+)
+def test_durations_are_written_as_people_say_them(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_what_remains_is_the_mean_round_times_those_left() -> None:
+    times = iter([100.0, 130.0, 180.0])  # begun; after the first round; after the second
+    remaining = Remaining(lambda: next(times))
+    assert remaining.words(9) == ""
+    remaining.count()
+    assert remaining.words(8) == ", about 4 min left"  # 30 s each
+    remaining.count()
+    assert remaining.words(3) == ", about 2 min left"  # 40 s each
+    assert remaining.words(0) == ""

@@ -1,6 +1,7 @@
 """The command line: a mistyped command is 2, an error of visor's is 1 with its code, and nothing is a traceback."""
 
 import argparse
+import errno
 import os
 import pkgutil
 import re
@@ -122,6 +123,75 @@ def test_an_error_is_one_sentence_with_its_code(
     shown = capsys.readouterr().err
     assert shown.startswith("visor: ")
     assert all(word in shown for word in words)
+
+
+PLACES = {"home": "VISOR_HOME", "store": "VISOR_STORE", "key": "VISOR_KEY", "public_key": "VISOR_PUBLIC_KEY"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_environment_gives_the_places_that_no_flag_names(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, variable in PLACES.items():
+        monkeypatch.setenv(variable, f"/mine/{place}")
+    for action in parsers_of(cli.make_parser())[command]._actions:
+        if action.dest in PLACES:
+            assert action.default == Path(f"/mine/{action.dest}")
+            assert f"default: the environment's {PLACES[action.dest]}, otherwise" in (action.help or "")
+
+
+def test_the_public_key_lies_beside_the_private_one_and_so_do_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VISOR_PUBLIC_KEY", raising=False)
+    monkeypatch.setenv("VISOR_KEY", "/mine/prod.key")
+    assert cli.parse_args(["inspect", "roofs"]).public_key == Path("/mine/prod.pub")
+    assert cli.parse_args(["keys"]).out == Path("/mine")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/run.json"),
+            "disk.full: no space is left for /x/run.json; free",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk.full: no space is left for a file; free"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "folder.unwritable: /x cannot be read or written: Permission",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "/proc/none"),
+            "folder.unwritable: /proc/none cannot be read",
+        ),
+    ],
+)
+def test_what_the_system_says_of_a_file_is_a_sentence(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False))
+    assert cli.main([]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"visor: {said}")
+    assert shown.count("\n") == 1
+
+
+def test_an_error_of_a_connection_is_none_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(_: argparse.Namespace) -> int:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False))
+    with pytest.raises(ConnectionResetError):
+        cli.main([])
+
+
+def test_a_store_without_the_archive_is_named_from_the_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VISOR_STORE", "elsewhere")
+    assert cli.main(["inspect", "roofs"]) == 1
+    assert f"{tmp_path}/elsewhere holds no archive named 'roofs' (there is no such folder)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -66,3 +66,12 @@ def test_an_archive_before_0_3_says_what_it_lacks() -> None:
     assert band.startswith("the review band's ends")
     assert inspect._lacks(make_spec(review_below=0.0, review_above=0.0)) == others
     assert inspect._lacks(make_spec(positive=("a",))) == []
+
+
+def test_what_is_read_by_people_has_key_figures_and_a_band_only_where_something_is_flagged(
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(put(tmp_path, keys[0]), keys[1], as_json=False)
+    shown = capsys.readouterr().out
+    assert "more: visor inspect --json" in shown
+    assert "review_below" not in shown

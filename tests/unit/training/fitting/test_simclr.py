@@ -1,6 +1,7 @@
 import copy
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
@@ -155,7 +156,8 @@ def test_each_epoch_is_logged(caplog):
     caplog.set_level(logging.INFO, "training.fitting.simclr")
     pretrained(make_config(epochs=2), probe=lambda: 0.5)
     lines = [record.getMessage() for record in caplog.records if record.name == "training.fitting.simclr"]
-    assert lines[0].startswith("epoch 1: loss ")
+    assert lines[0].startswith("epoch 1 of 2: loss ")
+    assert re.search(r", about [0-9]+ s left$", lines[0])
     assert lines[1].endswith(", probe_accuracy 0.5000")
     assert len(lines) == 2
 

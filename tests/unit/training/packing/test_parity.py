@@ -20,7 +20,8 @@ TRUTH = np.array([0, 0, 1, 1])
 
 
 def test_the_figures_by_hand():
-    parity = compare(shown([0.75, 0.25, 0.25, 0.5]), shown([0.75, 0.75, 0.25, 0.5], [0.25, 1.0]), TRUTH)
+    measured = compare(shown([0.75, 0.25, 0.25, 0.5]), shown([0.75, 0.75, 0.25, 0.5], [0.25, 1.0]), TRUTH)
+    parity = measured.parity
     # The export alone gets the second picture right; both call the fourth, an intact one, damaged.
     assert (parity.images, parity.label_agreement, parity.holds) == (4, 0.75, False)
     assert parity.max_probability_difference == 0.5
@@ -44,8 +45,10 @@ def test_the_figures_by_hand():
     ],
 )
 def test_in_single_precision_no_logit_differs(reference, exported, holds):
-    parity = compare(shown(reference), shown(exported), np.ones(200, dtype=np.int64))
+    measured = compare(shown(reference), shown(exported), np.ones(200, dtype=np.int64))
+    parity = measured.parity
     assert parity.holds is holds
+    assert bool(measured.broken) is not holds
     assert type(parity).model_validate_json(parity.model_dump_json()) == parity
 
 
@@ -62,8 +65,10 @@ def test_in_single_precision_no_logit_differs(reference, exported, holds):
 )
 def test_when_eight_bits_are_served(images, differing, truth, holds):
     exported = shown([0.3] * (images - differing) + [0.6] * differing)
-    parity = compare(shown([0.3] * images), exported, np.full(images, truth), "openvino-int8")
+    measured = compare(shown([0.3] * images), exported, np.full(images, truth), "openvino-int8")
+    parity = measured.parity
     assert parity.holds is holds
+    assert bool(measured.broken) is not holds
 
 
 def binomial(n: int, p: float) -> list[float]:
@@ -101,7 +106,9 @@ def test_heat_maps_of_one_image_in_ten_are_no_reason_and_of_all_are():
     ],
 )
 def test_heat_maps_by_hand(theirs, ours, correlation, iou, holds):
-    parity = compare(shown([0.25], theirs), shown([0.25], ours), np.array([1]), "openvino-int8")
+    measured = compare(shown([0.25], theirs), shown([0.25], ours), np.array([1]), "openvino-int8")
+    parity = measured.parity
     assert parity.heatmap_correlation == (None if correlation is None else pytest.approx(correlation))
     assert parity.heatmap_iou == iou
     assert parity.holds is holds
+    assert bool(measured.broken) is not holds

@@ -1,0 +1,116 @@
+"""The keys of configs and spaces: suggestions, values set in lists, and errors without pydantic's own words."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from training.config import Config, load
+from training.errors import ConfigError
+from training.keys import keys_of
+from training.selection.search import Space, with_values
+
+DIGITS = Path(__file__).parents[3] / "training" / "configs" / "digits.yaml"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("data.pth", "data.path"),
+        ("fit.batchsize", "fit.batch_size"),
+        ("batch_size", "fit.batch_size"),
+        ("learning_rate", "fit.phases.0.learning_rate"),
+        ("fit.phases.0.learning_rte", "fit.phases.0.learning_rate"),
+        ("ft", "fit"),
+        ("augmnt", "augment"),
+        ("decision.max_fnr_confidense", "decision.max_fnr_confidence"),
+    ],
+)
+def test_the_key_that_was_meant_is_named(wrong: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(DIGITS, [f"{wrong}=3"])
+    said = str(raised.value)
+    assert f"{wrong}: no such key; did you mean {meant}? (`visor config` lists all keys)" in said
+    assert said.count(";") == 1  # and nothing else is said
+    if not wrong.startswith("fit.phases"):
+        with pytest.raises(ConfigError, match=re.escape(f"{wrong}: no such key; did you mean {meant}?")):
+            with_values(load(DIGITS), {wrong: 3})
+
+
+def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"zzz: no such key \(`visor config` lists all keys\)$"):
+        load(DIGITS, ["zzz=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("fit.phases.0.unfreeze=x", "fit.phases.0.unfreeze: must be a valid integer or 'all' (got 'x')"),
+        ("fit.phases.0.epochs=0", "fit.phases.0.epochs: must be greater than or equal to 1 (got '0')"),
+        ("model.pretrained=[1]", "model.pretrained: must be 'imagenet' or a path (got '[1]')"),
+        ("decision.prevalence={a: x}", "decision.prevalence.a: must be a valid number (got 'x')"),
+        ("decision.cost=[[a]]", "decision.cost.0.0: must be a valid number (got 'a')"),
+        ("fit={}", "fit.phases: missing, and there is no default"),
+        ("fit=3", "fit: must be a mapping of keys to values (got '3')"),
+        ("fit.phases=[]", "fit.phases: it must have at least 1 item after validation, not 0 (got '[]')"),
+    ],
+)
+def test_an_error_names_the_key_alone_and_what_may_stand_there(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(DIGITS, [override])
+    assert str(raised.value) == f"config.invalid: {DIGITS}: {said}"
+
+
+def test_values_are_set_in_lists_by_number() -> None:
+    assert load(DIGITS, ["fit.phases.0.epochs=3"]).fit.phases[0].epochs == 3
+    with pytest.raises(ConfigError, match=r"fit.phases has 1 entries, which count from 0"):
+        load(DIGITS, ["fit.phases.1.epochs=3"])
+    with pytest.raises(ConfigError, match=r"fit.phases has 1 entries"):
+        load(DIGITS, ["fit.phases.first.epochs=3"])
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            "parameters: {fit.batch_size: {type: int, lo: 1, high: 3}}",
+            "parameters.fit.batch_size.lo: no such key; did you mean low?",
+        ),
+        ("parameters: {fit.batch_size: {type: int, low: 1}}", "parameters.fit.batch_size.high: missing, and there is no default"),
+        (
+            "parameters: {fit.batch_size: {type: int, low: 5, high: 3}}",
+            "parameters.fit.batch_size: low must be below high, got 5 and 3",
+        ),
+        ("parameters: {fit.batch_size: 3}", "parameters.fit.batch_size: must be a mapping of keys to values (got '3')"),
+        ("parametrs: {fit.seed: {choices: [1, 2]}}", "parametrs: no such key; did you mean parameters?"),
+        ("parameters: {}", "parameters: names no key to search"),
+        (
+            "{objective: loss, parameters: {seed: {choices: [1, 2]}}}",
+            "objective: must be 'val_loss' or 'val_accuracy' (got 'loss')",
+        ),
+    ],
+)
+def test_a_wrong_space_is_told_without_pydantics_words(tmp_path: Path, space: str, said: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(space)
+    with pytest.raises(ConfigError) as raised:
+        Space.read(path)
+    assert said in str(raised.value)
+    assert not re.search(r"function-after|Range|Choices|Discriminator|range\.", str(raised.value))
+
+
+def test_a_folder_or_a_missing_file_is_not_called_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"{tmp_path} is a folder, .*--set data.path={tmp_path}$"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match=r"none.yaml cannot be read: No such file or directory; name a config, a YAML file$"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"none.yaml cannot be read: No such file or directory; name a search space"):
+        Space.read(tmp_path / "none.yaml")
+
+
+def test_sections_stand_before_their_keys_and_lists_are_marked() -> None:
+    paths = [key.path for key in keys_of(Config)]
+    assert paths[0] == "name"
+    assert paths.index("fit") < paths.index("fit.batch_size") < paths.index("fit.phases[]") < paths.index("fit.phases[].epochs")
+    assert len(paths) == len(set(paths))
+    assert {key.path for key in keys_of(Config) if key.required} >= {"name", "data", "data.source", "fit.phases[].epochs"}

@@ -1,0 +1,107 @@
+"""`visor list`: runs in every state, archives, and aliases as MLflow itself wrote them."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from archives import signing
+from tests.unit.archives.crafted import put
+from tests.unit.runs import make_run
+from training import runs
+from visor import cli
+from visor.overview import overview, registered_aliases
+
+METRICS = {"accuracy": 0.875, "decision": {"fnr": 0.25, "expected_cost": 0.5}, "macro": {"f1": 0.7}}
+
+
+def name_it(run: Path, name: str) -> None:
+    (run / "config.yaml").write_text(f"name: {name}\n")
+    (run / "manifest.json").write_text(json.dumps({"labels": ["ill", "well"]}))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = tmp_path / "home"
+    make_run(home / "good", mlflow_run_id="good")
+    (home / "good" / "metrics.json").write_text(json.dumps(METRICS))
+    make_run(home / "fitted", model_version=None)
+    (home / "fitted" / "metrics.json").unlink()
+    make_run(home / "begun", model_version=None, weights_digest=None)
+    runs.write_history(home / "begun", [{"epoch": 1}, {"epoch": 2}])
+    make_run(home / "backbone", job="pretrain", model_version=None)
+    for run in ("good", "fitted", "begun", "backbone"):
+        name_it(home / run, f"{run}-name")
+    make_run(home / "broken")
+    (home / "broken" / "run.json").write_text("{")
+    (home / "cache").mkdir()
+    with sqlite3.connect(home / "mlflow.db") as database:  # MLflow's own tables: tests/integration/test_train.py
+        database.execute("CREATE TABLE registered_model_aliases (alias TEXT, name TEXT, version INTEGER)")
+        database.execute("CREATE TABLE model_versions (name TEXT, version INTEGER, run_id TEXT)")
+        database.execute("INSERT INTO model_versions VALUES ('good-name', 1, 'good')")
+        database.execute(
+            "INSERT INTO registered_model_aliases VALUES ('champion', 'good-name', 1), ('candidate', 'good-name', 1)"
+        )
+    database.close()
+    return home
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    store = tmp_path / "store"
+    put(store, signing.make_keys(tmp_path / "keys")[0])
+    (store / "tiny" / "2").mkdir()
+    (store / "tiny" / "2" / "tiny.mar").write_bytes(b"not an archive")
+    return store
+
+
+def test_each_run_is_listed_in_its_state_and_each_archive(home: Path, store: Path) -> None:
+    found = {Path(one.path).name: one for one in overview(home, store) if one.kind == "run"}
+    assert {name: one.state for name, one in found.items()} == {
+        "good": "finished",
+        "fitted": "fitted",
+        "begun": "begun",
+        "backbone": "finished",
+        "broken": "unreadable",
+    }
+    good = found["good"]
+    assert (good.name, good.labels, good.aliases) == ("good-name", ("ill", "well"), ("candidate", "champion"))
+    assert good.figures == {"accuracy": 0.875, "fnr": 0.25, "expected_cost": 0.5}
+    assert found["begun"].what.startswith("train, 2 epochs, not finished")
+    archives = [one for one in overview(home, store) if one.kind == "archive"]
+    assert [(one.name, one.version, one.state) for one in archives] == [("tiny", "1", "archived"), ("tiny", "2", "unreadable")]
+    assert archives[0].labels == ("a", "b", "c")
+
+
+def test_the_list_is_text_or_json(home: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--home", str(home), "--store", str(store)]
+    assert cli.main(["list", *places]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["RUN", "OR", "ARCHIVE", "WHEN", "(UTC)"]
+    assert len(lines) == 7
+    [line] = [line for line in lines if line.startswith(f"{home}/good ")]
+    wanted = "finished 0.8750 0.2500 0.5000 2: ill, well @candidate @champion 0 epochs, version 1 of good-name"
+    assert line.split()[3:] == wanted.split()
+    assert cli.main(["list", "--json", *places]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {one["kind"] for one in listed} == {"run", "archive"}
+    assert next(one for one in listed if one["path"] == f"{home}/good")["figures"]["accuracy"] == 0.875
+
+
+def test_where_nothing_is_the_places_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["list", "--home", "runs", "--store", "model-store"]) == 0
+    assert f"no run in {tmp_path}/runs, no archive in {tmp_path}/model-store" in capsys.readouterr().out
+
+
+def test_another_server_or_a_broken_database_gives_no_alias(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registered_aliases(home / "mlflow.db") == {"good": ("candidate", "champion")}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert registered_aliases(home / "mlflow.db") == {}
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (home / "mlflow.db").write_bytes(b"nothing" * 500)
+    assert registered_aliases(home / "mlflow.db") == {}

@@ -1,0 +1,233 @@
+"""The keys of a config's models: what each is, in words; setting one; the nearest to one that is not there; errors by key."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from training.errors import ConfigError
+
+SHOWN = 80
+"""Characters of a wrong value that an error shows, at most."""
+LIKE, ALIKE = 0.6, 0.8
+"""How alike a key has to be to be suggested (difflib's ratio), beside the wrong one and elsewhere."""
+KIND = "Input should be "
+"""What pydantic begins a sentence with that goes on with a kind of value."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, or a section of keys. `path`: `a.b`, with `[]` behind a list of sections; `kind`: its values, "" for a section."""
+
+    path: str
+    about: str
+    required: bool
+    kind: str = ""
+    default: Any = None
+
+    @property
+    def is_section(self) -> bool:
+        """Tell whether it holds other keys."""
+        return not self.kind
+
+    @property
+    def head(self) -> str:
+        """What may stand there, and what does where nothing is said."""
+        return f"{self.kind}; {'required' if self.required else f'default {show(self.default)}'}"
+
+
+def keys_of(model: type[BaseModel], path: str = "") -> Iterator[Key]:
+    """Yield every key of a model: its own single keys first, then each section followed by its keys, in the models' order.
+
+    Raises TypeError for a key without a description, or of a kind that there are no words for.
+    """
+    schemas = model.model_json_schema()["properties"]
+    inner: list[tuple[Key, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        if not field.description:
+            raise TypeError(f"the config key {path}{name} has no description; write a string literal below it")
+        contained = model_in(field.annotation)
+        if contained is None:
+            yield Key(f"{path}{name}", field.description, field.is_required(), kind_of(schemas[name]), field.get_default())
+        else:
+            many = "[]" if get_origin(field.annotation) is tuple else ""
+            inner.append((Key(f"{path}{name}{many}", field.description, field.is_required()), contained))
+    for section, contained in inner:
+        yield section
+        yield from keys_of(contained, f"{section.path}.")
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a key holds one of, many of, or none of; None where the key holds single values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, UnionType, Union):
+        for part in get_args(annotation):
+            if (found := model_in(part)) is not None:
+                return found
+    return None
+
+
+def kind_of(schema: Mapping[str, Any]) -> str:
+    """Say in words what values a JSON schema allows; that a value may be left out is its default's to say."""
+    if "anyOf" in schema:
+        return " or ".join(kind_of(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    match schema["type"]:
+        case "array":
+            items = schema.get("prefixItems")
+            return f"list of {len(items)} {_plural(items[0])}" if items else f"list of {_plural(schema['items'])}"
+        case "object":
+            return f"mapping of names to {_plural(schema['additionalProperties'])}"
+        case "boolean":
+            return "`true` or `false`"
+        case "string":
+            return "path" if schema.get("format") == "path" else "text"
+        case "integer" | "number" as kind:
+            signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+            limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+            return " ".join(["whole number" if kind == "integer" else "number", ", ".join(limits)]).strip()
+    raise TypeError(f"there are no words for a value of the schema {schema}")
+
+
+def _plural(schema: Mapping[str, Any]) -> str:
+    word, *more = kind_of(schema).split(" ", 1)
+    return " ".join([f"{word}s", *more])
+
+
+def show(value: Any) -> str:
+    """Write a value as YAML has it; none where a key may be left out."""
+    if value is None:
+        return "none"
+    return f"`{value if isinstance(value, str) else f'{value:g}' if isinstance(value, float) else json.dumps(value)}`"
+
+
+def unknown(key: str, model: type[BaseModel]) -> str:
+    """Say that a config has no such key, which one may be meant, and where all are."""
+    meant = nearest(key, [one.path for one in keys_of(model)])
+    return f"{key}: no such key{f'; did you mean {meant}?' if meant else ''} (`visor config` lists all keys)"
+
+
+def nearest(key: str, known: Sequence[str]) -> str | None:
+    """Return the key that was meant by `key`: one beside it, of a like name, or else one elsewhere of nearly this name."""
+    parents, _, last = _unnumbered(key).rpartition(".")
+    beside = [path for path in known if path.rpartition(".")[0] == parents]
+    for among, alike in ((beside, LIKE), (known, ALIKE)):
+        by_last = {path.rpartition(".")[2].removesuffix("[]"): path for path in reversed(among)}
+        if found := difflib.get_close_matches(last, by_last, n=1, cutoff=alike):
+            return by_last[found[0]].removesuffix("[]").replace("[]", ".0")
+    return None
+
+
+def _unnumbered(path: str) -> str:
+    """`fit.phases.0` as it stands among the keys, `fit.phases[]`."""
+    return re.sub(r"\.[0-9]+(?=\.|$)", "[]", path)
+
+
+def set_value(tree: Any, override: str) -> None:
+    """Set one value of a nested config by `a.b.0.c=VALUE`, which is YAML; mappings that are not there are made.
+
+    Raises ConfigError.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not KEY=VALUE, such as fit.batch_size=16")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        raise ConfigError(f"override {override!r}: the value is not YAML: {err}") from err
+    parts = key.split(".")
+    for place, part in enumerate(parts):
+        if not isinstance(tree, dict | list):
+            raise ConfigError(f"override {override!r}: {parts[place - 1]} holds a value, not a mapping")
+        if isinstance(tree, list) and not (part.isdecimal() and int(part) < len(tree)):
+            raise ConfigError(f"override {override!r}: {'.'.join(parts[:place])} has {len(tree)} entries, which count from 0")
+        found: Any = int(part) if isinstance(tree, list) else part
+        if place == len(parts) - 1:
+            tree[found] = value
+        else:
+            tree = tree.setdefault(found, {}) if isinstance(tree, dict) else tree[found]
+
+
+def sentences(error: ValidationError, model: type[BaseModel], whole: str = "config") -> str:
+    """Say what is wrong with which key, and the value seen; where a value may be of several kinds, once for all of them.
+
+    `whole`: what a model is called that is wrong as a whole.
+    """
+    found: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for one in error.errors():
+        extra = one["type"] == "extra_forbidden"
+        where, beside = _place(one["loc"], model, extra)
+        if extra:
+            meant = nearest(where.rpartition(".")[2], beside)
+            said = f"no such key; did you mean {meant}?" if meant else f"no such key; there are {', '.join(beside)}"
+            found[unknown(where, model) if whole == "config" else f"{where}: {said}"] = []
+            continue
+        says = found.setdefault(where or whole, [])
+        values.setdefault(where or whole, one["input"])
+        if one["msg"] not in says:
+            says.append(one["msg"])
+    # A list whose entries are wrong is called too short, too, as none of them counts.
+    return "; ".join(
+        _sentence(where, says, values.get(where))
+        for where, says in found.items()
+        if not any(other.startswith(f"{where}.") for other in found)
+    )
+
+
+def _sentence(where: str, says: Sequence[str], value: Any) -> str:
+    if not says:
+        return where  # which is a sentence already
+    if list(says) == ["Field required"]:
+        return f"{where}: missing, and there is no default"
+    kinds = [said.removeprefix(KIND).partition(", unable to")[0] for said in says if said.startswith(KIND)]
+    kinds = ["a mapping of keys to values" if kind.startswith("a valid dictionary") else kind for kind in kinds]
+    kinds += ["a path" for said in says if said.startswith("Input is not a valid path")]
+    others = [
+        said.removeprefix("Value error, ").replace("Tuple should", "it must") for said in says if not said.startswith("Input ")
+    ]
+    told = "; ".join([*([f"must be {' or '.join(kinds)}"] if kinds else []), *others])
+    return f"{where}: {told} (got {str(value)[:SHOWN]!r})"
+
+
+def _place(parts: Sequence[int | str], model: type[BaseModel], extra: bool) -> tuple[str, list[str]]:
+    """The key at which an error is, and the keys that may stand there.
+
+    pydantic's own words for one of several kinds of value are no part of it.
+    """
+    named: list[str] = []
+    models, values = [model], None  # what may hold the next part: these models, or a mapping to values of this annotation
+    beside: list[str] = []
+    for place, part in enumerate(parts):
+        fields = [one.model_fields[str(part)] for one in models if part in one.model_fields]
+        if fields or isinstance(part, int) or values is not None or (extra and place == len(parts) - 1):
+            named.append(str(part))
+            beside = [name for one in models for name in one.model_fields]
+        if fields:
+            models, values = _models_in(fields[0].annotation), _values_of(fields[0].annotation)
+        elif values is not None:
+            models, values = _models_in(values), None
+        elif len(tagged := [one for one in models if one.__name__.lower() == part]) == 1:
+            models = tagged
+    return ".".join(named), beside
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is dict:
+        return []
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _values_of(annotation: Any) -> Any:
+    """What a mapping of names holds; None for anything else."""
+    return next((get_args(one)[1] for one in (annotation, *get_args(annotation)) if get_origin(one) is dict), None)

@@ -1,0 +1,55 @@
+"""`visor list`: the runs and archives that are there."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from visor.commands.arguments import Commands, add_command, add_home, add_store
+
+if TYPE_CHECKING:
+    from visor.overview import Listed
+
+LABELS = 40
+"""Characters of the labels in a line, at most."""
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    listed = add_command(
+        commands,
+        "list",
+        run,
+        "List the runs in --home and the archives in --store with their state, date, labels and key figures. The aliases that "
+        "the embedded registry gave to a run's version stand beside it; a tracking server is not asked, and no signature is "
+        "verified, which `visor inspect` does.",
+    )
+    listed.add_argument("--json", action="store_true", help="print one JSON list with every label (default: text to read)")
+    add_home(listed)
+    add_store(listed)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, one run or archive a line."""
+    from visor.overview import overview
+
+    found = overview(args.home, args.store)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        return 0
+    rows = [("RUN OR ARCHIVE", "WHEN (UTC)", "STATE", "ACCURACY", "FNR", "COST", "LABELS", ""), *map(_row, found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows if found else ():
+        print("  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip())
+    if not found:
+        print(f"no run in {args.home.absolute()}, no archive in {args.store.absolute()}; `visor train` makes a run")
+    return 0
+
+
+def _row(one: "Listed") -> Sequence[str]:
+    figures = [f"{one.figures[name]:.4f}" if name in one.figures else "" for name in ("accuracy", "fnr", "expected_cost")]
+    labels = f"{len(one.labels)}: {', '.join(one.labels)}" if one.labels else ""
+    labels = labels if len(labels) <= LABELS else f"{labels[: LABELS - 3]}..."
+    what = " ".join([*(f"@{alias}" for alias in one.aliases), one.what.partition("\n")[0]])
+    return one.path, one.when[:16].replace("T", " "), one.state, *figures, labels, what

@@ -1,0 +1,30 @@
+"""What the operating system says of a file or folder, as an error of visor's."""
+
+import errno
+
+from handlers.errors import VisorError
+from training.errors import DiskFull, FolderError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+)
+
+
+def of_system(err: OSError) -> VisorError | None:
+    """Say of a file or folder what the system says of it; None for what is no file's, such as a connection's errors."""
+    where = err.filename if isinstance(err.filename, str) else "a file"
+    if err.errno in FULL:
+        return DiskFull(f"no space is left for {where}; free some, then give the same command again: it goes on from there")
+    if err.errno in REFUSED and err.filename is not None:
+        return FolderError(f"{where} cannot be read or written: {err.strerror}; let this user do so, or name another place")
+    return None
