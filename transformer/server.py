@@ -15,7 +15,7 @@ from typing import Any, cast
 import uvicorn
 
 from handlers.spec import Spec
-from transformer.allocation import Trimmer, return_large_buffers
+from transformer.allocation import return_free_pages, return_large_buffers
 from transformer.budget import Budget, find_total
 from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
@@ -96,7 +96,6 @@ async def serve_edge(
     # gRPC's core fills the place of one message whatever else is under way.
     message_bytes = min(settings.limits.max_body_bytes, total // 2) if settings.serves_grpc else 0
     budget = Budget(total - message_bytes)
-    budget.watchers.append(Trimmer().note)
     service = create_service(spec, archive_digest, settings, upstream, lines, budget, tokens)
     host = resolve_host(settings.host)
     with contextlib.closing(upstream), listen(host, settings.http_port) as listener:
@@ -108,6 +107,7 @@ async def serve_edge(
         listening = Listening(host, listener.getsockname()[1], grpc_port)
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
+        trimming = asyncio.create_task(return_free_pages())
         left_s = settings.grace_s
         gc.collect()
         gc.freeze()  # what was imported and made so far stays to the end: no collection need look at it again
@@ -119,6 +119,7 @@ async def serve_edge(
                 left_s -= await _drain(http_server, listening, min(settings.drain_s, left_s))
         finally:
             stopped.cancel()
+            trimming.cancel()
             http_server.config.timeout_graceful_shutdown = math.ceil(left_s)
             http_server.should_exit = True
             await asyncio.gather(serving, *([grpc_server.stop(left_s)] if grpc_server else []))

@@ -41,9 +41,9 @@ BOUND_S = 900.0 if SOAK else 120.0  # draws after it are not sent
 AT_ONCE = 6
 ANSWER_S = 90.0
 PROBE_S, WITHIN_S, SHARE = (0.1, 1.0, 0.999) if SOAK else (0.1, 5.0, 1.0)
-# An edge of 46 MiB has kept 17, 21 and 23 MiB after 10,000 draws, which is more than GROWTH. What it keeps was not found out, nor
-# whether twice as many draws make it more.
-GROWTH, SLACK = 0.10, 24 * MIB
+# An edge of 45 MiB keeps 7 to 8 MiB after 200 to 300 draws, in pieces of 1 MiB that one object keeps from going back; Java's heap
+# has gone from 67 to 83 MiB and back. No soak of 10,000 has run with this slack.
+GROWTH, SLACK = 0.10, 12 * MIB
 SETTLE_S = 30.0
 HANG_S = "60"  # a loaded machine may take longer for a large picture than a worker has by default
 # 501 and 504 are what docs/v2.md has for a transfer coding that is not known, and for who gives a request no time.
@@ -313,10 +313,9 @@ def check_memory(target: Target, before: dict[str, int]) -> dict[str, int]:
     deadline = time.monotonic() + SETTLE_S
     while True:
         now = target.memory()
-        grown = {name: held for name, held in now.items() if held > before.get(name, 0) * (1 + GROWTH) + SLACK}
-        if not grown:
+        if all(held <= before.get(name, 0) * (1 + GROWTH) + SLACK for name, held in now.items()):
             return now
-        assert time.monotonic() < deadline, f"{before} -> {grown}"
+        assert time.monotonic() < deadline, f"{before} -> {now}"
         time.sleep(1)
 
 
@@ -365,7 +364,9 @@ def test_nothing_hostile_ends_a_server_of_the_chart_s_memory(target: Target, ima
     ]
     sys.stdout.write("\n".join(["", *told, *sender.wrong, ""]))
     after = check_memory(target, before)
-    sys.stdout.write(f"MiB of memory: { ({name: (before.get(name, 0) // MIB, size // MIB) for name, size in after.items()}) }\n")
+    change = {name: (before.get(name, 0) // MIB, size // MIB) for name, size in after.items()}
+    share = sum(after.values()) / sum(before.values())
+    sys.stdout.write(f"MiB of memory: {change}, all together {share:.3f} of what it was\n")
     assert sender.wrong == []
     assert not any(kills.values())
     assert target.workers() == workers

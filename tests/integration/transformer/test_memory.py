@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.integration.cgroups import MIB, enter, make_cgroup, remove_cgroup
+from transformer.allocation import TRIM_EVERY_S
 from transformer.grpc.messages import SERVICE, message
 
 LIMIT_MIB = 512  # charts/visor/values.yaml, resources.transformer
@@ -88,11 +89,17 @@ def ask(edge: Edge, data: bytes) -> tuple[int, str]:
     return int(got[9:12]), json.loads(got.split(b"\r\n\r\n", 1)[1]).get("code", "")
 
 
-def call(edge: Edge, request: bytes, method: str = "ModelInfer", service: str = SERVICE) -> tuple[grpc.StatusCode, str]:
+def call(
+    edge: Edge,
+    request: bytes,
+    method: str = "ModelInfer",
+    service: str = SERVICE,
+    compression: grpc.Compression = grpc.Compression.NoCompression,
+) -> tuple[grpc.StatusCode, str]:
     options = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{edge.grpc}", options=options) as channel:
         try:
-            channel.unary_unary(f"/{service}/{method}")(request, timeout=120)
+            channel.unary_unary(f"/{service}/{method}")(request, timeout=120, compression=compression)
         except grpc.RpcError as err:
             return err.code(), dict(err.trailing_metadata() or ()).get("visor-code", "")
     return grpc.StatusCode.OK, ""
@@ -159,6 +166,16 @@ def test_sixteen_clients_of_60_mib_each_are_answered_or_refused(in_cgroup: Edge)
     assert probe.slowest() < LIVE_S
     time.sleep(2)
     assert in_cgroup.resident < 1.1 * before + 16  # what a few threads and connections keep
+
+
+def test_what_grpc_unpacks_and_refuses_is_given_back(edge: Edge) -> None:
+    assert call(edge, b"")[1] == "model.not_found"
+    before, deadline = edge.resident, time.monotonic() + 10 * TRIM_EVERY_S
+    refused = call(edge, bytes(66 * MIB), compression=grpc.Compression.Gzip)
+    assert refused == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")  # by gRPC's core, which no budget charges
+    while edge.resident > before + 16:  # the core's heap had 64 MiB more for as long as nothing else was large
+        assert time.monotonic() < deadline, (before, edge.resident)
+        time.sleep(0.1)
 
 
 def test_hostile_requests_are_refused_before_they_are_parsed(edge: Edge) -> None:
