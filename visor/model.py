@@ -74,9 +74,9 @@ def load(
     """Verify an archive's signature and load it, to answer in this process.
 
     `archive`: a .mar file, or NAME or NAME/VERSION in the model store `store`, by default the environment's VISOR_STORE, else
-    `model-store`. `public_key`: the file of the key that its
-    signature must hold for; by default the one that VISOR_PUBLIC_KEY names, else the .pub beside VISOR_KEY's, else keys/visor.pub. `digest`:
-    SHA-256 that its bytes must have. Raises ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError, StoreError.
+    `model-store`. `public_key`: the file of the key that its signature must hold for; by default the one that VISOR_PUBLIC_KEY
+    names, else the .pub beside VISOR_KEY's, else keys/visor.pub. `digest`: SHA-256 that its bytes must have. Raises
+    ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError, StoreError.
     """
     path = stores.find(settings.store() if store is None else Path(store), os.fspath(archive))
     key = settings.public_key() if public_key is None else Path(public_key)

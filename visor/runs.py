@@ -41,9 +41,9 @@ class Run:
     ) -> Path:
         """Pack and sign the run as the next version in the model store `store`, and return the archive's path.
 
-        `private_key`: the file that `visor keys` writes, by default the environment's VISOR_KEY, else `keys/visor.key`; `store`: by
-        default VISOR_STORE, else `model-store`; `passphrase`: the key's own, by default the environment's
-        VISOR_KEY_PASSPHRASE. Raises RunError, KeyFileError, KeyLocked, ConfigError, DataError.
+        `private_key`: the file that `visor keys` writes, by default the environment's VISOR_KEY, else `keys/visor.key`. `store`:
+        by default VISOR_STORE, else `model-store`. `passphrase`: the key's own, by default VISOR_KEY_PASSPHRASE. Raises RunError,
+        KeyFileError, KeyLocked, ConfigError, DataError.
         """
         from training.jobs.archive import archive
 
