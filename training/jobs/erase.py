@@ -4,7 +4,7 @@ A dry run finds the same and changes nothing. What tells where a picture is, its
 was interrupted goes on with the same command.
 """
 
-import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,9 @@ from training.data.duplicates import hash_images
 from training.data.manifest import Manifest
 from training.data.tree import SUFFIXES
 from training.erasure import files, learnt, server
-from training.erasure.files import Cleaned
 from training.erasure.picture import ALIKE_BITS, Known, Picture, find, known, manifests
 from training.errors import DataError, FolderError, RunError
 from training.tracking import Tracker
-
-logger = logging.getLogger(__name__)
 
 Action = Literal["remove", "rewrite", "left", "learnt", "alike"]
 DATA, CACHE = "data", "cache"
@@ -91,22 +88,25 @@ def _erase(what: str, places: ErasurePlaces, write: bool) -> Erasure:
     findings = [*_alike(picture, listed, roots, places.home)]  # before the hashes go
     findings += learnt_from(picture, found, listed, places, data_sets)
     findings += _on_servers(picture, found, records, places.home, write)
-    findings += _in_folders(picture, found, [file for file, _ in listed], places, write)
+    every = sorted(
+        {file for folder in places.folders for file in _walk(folder)}, key=lambda file: (file.suffix in SUFFIXES, file)
+    )
+    beside = {file.parent: next((one for one in found if one.file == file), None) for file, _ in listed}
+    findings += _clean([file for file in every if file.name != runs.MANIFEST], picture, found, beside, places.home, write)
     findings += _originals(found, roots, places, write)
+    findings += _clean([file for file in every if file.name == runs.MANIFEST], picture, found, beside, places.home, write)
     paths = sorted({path for one in found for path in one.paths})
     return Erasure(picture.sha256, tuple(paths), tuple(dict.fromkeys(findings)))
 
 
-def _in_folders(
-    picture: Picture, found: Sequence[Known], listed: Sequence[Path], places: ErasurePlaces, write: bool
+def _clean(
+    every: Iterable[Path], picture: Picture, found: Sequence[Known], listed: dict[Path, Known | None], home: Path, write: bool
 ) -> Iterator[Finding]:
-    """Clean all files below home and the other folders, the manifests last."""
-    by_folder = {file.parent: next((one for one in found if one.file == file), None) for file in listed}
+    """Clean files. `listed`: the folders of manifests, with what those say of the picture, None where they do not list it."""
     everywhere = frozenset(path for one in found for path in one.paths)
-    stems = {Path(path).stem for path in everywhere}
-    masks = {sample.mask_sha256 for one in found for sample in one.samples} - {None}
-    every = {file for folder in places.folders for file in _walk(folder)}
-    for file in sorted(every, key=lambda file: (file.name == runs.MANIFEST, file)):
+    stems = "|".join(re.escape(Path(path).stem) for path in everywhere)
+    after = re.compile(rf"(?<![A-Za-z0-9])({stems})(?![A-Za-z0-9])") if stems else None
+    for file in every:
         size, suffix = file.stat().st_size, file.suffix.lower()
         if file.parent.name == CACHE and file.name.lstrip(".").startswith(files.PIXELS):
             yield Finding("remove", str(file), "decoded pictures of a whole data set, which the next training makes again")
@@ -114,19 +114,17 @@ def _in_folders(
             continue
         if size != picture.size and suffix not in files.KINDS:
             continue
-        beside = next((folder for folder in file.parents if folder in by_folder), None)
-        one = by_folder[beside] if beside else None
+        beside = next((folder for folder in file.parents if folder in listed), None)
+        one = listed[beside] if beside else None
         data = file.read_bytes()
         cleaned = files.clean(file.name, data, picture, one, frozenset() if beside else everywhere)
-        if cleaned is None and masks and suffix in SUFFIXES and files.digest(data) in masks:
-            cleaned = Cleaned("its mask")
         if cleaned:
             yield Finding("rewrite" if cleaned.data is not None else "remove", str(file), cleaned.what)
             _write(file, cleaned.data, write)
-        elif suffix in SUFFIXES and not _is_sample(file, places.home):
+        elif suffix in SUFFIXES and not _is_sample(file, home):
             if picture.is_alike(data):
                 yield Finding("alike", str(file), "looks like it; name this file, too, to remove it")
-            elif any(stem in file.stem for stem in stems):
+            elif after and after.search(file.stem):
                 yield Finding("alike", str(file), "is named after it; look, and remove it by hand")
 
 
@@ -190,22 +188,28 @@ def learnt_from(
 
 
 def _originals(found: Sequence[Known], roots: dict[Path, Path], places: ErasurePlaces, write: bool) -> Iterator[Finding]:
-    """The files of data sets outside of home: the next training would take them again."""
+    """The files of data sets outside of home, which the next training would take again, and masks.
+
+    A mask goes by its path alone: other pictures may have one of the same bytes.
+    """
     for one in found:
-        if one.file not in roots:
-            continue
-        for sample in one.samples:
-            for name, digest in ((sample.path, sample.sha256), (sample.mask, sample.mask_sha256)):
-                file = roots[one.file].resolve() / name if name else None
+        root = roots.get(one.file)
+        for sample in one.samples if root else ():
+            for name, digest, what in (
+                (sample.path, sample.sha256, "the data set's own file"),
+                (sample.mask, sample.mask_sha256, "its mask"),
+            ):
+                file = root.resolve() / name if root and name else None
                 if file is None or not file.is_file() or files.digest(file.read_bytes()) != digest:
                     continue
-                if any(folder in file.parents for folder in places.folders):
+                inside = any(folder in file.parents for folder in places.folders)
+                if inside and name == sample.path:
                     continue  # cleaned with the folder
-                if places.originals:
-                    yield Finding("remove", str(file), "the data set's own file")
+                if inside or places.originals:
+                    yield Finding("remove", str(file), what)
                     _write(file, None, write)
                 else:
-                    yield Finding("left", str(file), "the data set's own file; remove it, or say --originals")
+                    yield Finding("left", str(file), f"{what}; remove it, or say --originals")
 
 
 def _alike(picture: Picture, listed: Iterable[tuple[Path, Manifest]], roots: dict[Path, Path], home: Path) -> Iterator[Finding]:
