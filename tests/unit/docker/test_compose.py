@@ -155,7 +155,7 @@ def test_mlflow_shows_the_embedded_store_and_tells_nobody() -> None:
     assert one["entrypoint"] == ["python", "-m", "mlflow", "server"]
     # The chart's, which runs on a cluster, but for the folder of artifacts: its server has a place of its own for them.
     chart = (ROOT / "charts/visor-training/templates/mlflow.yaml").read_text()
-    assert {name for name in environment if f"name: {name}\n" not in chart} == {"HOME", "MLFLOW_DEFAULT_ARTIFACT_ROOT"}
+    assert {name for name in environment if f"name: {name}\n" not in chart} == {"HOME", "LOGNAME", "MLFLOW_DEFAULT_ARTIFACT_ROOT"}
     command = Path(str(find_spec("mlflow").origin)).parent / "cli/__init__.py"  # type: ignore[union-attr]
     assert '"MLFLOW_DEFAULT_ARTIFACT_ROOT"' in command.read_text()
     assert all(f"- {flag.partition('=')[0]}=" in chart for flag in one["command"])
@@ -170,7 +170,7 @@ def test_training_finds_its_files_and_needs_no_network() -> None:
     writable = {target for target, mount in places.items() if not mount.get("read_only")}
     assert writable == {str(args.home), str(args.store)}
     assert (one["profiles"], one["network_mode"], args.home) == (["train"], "none", Path("/srv/visor/runs"))
-    assert one["environment"] == {"HOME": "/tmp", "VISOR_KEY_PASSPHRASE": ""}
+    assert one["environment"] == {"HOME": "/tmp", "LOGNAME": "visor", "VISOR_KEY_PASSPHRASE": ""}
     assert [name for name, other in SERVICES.items() if "profiles" in other] == ["train"]
     for source in (places[str(args.config)]["source"], places["/data"]["source"]):
         assert (ROOT / "docker" / source).exists()
