@@ -34,7 +34,7 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
 
     The file's name is a digest of all that decides its content, so a second call only maps it. Raises as `decode_good`.
     """
-    path = folder / f"pixels-{_key(manifest, preprocessing, limits)}.npy"
+    path = folder / cache_name(manifest, preprocessing, limits)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest.samples), preprocessing.height, preprocessing.width, 3)
@@ -45,6 +45,11 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
             pixels.flush()
     mapped: UInt8 = np.load(path, mmap_mode="r")
     return mapped
+
+
+def cache_name(manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> str:
+    """Name the file that `cache` keeps for these images."""
+    return f"pixels-{_key(manifest, preprocessing, limits)}.npy"
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from archives.files import replacing
 from training import runs
 from training.data.duplicates import hash_images
 from training.data.manifest import Manifest
+from training.data.pixels import cache_name
 from training.data.tree import SUFFIXES
 from training.erasure import files, learnt, server
 from training.erasure.picture import ALIKE_BITS, Known, Picture, find, known, manifests
-from training.errors import DataError, FolderError, RunError
+from training.errors import ConfigError, DataError, FolderError, RunError
 from training.tracking import Tracker
 
 Action = Literal["remove", "rewrite", "left", "learnt", "alike"]
@@ -92,11 +93,25 @@ def _erase(what: str, places: ErasurePlaces, write: bool) -> Erasure:
         {file for folder in places.folders for file in _walk(folder)}, key=lambda file: (file.suffix in SUFFIXES, file)
     )
     beside = {file.parent: next((one for one in found if one.file == file), None) for file, _ in listed}
+    free = _caches_without([file for file in records if file not in {one.file for one in found}])
+    every = [file for file in every if file.name not in free]
     findings += _clean([file for file in every if file.name != runs.MANIFEST], picture, found, beside, places.home, write)
     findings += _originals(found, roots, places, write)
     findings += _clean([file for file in every if file.name == runs.MANIFEST], picture, found, beside, places.home, write)
     paths = sorted({path for one in found for path in one.paths})
     return Erasure(picture.sha256, tuple(paths), tuple(dict.fromkeys(findings)))
+
+
+def _caches_without(others: Iterable[Path]) -> set[str]:
+    """Name the caches of decoded pictures that belong to the manifests of other runs; all that is left may hold the picture."""
+    names = set()
+    for file in others:
+        try:
+            config = runs.read_config(file.parent)
+        except (ConfigError, RunError):
+            continue
+        names.add(cache_name(Manifest.read(file), config.preprocessing, config.limits))
+    return names
 
 
 def _clean(

@@ -188,7 +188,7 @@ def test_a_dry_run_changes_nothing_and_finds_the_same(place: Path) -> None:
     rewritten = {Path(one.place).name for one in dry.findings if one.action == "rewrite"}
     assert rewritten >= {"report.html", "manifest.json", "predictions.npz"}
     both = [one.place for one in dry.findings if one.action == "rewrite" and one.place.endswith("report.html")]
-    assert len(both) == 2  # the run's, and MLflow's copy
+    assert len(both) >= 2  # the run's, and MLflow's copies
 
 
 def test_a_page_on_the_data_loses_it_and_keeps_the_others(place: Path) -> None:
