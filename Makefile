@@ -144,7 +144,7 @@ bench: setup ## visor beside the bare network and other servers on this machine,
 	@$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
 
 .PHONY: lint
-lint: setup lint-charts ## ruff, import contracts, mypy --strict, shellcheck, helm lint and kubeconform; warnings are errors.
+lint: setup lint-charts lint-files ## ruff, import contracts, mypy --strict, shellcheck, helm lint, actionlint and more; warnings are errors.
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@said=$$($(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; exit 1; } # pyproject.toml's contracts
@@ -161,6 +161,14 @@ lint-charts: ## helm lint, and each object that a chart's ci/*-values.yaml rende
 	  "$$tools/helm" template lint "$$chart" --values "$$values" | \
 	    "$$tools/kubeconform" -strict -schema-location 'tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json'; \
 	done
+
+# The second call fills in what .env.example says: it has to be what compose.yaml says without it.
+.PHONY: lint-files
+lint-files: ## docker/compose.yaml by compose-go, with docker/.env.example and without, and .github/workflows by actionlint. Needs Go.
+	@checks=$$(tools/build checks)/checks; \
+	"$$checks" workflow .github/workflows/*.yml; \
+	alone=$$("$$checks" compose docker/compose.yaml); \
+	diff <(echo "$$alone") <("$$checks" compose --env-file docker/.env.example docker/compose.yaml)
 
 .PHONY: verify
 verify: setup ## Make what is generated once more, and fail where it differs from what is committed.

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,16 +16,24 @@ from tests.e2e.cluster import apply, run
 from tests.e2e.load import call_many
 from tests.e2e.releases import Archives, Release, base_values, merge
 
-NODE = "172.30.0.1"  # the address under which pods reach this machine
 BUCKET = "models"
+
+
+@functools.cache
+def machine() -> str:
+    """The address under which pods reach this machine: the one from which it reaches the node, on kind as on the stand-in."""
+    first = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nothing is sent
+        probe.connect((run("kubectl", "get", "nodes", "--output", first), 9))
+        return str(probe.getsockname()[0])
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A real S3 server's URL."""
-    server = ThreadedMotoServer(ip_address=NODE, port=0)
+    server = ThreadedMotoServer(ip_address=machine(), port=0)
     server.start()
-    yield f"http://{NODE}:{server.get_host_and_port()[1]}"
+    yield f"http://{machine()}:{server.get_host_and_port()[1]}"
     server.stop()
 
 
@@ -75,10 +84,10 @@ def test_an_archive_over_http_serves(namespace: str, archives: Archives, tmp_pat
         for path in (archives.folder / "v2").iterdir():
             tar.add(path, path.name)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer((NODE, 0), handler) as server:
+    with http.server.ThreadingHTTPServer((machine(), 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         made = Release("from-http", namespace, base_values(archives))
-        made.values["archive"]["uri"] = f"http://{NODE}:{server.server_port}/digits.tar.gz"
+        made.values["archive"]["uri"] = f"http://{machine()}:{server.server_port}/digits.tar.gz"
         with released(made):
             outcomes = call_many(made.target, archives.picture, 4)
         server.shutdown()

@@ -13,6 +13,8 @@ import mlflow
 import pytest
 
 from tests.integration.running import QUICK, ROOT, Workspace
+from training import runs
+from training.data.manifest import Manifest
 from visor.serving.torchserve import free_ports
 
 START_TIMEOUT_S = 120.0
@@ -79,3 +81,42 @@ def test_a_server_that_is_away_is_named(workspace: Workspace, tmp_path: Path) ->
     assert done.returncode == 1
     assert away in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_picture_is_erased_from_the_server_too(workspace: Workspace, tracking_server: str, tmp_path: Path) -> None:
+    env, home = {"MLFLOW_TRACKING_URI": tracking_server}, tmp_path / "home"
+    config = str(ROOT / "training/configs/digits.yaml")
+    flags = ["--set", "backend=torch", "--set", "explanation_images=0", "--home", str(home), "--out", str(home / "run")]
+    trained = workspace.visor("train", config, *QUICK, *flags, env=env)
+    assert trained.returncode == 0, trained.stderr
+    report = (home / "run" / runs.REPORT).read_text()
+    sample = next(one for one in Manifest.read(home / "run" / runs.MANIFEST).samples_of("test") if one.path in report)
+    erase = ["data", "erase", sample.sha256, "--home", str(home)]
+
+    unasked = workspace.visor(*erase)
+    assert f"  left       {tracking_server}  run " in unasked.stdout
+    assert f"with MLFLOW_TRACKING_URI={tracking_server}" in unasked.stdout
+    client, run_id = mlflow.MlflowClient(tracking_server, tracking_server), runs.read_record(home / "run").mlflow_run_id
+    before = fetched(client, run_id, tmp_path / "before")
+    assert all(sample.path in before[name] for name in (runs.MANIFEST, runs.REPORT))
+    dry = workspace.visor(*erase, env=env)
+    assert f"  rewrite    {tracking_server} run {run_id} report.html  " in dry.stdout
+    assert fetched(client, run_id, tmp_path / "dry") == before
+
+    done = workspace.visor(*erase, "--yes", env=env)
+    assert done.returncode == 0, done.stderr
+    after = fetched(client, run_id, tmp_path / "after")
+    assert set(after) == set(before)
+    assert not any(sample.path in text or sample.sha256 in text for text in after.values())
+    assert Manifest.read(tmp_path / "after" / runs.MANIFEST) == Manifest.read(home / "run" / runs.MANIFEST)
+    again = workspace.visor(*erase, env=env)
+    assert {line.split()[0] for line in again.stdout.splitlines()[1:]} == {"learnt"}
+
+
+def fetched(client: mlflow.MlflowClient, run_id: str, folder: Path) -> dict[str, str]:
+    """The files of a run at the server that name pictures, as text."""
+    folder.mkdir()
+    return {
+        name: Path(client.download_artifacts(run_id, name, str(folder))).read_text(errors="replace")
+        for name in (runs.MANIFEST, runs.REPORT, runs.PREDICTIONS, runs.CARD_PAGE)
+    }

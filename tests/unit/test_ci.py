@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 MAKE = """#!/bin/bash
@@ -140,3 +141,29 @@ def test_a_local_mk_that_is_there_is_left(clone: Path) -> None:
     (clone / "local.mk").write_text("STAND_IN = mine\n")
     run(clone)
     assert shown(clone)[0] == "mine"
+
+
+def test_what_it_calls_are_targets_of_the_makefile(clone: Path) -> None:
+    targets = set(re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    _, _, calls = run(clone)
+    called = {word for call in calls for word in call.removeprefix("make ").split() if re.fullmatch("[a-z0-9][a-z0-9-]*", word)}
+    images = {"transformer", "training", "storage-initializer"}  # of IMAGES="..."
+    assert called - images <= targets
+    assert {"setup", "lint", "verify", "test-unit", "test", "cluster", "images", "e2e"} <= called
+
+
+def test_the_workflow_of_forks_runs_these_checks_and_no_list_of_its_own() -> None:
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+    workflow = yaml.safe_load(text)
+    [job] = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in job
+    assert job["timeout-minutes"] > job["steps"][-1]["timeout-minutes"] > 60
+    used = re.findall(r"uses: (.*)$", text, re.MULTILINE)
+    assert len(used) == len([step for step in job["steps"] if "uses" in step])
+    assert [one for one in used if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)] == []
+    assert job["steps"][0]["with"] == {"persist-credentials": False}
+    python = next(step for step in job["steps"] if "setup-python" in step.get("uses", ""))
+    assert python["with"]["python-version"] == "3.11"

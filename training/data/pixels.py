@@ -42,7 +42,7 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
 
     The file's name is a digest of all that decides its content, so a second call only maps it. Raises as `decode_good`.
     """
-    path = _path(manifest, preprocessing, limits, folder)
+    path = folder / cache_name(manifest, preprocessing, limits)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest.samples), preprocessing.height, preprocessing.width, 3)
@@ -56,14 +56,15 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
     return mapped
 
 
+def cache_name(manifest: Manifest, preprocessing: Preprocessing, limits: Limits) -> str:
+    """Name the file that `cache` keeps for these images."""
+    return f"pixels-{_key(manifest, preprocessing, limits)}.npy"
+
+
 def bytes_to_cache(manifest: Manifest, preprocessing: Preprocessing, limits: Limits, folder: Path) -> int:
     """Return how many bytes `cache` would write; 0 where it would only map what is there."""
-    there = _path(manifest, preprocessing, limits, folder).exists()
+    there = (folder / cache_name(manifest, preprocessing, limits)).exists()
     return 0 if there else len(manifest.samples) * preprocessing.height * preprocessing.width * 3
-
-
-def _path(manifest: Manifest, preprocessing: Preprocessing, limits: Limits, folder: Path) -> Path:
-    return folder / f"pixels-{_key(manifest, preprocessing, limits)}.npy"
 
 
 def _reserve(path: Path, size: int) -> None:

@@ -1,4 +1,4 @@
-"""`visor data`: make, list, verify, compare and describe data sets."""
+"""`visor data`: make, list, verify, compare and describe data sets, and erase a picture."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlers.errors import VisorError
+from visor.commands import erase
 from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SHOWN = 40
 def add(commands: Commands) -> None:
     """Declare the command and its verbs."""
     data = commands.add_parser("data", formatter_class=argparse.RawDescriptionHelpFormatter)
-    data.description = "Make, list, verify, compare and describe data sets. Each verb is a command of its own."
+    data.description = "Make, list, verify, compare and describe data sets; erase a picture. Each verb is a command of its own."
     verbs = data.add_subparsers(
         required=True, metavar="VERB", help="what to do, one of the verbs below; `visor data VERB --help` describes it"
     )
@@ -33,6 +34,7 @@ def add(commands: Commands) -> None:
     _add_verify(verbs)
     _add_diff(verbs)
     _add_report(verbs)
+    erase.add(verbs)
     data.epilog = list_commands("verbs", verbs.choices.items())
 
 

@@ -1,0 +1,137 @@
+"""What an erasure does beside a whole run, which tests/integration/training/jobs/test_erase.py has."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.unit.configs import make_config
+from tests.unit.runs import make_run
+from training import runs
+from training.data.manifest import Manifest, Sample
+from training.errors import DataError, FolderError
+from training.jobs import erase as job
+from training.jobs.erase import ErasurePlaces, erase
+
+
+def write_picture(file: Path, seed: int) -> str:
+    """A picture of a few large squares like no other; its SHA-256."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(cells.repeat(8, axis=0).repeat(8, axis=1)).save(file)
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_run(folder: Path, root: Path, seeds: dict[str, int], mask: str | None = None) -> Manifest:
+    """A finished run on pictures `a/N.png` and `b/N.png`, with a report that shows each of them."""
+    samples, cases = [], []
+    for path, seed in sorted(seeds.items()):
+        digest = write_picture(root / path, seed)
+        own = mask if path == "a/1.png" else None
+        masked = write_picture(root / own, 99) if own else None
+        samples.append(Sample(path, (root / path).stat().st_size, digest, path[0], "test", mask=own, mask_sha256=masked))
+        uri = f"data:image/png;base64,{base64.b64encode((root / path).read_bytes()).decode()}"
+        cases.append(f"<article><code>{path}</code><figure><img src='{uri}'></figure></article>")
+    manifest = Manifest(("a", "b"), tuple(samples))
+    make_run(folder, dataset_root=root, dataset_digest=manifest.digest, tracking_uri="sqlite:///x.db")
+    runs.write_config(folder, make_config(data={"source": "imagefolder", "path": root}))
+    manifest.write(folder / runs.MANIFEST)
+    (folder / runs.REPORT).write_text("".join(cases))
+    (folder / runs.METRICS).write_text(json.dumps({"worst": "a/1.png", "accuracy": 0.5}))
+    return manifest
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> ErasurePlaces:
+    return ErasurePlaces(tmp_path / "home", tmp_path / "store", (), originals=True)
+
+
+def test_the_same_name_in_another_data_set_is_another_picture(places: ErasurePlaces, tmp_path: Path) -> None:
+    mine = write_run(places.home / "mine", tmp_path / "mine", {"a/1.png": 1, "b/1.png": 2})
+    write_run(places.home / "theirs", tmp_path / "theirs", {"a/1.png": 3, "b/1.png": 4})
+    before = {file: file.read_bytes() for file in (places.home / "theirs").iterdir()}
+    [erased] = erase([mine.samples[0].sha256], places, write=True)
+    assert {file: file.read_bytes() for file in (places.home / "theirs").iterdir()} == before
+    assert erased.paths == ("a/1.png",)
+    assert (tmp_path / "theirs/a/1.png").exists()
+    assert not (tmp_path / "mine/a/1.png").exists()
+    assert json.loads((places.home / "mine" / runs.METRICS).read_text()) == {"worst": "(erased)", "accuracy": 0.5}
+
+
+def test_the_same_picture_in_two_data_sets_goes_from_both(places: ErasurePlaces, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_run(places.home / name, tmp_path / name, {"a/1.png": 1, "b/1.png": 2})
+    erase([str(tmp_path / "one/a/1.png")], places, write=True)
+    for name in ("one", "two"):
+        assert [sample.path for sample in Manifest.read(places.home / name / runs.MANIFEST).samples] == ["b/1.png"]
+        assert "a/1.png" not in (places.home / name / runs.REPORT).read_text()
+        assert not (tmp_path / name / "a/1.png").exists()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_its_mask_goes_along(places: ErasurePlaces, tmp_path: Path, inside: bool) -> None:
+    root = (places.home / "data" if inside else tmp_path) / "set"
+    manifest = write_run(places.home / "run", root, {"a/1.png": 1, "b/1.png": 2}, mask="masks/a/1.png")
+    write_picture(root / "masks/b/1.png", 99)  # as both may be blank
+    erase([manifest.samples[0].sha256[:8]], places, write=True)
+    assert sorted(file.relative_to(root).as_posix() for file in root.rglob("*.png")) == ["b/1.png", "masks/b/1.png"]
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_an_erasure_that_was_interrupted_goes_on(
+    places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    written, digest = [], manifest.samples[0].sha256
+
+    def interrupted(file: Path, data: bytes | None, write: bool) -> None:
+        if write and len(written) == after:
+            raise KeyboardInterrupt
+        written.append(file)
+        real(file, data, write)
+
+    real = job._write
+    monkeypatch.setattr(job, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        erase([digest], places, write=True)
+    assert len(written) == after
+    monkeypatch.setattr(job, "_write", real)
+    erase([digest], places, write=True)
+    for file in (*places.home.rglob("*"), *tmp_path.glob("set/**/*")):
+        assert not file.is_file() or (digest.encode() not in file.read_bytes() and b"a/1.png" not in file.read_bytes()), file
+    assert not (tmp_path / "set/a/1.png").exists()
+
+
+def test_a_file_that_cannot_be_changed_is_named(places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+
+    def refuse(_self: Path, _data: bytes) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(FolderError, match=r"home/.* cannot be changed: Permission denied; when it can, the same command goes on"):
+        erase([manifest.samples[0].sha256], places, write=True)
+
+
+def test_links_are_not_followed_out_of_home(places: ErasurePlaces, tmp_path: Path) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    (tmp_path / "elsewhere.html").write_text((places.home / "run" / runs.REPORT).read_text())
+    (places.home / "run/link.html").symlink_to(tmp_path / "elsewhere.html")
+    erase([manifest.samples[0].sha256], places, write=True)
+    assert "a/1.png" in (tmp_path / "elsewhere.html").read_text()
+
+
+def test_digits_of_two_pictures_are_refused(places: ErasurePlaces, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_run(places.home / "run", root, {"a/1.png": 1, "b/1.png": 2})
+    manifest = Manifest.read(places.home / "run" / runs.MANIFEST)
+    same = tuple(
+        Sample(sample.path, sample.size, "0" * 10 + sample.sha256[10:], sample.label, "test") for sample in manifest.samples
+    )
+    Manifest(("a", "b"), same).write(places.home / "run" / runs.MANIFEST)
+    with pytest.raises(DataError, match="begins the SHA-256 of 2 pictures"):
+        erase(["0" * 10], places, write=False)
