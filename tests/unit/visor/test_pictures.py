@@ -62,7 +62,7 @@ def test_an_opened_picture_is_what_its_file_is() -> None:
         (7, "an? int is no picture"),
         (Image.new("F", (1, 1)), "32 bits"),
     ],
-    ids=str,
+    ids=["floats", "one row", "four channels", "nothing", "a number", "32 bits"],
 )
 def test_what_is_no_picture_is_told_what_one_is(picture: object, words: str) -> None:
     with pytest.raises(ImageUnsupported, match=words):
