@@ -66,7 +66,7 @@ def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
     (staged / SPEC).write_text(spec.model_dump_json(indent=2) + "\n")
     (staged / LINEAGE).write_text(lineage.model_dump_json(indent=2) + "\n")
     package = Path(handlers.__file__).parent
-    shutil.copytree(package, staged / "handlers", ignore=shutil.ignore_patterns("entry.py", "__pycache__"))
+    shutil.copytree(package, staged / "handlers", ignore=shutil.ignore_patterns("entry.py", "py.typed", "__pycache__"))
     return staged
 
 

@@ -50,16 +50,17 @@ def sizes(width: Floats, height: Floats) -> bytes:
 def spread(title: str, x: str, values: Floats, outlying: Sequence[float], logarithmic: bool = False) -> bytes:
     """Draw a histogram. values: (N,); `outlying`: those of them that stand out, marked on the axis."""
     figure, axes = titled_figure(title, x, "images")
-    bins = BINS
+    bins, marked = BINS, np.asarray(outlying)
     if logarithmic and values.max() > values.min():
         bins = np.geomspace(max(values.min(), values.max() / 1e6, 1e-9), values.max(), BINS + 1)  # type: ignore[assignment]
+        marked = np.maximum(marked, bins[0])  # type: ignore[index]  # 0 is nowhere on such an axis
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.hist(values, bins=bins, color=BLUE)
     if outlying:
-        axes.plot(outlying, np.zeros(len(outlying)), "|", color=ORANGE, markersize=16, markeredgewidth=1.5, clip_on=False,
+        axes.plot(marked, np.zeros(len(marked)), "|", color=ORANGE, markersize=16, markeredgewidth=1.5, clip_on=False,
                   label=f"{len(outlying)} that stand out")  # fmt: skip
         legend(axes)
     return png(figure)

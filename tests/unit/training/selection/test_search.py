@@ -65,8 +65,8 @@ def test_a_value_that_cannot_be_is_named():
         ("parameters: {data.seed: {type: int, low: 0, high: 9}}", "data.seed cannot be searched"),
         ("objective: test_accuracy\nparameters: {seed: {type: int, low: 0, high: 9}}", "objective"),
         ("seed: 1", "seed"),
-        ("- a", "no search space"),
-        ("a: [", "as YAML"),
+        ("- a", "must hold a mapping"),
+        ("a: [", "is not YAML"),
     ],
 )
 def test_a_space_that_is_none_is_said(tmp_path, text, words):

@@ -94,5 +94,5 @@ def test_arbitrary_forms_are_read_or_refused(body, content_type):
 
 def test_beginnings_of_pictures():
     assert guess_picture(memoryview(b"\xff\xd8\xff\xe0more")) == "a JPEG"
-    assert guess_picture(memoryview(b"\0\0\0\x18ftypheicmore")) == "a HEIC"
+    assert guess_picture(memoryview(b"\0\0\0\x18ftypheicmore")) == "a HEIC or AVIF"
     assert guess_picture(b'{"inputs"') == ""
