@@ -100,7 +100,7 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
     `alone`: no other thread of this process works meanwhile, so that the process may be held to the picture's budget.
     """
     if not data:
-        raise ImageEmpty(f"the image has 0 bytes; send an encoded {preprocessing.formats}")
+        raise ImageEmpty("the image has 0 bytes; send an encoded picture, such as a JPEG")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes, more than the limit of {limits.max_bytes}; send a smaller one")
     try:

@@ -11,7 +11,7 @@ from archives.contents import Contents
 from archives.errors import KeyFileError, ProvenanceRefused
 from archives.opening import examine, opened
 from handlers.spec import Spec
-from visor.overview import figures
+from visor.figures import figures
 
 BAND = ("review_below", "review_above", "review_from", "review_to")
 """Keys of a decision that are about positive labels."""

@@ -48,10 +48,10 @@ class Model(Answering):
         try:
             item = Item(read(picture, self._spec.preprocessing.decoding), question.explain, question.threshold, question.group)
         except VisorError as err:
-            return replace(decided, error=err)
+            return Answer(error=err, source=picture)
         [answer] = predictor.predict([item], self._spec, self._backend)
-        if isinstance(answer, VisorError):
-            return replace(decided, error=answer, decision=self._spec.decision.on_error or "")
+        if isinstance(answer, VisorError):  # as visor 0.2 said it: no rule beside what it did not decide
+            return Answer(error=answer, decision=self._spec.decision.on_error or "", source=picture)
         return replace(
             decided,
             label=answer.label,

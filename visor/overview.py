@@ -1,7 +1,6 @@
 """What a home and a model store hold: runs and archives with what they are worth, and the aliases that the registry gave."""
 
 import json
-import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -16,12 +15,10 @@ from archives import store
 from archives.contents import read
 from handlers.errors import VisorError
 from training import runs, settings
-from training.names import flatten
+from visor.figures import figures
 
 Aliases = Mapping[str, tuple[str, ...]]
 State = Literal["finished", "fitted", "begun", "archived", "unreadable"]
-FIGURES = ("accuracy", "decision.fnr", "decision.expected_cost")
-"""What is listed of metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +121,6 @@ def _archives(model_store: Path, aliases: Aliases) -> Iterator[Listed]:
                 aliases=aliases.get(lineage.mlflow_run_id, ()),
                 run_id=lineage.mlflow_run_id,
             )
-
-
-def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return those of a run's metrics that are listed, FIGURES, by the last part of their names."""
-    found = {name.rpartition(".")[2]: value for name, value in flatten(metrics) if name in FIGURES}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
 
 
 def _read(path: Path) -> dict[str, Any]:

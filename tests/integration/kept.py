@@ -21,8 +21,8 @@ Answers = dict[str, Any]
 
 
 def copy_kept(path: Path) -> Workspace:
-    """Copy the kept store, key and images to `path`, which must not be there yet: a workspace for visor's commands."""
-    return Workspace(Path(shutil.copytree(KEPT, path)))
+    """Copy the kept store, key and images, not the runs, to `path`, which must not be there yet: a workspace for commands."""
+    return Workspace(Path(shutil.copytree(KEPT, path, ignore=shutil.ignore_patterns("runs"))))
 
 
 def inspect(workspace: Workspace, name: str) -> Answers:

@@ -71,7 +71,7 @@ def test_bad_images_are_named_and_the_others_answered(
         assert alone.returncode == 1
         assert alone.stdout.splitlines() == [
             f"{bad}  image.undecodable: 8 bytes are not a whole image: no header of an image",
-            f"{empty}  image.empty: the image has 0 bytes; send an encoded JPEG, PNG, WebP, BMP or TIFF",
+            f"{empty}  image.empty: the image has 0 bytes; send an encoded picture, such as a JPEG",
         ]
 
 

@@ -143,5 +143,5 @@ def test_training_starts_from_it_and_says_so(place: Workspace, whole: Path, tmp_
 
 
 def test_a_training_does_not_go_on_in_a_pretrainings_folder(place: Workspace, whole: Path) -> None:
-    with pytest.raises(RunError, match=r"belongs to another job: its job is pretrain, this job's is train; .*--out"):
+    with pytest.raises(RunError, match=r"was made by `visor pretrain`, and this is `visor train`; .*--out"):
         train(runs.read_config(whole), whole, place.home)

@@ -21,6 +21,7 @@ from archives.files import replacing
 from handlers.decision import Promise
 from handlers.spec import Frozen
 from visor.errors import ScoreError
+from visor.system import FULL
 
 DESCRIPTION = "_scoring.json"
 """Readers of Parquet folders leave out what begins with an underscore."""
@@ -107,7 +108,10 @@ def path_of(folder: Path, number: int) -> Path:
 
 
 def claim(folder: Path, scoring: Scoring) -> None:
-    """Mark the folder as this scoring's. Raises ScoreError where it belongs to another scoring or cannot be written."""
+    """Mark the folder as this scoring's. Raises ScoreError where it belongs to another scoring or cannot be written.
+
+    A full disk is left to who calls, as it is everywhere.
+    """
     file = folder / DESCRIPTION
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +127,8 @@ def claim(folder: Path, scoring: Scoring) -> None:
             if time.time() - left.stat().st_mtime > STALE_S:
                 left.unlink(missing_ok=True)
     except OSError as err:
+        if err.errno in FULL:
+            raise
         raise ScoreError(f"{folder} cannot be written: {err.strerror}; choose another --out") from err
     except ValidationError as err:
         raise ScoreError(f"{file} does not describe a scoring: {err}; choose another --out") from err

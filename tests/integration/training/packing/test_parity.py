@@ -47,7 +47,7 @@ def shifted(graph: Graph) -> Graph:
 
 
 def test_an_export_answers_the_images_as_torch_does(tiny, graph, reference, pictures):
-    parity = measure(tiny, graph, "openvino", TINY, reference, pictures, TRUTH)
+    parity = measure(tiny, graph, "openvino", TINY, reference, pictures, TRUTH).parity
     assert parity.holds
     assert parity.quantisation_images is None
     assert (parity.images, parity.label_agreement) == (10, 1.0)
@@ -71,7 +71,7 @@ def test_heat_maps_are_of_torchs_label(tiny, reference, pictures):
 
 def test_eight_bits_are_measured_against_torch_too(tiny, reference, pictures, exports):
     graph = exports.convert_int8(tiny, TINY, pictures)
-    parity = measure(tiny, graph, "openvino-int8", TINY, reference, pictures, TRUTH)
+    parity = measure(tiny, graph, "openvino-int8", TINY, reference, pictures, TRUTH).parity
     # Rounded, and no more than that; maps of 2 x 2 with next to no evidence are the hardest there are.
     assert 1e-5 < parity.max_probability_difference < 0.05
     assert parity.heatmap_correlation is not None
@@ -81,7 +81,7 @@ def test_eight_bits_are_measured_against_torch_too(tiny, reference, pictures, ex
 
 
 def test_a_wrong_graph_is_found_out(tiny, graph, reference, pictures):
-    parity = measure(tiny, shifted(graph), "openvino", TINY, reference, pictures, TRUTH)
+    parity = measure(tiny, shifted(graph), "openvino", TINY, reference, pictures, TRUTH).parity
     assert not parity.holds
     assert parity.max_probability_difference > 0.01
 
