@@ -56,16 +56,20 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str
     """Find the top folders that are splits; none where the top folders are labels. Images of other top folders are left out.
 
     "auto" takes them for splits where all of them are named so and the training split holds folders of labels. Where some are
-    named so and others are not, they are labels, unless several names speak of splits, or the same folders lie below a split's
-    and another. Then nobody can tell, and DataError shows both readings.
+    named so and others are not, they are labels, unless several names speak of splits, the same folders lie below a split's and
+    another, or `train` holds nothing but folders. Then nobody can tell, and DataError shows both readings, as it does where the
+    splits lie below the labels, or a folder mirrors the labels as `masks` would.
 
     A split without folders of labels, as competitions publish their tests, is left out with a warning.
     """
     if layout == "labels":
         return {}
     named = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
-    if layout == "auto" and not _are_splits(root, tops, named):
-        return {}
+    if layout == "auto":
+        _check_order(root, tops)
+        if not _are_splits(root, tops, named):
+            _warn_of_alike(root, tops)
+            return {}
     return _labelled(root, tops, named)
 
 
@@ -89,7 +93,9 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
             label for top in odd for label, images in tops[top].labels.items() if images
         }
         # Without a training split there is nothing to learn from: "valid" beside "invalid" is a label.
-        if several or (shared and ("train" in named.values() or len(named) > 1)):
+        train = next((tops[top] for top, split in named.items() if split == "train"), None)
+        foldered = train is not None and not train.loose and sum(map(bool, train.labels.values())) > 1
+        if several or foldered or (shared and (train is not None or len(named) > 1)):
             raise DataError(_ask(root, tops, named, odd))
         return False
     if not named or (len(named) < len(tops) and not several):
@@ -102,9 +108,36 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
     return True
 
 
+def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
+    """Refuse LABEL/SPLIT/..., whose test images would be learnt from, and masks under a name that is not read as theirs."""
+    below = [{label for label, images in top.labels.items() if images} for top in tops.values() if top.images]
+    splits = {SPLIT_FOLDERS.get(name.casefold()) for names in below for name in names}
+    if below and None not in splits and "train" in splits and len(splits) > 1 and not any(top.loose for top in tops.values()):
+        raise DataError(
+            f"{root} holds {_show(tops)}: splits below labels, and they are read the other way round; move the images to "
+            "train/LABEL/..., val/LABEL/... and test/LABEL/..., or say data.layout: labels in the config to cut the splits anew"
+        )
+    for name, top in tops.items():
+        if name.casefold() in ("mask", "masks") and not top.loose and (mirrored := sorted(top.labels.keys() & tops.keys())):
+            raise DataError(
+                f"{root / name} holds folders named as labels, {_some(mirrored)}: masks lie in a folder named masks, all small; "
+                "rename it, or say data.layout: labels in the config if it is a label"
+            )
+
+
+def _warn_of_alike(root: Path, tops: Mapping[str, Top]) -> None:
+    """Say it where all labels hold the same folders, as the parts of a data set do."""
+    below = [frozenset(label for label, images in top.labels.items() if images) for top in tops.values() if top.images]
+    if len(below) > 1 and len(set(below)) == 1 and len(below[0]) > 1 and not any(top.loose for top in tops.values()):
+        logger.warning(
+            "%s holds %s, which are taken for labels, and each holds the same folders: %s; if those are the labels, put them "
+            "below train, val and test", root, _some(sorted(tops)), _some(sorted(below[0])),
+        )  # fmt: skip
+
+
 def _hint(top: str) -> Split | None:
-    """The split that a name speaks of, as in "training_set" and "test1"."""
-    words = re.findall("[a-z]+", top.casefold())
+    """The split that a name speaks of, as in "training_set", "trainset" and "test1"."""
+    words = [re.sub("(set|data|images|imgs|split)$", "", word) for word in re.findall("[a-z]+", top.casefold())]
     return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), None)
 
 

@@ -267,3 +267,39 @@ def test_a_manifest_knows_its_layout(plant: Plant) -> None:
 def test_only_a_folder_of_one_s_own_has_a_layout() -> None:
     with pytest.raises(ValidationError, match=r"data\.layout is for source imagefolder"):
         DataConfig(source="digits", layout="labels")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (("cat/train", "cat/test", "dog/train", "dog/test"), "splits below labels"),
+        (("good/train", "good/test", "bad/test"), "splits below labels"),
+        (("trainset/cat", "trainset/dog", "testset/cat", "testset/dog"), "can be splits or labels"),
+        (("train/cat", "train/dog", "unlabeled"), "can be splits or labels"),
+        (("train/cat", "train/dog", "extra/bird", "extra/horse"), "can be splits or labels"),
+        (("cat", "dog", "Masks/cat", "Masks/dog"), "masks lie in a folder named masks"),
+        (("cat", "dog", "mask/cat"), "masks lie in a folder named masks"),
+    ],
+    ids=" ".join,
+)
+def test_what_can_be_read_in_two_ways_is_refused_with_what_was_seen(plant: Plant, folders: tuple[str, ...], words: str) -> None:
+    root = plant(*(picture for folder in folders for picture in pictures(folder, 8)))
+    with pytest.raises(DataError, match=words):
+        scan(root)
+    tops = {folder.split("/")[0] for folder in folders}
+    assert set(scan(root, "labels").labels) == tops
+
+
+def test_labels_that_hold_the_same_folders_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    """Folds of a data set, or years of each label: nobody can tell, and labels they stay."""
+    root = plant(
+        *(picture for top in ("fold1", "fold2") for label in ("cat", "dog") for picture in pictures(f"{top}/{label}", 8))
+    )
+    assert scan(root).labels == ("fold1", "fold2")
+    assert "fold1, fold2, which are taken for labels, and each holds the same folders: cat, dog" in caplog.text
+
+
+def test_masks_of_no_label_are_a_label_of_their_own(plant: Plant) -> None:
+    """Pictures of people who wear one."""
+    root = plant(*pictures("mask", 8), *pictures("bare", 8))
+    assert scan(root).labels == ("bare", "mask")
