@@ -34,6 +34,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Protocol
 
+# As in handlers/__init__.py, for archives whose own handlers are older.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 CODEC = "ts.protocol.otf_message_handler"
 METRICS = "ts.metrics.metric_cache_abstract"
 RECEIVED = "Backend received inference at: %d"
