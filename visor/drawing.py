@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from handlers.arrays import UInt8
 from handlers.decode import upright
 from handlers.spec import DECODING, WHOLE, DecodingRule, Limits
-from training.evaluation.saliency import FULL_LOGITS, overlay, strength
+from training.evaluation.saliency import FULL_LOGITS, encircle, overlay, strength
 from visor.answers import Answer, HeatMap
 from visor.errors import NoHeatMap
 from visor.pictures import read
@@ -47,7 +47,8 @@ def draw(content: bytes | UInt8, heatmap: HeatMap, said: str, limits: Limits, ru
     left, top, across, down = heatmap.box
     x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
     right, bottom = max(x + 1, round((left + across) * width)), max(y + 1, round((top + down) * height))
-    picture[y:bottom, x:right] = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
+    shown = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
+    picture[y:bottom, x:right] = encircle(shown, heatmap.values)
     words = f"evidence for {heatmap.label}"
     if heatmap.peak is not None:
         words += f", at most {heatmap.peak:.1f} logits"

@@ -17,7 +17,7 @@ from handlers.spec import Spec
 from training.data.manifest import Sample
 from training.data.masks import read_mask
 from training.data.splits import evenly_spaced
-from training.evaluation.saliency import FULL_LOGITS, outline, overlay, strength
+from training.evaluation.saliency import FULL_LOGITS, encircle, outline, overlay, strength
 from training.reports.confusions import confusions
 from training.reports.evaluation import Case, Gallery, Shown
 from training.reports.pages import Picture
@@ -122,7 +122,7 @@ def _case(sample: Sample, answer: Answer, score: float, spec: Spec, root: Path) 
         seen = f"evidence for {answer.heatmap_label}"
         if answer.heatmap_peak is not None:
             seen += f", at most {answer.heatmap_peak:.1f} logits (full colour from {FULL_LOGITS:g})"
-        drawn = overlay(large, strength(answer.heatmap, answer.heatmap_peak))
+        drawn = encircle(overlay(large, strength(answer.heatmap, answer.heatmap_peak)), answer.heatmap)
         pictures.append(Picture(_jpeg(drawn), f"heat map over the picture: {seen}", seen))
     if mask is not None:
         edge = outline(large, mask.repeat(times, axis=0).repeat(times, axis=1))

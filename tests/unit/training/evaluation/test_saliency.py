@@ -7,6 +7,7 @@ from training.evaluation.saliency import (
     OUTLINE,
     PointingGame,
     chance_inside,
+    encircle,
     energy_inside,
     enlarge,
     outline,
@@ -98,3 +99,17 @@ def test_chance_is_the_share_of_the_dilated_mask(tolerance):
     mask = np.zeros((16, 16), dtype=bool)
     mask[3:9, 4:14] = True
     assert chance_inside(mask, tolerance, probes=16) == naive_dilation(mask, tolerance * 16).mean()
+
+
+def test_dashes_go_around_at_least_half_of_the_peak_however_weak_it_is() -> None:
+    image = np.full((40, 40, 3), 128, np.uint8)
+    heatmap = np.zeros((4, 4), np.float32)
+    heatmap[1, 2] = 0.1  # its cell is centred on row 14.5, column 24.5
+    drawn = encircle(image, heatmap)
+    changed = (drawn != 128).any(axis=2)
+    assert set(np.unique(drawn[changed]).tolist()) == {0, 255}
+    rows, columns = np.nonzero(changed)
+    # Bilinear: half of the peak lies half a cell from its centre along each axis, and the line one pixel outside.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 20, 19, 30)
+    assert not changed[14, 24]
+    assert np.array_equal(encircle(image, np.zeros((4, 4), np.float32)), image)
