@@ -104,8 +104,8 @@ def outline(image: UInt8, mask: Bools) -> UInt8:
 def encircle(image: UInt8, heatmap: Float32) -> UInt8:
     """Draw in dashes around where the evidence is at least half of its peak, however weak that is. Shapes as of `overlay`."""
     heat = enlarge(heatmap, *image.shape[:2])
-    y, x = np.indices(heat.shape)
-    dashes = np.where(((x + y) // DASH % 2)[:, :, None], np.uint8(255), np.uint8(0))
+    turns = np.indices(heat.shape).sum(axis=0) // DASH % 2
+    dashes = (255 * turns[:, :, None]).astype(np.uint8)
     return np.where(_edge((heat >= heat.max() / 2) & (heat > 0))[:, :, None], dashes, image)
 
 

@@ -15,6 +15,9 @@ from visor.commands.arguments import (
     positive,
 )
 
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".txt", ".feather")
+"""Suffixes of files that are not what is written, where a folder of that name would not be what was meant."""
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
@@ -79,9 +82,15 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, and print how many images got each decision and error."""
     from archives import store
+    from visor.errors import ScoreError
     from visor.scoring.score import Options, score
     from visor.serving.cgroup import cpu_limit
 
+    if args.out.suffix.lower() in TABLES:
+        raise ScoreError(
+            f"{args.out} is to be of a kind that is not written; name a folder or FILE.parquet, which pandas.read_parquet and "
+            "pyarrow read, and write as another"
+        )
     options = Options(
         images=args.images,
         out=args.out,

@@ -262,3 +262,12 @@ def test_a_digest_is_a_whole_sha256(command: str, capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit, match="2"):
             cli.parse_args([command, "roofs", *more, "--digest", text])
         assert f"{text!r} is not a SHA-256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.JSON"])
+def test_scores_are_not_written_into_a_folder_that_was_meant_as_a_table(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["score", "roofs", str(tmp_path), "--out", str(tmp_path / name)]) == 1
+    assert f"score.failed: {tmp_path / name} is to be of a kind that is not written; name a folder" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
