@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
 REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
+REFERENCE_ROWS = "reference-rows.json"
+"""The SHA-256 of the picture of each row that reference.npz had at first: for erasing one, and so in no archive."""
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"
 CARD, CARD_PAGE, EXPORTS, SEALED = "model-card.md", "model-card.html", "exports.json", "sealed.json"
 DATA_PAGE = "data.html"
@@ -194,9 +196,10 @@ def exclusive(lock: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 def made(run: Path) -> list[Path]:
     """List what a run wrote into its folder, the record first, and nothing else that may lie there."""
-    names = (RECORD, CONFIG, MANIFEST, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE, CARD, CARD_PAGE, EXPORTS, SEALED)
+    names = (RECORD, CONFIG, MANIFEST, CHECKPOINT, HISTORY, DELIVERY, PREDICTIONS, BACKBONE)
+    later = (REFERENCE_ROWS, CARD, CARD_PAGE, EXPORTS, SEALED)
     graphs = (name for files in GRAPHS.values() for name in files)
-    files = [run / name for name in (*names, *RESULTS, *graphs) if (run / name).is_file()]
+    files = [run / name for name in (*names, *later, *RESULTS, *graphs) if (run / name).is_file()]
     return [*files, *sorted((run / PLOTS).glob("*.png"))]
 
 

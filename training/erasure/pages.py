@@ -6,6 +6,8 @@ picture's path; then all that the element shows goes, as heat maps over a pictur
 
 import base64
 import binascii
+import html
+import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -15,10 +17,13 @@ from urllib.parse import quote
 from markupsafe import escape
 
 CONTAINERS = frozenset({"article", "figure", "td", "li", "dd", "a", "button"})
-"""Elements that show one case. One that shows more than MOST pictures, or names another picture, is a list of cases."""
+"""Elements that show one case. One that shows more than MOST pictures, or names another picture, is a list of cases; a <div>
+within one, such as a wrong answer's beside a right one's, may be a case of its own."""
 MOST = 8
 BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 ERASED = "(erased)"
+BEFORE = r"(?<![\w.-])|(?<=\\[nrtbf])|(?<=\\u00[0-7][0-9a-fA-F])|(?<=%[0-7][0-9a-fA-F])"
+"""What a path may follow: no part of a name, or an escaped character, though that ends in a letter or digit."""
 _PICTURE = re.compile(r"data:image/[\w.+-]+;base64,([A-Za-z0-9+/=\s]+)")
 
 
@@ -45,7 +50,7 @@ class _Elements(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's own
-        if tag in CONTAINERS:
+        if tag in CONTAINERS or (tag == "div" and self._open):
             self._open.append(_Element(tag, self._here() + len(self.get_starttag_text() or "")))
 
     def handle_endtag(self, tag: str) -> None:
@@ -68,18 +73,18 @@ def clean(text: str, paths: Collection[str], others: Collection[str], is_alike: 
     `paths`: the picture's, in data sets; `others`: those of other pictures, which tell a case from a list of cases; `is_alike`
     is asked about each embedded picture.
     """
-    named = _pattern(paths)
+    places = _names(text, paths, others)
     shown = [(match.span(), _decoded(match[1])) for match in _PICTURE.finditer(text)]
     bad = [span for span, data in shown if data is not None and is_alike(data)]
-    places = [match.span() for match in named.finditer(text)] if named else []
     if not bad and not places:
         return text, 0
     elements = sorted(_Elements(text).found, key=lambda element: element.begin - element.end)  # the largest first
+    hidden = _cut(text, [(begin, end, " " * (end - begin)) for begin, end in (*places, *(span for span, _ in shown))])
     other, starts = _pattern(others), [span for span, _ in shown]
     cuts: list[tuple[int, int, str]] = []
     for begin, end in (*bad, *places):
         around = (element for element in elements if element.begin <= begin and end <= element.end)
-        case = next((element for element in around if _is_case(text, element, other, starts)), None)
+        case = next((element for element in around if _is_case(hidden, element, other, starts)), None)
         # A name in an <img> without a case of its own: that picture.
         tag = _tag_around(text, begin)
         if case:
@@ -90,17 +95,35 @@ def clean(text: str, paths: Collection[str], others: Collection[str], is_alike: 
     return _cut(text, cuts), len({*bad, *places})
 
 
-def replace_names(text: str, paths: Collection[str]) -> tuple[str, int]:
+def replace_names(text: str, paths: Collection[str], others: Collection[str] = ()) -> tuple[str, int]:
     """Take the picture's paths out of a text that is no page; returns the text, and how many there were."""
-    named = _pattern(paths)
-    return named.subn(ERASED, text) if named else (text, 0)
+    places = _names(text, paths, others)
+    return _cut(text, [(*place, ERASED) for place in places]), len(places)
+
+
+def _names(text: str, paths: Collection[str], others: Collection[str]) -> list[tuple[int, int]]:
+    """Find where a text names the picture, alone or behind folders; not as a part of the paths of `others`."""
+    longer = [other for other in others if any(path in other for path in paths)]
+    mine = _pattern(paths)
+    if mine is None:
+        return []
+    theirs = _pattern(longer)
+    kept = [match.span() for match in theirs.finditer(text)] if theirs else []
+    at, found = 0, []
+    for begin, end in (match.span() for match in mine.finditer(text)):
+        while at < len(kept) and kept[at][1] < end:
+            at += 1
+        if at == len(kept) or kept[at][0] > begin:
+            found.append((begin, end))
+    return found
 
 
 def _is_case(text: str, element: _Element, others: "re.Pattern[str] | None", pictures: Iterable[tuple[int, int]]) -> bool:
+    """`text`: the page with the picture's own names and all embedded pictures blanked; `pictures`: where those are."""
     inside = sum(element.begin <= begin and end <= element.end for begin, end in pictures)
     if not 0 < inside <= MOST:
         return False
-    return others is None or others.search(_PICTURE.sub("", text[element.begin : element.end])) is None
+    return others is None or others.search(text[element.begin : element.end]) is None
 
 
 def _tag_around(text: str, place: int) -> tuple[int, int] | None:
@@ -111,11 +134,26 @@ def _tag_around(text: str, place: int) -> tuple[int, int] | None:
 
 
 def _pattern(paths: Collection[str]) -> "re.Pattern[str] | None":
-    """What finds paths as HTML, URLs, JSON and texts write them, and not as a part of longer ones."""
+    """What finds paths as HTML, URLs, JSON, CSV and texts write them, folders before them or not, and not within longer names."""
     if not paths:
         return None
-    forms = {form for path in paths for form in (path, str(escape(path)), quote(path), path.replace("/", "\\/"))}
-    return re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})(?![\w-]|\.\w)")
+    forms = {form for path in paths for form in _forms(path)}
+    return re.compile(rf"(?:{BEFORE})(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})(?![\w-]|\.\w)")
+
+
+def _forms(path: str) -> set[str]:
+    """A path as it is, and as each kind of text writes it."""
+    written = {path, path.replace('"', '""'), repr(path)[1:-1]}
+    written |= {json.dumps(path, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)}
+    written |= {form.replace("/", "\\/") for form in written}
+    written |= {_script(form) for form in written}
+    in_pages = {form for one in written for form in (str(escape(one)), html.escape(one))}
+    return written | in_pages | {quote(path, safe, errors="surrogateescape") for safe in ("/", "")}
+
+
+def _script(text: str) -> str:
+    """As templates write JSON into pages."""
+    return "".join(f"\\u{ord(char):04x}" if char in "<>&'" else char for char in text)
 
 
 def _decoded(encoded: str) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +90,8 @@ def known(listed: Iterable[tuple[Path, Manifest]], sha256: str) -> list[Known]:
     return found
 
 
-def find(what: str, listed: Iterable[tuple[Path, Manifest]], roots: Mapping[Path, Path]) -> Picture:
-    """Find the picture that a file, a SHA-256 or its first digits name.
+def find(what: str, listed: Sequence[tuple[Path, Manifest]], roots: Mapping[Path, Path]) -> Picture:
+    """Find the picture that a file, a SHA-256 or its first digits name; the file may be gone where a manifest lists it.
 
     `roots`: of manifests' data sets, in which its bytes are looked for. Raises DataError for what is neither, for digits that fit
     no picture or several.
@@ -99,6 +99,16 @@ def find(what: str, listed: Iterable[tuple[Path, Manifest]], roots: Mapping[Path
     path = Path(what)
     if path.is_file():
         return _of_bytes(path.read_bytes())
+    place = path.resolve()
+    gone = {
+        sample.sha256
+        for file, manifest in listed
+        if file in roots and place.is_relative_to(root := roots[file].resolve())
+        for sample in manifest.samples
+        if place == root / sample.path
+    }
+    if len(gone) == 1:
+        return find(gone.pop(), listed, roots)
     if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},{DIGITS}}}", what):
         raise DataError(f"{what} is neither a file nor {LEAST_DIGITS} to {DIGITS} digits of a picture's SHA-256")
     fitting = [(file, sample) for file, manifest in listed for sample in manifest.samples if sample.sha256.startswith(what)]

@@ -28,6 +28,9 @@ def clean_run(
                 cleaned = clean(local.name, local.read_bytes())
                 if cleaned is None:
                     continue
+                if cleaned.left:
+                    yield name, cleaned
+                    continue
                 if write and cleaned.data is None:
                     uri = tracker.client.get_run(run_id).info.artifact_uri
                     get_artifact_repository(uri, tracking_uri=tracker.uri).delete_artifacts(name)  # type: ignore[no-untyped-call]

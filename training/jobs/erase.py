@@ -1,11 +1,12 @@
 """One picture out of all that trainings have left of it: found, removed where that can be, and said where it cannot.
 
-A dry run finds the same and changes nothing. What tells where a picture is, its manifests, changes last, so that an erasure that
-was interrupted goes on with the same command.
+A dry run finds the same and changes nothing. What tells where a picture is, its manifests, changes last, and GOING says until
+all is done which pictures were named by files that may be gone: an erasure that was interrupted goes on with the same command.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from training.tracking import Tracker
 Action = Literal["remove", "rewrite", "left", "learnt", "alike"]
 DATA, CACHE = "data", "cache"
 """Folders of a home: data sets, and what is decoded of them."""
+GOING = "erasing.json"
+"""The file of a home with the SHA-256 of each picture that is being erased, by what the command called it."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,55 @@ class Erasure:
     findings: tuple[Finding, ...]
 
 
-def erase(wanted: Sequence[str], places: ErasurePlaces, write: bool) -> list[Erasure]:
+def erase(
+    wanted: Sequence[str], places: ErasurePlaces, write: bool, begin: Callable[[str, str], object] = lambda *_: None
+) -> list[Erasure]:
     """Erase pictures, each named by a file, its SHA-256 or that one's first digits; without `write` nothing is changed.
 
+    `begin`: told of each what it was called and its SHA-256, before anything is changed.
     Raises DataError (none of these), RunError (an MLflow server that refuses), FolderError (a file that cannot be written).
     """
-    return [_erase(what, places, write) for what in wanted]
-
-
-def _erase(what: str, places: ErasurePlaces, write: bool) -> Erasure:
     listed = manifests(places.folders)
-    records = {file: runs.read_record(file.parent) for file, _ in listed if (file.parent / runs.RECORD).is_file()}
+    roots = {file: record.dataset_root for file, record in _records(listed).items()}
+    going = _read_going(places.home)
+    pictures = []
+    for what in wanted:
+        key = str(Path(what).absolute())
+        picture = find(what if Path(what).is_file() else going.get(key, what), listed, roots)
+        pictures.append(picture)
+        begin(what, picture.sha256)
+        going[key] = picture.sha256
+    if write:
+        _write_going(places.home, going)
+    erased = [_erase(picture, places, write) for picture in pictures]
+    if write:
+        own = {str(Path(what).absolute()) for what in wanted}
+        _write_going(places.home, {key: digest for key, digest in going.items() if key not in own})
+    return erased
+
+
+def _records(listed: Iterable[tuple[Path, Manifest]]) -> dict[Path, runs.Record]:
+    return {file: runs.read_record(file.parent) for file, _ in listed if (file.parent / runs.RECORD).is_file()}
+
+
+def _read_going(home: Path) -> dict[str, str]:
+    try:
+        return {str(key): str(digest) for key, digest in json.loads((home / GOING).read_bytes()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _write_going(home: Path, going: dict[str, str]) -> None:
+    if going and home.is_dir():
+        _write(home / GOING, json.dumps(going, indent=1).encode(), write=True)
+    elif (home / GOING).exists():
+        _write(home / GOING, None, write=True)
+
+
+def _erase(picture: Picture, places: ErasurePlaces, write: bool) -> Erasure:
+    listed = manifests(places.folders)
+    records = _records(listed)
     roots = {file: record.dataset_root for file, record in records.items()}
-    picture = find(what, listed, roots)
     found = known(listed, picture.sha256)
     data_sets = {}
     for one in found:
@@ -89,12 +128,10 @@ def _erase(what: str, places: ErasurePlaces, write: bool) -> Erasure:
     findings = [*_alike(picture, listed, roots, places.home)]  # before the hashes go
     findings += learnt_from(picture, found, listed, places, data_sets)
     findings += _on_servers(picture, found, records, places.home, write)
-    every = sorted(
-        {file for folder in places.folders for file in _walk(folder)}, key=lambda file: (file.suffix in SUFFIXES, file)
-    )
+    every = sorted({file for folder in places.folders for file in _walk(folder)}, key=lambda file: (_may_be(file, picture), file))
     beside = {file.parent: next((one for one in found if one.file == file), None) for file, _ in listed}
     free = _caches_without([file for file in records if file not in {one.file for one in found}])
-    every = [file for file in every if file.name not in free]
+    every = [file for file in every if file.name not in free and file != places.home.resolve() / GOING]
     findings += _clean([file for file in every if file.name != runs.MANIFEST], picture, found, beside, places.home, write)
     findings += _originals(found, roots, places, write)
     findings += _clean([file for file in every if file.name == runs.MANIFEST], picture, found, beside, places.home, write)
@@ -119,6 +156,7 @@ def _clean(
 ) -> Iterator[Finding]:
     """Clean files. `listed`: the folders of manifests, with what those say of the picture, None where they do not list it."""
     everywhere = frozenset(path for one in found for path in one.paths)
+    others = frozenset(path for one in found for path in one.others) - everywhere
     stems = "|".join(re.escape(Path(path).stem) for path in everywhere)
     after = re.compile(rf"(?<![A-Za-z0-9])({stems})(?![A-Za-z0-9])") if stems else None
     for file in every:
@@ -127,20 +165,31 @@ def _clean(
             yield Finding("remove", str(file), "decoded pictures of a whole data set, which the next training makes again")
             _write(file, None, write)
             continue
-        if size != picture.size and suffix not in files.KINDS:
+        if picture.size not in {None, size} and suffix not in files.KINDS:
             continue
         beside = next((folder for folder in file.parents if folder in listed), None)
         one = listed[beside] if beside else None
         data = file.read_bytes()
-        cleaned = files.clean(file.name, data, picture, one, frozenset() if beside else everywhere)
+        cleaned = files.clean(file.name, data, picture, one, frozenset() if beside else everywhere, others)
         if cleaned:
-            yield Finding("rewrite" if cleaned.data is not None else "remove", str(file), cleaned.what)
-            _write(file, cleaned.data, write)
+            yield Finding(_action(cleaned), str(file), cleaned.what)
+            _write(file, cleaned.data, write and not cleaned.left)
         elif suffix in SUFFIXES and not _is_sample(file, home):
             if picture.is_alike(data):
                 yield Finding("alike", str(file), "looks like it; name this file, too, to remove it")
             elif after and after.search(file.stem):
                 yield Finding("alike", str(file), "is named after it; look, and remove it by hand")
+
+
+def _action(cleaned: files.Cleaned) -> Action:
+    if cleaned.left:
+        return "left"
+    return "remove" if cleaned.data is None else "rewrite"
+
+
+def _may_be(file: Path, picture: Picture) -> bool:
+    """Whether a file may be the picture, and goes after all pages: they are searched for what looks like it."""
+    return file.suffix.lower() in SUFFIXES or file.stat().st_size == picture.size
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -180,7 +229,7 @@ def _on_servers(
         tracker.reach()
         cleaned = partial(files.clean, picture=picture, known=one, paths=frozenset())
         for name, made in server.clean_run(tracker, run_id, cleaned, write):
-            yield Finding("remove" if made.data is None else "rewrite", f"{uri} run {run_id} {name}", made.what)
+            yield Finding(_action(made), f"{uri} run {run_id} {name}", made.what)
 
 
 def learnt_from(

@@ -132,6 +132,7 @@ def evaluate(
     files = {
         SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
         runs.REFERENCE: _reference(features, calibrating.probs, truth, reference),
+        runs.REFERENCE_ROWS: json.dumps([sample.sha256 for sample in spread(samples, REFERENCES)], indent=1).encode(),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, drawn, shown, lineage, notes, steps(config, results)).encode(),
@@ -141,6 +142,7 @@ def evaluate(
     }
     (run / runs.PLOTS).mkdir(exist_ok=True)
     (run / runs.EXPORTS).unlink(missing_ok=True)  # written last: it says that all of these are of one backend
+    (run / runs.REFERENCE_ROWS).unlink(missing_ok=True)  # of the old reference.npz
     for name, data in files.items():
         with replacing(run / name) as temporary:
             temporary.write_bytes(data)
@@ -324,8 +326,8 @@ def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift
     """reference.npz: what the served backend makes of images without drift.
 
     Of at most REFERENCES images of the calibration split, evenly spaced, because paths sort by class: `features` (N, C)
-    float16, `probabilities` (N, K), `labels` (N,). And of `training.evaluation.drift`: `centre`, `axes`, `deciles`, `psi`,
-    `psi_limit`.
+    float16, `probabilities` (N, K), `labels` (N,); `rows` (N,), their places in `runs.REFERENCE_ROWS`. And
+    of `training.evaluation.drift`: `centre`, `axes`, `deciles`, `psi`, `psi_limit`.
     """
     rows = evenly_spaced(len(truth), REFERENCES)
     buffer = io.BytesIO()
@@ -334,6 +336,7 @@ def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift
         features=features[rows].astype(np.float16),
         probabilities=probs[rows],
         labels=truth[rows],
+        rows=np.arange(len(rows)),
         **reference.arrays,
     )
     return buffer.getvalue()

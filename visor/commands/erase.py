@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
     """Erase, or say what would be erased."""
     from training.jobs.erase import ErasurePlaces, erase
 
-    erased = erase(args.pictures, ErasurePlaces(args.home, args.store, tuple(args.also), args.originals), args.yes)
+    def begin(what: str, sha256: str) -> None:
+        if args.yes:
+            print(f"erasing {what}, SHA-256 {sha256}", file=sys.stderr, flush=True)
+
+    erased = erase(args.pictures, ErasurePlaces(args.home, args.store, tuple(args.also), args.originals), args.yes, begin)
     if args.json:
         print(json.dumps({"done": args.yes, "pictures": [asdict(one) for one in erased]}, indent=1))
         return 0

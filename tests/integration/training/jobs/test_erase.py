@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,6 +212,9 @@ def test_an_archive_is_named_and_stays_as_it_was_signed(place: Path) -> None:
         [run] = [one for one in erased.findings if one.place == str(place / "runs/roofs")]
         assert (run.action, said in run.what) == ("learnt", True)
     assert contents(place / "store") == before
+    with zipfile.ZipFile(place / "store/roofs/1/roofs.mar") as mar:
+        assert runs.REFERENCE in mar.namelist()
+        assert runs.REFERENCE_ROWS not in mar.namelist()
     with opened(place / "store/roofs/1/roofs.mar", place / "keys/visor.pub"):
         pass
 
@@ -230,9 +234,13 @@ def test_features_of_the_calibration_split_go_by_their_rows(place: Path) -> None
     assert len(before) == len(samples) == 14
     run_erase(place, samples[3].sha256)
     np.testing.assert_array_equal(np.load(file)["features"], np.delete(before, 3, axis=0))
+    listed = json.loads((place / "runs/roofs" / runs.REFERENCE_ROWS).read_text())
+    assert listed == [None if n == 3 else sample.sha256 for n, sample in enumerate(samples)]
+    run_erase(place, samples[8].sha256)
+    np.testing.assert_array_equal(np.load(file)["features"], np.delete(before, [3, 8], axis=0))
     answers = np.load(place / "runs/roofs" / runs.PREDICTIONS)
-    assert answers["calibration_paths"].tolist() == [sample.path for n, sample in enumerate(samples) if n != 3]
-    assert len(answers["calibration_logits"]) == len(answers["calibration_truth"]) == 13
+    assert answers["calibration_paths"].tolist() == [sample.path for n, sample in enumerate(samples) if n not in {3, 8}]
+    assert len(answers["calibration_logits"]) == len(answers["calibration_truth"]) == 12
 
 
 def test_what_looks_alike_is_shown_and_stays(place: Path) -> None:
@@ -293,3 +301,17 @@ def test_the_command_says_what_it_would_do(place: Path, capsys: pytest.CaptureFi
     assert (told["done"], told["pictures"][0]["sha256"]) == (True, sample.sha256)
     assert cli.main(["data", "erase", sample.sha256, *flags]) == 0
     assert "learnt" in capsys.readouterr().out
+
+
+def test_a_row_that_cannot_be_told_is_left_until_the_run_is_evaluated(place: Path) -> None:
+    run = place / "runs/roofs"
+    samples = Manifest.read(run / runs.MANIFEST).samples_of("calibration")
+    (run / runs.REFERENCE_ROWS).unlink()
+    before = (run / runs.REFERENCE).read_bytes()
+    left = [one for one in run_erase(place, samples[3].sha256).findings if one.action == "left"]
+    assert [Path(one.place).name for one in left] == [runs.REFERENCE]
+    assert "`visor evaluate` of the run writes the file anew without it" in left[0].what
+    assert (run / runs.REFERENCE).read_bytes() == before
+    evaluate_run(run)
+    assert len(np.load(run / runs.REFERENCE)["features"]) == 13
+    assert samples[3].sha256 not in (run / runs.REFERENCE_ROWS).read_text()

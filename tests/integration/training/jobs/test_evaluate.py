@@ -136,6 +136,8 @@ def test_the_reference_is_of_the_calibration_split(run, data):
     assert reference["features"].shape == (24, 128)
     assert reference["features"].dtype == np.float16
     assert reference["labels"].tolist() == [LABELS.index(sample.label) for sample in split]
+    assert reference["rows"].tolist() == list(range(24))
+    assert json.loads((run / "reference-rows.json").read_text()) == [sample.sha256 for sample in split]
     spec = Spec.read(run / "spec.json")
     answers = predict([Item((root / sample.path).read_bytes()) for sample in split], spec, TorchBackend(run, spec))
     np.testing.assert_allclose(reference["probabilities"], [answer.probabilities for answer in answers], atol=1e-6)

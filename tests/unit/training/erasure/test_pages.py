@@ -1,9 +1,16 @@
 """A page without one picture: by the elements around what shows or names it, and nothing of the other pictures."""
 
 import base64
+import csv
+import html
+import io
+import json
+from collections.abc import Callable
 from html.parser import HTMLParser
+from urllib.parse import quote, unquote
 
 import pytest
+from jinja2.utils import htmlsafe_json_dumps
 
 from training.erasure.pages import BLANK, ERASED, clean, replace_names
 
@@ -67,13 +74,67 @@ def test_a_whole_page_in_one_article_is_no_case() -> None:
     [
         (f'{{"path": "{PATH}"}}', f'{{"path": "{ERASED}"}}'),
         ("see damaged/Ann%20O%27Hara%20%26%20son.jpg.", f"see {ERASED}."),
-        (f"x{PATH} more/{PATH} {PATH}.txt {PATH}-2", None),
+        (f"x{PATH} more-{PATH} {PATH}.txt {PATH}-2", None),
+        (f"/home/x/images/{PATH}", f"/home/x/images/{ERASED}"),
+        (f"see {PATH}, and", f"see {ERASED}, and"),
+        (f"a%2F{quote(PATH, safe='')}%22", f"a%2F{ERASED}%22"),
+        (json.dumps({"log": f"one\n{PATH}\n"}), json.dumps({"log": f"one\n{ERASED}\n"})),
         ("another", None),
     ],
 )
 def test_names_are_found_as_they_are_written_and_not_within_others(text: str, expected: str | None) -> None:
     new, count = replace_names(text, [PATH])
     assert (new, count) == ((text, 0) if expected is None else (expected, 1))
+
+
+ODD = 'zwölf & "x"/ä\\b.png'
+
+
+@pytest.mark.parametrize("folder", ["", "data/", "/home/x/images/"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: json.dumps({"image": path}),
+        lambda path: json.dumps({"image": path}, ensure_ascii=False),
+        lambda path: json.dumps({"image": path}).replace("/", "\\/"),
+        lambda path: f"<p data-cell='{html.escape(json.dumps([path]))}'>",
+        lambda path: f"<script>x = {htmlsafe_json_dumps([path])}</script>",
+        lambda path: f"{[path]}",
+        lambda path: f"<b>{html.escape(path)}</b>",
+        lambda path: quote(path),
+        lambda path: quote(path, safe=""),
+        lambda path: written_as_csv(["1", path, "2"]),
+    ],
+    ids=["json", "json-unicode", "json-slashes", "attribute", "script", "repr", "html", "url", "query", "csv"],
+)
+def test_escaped_names_go_whatever_is_before_them(folder: str, write: Callable[[str], str]) -> None:
+    """Erasing what was written gives what would have been written of the erased name."""
+    assert unquote(replace_names(write(folder + ODD), [ODD])[0]) == unquote(write(folder + ERASED))
+    assert replace_names(write(f"{folder}{ODD}x"), [ODD])[1] == 0
+
+
+def written_as_csv(row: list[str]) -> str:
+    file = io.StringIO()
+    csv.writer(file, quoting=csv.QUOTE_ALL).writerow(row)
+    return file.getvalue()
+
+
+def test_another_picture_of_the_data_set_keeps_a_longer_name() -> None:
+    others = ["dog/cat/a.png", "my cat/a.png", "cat/a.png copy.png", "b.png"]
+    text = "dog/cat/a.png cat/a.png; x/dog/cat/a.png x/cat/a.png; my cat/a.png; cat/a.png copy.png"
+    assert replace_names(text, ["cat/a.png"], others) == (
+        f"dog/cat/a.png {ERASED}; x/dog/cat/a.png x/{ERASED}; my cat/a.png; cat/a.png copy.png",
+        2,
+    )
+
+
+def test_a_right_answer_beside_a_wrong_one_goes_with_its_heat_map() -> None:
+    """As reports show them: two cases in an article, each in a <div>, and the heat map does not look like the picture."""
+    mine = f"<div><h3>right</h3>{figure(ME, HTML)}{figure(OTHER, 'heat map')}</div>"
+    other = f"<div><h3>wrong</h3>{figure(OTHER, 'b.jpg')}{figure(OTHER, 'heat map')}</div>"
+    for pair in (other + mine, mine + other):
+        page = f"<div><article>{pair}</article></div>"
+        assert cleaned(page, "b.jpg")[0] == page.replace(mine, f"<div>{ERASED}</div>")
 
 
 def test_the_page_is_as_well_formed_as_before() -> None:

@@ -3,6 +3,10 @@
 import base64
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,11 @@ from training import runs
 from training.data.manifest import Manifest, Sample
 from training.errors import DataError, FolderError
 from training.jobs import erase as job
-from training.jobs.erase import ErasurePlaces, erase
+from training.jobs.erase import GOING, ErasurePlaces, erase
+from visor import cli
+
+CHANGES = 13
+"""Of files, in the erasure of two pictures."""
 
 
 def write_picture(file: Path, seed: int) -> str:
@@ -81,12 +89,24 @@ def test_its_mask_goes_along(places: ErasurePlaces, tmp_path: Path, inside: bool
     assert sorted(file.relative_to(root).as_posix() for file in root.rglob("*.png")) == ["b/1.png", "masks/b/1.png"]
 
 
-@pytest.mark.parametrize("after", range(5))
+@pytest.mark.parametrize("by", ["file", "digest", "copy"])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("after", range(CHANGES + 1))
 def test_an_erasure_that_was_interrupted_goes_on(
-    places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, inside: bool, by: str
 ) -> None:
-    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
-    written, digest = [], manifest.samples[0].sha256
+    """Of two pictures, stopped before each change of a file; the command names them by files that go with the rest."""
+    root = (places.home / "data" if inside else tmp_path) / "set"
+    seeds = {"a/1.png": 1, "a/2.png": 3, "b/1.png": 2}
+    manifest = write_run(places.home / "run", root, seeds)
+    both, written = manifest.samples[:2], list[Path]()
+    copies = [places.home / f"{sample.label}{n}.JPG" for n, sample in enumerate(both)]
+    for copy, sample in zip(copies, both, strict=True):
+        shutil.copy(root / sample.path, copy)
+    wanted = [
+        {"file": str(root / sample.path), "digest": sample.sha256[:8], "copy": str(copy)}[by]
+        for copy, sample in zip(copies, both, strict=True)
+    ]
 
     def interrupted(file: Path, data: bytes | None, write: bool) -> None:
         if write and len(written) == after:
@@ -96,14 +116,61 @@ def test_an_erasure_that_was_interrupted_goes_on(
 
     real = job._write
     monkeypatch.setattr(job, "_write", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        erase([digest], places, write=True)
-    assert len(written) == after
+    with pytest.raises(KeyboardInterrupt) if after < CHANGES else nullcontext():
+        erase(wanted, places, write=True)
+    assert len(written) == min(after, CHANGES)
     monkeypatch.setattr(job, "_write", real)
-    erase([digest], places, write=True)
-    for file in (*places.home.rglob("*"), *tmp_path.glob("set/**/*")):
-        assert not file.is_file() or (digest.encode() not in file.read_bytes() and b"a/1.png" not in file.read_bytes()), file
-    assert not (tmp_path / "set/a/1.png").exists()
+    if after < CHANGES:
+        erase(wanted, places, write=True)
+    for file in tmp_path.rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        for sample in both:
+            assert sample.sha256.encode() not in content, file
+            assert sample.path.encode() not in content, file
+            assert hashlib.sha256(content).hexdigest() != sample.sha256, file
+    assert (root / "b/1.png").is_file()
+    assert Manifest.read(places.home / "run" / runs.MANIFEST).samples == manifest.samples[2:]
+
+
+def test_a_killed_command_is_given_again(places: ErasurePlaces, tmp_path: Path) -> None:
+    """Killed as by power or memory, with its file gone and its manifest whole; the SHA-256 was said before."""
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    file = tmp_path / "set/a/1.png"
+    flags = ["--home", str(places.home), "--store", str(places.store), "--originals", "--yes"]
+    code = (
+        "import os, sys; import training.jobs.erase as job; real = job._clean; from visor import cli\n"
+        "die_at = lambda every, *rest: os._exit(9) if all(one.name == 'manifest.json' for one in every) else real(every, *rest)\n"
+        "job._clean = die_at\n"
+        "cli.main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", "erase", str(file), *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 9
+    assert done.stderr.strip() == f"erasing {file}, SHA-256 {manifest.samples[0].sha256}"
+    assert not file.exists()
+    assert Manifest.read(places.home / "run" / runs.MANIFEST) == manifest
+    assert (places.home / GOING).is_file()
+    assert cli.main(["data", "erase", str(file), *flags]) == 0
+    assert Manifest.read(places.home / "run" / runs.MANIFEST).samples == manifest.samples[1:]
+    assert not (places.home / GOING).exists()
+
+
+def test_a_file_that_is_gone_is_known_by_the_manifest_that_lists_it(places: ErasurePlaces, tmp_path: Path) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    (tmp_path / "set/a/1.png").unlink()
+    [erased] = erase([str(tmp_path / "set/a/1.png")], places, write=True)
+    assert erased.sha256 == manifest.samples[0].sha256
+    with pytest.raises(DataError, match="is neither a file nor"):
+        erase([str(tmp_path / "set/a/1.png")], places, write=True)
+
+
+def test_nothing_is_changed_where_one_of_several_is_not_known(places: ErasurePlaces, tmp_path: Path) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(DataError):
+        erase([manifest.samples[0].sha256, "no such file.png"], places, write=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and "phash" not in file.name} == before
 
 
 def test_a_file_that_cannot_be_changed_is_named(places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
