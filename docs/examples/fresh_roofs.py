@@ -196,8 +196,11 @@ def try_calibration(args: argparse.Namespace) -> None:
         fresh = Fresh.read(run, args.answers)
         for scaling, fitting in SCALINGS.items():
             share, rows = calibrations(fresh, args.damaged, args.draws, fitting)
-            mean = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+            found = {key: [row[key] for row in rows if not np.isnan(row[key])] for key in rows[0]}
+            mean = {key: float(np.mean(values)) if values else float("nan") for key, values in found.items()}
             gaps = np.array([row["said"] - row["true"] for row in rows if row["sure"]])
+            if not len(gaps):
+                gaps = np.full(2, np.nan)  # no roof above SURE in any draw
             print(
                 f"| {name(fresh)} | {share:.0%} | {args.draws} of {round(args.damaged / share):,}, {args.damaged} | {scaling} "
                 f"| {mean['sure']:.0f}, {mean['said']:.3f}, {mean['true']:.3f} | {100 * gaps.mean():+.1f} "
