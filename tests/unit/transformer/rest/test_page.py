@@ -34,7 +34,7 @@ async def test_its_files_are_served(service, address):
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize(("address", "kind"), zip(FILES, ("text/html", "text/css", "text/javascript"), strict=True))
+@pytest.mark.parametrize(("address", "kind"), [*zip(FILES, ("text/html", "text/css", "text/javascript"), strict=True)])
 async def test_a_browser_asks_again_and_is_told_that_nothing_changed(service, address, kind):
     async with asking(service) as client:
         first = await client.get(address)
