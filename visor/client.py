@@ -200,10 +200,15 @@ class Client(Answering):
         from tritonclient.utils import InferenceServerException
 
         url = self._url
+        closed = f"the client of {url} is closed; make another one"
         if not self._open:
-            raise ClientError(f"the client of {url} is closed; make another one")
+            raise ClientError(closed)
         try:
             yield
+        except RuntimeError as err:  # of a connection that another thread has closed meanwhile
+            if self._open:
+                raise
+            raise ClientError(closed) from err
         except InferenceServerException as err:
             if err.status() in REDIRECTS:
                 raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
