@@ -38,7 +38,7 @@ from handlers.memory import (
     kept,
     reserve,
 )
-from handlers.modes import sample_range, to_srgb
+from handlers.modes import clear_sample, name_tiff, sample_range, stored_mode, to_srgb
 from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -125,6 +125,8 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
         # and whatever it was, it is this image's fault and the next one is answered.
         if kind := _foreign(data, preprocessing.decoding):
             raise ImageUnsupported(f"{kind} is not read; send a {preprocessing.formats}") from err
+        if preprocessing.decoding > 1 and (tiff := _unread_tiff(data)):
+            raise ImageUnsupported(f"{tiff} is not read; save it as a PNG, or as a TIFF of 8 bits a sample") from err
         # Pillow's own sentence for an unknown header names the object's address, which is no client's business.
         reason = "no header of an image" if isinstance(err, UnidentifiedImageError) else err or type(err).__name__
         raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
@@ -167,11 +169,12 @@ def upright_pixels(image: Image.Image, rule: DecodingRule = DECODING) -> UInt8:
     Raises ImageError.
     """
     try:
-        orientation = _orientation(image)
+        mode, orientation = stored_mode(image), _orientation(image)  # which may load it
         image.load()
         own = image.copy()  # which may be changed in place
         if rule > 1:
-            rgb = to_srgb(own, colours_of(image.mode, image.info.get("icc_profile")), *sample_range(image))
+            colours = colours_of(mode, image.info.get("icc_profile"))
+            rgb = to_srgb(own, colours, *sample_range(image), clear_sample(image))
         else:
             rgb = to_srgb(own)
     except (ImageError, MemoryError):
@@ -237,11 +240,11 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
             needed = check_memory(image, data, size, image.format == "TIFF" and _orientation(image) in TURNS, limits)
             # Decoders that get no memory in the middle seldom say so; and what is in the budget need not be there.
             reserve(needed - (WEBP_KEPT * size[0] * size[1] if image.format == "WEBP" else 0))
+        mode = stored_mode(image)
         image.load()
         if newer:
             own = heic.profile if heic else sifted.profile or image.info.get("icc_profile")
-            colours = colours_of(image.mode, own)
-            rgb = to_srgb(image, colours, *sample_range(image, sifted.bits))
+            rgb = to_srgb(image, colours_of(mode, own), *sample_range(image, sifted.bits), clear_sample(image))
         else:
             rgb = to_srgb(image)
         # What was decoded is let go with `image`, which is this function's, where `rgb` is a copy of it. A HEIC's decoder has
@@ -333,3 +336,12 @@ def _foreign(data: bytes, rule: DecodingRule) -> str | None:
     brand = FOREIGN_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
     found = brand or next((name for magic, name in FOREIGN.items() if head.startswith(magic)), None)
     return "SVG" if found == "XML" and b"<svg" in data[:1024] else found
+
+
+def _unread_tiff(data: bytes) -> str | None:
+    if not data.startswith((b"II", b"MM")):
+        return None
+    try:
+        return name_tiff(data)
+    except Exception:  # damage, as in `view`
+        return None

@@ -164,6 +164,8 @@ class _Reader:
                 references += _box(b"dimg", struct.pack(f">HH{len(others)}H", numbers[layer.item], len(others), *others))
             if layer is not layers[0]:
                 references += _box(b"auxl", struct.pack(">HHH", numbers[layer.item], 1, numbers[layers[0].item]))
+                if layer.item in self._items.multiplied[layers[0].item]:
+                    references += _box(b"prem", struct.pack(">HHH", numbers[layers[0].item], 1, numbers[layer.item]))
         head = _box(b"ftyp", b"heic" + bytes(4) + b"mif1heic")
 
         def meta(start: int) -> bytes:

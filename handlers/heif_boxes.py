@@ -26,6 +26,7 @@ class Items:
     kinds: dict[int, bytes] = field(default_factory=dict)
     parts: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # a grid's tiles, in order
     beside: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # auxiliary pictures of an item
+    multiplied: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # by whose transparency a picture is
     properties: list[tuple[bytes, Span]] = field(default_factory=list)
     owned: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     places: dict[int, tuple[int, list[Span]]] = field(default_factory=dict)  # where the bytes begin to count, and where they are
@@ -82,6 +83,8 @@ def _read_references(data: memoryview, box: Span | None, items: Items) -> None:
         elif kind == b"auxl":
             for other in others:
                 items.beside[other].append(item)
+        elif kind == b"prem":
+            items.multiplied[item] += others
 
 
 def _read_properties(data: memoryview, box: Span, items: Items) -> None:

@@ -1,5 +1,6 @@
 """Any of Pillow's modes → RGB as sRGB shows it: 16 bits by the white that their file says, transparency on white."""
 
+import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,12 +10,47 @@ from handlers.arrays import UInt16
 from handlers.colours import Colours
 from handlers.errors import ImageUnsupported
 
-PHOTOMETRIC, BITS, MAX_SAMPLE = 262, 258, 281  # tags of a TIFF
+PHOTOMETRIC, BITS, MAX_SAMPLE, SAMPLE_FORMAT = 262, 258, 281, 339  # tags of a TIFF
 WHITE_IS_ZERO = 0
+FLOATS = 3
 FULL = 0xFFFF
 """The white of 16 bits, where a file says no other."""
 # Pixels that are laid on white at a time, for which 5 MB are enough [RGBA of 6 megapixels: 135 ms; at once, 304].
 BAND = 1 << 18
+
+
+def stored_mode(image: Image.Image) -> str:
+    """The mode of a picture that is opened and not yet loaded, as its file has it.
+
+    A PNG of greys and transparency in 16 bits each, which Pillow opens as RGBA, is LA, of which its profile is.
+    """
+    return "LA" if any(tile[3] == "LA;16B" for tile in getattr(image, "tile", ())) else image.mode
+
+
+def clear_sample(image: Image.Image) -> int | None:
+    """The sample of a loaded picture's 16 bits that means transparency, by a PNG's chunk tRNS; None without one."""
+    clear = image.info.get("transparency") if image.mode.startswith("I;16") else None
+    return clear if isinstance(clear, int) else None
+
+
+def name_tiff(data: bytes) -> str | None:
+    """What a TIFF is whose kind of pixels Pillow does not know, in words; None of one that is damaged, or no TIFF."""
+    try:
+        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
+    except SyntaxError as err:
+        if str(err) != "unknown pixel mode":
+            return None
+    else:
+        return None
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" else 8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    bits = max(tags.get(BITS, (1,)))
+    numbers = "floating point" if FLOATS in tags.get(SAMPLE_FORMAT, ()) else f"{bits} bits"
+    said = ["most significant byte first"] if data.startswith(b"MM") else []
+    said += ["white is zero"] if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else []
+    return f"a TIFF of {numbers} a sample" + (f" ({', '.join(said)})" if said else "")
 
 
 def sample_range(image: Image.Image, bits: int | None = None) -> tuple[int, bool]:
@@ -47,14 +83,23 @@ def extremes(image: Image.Image) -> tuple[int, int]:
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def to_srgb(image: Image.Image, colours: Colours | None = None, white: int = FULL, white_is_zero: bool = False) -> Image.Image:
-    """Any of Pillow's modes to sRGB: 16 bits scaled to 8, transparency on white, CMYK without a profile in Pillow's own way."""
+def to_srgb(
+    image: Image.Image,
+    colours: Colours | None = None,
+    white: int = FULL,
+    white_is_zero: bool = False,
+    clear: int | None = None,
+) -> Image.Image:
+    """Any of Pillow's modes to sRGB: 16 bits scaled to 8, transparency on white, CMYK without a profile in Pillow's own way.
+
+    `white`, `white_is_zero`: as `sample_range` tells them. `clear`: as `clear_sample` tells it.
+    """
     if image.mode in ("I", "F"):
         raise ImageUnsupported(f"pixels of 32 bits (mode {image.mode}) have no agreed white; send 8 or 16 bits a channel")
     if image.mode in ("LAB", "HSV"):
         raise ImageUnsupported(f"colour space {image.mode} is not read; send RGB, grey or CMYK")
     if image.mode.startswith("I;16"):
-        return _by_bands(image, lambda band: _shallow(np.asarray(band), colours, white, white_is_zero))
+        return _by_bands(image, lambda band: _deep_on_white(np.asarray(band), colours, white, white_is_zero, clear))
     if image.has_transparency_data:
         return _by_bands(image, lambda band: _on_white(band, colours))
     if colours and image.mode != "RGB":
@@ -62,6 +107,13 @@ def to_srgb(image: Image.Image, colours: Colours | None = None, white: int = FUL
     if colours:
         return colours.to_srgb(image)
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
+
+
+def _deep_on_white(samples: UInt16, colours: Colours | None, white: int, white_is_zero: bool, clear: int | None) -> Image.Image:
+    shallow = _shallow(samples, colours, white, white_is_zero)
+    if clear is not None:
+        shallow.paste("white", mask=Image.fromarray(samples == clear))
+    return shallow
 
 
 def _shallow(samples: UInt16, colours: Colours | None, white: int, white_is_zero: bool) -> Image.Image:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
 
 import numpy as np
 
 from handlers.arrays import Float32
-from handlers.errors import VisorError
+from handlers.errors import OptionError, VisorError
 from handlers.spec import DECODING, WHOLE, Box, DecodingRule
 from visor.pictures import Picture, is_one
 
@@ -90,6 +91,19 @@ class Question:
     threshold: float | None = None
     group: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise OptionError for what is none of these; a numpy number is kept as Python's."""
+        if not isinstance(self.explain, bool | np.bool_):
+            raise OptionError(f"explain must be True or False, got {self.explain!r}")
+        object.__setattr__(self, "explain", bool(self.explain))
+        if self.threshold is not None:
+            real = isinstance(self.threshold, Real) and not isinstance(self.threshold, bool)
+            if not real or not 0 <= self.threshold <= 1:  # NaN fails this too
+                raise OptionError(f"threshold must be a number from 0 to 1, got {self.threshold!r}")
+            object.__setattr__(self, "threshold", float(self.threshold))
+        if self.group is not None and not isinstance(self.group, str):
+            raise OptionError(f"group must be COLUMN=VALUE as text, got {self.group!r}")
+
 
 class Answering:
     """Whatever answers about pictures; a subclass has `ask`."""
@@ -116,7 +130,8 @@ class Answering:
         threshold: float | None = None,
         group: str | None = None,
     ) -> Answer | list[Answer]:
-        """Answer about one picture, or about each of several: paths, encoded bytes, PIL images, or arrays (h, w, 3) uint8.
+        """Answer about one picture, or about each of several: paths, encoded bytes, files opened "rb", PIL images, or arrays
+        (h, w, 3) uint8.
 
         `explain`: with heat maps. `threshold`: decides in the place of the archive's. `group`: the archive's group whose
         threshold decides. Of several pictures, one that cannot be answered has its `error` in its answer; of a single one it is

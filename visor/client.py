@@ -4,7 +4,8 @@ import json
 import os
 import ssl
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from handlers.arrays import UInt8
 from handlers.errors import ImageError, VisorError
 from handlers.spec import WHOLE
 from visor.answers import Answer, Answering, HeatMap, Question
-from visor.connection import Access, Address, connect, read_token
+from visor.connection import Access, Address, check_headers, check_token, connect, read_token
 from visor.errors import AnswerInvalid, ClientError
+from visor.paths import path_of
 from visor.pictures import Picture, read
+from visor.threads import in_lasting_thread
 
 URL = "http://127.0.0.1:8080"
 # The edge spreads a request's images over its workers; more of them in one request only make it larger.
@@ -39,8 +42,15 @@ class _Read:
     content: bytes | UInt8
 
 
+class _Connection(threading.local):
+    """A thread's own connection, made when the thread first asks. `client`: tritonclient's; `make_input`: its inputs' class."""
+
+    def __init__(self, connect: Callable[[], tuple[Any, Any]]) -> None:
+        self.client, self.make_input = connect()
+
+
 class Client(Answering):
-    """A client of one model on a V2 server, which may be closed by `with`."""
+    """A client of one model on a V2 server, which may be closed by `with`, and asked by several threads at once."""
 
     def __init__(
         self,
@@ -63,13 +73,24 @@ class Client(Answering):
         certificate and its key, PEM files. Raises ClientError.
         """
         address = Address.parse(url)
+        if model is not None and not isinstance(model, str):
+            raise ClientError(f"model must be a name, got {model!r}")
         if token is None:
-            token = read_token(_path(token_file))
-        access = Access(_path(cacert), _path(cert), _path(key), token)
-        sent = {name.lower(): value for name, value in (headers or {}).items()}
+            token = read_token(_path(token_file, "token_file"))
+        token = check_token(token, "of `token`")
+        access = Access(_path(cacert, "cacert"), _path(cert, "cert"), _path(key, "key"), token)
+        sent = check_headers({} if headers is None else headers)
         access.check(address, sent)
         self._url = url
-        self._client, self._make_input = connect(address, access, sent)
+        self._open = True
+        self._clients: list[Any] = []
+
+        def open_one() -> tuple[Any, Any]:
+            connected = connect(address, access, sent)
+            self._clients.append(connected[0])
+            return connected
+
+        self._own: _Connection = in_lasting_thread(lambda: _Connection(open_one))
         self._name = model
         self._known_labels: tuple[str, ...] | None = None
 
@@ -83,15 +104,16 @@ class Client(Answering):
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Close the connections of all threads."""
+        self._open = False
+        in_lasting_thread(lambda: [client.close() for client in self._clients])
 
     @property
     def name(self) -> str:
         """The model's name: the one that was given, else the server's only one. Raises ClientError."""
         if self._name is None:
             with self._reaching():
-                self._name = _only_model(self._client)
+                self._name = in_lasting_thread(lambda: _only_model(self._own.client))
         return self._name
 
     @property
@@ -100,7 +122,7 @@ class Client(Answering):
         name = self.name
         if self._known_labels is None:
             with self._reaching(), _reading_answer():
-                self._known_labels = _labels(self._client, name)
+                self._known_labels = in_lasting_thread(lambda: _labels(self._own.client, name))
         return self._known_labels
 
     def ask(self, pictures: Iterable[Picture], question: Question) -> Iterator[Answer]:
@@ -138,7 +160,9 @@ class Client(Answering):
             try:
                 with _reading_answer():
                     # No output is named, so that a server older than some of them answers with those that it has.
-                    result = self._client.infer(name, [self._tensor(pictures)], parameters=parameters)
+                    result = in_lasting_thread(
+                        lambda: self._own.client.infer(name, [self._tensor(pictures)], parameters=parameters)
+                    )
                     by_label = ("probabilities", "prediction_set")
                     labels = () if all(result.as_numpy(each) is None for each in by_label) else self.labels
                     answers = [_answer(result, n, labels, name) for n in range(len(pictures))]
@@ -162,10 +186,10 @@ class Client(Answering):
     def _tensor(self, pictures: Sequence[_Read]) -> Any:
         [first, *_] = pictures
         if isinstance(first.content, bytes):
-            tensor = self._make_input("image", [len(pictures)], "BYTES")
+            tensor = self._own.make_input("image", [len(pictures)], "BYTES")
             tensor.set_data_from_numpy(np.array([one.content for one in pictures], dtype=np.object_))
             return tensor
-        tensor = self._make_input("pixels", [1, *first.content.shape], "UINT8")
+        tensor = self._own.make_input("pixels", [1, *first.content.shape], "UINT8")
         tensor.set_data_from_numpy(first.content[None])
         return tensor
 
@@ -176,8 +200,15 @@ class Client(Answering):
         from tritonclient.utils import InferenceServerException
 
         url = self._url
+        closed = f"the client of {url} is closed; make another one"
+        if not self._open:
+            raise ClientError(closed)
         try:
             yield
+        except RuntimeError as err:  # of a connection that another thread has closed meanwhile
+            if self._open:
+                raise
+            raise ClientError(closed) from err
         except InferenceServerException as err:
             if err.status() in REDIRECTS:
                 raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
@@ -194,8 +225,8 @@ class Client(Answering):
             raise ClientError(f"{url} does not answer: {err}; is `visor serve` running?") from err
 
 
-def _path(path: str | os.PathLike[str] | None) -> Path | None:
-    return None if path is None else Path(path)
+def _path(path: str | os.PathLike[str] | None, what: str) -> Path | None:
+    return None if path is None else path_of(path, what, ClientError)
 
 
 @contextmanager

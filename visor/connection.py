@@ -24,7 +24,9 @@ TIMEOUT_S = 60.0
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 """Headers that say who asks, and whose value is not for others to see."""
 
-_VALUE = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!-~]+")
+# RFC 9110, 5.6.2 and 5.5, of which ASCII alone, as of gRPC's metadata.
+_NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~]*")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Read a URL. Raises ClientError where it is none, or says more than this client would use."""
+        if not isinstance(url, str):
+            raise ClientError(f"--url must be a text, such as http://HOST:PORT, got {url!r}")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -143,9 +147,28 @@ def read_token(path: Path | None) -> str:
         token, where = next((line for line in lines if line and not line.startswith("#")), ""), str(path)
         if not token:
             raise ClientError(f"--token-file {path} holds no token; write it on a line of its own")
-    if token and not _VALUE.fullmatch(token):
-        raise ClientError(f"the token of {where} has spaces or other characters that no token has")
+    return check_token(token, f"of {where}")
+
+
+def check_token(token: str, where: str) -> str:
+    """Return a token, "" for none. Raises ClientError, which does not show it, for what no header can hold."""
+    if not isinstance(token, str):
+        raise ClientError(f"the token {where} must be a text, got {type(token).__name__}")
+    if token and not _TOKEN.fullmatch(token):
+        raise ClientError(f"the token {where} has spaces or other characters that no token has")
     return token
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers by their names in lower case. Raises ClientError, which shows no value, for what no header can hold."""
+    if not isinstance(headers, Mapping):
+        raise ClientError(f"headers must be a mapping of names to values, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ClientError(f"no header has the name {name!r}; it takes letters, digits and -")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ClientError(f"header {name} has a value that is no text of ASCII characters on one line")
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def connect(address: Address, access: Access, headers: Mapping[str, str]) -> tuple[Any, Any]:

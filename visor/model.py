@@ -3,17 +3,17 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from archives import store as stores
 from archives.opening import opened
 from handlers import decision, predictor
 from handlers.backends import Backend, load_backend
-from handlers.errors import VisorError
+from handlers.errors import OptionError, VisorError
 from handlers.predictor import Item
 from handlers.spec import WHOLE, Spec
 from training import settings
 from visor.answers import Answer, Answering, HeatMap, Question
+from visor.paths import path_of
 from visor.pictures import Picture, read
 
 
@@ -76,10 +76,13 @@ def load(
     `archive`: a .mar file, or NAME or NAME/VERSION in the model store `store`, by default the environment's VISOR_STORE, else
     `model-store`. `public_key`: the file of the key that its signature must hold for; by default the one that VISOR_PUBLIC_KEY
     names, else the .pub beside VISOR_KEY's, else keys/visor.pub. `digest`: SHA-256 that its bytes must have. Raises
-    ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError, StoreError.
+    ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError, StoreError, OptionError.
     """
-    path = stores.find(settings.store() if store is None else Path(store), os.fspath(archive))
-    key = settings.public_key() if public_key is None else Path(public_key)
+    path_of(archive, "archive")  # which is not normalised here, as NAME/VERSION is no path
+    if digest is not None and not isinstance(digest, str):
+        raise OptionError(f"digest must be a text of 64 hexadecimal digits, got {digest!r}")
+    path = stores.find(settings.store() if store is None else path_of(store, "store"), os.fspath(archive))
+    key = settings.public_key() if public_key is None else path_of(public_key, "public_key")
     with opened(path, key, digest) as verified, verified.unpacked() as folder:
         return Model(verified.spec, verified.digest, load_backend(folder, verified.spec))
 

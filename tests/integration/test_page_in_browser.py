@@ -83,6 +83,19 @@ def test_an_error_is_shown_as_its_sentence(tab: Any, server: Server, tmp_path: P
     assert tab.evaluate("document.getElementById('answer').hidden")
 
 
+def test_a_token_that_no_header_holds_is_told_so(tab: Any, server: Server) -> None:
+    tab.open(f"http://{server.rest}/", 360)
+    deadline = time.monotonic() + 60
+    while tab.evaluate("document.getElementById('choice').hidden"):  # what it then says would take the sentence's place
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for token in ("a b", "\u201cabc\u201d"):
+        tab.evaluate(f"document.getElementById('token').value = {json.dumps(token)}")
+        tab.evaluate("document.getElementById('access').requestSubmit()")
+        assert text(tab, "state").startswith("This token has spaces or other characters")
+        assert tab.evaluate("document.getElementById('token').value") == ""
+
+
 def test_keys_alone_reach_all_of_it(tab: Any, server: Server, images: dict[Path, str]) -> None:
     tab.open(f"http://{server.rest}/", 1280)
     choose(tab, next(iter(images)))

@@ -10,13 +10,16 @@ from handlers.errors import OptionError
 from transformer.errors import BinaryInvalid, DatatypeInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
 from transformer.images import IMAGE
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput, check_parameters
-from transformer.rest.upload import BYTES, guess_picture, is_upload, read_upload
+from transformer.rest.upload import BYTES, guess_picture, is_bytes, is_upload, read_upload
 from transformer.tensors import Buffer, InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SIZE = "binary_data_size"
 JSON, BINARY = "application/json", BYTES
 AS_IT_IS = f"one picture as it is needs Content-Type: image/jpeg (or image/png ...), or the header {HEADER_LENGTH}: 0"
+
+
+GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def parse_request(
         if size == 0:
             return _one_image(model, version, memoryview(body)), Form({}, other=True)
         text, blobs = memoryview(body)[:size], memoryview(body)[size:]
-    fields = parse_object(text)
+    fields = parse_object(text, header_length is None and is_bytes(content_type))
     parameters = check_parameters(object_of(fields.get("parameters"), "parameters"), "the request")
     outputs = _outputs(_list(fields.get("outputs"), "outputs"))
     request = InferRequest(
@@ -80,13 +83,21 @@ def render_answer(answer: InferAnswer, form: Form) -> tuple[bytes, int | None]:
     return (b"".join((text, *blobs)), len(text)) if blobs else (text, None)
 
 
-def parse_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
-    """Parse a JSON object. Raises JsonInvalid, also for NaN and Infinity, which JSON does not have."""
+def parse_object(text: bytes | bytearray | memoryview, said_bytes: bool = False) -> dict[str, Any]:
+    """Parse a JSON object. `said_bytes`: its Content-Type says bytes, so that it may have been meant as a picture.
+
+    Raises JsonInvalid, also for NaN and Infinity, which JSON does not have.
+    """
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as err:
         if picture := guess_picture(text):
             raise JsonInvalid(f"{len(text)} bytes begin like {picture} and are not JSON; {AS_IT_IS}") from err
+        if bytes(text[:2]) == GZIP:
+            sentence = f"{len(text)} bytes begin like gzip and are not JSON; a compressed body needs Content-Encoding: gzip"
+            raise JsonInvalid(sentence) from err
+        if said_bytes:
+            raise JsonInvalid(f"{len(text)} bytes begin like no picture and are not JSON ({err}); {AS_IT_IS}") from err
         raise JsonInvalid(f"{len(text)} bytes are not JSON: {err}") from err
     if not isinstance(fields, dict):
         raise JsonInvalid(f"the request must be a JSON object, got {show(fields)}")

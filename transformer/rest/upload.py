@@ -27,7 +27,12 @@ _BOX = b"ftyp"  # of HEIC, HEIF and AVIF, behind its length of four bytes
 def is_upload(content_type: str, body: Buffer | bytearray = b"") -> bool:
     """Whether a body of this Content-Type is one picture and no JSON. `body`: what is known of it."""
     kind = _kind(content_type)
-    return kind.startswith("image/") or kind == FORM or (kind == BYTES and bool(guess_picture(body)))
+    return kind.startswith("image/") or kind == FORM or (is_bytes(content_type) and bool(guess_picture(body)))
+
+
+def is_bytes(content_type: str) -> bool:
+    """Whether a Content-Type says bytes of no kind."""
+    return _kind(content_type) == BYTES
 
 
 def read_upload(body: bytes | bytearray, content_type: str) -> memoryview:

@@ -31,6 +31,7 @@ class Item:
     properties: Sequence[bytes] = ()
     tiles: Sequence[int] = ()
     alpha_of: int | None = None
+    multiplied: bool = False  # the picture by it
     pieces: int = 1
 
 
@@ -64,6 +65,8 @@ def heic(items: Sequence[Item], brand: bytes = b"heic", before: bytes = b"", beh
                 references += box(b"dimg", struct.pack(f">HH{len(tiles)}H", number, len(tiles), *tiles))
             if item.alpha_of:
                 references += box(b"auxl", struct.pack(">HHH", number, 1, item.alpha_of))
+            if item.alpha_of and item.multiplied:
+                references += box(b"prem", struct.pack(">HHH", item.alpha_of, 1, number))
             owned += struct.pack(">HB", number, len(item.properties))
             owned += b"".join(struct.pack(">H", count + n) for n in range(1, len(item.properties) + 1))
             count += len(item.properties)

@@ -1,5 +1,6 @@
 """Colours are sRGB's after a picture's own profile, within rounding of the plain formulas; a broken profile is as none."""
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image, ImageCms
 
 from handlers.colours import KEPT, _known, colours_of
 from handlers.containers import MAX_PROFILE
-from handlers.decode import decode
+from handlers.decode import decode, upright_pixels
 from handlers.spec import Limits
 from tests.unit.handlers.crafted import chunk
 from tests.unit.handlers.encoding import encode, preprocessing
@@ -56,6 +57,23 @@ def test_linear_greys_of_16_bits_keep_their_shadows() -> None:
     for form in ("PNG", "TIFF"):
         found = read(encode(Image.fromarray(samples), form, icc_profile=LINEAR_GREY))
         assert np.abs(found - expected[:, :, None]).max() < 0.51
+
+
+def test_greys_with_transparency_of_16_bits_become_srgb() -> None:
+    samples = np.round(np.stack([X / 63, 1 - X / 63], -1) * 65535).astype(">u2")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 4, 0, 0, 0))
+    own = chunk(b"iCCP", b"x\0\0" + zlib.compress(LINEAR_GREY))
+    rows = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in samples)))
+    data = b"\x89PNG\r\n\x1a\n" + head + own + rows + chunk(b"IEND", b"")
+
+    def on_white(light: np.ndarray) -> np.ndarray:
+        return 255 + (255 * light - 255) * (1 - X / 63)
+
+    # Pillow has 8 bits of such greys, whose first step is 13 of 255 in sRGB.
+    assert np.abs(read(data)[:, :, 0] - on_white(encoded(X / 63))).max() < 7
+    assert np.abs(read(data)[:, :, 0] - on_white(encoded(X / 63))).mean() < 0.5
+    assert np.array_equal(upright_pixels(Image.open(io.BytesIO(data))), read(data))
+    assert np.abs(read(data, decoding=1)[:, :, 0] - on_white(X / 63)).max() < 3  # as it was
 
 
 def test_transparency_is_laid_on_white_after_the_colours() -> None:

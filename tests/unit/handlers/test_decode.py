@@ -1,6 +1,7 @@
 """Images of every kind are read right, against pixel values from arithmetic, or refused with their code."""
 
 import contextlib
+import io
 import struct
 import zlib
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, seen_box, to_batch, upright, view
+from handlers.decode import INTERPOLATION, MAX_SCANS, decode, from_pixels, seen_box, to_batch, upright, upright_pixels, view
 from handlers.errors import ImageEmpty, ImageError, ImageTooLarge, ImageUndecodable, ImageUnsupported
 from handlers.spec import DecodingRule, Limits, Preprocessing
 from tests.unit.handlers.crafted import chunk
@@ -184,25 +185,31 @@ TWELVE = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
 """Samples of 12 bits, 0 to 4095, of which most are not multiples of 16."""
 
 
-def tiff_of(samples: Any, bits: int = 16, **tags: int) -> bytes:
-    """A TIFF of greys in one strip, rows of 12 bits packed; `tags`: photometric, and most for MaxSampleValue."""
+def tiff_of(samples: Any, bits: int = 16, order: str = "<", **tags: int) -> bytes:
+    """A TIFF of greys in one strip, rows of 12 bits packed; `tags`: photometric, form, and most for MaxSampleValue."""
     flat = samples.ravel().tolist()
     if bits == 12:
         pairs = zip(flat[::2], flat[1::2], strict=True)
         content = b"".join(bytes((a >> 4, (a & 15) << 4 | b >> 8, b & 255)) for a, b in pairs)
     else:
-        content = struct.pack(f"<{len(flat)}H", *flat)
+        content = struct.pack(f"{order}{len(flat)}H", *flat)
     entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, tags.get("photometric", 1))]
     entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 8), (279, 4, 1, len(content))]
     entries += [(281, 3, 1, tags["most"])] if "most" in tags else []
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory
+    entries += [(339, 3, 1, tags["form"])] if "form" in tags else []
+    shapes = {3: "HHIHxx", 4: "HHII"}
+    directory = struct.pack(order + "H", len(entries)) + b"".join(
+        struct.pack(order + shapes[entry[1]], *entry) for entry in entries
+    )
+    head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(content))
+    return head + content + directory + bytes(4)
 
 
-def png_of(samples: Any, significant: int | None = None) -> bytes:
+def png_of(samples: Any, significant: int | None = None, clear: int | None = None) -> bytes:
     data = png(16, 0, bytes(16))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     own = b"" if significant is None else chunk(b"sBIT", bytes([significant]))
+    own += b"" if clear is None else chunk(b"tRNS", struct.pack(">H", clear))
     return data[:33] + own + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -225,6 +232,37 @@ def test_white_is_zero_where_a_tiff_says_so() -> None:
     data = tiff_of(samples, photometric=0)
     assert np.abs(greys(data) - (255 - samples / 65535 * 255)).max() <= 1
     assert np.abs(greys(data, rule=1) - samples / 65535 * 255).max() <= 1  # as it was
+
+
+@pytest.mark.parametrize(("white", "significant"), [(65535, None), (4095, 12)])
+def test_the_grey_of_16_bits_that_is_transparent_is_white(white: int, significant: int | None) -> None:
+    samples = TWELVE if significant else np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
+    data = png_of(samples, significant, clear=int(samples[1, 2]))
+    expected = samples / white * 255
+    expected[1, 2] = 255
+    assert np.abs(greys(data) - expected).max() <= 1
+    assert np.abs(upright_pixels(Image.open(io.BytesIO(data)))[1, 2] - expected[1, 2]).max() == 0
+    assert np.array_equal(greys(data, rule=1), greys(png_of(samples), rule=1))  # as it was
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (tiff_of(TWELVE, order=">", photometric=0), r"16 bits a sample \(most significant byte first, white is zero\)"),
+        (tiff_of(TWELVE, bits=12, order=">"), r"12 bits a sample \(most significant byte first\)"),
+        (tiff_of(TWELVE, bits=12, photometric=0), r"12 bits a sample \(white is zero\)"),
+        (tiff_of(TWELVE, form=3), "floating point a sample"),
+    ],
+    ids=["16 bits", "12 bits", "12 bits, white is zero", "floats"],
+)
+def test_a_tiff_whose_samples_are_not_read_is_named(data: bytes, named: str) -> None:
+    with pytest.raises(ImageUnsupported, match=f"a TIFF of {named} is not read; save it as a PNG"):
+        decode(data, preprocessing(), LIMITS)
+    with pytest.raises(ImageUndecodable, match="no header of an image"):
+        decode(data, preprocessing(decoding=1), LIMITS)
+    for broken in (data[:8], data[:-70], data[:4] + b"\xff" * 8):
+        with pytest.raises(ImageUndecodable):
+            decode(broken, preprocessing(), LIMITS)
 
 
 @pytest.mark.parametrize(

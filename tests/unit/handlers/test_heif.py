@@ -94,17 +94,18 @@ def test_a_grid_is_put_together() -> None:
     assert np.abs(quarter - COLOUR).max() <= 3
 
 
-def test_transparency_is_laid_on_white() -> None:
+@pytest.mark.parametrize("multiplied", [False, True])
+def test_transparency_is_laid_on_white(multiplied: bool) -> None:
     grey = sample("grey")
     shape = [
         size(64, 64),
         box(b"hvcC", crafted.content_of(grey, b"hvcC")),
         box(b"auxC", bytes(4) + b"urn:mpeg:hevc:2015:auxid:1\0"),
     ]
-    alpha = Item(b"hvc1", crafted.content_of(grey, b"mdat"), shape, alpha_of=1)
+    alpha = Item(b"hvc1", crafted.content_of(grey, b"mdat"), shape, alpha_of=1, multiplied=multiplied)
     found = read(heic([tile(), alpha]), 64, 64)[:HEIGHT]
-    opaque = GREY / 255
-    assert np.abs(found - (255 + (np.array(COLOUR) - 255) * opaque)).mean() < 2
+    light = np.minimum(COLOUR, GREY) if multiplied else np.array(COLOUR) * GREY / 255
+    assert np.abs(found - (light + 255 - GREY)).mean() < 2
 
 
 @pytest.mark.parametrize("name", ["plain", "clear", "ten-bits", "plain-420", "grey", "exif", "two"])

@@ -1,5 +1,8 @@
 """What `visor predict` puts on the wire besides the protocol itself."""
 
+import http.server
+import json
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,10 +16,12 @@ from PIL import Image
 from tritonclient.http import InferInput
 from tritonclient.utils import InferenceServerException
 
-from visor import cli
+from handlers.errors import OptionError
+from visor import cli, load
 from visor.answers import Answer, Question
 from visor.client import Client
 from visor.errors import ClientError
+from visor.threads import MOST
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def ask(server: Server, tmp_path: Path, question: Question = Question()) -> list
     Image.new("RGB", (300, 300)).save(pictures[0])
     pictures[1].write_bytes(b"no picture")
     client = Client(model="roofs")
-    client._client, client._make_input = server, InferInput
+    client._own.client, client._own.make_input = server, InferInput
     return list(client.ask(pictures, question))
 
 
@@ -169,3 +174,134 @@ def test_requests_are_full_by_number_and_by_bytes_and_keep_the_order() -> None:
     assert asked == [("image", 8), ("image", 1), ("image", 1), ("pixels", 1), ("image", 1)]
     assert [answer.source is one for answer, one in zip(answers, pictures, strict=True)] == [True] * len(pictures)
     assert [answer.error is None for answer in answers] == [True] * 11 + [False, True]
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A V2 server that answers every inference alike, and keeps its connections."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said: dict[str, Any] = {"label": "intact", "confidence": 0.5, "decision": "pass", "error": ""}
+        outputs = [
+            {"name": name, "datatype": "FP32" if isinstance(value, float) else "BYTES", "shape": [1], "data": [value]}
+            for name, value in said.items()
+        ]
+        body = json.dumps({"model_name": "roofs", "parameters": {"threshold": 0.5}, "outputs": outputs}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_threads_share_a_client_and_leave_no_files_open(answering: str) -> None:
+    client = Client(answering, model="roofs")
+    labels: list[str] = []
+
+    def ask_thrice() -> None:
+        labels.extend(client.predict(b"x").label for _ in range(3))
+
+    def ask_from(threads: int) -> int:
+        found = [
+            threading.Thread(target=lambda: labels.extend(client.predict(b"x").label for _ in range(3))) for _ in range(threads)
+        ]
+        for thread in found:
+            thread.start()
+        for thread in found:
+            thread.join(60)
+            assert not thread.is_alive()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert client.predict(b"x").label == "intact"
+    most = ask_from(2 * MOST)
+    assert all(ask_from(2 * MOST) <= most for _ in range(3))
+    assert labels == ["intact"] * 3 * 8 * MOST
+    client.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) < most - MOST
+
+
+def test_a_closed_client_says_so_in_every_thread(answering: str) -> None:
+    with Client(answering, model="roofs") as client:
+        client.predict(b"x")
+    errors: list[ClientError] = []
+
+    def ask_closed() -> None:
+        with pytest.raises(ClientError, match="is closed; make another") as raised:
+            client.predict(b"x")
+        errors.append(raised.value)
+
+    ask_closed()
+    thread = threading.Thread(target=ask_closed)
+    thread.start()
+    thread.join()
+    assert [error.code for error in errors] == ["client.failed"] * 2
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"url": 5}, "--url must be a text"),
+        ({"token": "a\nb"}, "the token of `token` has spaces"),
+        ({"token": b"a"}, "must be a text, got bytes"),
+        ({"headers": {"x": "a\r\nb: c"}}, "header x has a value"),
+        ({"headers": {"x": 3}}, "header x has a value"),
+        ({"headers": {"a b": "c"}}, "no header has the name 'a b'"),
+        ({"headers": "x: 3"}, "headers must be a mapping"),
+        ({"model": 5}, "model must be a name, got 5"),
+        ({"cacert": 5}, "cacert must be a path, got 5"),
+    ],
+)
+def test_what_no_client_can_be_made_of_is_told(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClientError, match=words) as raised:
+        Client(**options)
+    assert "b: c" not in str(raised.value)
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -1, 2, "0.5", True, [0.5], 1j])
+def test_a_threshold_that_is_none_is_told(answering: str, threshold: Any) -> None:
+    with (
+        Client(answering, model="roofs") as client,
+        pytest.raises(OptionError, match="threshold must be a number from 0 to 1, got "),
+    ):
+        client.predict(b"x", threshold=threshold)
+
+
+@pytest.mark.parametrize("option", [{"group": 3}, {"explain": "yes"}, {"explain": None}])
+def test_an_option_of_another_type_is_told(option: Any) -> None:
+    with pytest.raises(OptionError, match="must be"):
+        Question(**option)
+
+
+def test_numbers_of_numpy_are_numbers(answering: str) -> None:
+    asked = Question(np.True_, np.float32(0.5), "site=north")  # type: ignore[arg-type]
+    assert (asked, type(asked.threshold), type(asked.explain)) == (Question(True, 0.5, "site=north"), float, bool)
+    with Client(answering, model="roofs") as client:
+        assert client.predict(b"x", threshold=np.float32(0.5)).label == "intact"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"archive": 3}, {"store": 3}, {"digest": 3}, {"archive": "a.mar", "public_key": 3}])
+def test_what_no_archive_is_named_by_is_told(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "a.mar").touch()
+    asked = {"archive": "roofs", **options}
+    if asked["archive"] == "a.mar":
+        asked["archive"] = tmp_path / "a.mar"
+    with pytest.raises(OptionError, match=r"must be a .*, got 3"):
+        load(**asked)

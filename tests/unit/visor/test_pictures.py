@@ -20,6 +20,7 @@ PIXELS = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
 
 def test_one_picture_is_told_from_several(tmp_path: Path) -> None:
     assert all(map(is_one, ("a.jpg", tmp_path, b"", Image.new("L", (1, 1)), PIXELS, None, 7)))
+    assert all(map(is_one, (bytearray(1), memoryview(b"a"), io.BytesIO(b"a\nb"), io.StringIO("a"), {"a": 1}, "")))
     assert not any(map(is_one, ([], ("a.jpg",), iter(["a.jpg"]), PIXELS[None], {"a.jpg": 1}.keys())))
 
 
@@ -28,6 +29,11 @@ def test_each_kind_is_read(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(file)
     data = file.read_bytes()
     assert read(file) == read(str(file)) == read(data) == data
+    assert read(bytearray(data)) == read(memoryview(data)) == read(io.BytesIO(data)) == data
+    with file.open("rb") as opened_file:
+        assert read(opened_file) == read(opened_file) == data  # again, as a drawing does
+    with pytest.raises(ImageUnreadable, match="the opened file cannot be read: "):
+        read(opened_file)
     assert np.array_equal(read(PIXELS), PIXELS)
     assert np.array_equal(read(PIXELS[:, ::-1]), PIXELS[:, ::-1])
     with Image.open(file) as opened:
@@ -60,9 +66,12 @@ def test_an_opened_picture_is_what_its_file_is() -> None:
         (np.zeros((2, 2, 4), np.uint8), r"the shape \(2, 2, 4\)"),
         (None, "a NoneType is no picture"),
         (7, "an? int is no picture"),
+        ({"a": 1}, "a dict is no picture; give a path"),
+        ("", "an empty text is no picture; give a path"),
+        (io.StringIO("a"), "opened as text"),
         (Image.new("F", (1, 1)), "32 bits"),
     ],
-    ids=["floats", "one row", "four channels", "nothing", "a number", "32 bits"],
+    ids=["floats", "one row", "four channels", "nothing", "a number", "a mapping", "no path", "a text", "32 bits"],
 )
 def test_what_is_no_picture_is_told_what_one_is(picture: object, words: str) -> None:
     with pytest.raises(ImageUnsupported, match=words):

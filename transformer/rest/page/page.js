@@ -186,8 +186,13 @@ find("file").addEventListener("click", (event) => { event.target.value = ""; });
 find("shown").addEventListener("change", draw);
 find("access").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = find("token").value.trim();
+  const given = find("token").value.trim();
   find("token").value = "";
+  if (/[^!-~]/.test(given)) {  // what no header holds, and fetch would call a server that does not answer
+    say("This token has spaces or other characters that no token has; copy it again.", true);
+    return;
+  }
+  token = given;
   find("access").hidden = true;
   listModels().catch((error) => say(error.message, true));
 });

@@ -1,5 +1,6 @@
 """Whatever a client sends gets its 4xx with a stable code; only TorchServe's trouble is a 5xx."""
 
+import gzip
 import json
 
 import pytest
@@ -181,6 +182,15 @@ async def test_a_picture_that_nobody_announced_is_told_how_to_come(client, start
     message = await refused(client, 400, "request.json", content=start + bytes(100))
     assert "Content-Type: image/jpeg" in message
     assert "Inference-Header-Content-Length: 0" in message
+
+
+async def test_bytes_that_are_neither_picture_nor_json_are_told_what_to_send(client):
+    sent = {"headers": {"Content-Type": "application/octet-stream"}}
+    packed = await refused(client, 400, "request.json", content=gzip.compress(b"{}"), **sent)
+    assert "begin like gzip and are not JSON; a compressed body needs Content-Encoding: gzip" in packed
+    other = await refused(client, 400, "request.json", content=b"no picture", **sent)
+    assert "10 bytes begin like no picture and are not JSON (" in other
+    assert "needs Content-Type: image/jpeg" in other
 
 
 @pytest.mark.parametrize(("text", "hint"), [("data:image/png;base64,YWI=", "comma"), ("DATA:,YWI=", "comma"), ("YW-_", "URLs")])

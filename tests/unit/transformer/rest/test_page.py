@@ -34,6 +34,20 @@ async def test_its_files_are_served(service, address):
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize(("address", "kind"), [*zip(FILES, ("text/html", "text/css", "text/javascript"), strict=True)])
+async def test_a_browser_asks_again_and_is_told_that_nothing_changed(service, address, kind):
+    async with asking(service) as client:
+        first = await client.get(address)
+        assert first.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert first.headers["cache-control"] == "no-cache"
+        tag = first.headers["etag"]
+        for known in (tag, f'"other", W/{tag}', "*"):
+            again = await client.get(address, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+            assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+        assert (await client.get(address, headers={"If-None-Match": '"other"'})).content == first.content
+
+
 async def test_no_other_file_is(service):
     async with asking(service) as client:
         for address in ("/page", "/page/", "/page/index.html", "/page/../page.py", "/page/%2e%2e/page.py"):
