@@ -112,7 +112,13 @@ def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
     """Refuse LABEL/SPLIT/..., whose test images would be learnt from, and masks under a name that is not read as theirs."""
     below = [{label for label, images in top.labels.items() if images} for top in tops.values() if top.images]
     splits = {SPLIT_FOLDERS.get(name.casefold()) for names in below for name in names}
-    if below and None not in splits and "train" in splits and len(splits) > 1 and not any(top.loose for top in tops.values()):
+    if (
+        len(below) > 1
+        and None not in splits
+        and "train" in splits
+        and len(splits) > 1
+        and not any(top.loose for top in tops.values())
+    ):
         raise DataError(
             f"{root} holds {_show(tops)}: splits below labels, and they are read the other way round; move the images to "
             "train/LABEL/..., val/LABEL/... and test/LABEL/..., or say data.layout: labels in the config to cut the splits anew"
