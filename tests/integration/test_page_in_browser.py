@@ -14,8 +14,8 @@ import pytest
 
 from loadtests.peers.environment import make
 from tests.integration.running import Server, Workspace
+from tools import browser
 
-browser = pytest.importorskip("tools.browser")
 CHROMIUM = browser.find()
 LOCK = Path(__file__).parent / "axe/requirements.txt"
 pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")
