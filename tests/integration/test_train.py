@@ -92,6 +92,7 @@ def test_a_run_holds_all_that_its_contract_names(run, config, folder):
     names = {"config.yaml", "manifest.json", "checkpoint.pt", "history.json", "run.json", "plots", *runs.RESULTS}
     assert {path.name for path in run.iterdir()} == names | {
         "predictions.npz",
+        "reference-rows.json",
         "model-card.md",
         "model-card.html",
         "exports.json",

@@ -100,8 +100,8 @@ def test_everything_is_written_and_nothing_else(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     drawn = ("confusion_matrix", "reliability", "precision_recall", "roc", "risk_coverage", "threshold_cost")
     plots = {f"plots/{name}.png" for name in drawn}
-    files = {"model.safetensors", "spec.json", "reference.npz", "predictions.npz", "metrics.json", "exports.json"}
-    assert names == files | plots | {"report.html", "model-card.md", "model-card.html"}
+    files = {"model.safetensors", "spec.json", "reference.npz", "reference-rows.json", "predictions.npz", "metrics.json"}
+    assert names == files | plots | {"exports.json", "report.html", "model-card.md", "model-card.html"}
 
 
 def test_metrics_are_those_of_the_served_answers(run, data):
