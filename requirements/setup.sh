@@ -8,6 +8,43 @@ venv=${VENV:-.venv} python=${PYTHON:-python3.11} torch_index=${TORCH_INDEX:-}
 
 fail() { echo "make setup: $*" >&2; exit 1; }
 
+# Says how far pip is, by what it says itself: a terminal has one line that counts the packages, a log every 25th and large ones.
+tell() {
+  local step=$1 total=$2 count=0 name='' size line
+  while read -r line; do
+    case $line in
+      "Collecting "*)
+        count=$((count + 1)) name=${line#Collecting } name=${name%% *}
+        if [ -t 1 ]; then
+          printf '\r\033[Kmake setup: %s: %d of %d packages, %s' "$step" "$count" "$total" "$name"
+        elif [ $((count % 25)) = 0 ]; then
+          echo "make setup: $step: $count of $total packages"
+        fi
+        ;;
+      "Downloading "*" "[MG]"B)")
+        size=${line##*(} size=${size%)}
+        if [ -t 1 ]; then
+          printf ', %s' "$size"
+        elif [[ $size = [0-9][0-9][0-9]* || $size = *GB ]]; then
+          echo "make setup: $step: downloading $name, $size"
+        fi
+        ;;
+      "Installing collected packages"*)
+        [ ! -t 1 ] || printf '\r\033[K'
+        echo "make setup: $step: all $count packages are here and are unpacked now"
+        ;;
+    esac
+  done
+}
+
+# Installs from one lock file, or from what is given in its place.
+install() {
+  local step=$1 lock=$2
+  shift 2
+  PYTHONUNBUFFERED=1 "$venv/bin/pip" install --disable-pip-version-check --no-deps --progress-bar off "$@" |
+    tell "$step" "$(grep -c == "$lock")"
+}
+
 java_is_17() {
   local java=${JAVA_HOME:+$JAVA_HOME/bin/}java version
   version=$("$java" -version 2>&1 | sed -nE '1,3s/.*version "([0-9]+).*/\1/p') || return 1
@@ -16,7 +53,7 @@ java_is_17() {
 
 if ! java_is_17; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    echo "make setup: installing Java 17, which TorchServe runs on"
+    echo "make setup: installing Java 17, which TorchServe runs on, by apt-get: a minute or two"
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; } >/dev/null ||
       fail "apt-get could not install openjdk-17-jre-headless; install Java 17 by hand and call this again"
   else
@@ -46,16 +83,18 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
   rm -f "$stamp"
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" ||
     fail "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install python3.11-venv"
-  echo "make setup: installing into $venv (several GB with PyPI's torch; a minute or more)"
-  pip=("$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps)
+  size=8
+  [ -z "$torch_index" ] || size=2.5
+  echo "make setup: installing into $venv, once: $(cat requirements/torch.txt requirements/visor.txt | grep -c ==) packages in" \
+    "two steps, which take minutes, most of them for downloads, and about $size GB of disk"
   if [ -n "$torch_index" ]; then
     # The same versions as locked, as a pair; other wheels have other hashes, so none are checked for these two.
     mapfile -t pair < <(sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/torch.txt)
-    "${pip[@]}" --index-url "$torch_index" "${pair[@]}"
+    install "1 of 2, torch" <(printf '%s\n' "${pair[@]}") --index-url "$torch_index" "${pair[@]}"
   else
-    "${pip[@]}" --require-hashes -r requirements/torch.txt
+    install "1 of 2, torch" requirements/torch.txt --require-hashes -r requirements/torch.txt
   fi
-  "${pip[@]}" --require-hashes -r requirements/visor.txt
+  install "2 of 2, all else" requirements/visor.txt --require-hashes -r requirements/visor.txt
   echo "$want" >"$stamp"
 fi
 # The code itself, editable, which is quick: again where the environment was another checkout's, or the project's metadata changed.

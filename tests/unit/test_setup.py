@@ -87,3 +87,33 @@ def test_what_a_checkout_that_is_gone_leaves_is_taken_over(environment: Path, tm
     done, (call,) = setup(second, environment)
     assert points_at(call, second)
     assert done.stdout == f"make setup: {environment} ran the code of {first}, which is gone; it runs the code of {second} now\n"
+
+
+def test_how_far_it_is_stands_in_the_log_and_a_failure_of_pip_ends_it(environment: Path, tmp_path: Path) -> None:
+    lines = [f"Collecting package-{n}==1.0 (from -r requirements/visor.txt (line {n}))" for n in range(1, 61)]
+    lines.insert(1, "  Downloading package_1-1.0-py3-none-any.whl (2.5 MB)")
+    lines.insert(3, "  Downloading package_2-1.0-cp311-manylinux.whl (204.1 MB)")
+    lines.append("Installing collected packages: package-1, package-2")
+    (tmp_path / "said").write_text("\n".join(lines) + "\n")
+    program(environment / "bin/pip", f"case $* in *--editable*) ;; *) cat {tmp_path}/said ;; esac")
+    first = checkout(tmp_path / "first")
+    total = (first / "requirements/torch.txt").read_text().count("==")
+    done, _ = setup(first, environment, **{"TORCH_INDEX": ""})
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0].startswith(f"make setup: installing into {environment}, once: ")
+    step = "make setup: 1 of 2, torch"
+    assert told[1:5] == [
+        f"{step}: downloading package-2==1.0, 204.1 MB",
+        f"{step}: 25 of {total} packages",
+        f"{step}: 50 of {total} packages",
+        f"{step}: all 60 packages are here and are unpacked now",
+    ]
+    assert told[5].startswith("make setup: 2 of 2, all else: downloading package-2")
+
+    program(environment / "bin/pip", "echo 'no such package' >&2; exit 1")
+    (environment / ".visor-lock").unlink()
+    done, _ = setup(first, environment)
+    assert done.returncode == 1
+    assert "no such package" in done.stderr
+    assert not (environment / ".visor-lock").exists()
