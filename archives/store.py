@@ -1,5 +1,6 @@
 """The model store on disk: model-store/NAME/VERSION/NAME.mar with its signature beside it."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from archives.errors import StoreError
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_RUN = "run.json"
+"""The file by which a folder is a training's run, which nobody can serve before it is packed."""
 
 
 def path_of(store: Path, name: str, version: str) -> Path:
@@ -46,17 +49,40 @@ def find(store: Path, what: str) -> Path:
     """Find the archive meant by NAME (its newest version), NAME/VERSION or the path of a .mar. Raises StoreError."""
     if what.endswith(".mar"):
         if not Path(what).is_file():
-            raise StoreError(f"{Path(what).absolute()} does not exist; `visor archive` writes one")
+            raise StoreError(
+                f"{Path(what).absolute()} does not exist{_meant(store, Path(what).stem)}; `visor archive` writes one"
+            )
         return Path(what)
     name, _, version = what.partition("/")
     known = versions(store, name)
     if not known:
-        names = sorted(p.name for p in store.iterdir() if versions(store, p.name)) if store.is_dir() else []
-        held = f"it holds: {', '.join(names) or 'none'}" if store.is_dir() else "there is no such folder"
+        _check_folder(store, what)
+        held = f"it holds: {', '.join(_names(store)) or 'none'}" if store.is_dir() else "there is no such folder"
         raise StoreError(
-            f"{store.absolute()} holds no archive named {name!r} ({held}); `visor archive` makes one, and --store or VISOR_STORE "
-            "names another model store"
+            f"{store.absolute()} holds no archive named {name!r} ({held}){_meant(store, name)}; `visor archive` makes one, and "
+            "--store or VISOR_STORE names another model store"
         )
     if version and version not in known:
         raise StoreError(f"{name} has no version {version!r} in {store.absolute()} (it has: {', '.join(known)})")
     return path_of(store, name, version or known[-1])
+
+
+def _check_folder(store: Path, what: str) -> None:
+    """Raise StoreError for a folder that is a run's, or that holds archives."""
+    folder = Path(what)
+    if (folder / _RUN).is_file():
+        name = folder.resolve().name
+        packed = f", and {name} names the newest of that name" if versions(store, name) else ""
+        raise StoreError(f"{what} is the folder of a run, and no archive; `visor archive {what}` makes one{packed}")
+    if what and (held := sorted(folder.glob("*.mar")) or sorted(folder.glob("[1-9]*/*.mar"))):
+        raise StoreError(f"{what} is a folder, and no archive; name one that it holds, such as {held[-1]}")
+
+
+def _names(store: Path) -> list[str]:
+    return sorted(path.name for path in store.iterdir() if versions(store, path.name)) if store.is_dir() else []
+
+
+def _meant(store: Path, name: str) -> str:
+    """Ask whether the archive of a like name is meant; "" where there is none."""
+    close = difflib.get_close_matches(name, _names(store), 1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -42,7 +42,7 @@ install() {
   local step=$1 lock=$2
   shift 2
   PYTHONUNBUFFERED=1 "$venv/bin/pip" install --disable-pip-version-check --no-deps --progress-bar off "$@" |
-    tell "$step" "$(grep -c == "$lock")"
+    tell "$step" "$(grep -c '^[^ #]*==' "$lock")"
 }
 
 java_is_17() {
@@ -85,7 +85,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     fail "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install python3.11-venv"
   size=8
   [ -z "$torch_index" ] || size=2.5
-  echo "make setup: installing into $venv, once: $(cat requirements/torch.txt requirements/visor.txt | grep -c ==) packages in" \
+  echo "make setup: installing into $venv, once: $(cat requirements/torch.txt requirements/visor.txt | grep -c '^[^ #]*==') packages in" \
     "two steps, which take minutes, most of them for downloads, and about $size GB of disk"
   if [ -n "$torch_index" ]; then
     # The same versions as locked, as a pair; other wheels have other hashes, so none are checked for these two.

@@ -438,8 +438,10 @@ def read_tree(path: Path, what: str = "config") -> dict[str, Any]:
         ) from err
     except OSError as err:
         raise ConfigError(f"{path} cannot be read: {err.strerror}; name a {what}, a YAML file") from err
-    except (UnicodeDecodeError, yaml.YAMLError) as err:
-        raise ConfigError(f"{path} is not YAML: {err}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path} is not YAML: its bytes are no text, as of a picture or an archive; name a {what}") from err
+    except yaml.YAMLError as err:
+        raise ConfigError(f"{path} is not YAML: {keys.yaml_trouble(err)}; {keys.LINES}") from err
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping, got {type(tree).__name__}")
+        raise ConfigError(f"{path} must hold a mapping, got {keys.kind_of_value(tree)}; {keys.LINES}; name a {what}")
     return tree

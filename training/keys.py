@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from training.errors import ConfigError
+from training.names import NAME_LENGTH, as_name
 
 SHOWN = 80
 """Characters of a wrong value that an error shows, at most."""
@@ -19,6 +20,14 @@ LIKE, ALIKE = 0.6, 0.8
 """How alike a key has to be to be suggested (difflib's ratio), beside the wrong one and elsewhere."""
 KIND = "Input should be "
 """What pydantic begins a sentence with that goes on with a kind of value."""
+
+
+PATTERN = "String should match pattern"
+"""What pydantic begins a sentence with about a name: no other text in a config has a pattern."""
+NAME = f"holds small letters, digits and -, {NAME_LENGTH} at most, a letter or digit first and last; take {{}}"
+"""What is said of a name that cannot be, with one that can."""
+LINES = "a line is KEY: VALUE, and the keys of a section stand below it behind two spaces"
+"""What a YAML file of keys looks like."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,9 @@ def set_value(tree: Any, override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as err:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {err}") from err
+        raise ConfigError(
+            f"override {override!r}: the value is not YAML: {yaml_trouble(err)}; what [, {{ or a quote opens, its like closes"
+        ) from err
     parts = key.split(".")
     for place, part in enumerate(parts):
         if not isinstance(tree, dict | list):
@@ -154,6 +165,21 @@ def set_value(tree: Any, override: str) -> None:
             tree[found] = value
         else:
             tree = tree.setdefault(found, {}) if isinstance(tree, dict) else tree[found]
+
+
+def yaml_trouble(error: yaml.YAMLError) -> str:
+    """Say on one line where YAML ends to be YAML, and why."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+    if "\\t" in said:
+        said = "a tab stands where spaces belong"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}" if mark else said
+
+
+def kind_of_value(value: Any) -> str:
+    """Say what a YAML value is, where another kind was wanted."""
+    named = {type(None): "nothing", str: "text", list: "list", bool: "true or false", int: "number", float: "number"}
+    return named.get(type(value), type(value).__name__)
 
 
 def sentences(error: ValidationError, model: type[BaseModel], whole: str = "config") -> str:
@@ -194,6 +220,8 @@ def _sentence(where: str, says: Sequence[str], value: Any) -> str:
     others = [
         said.removeprefix("Value error, ").replace("Tuple should", "it must") for said in says if not said.startswith("Input ")
     ]
+    if any(said.startswith(PATTERN) for said in others):
+        others = [NAME.format(as_name(str(value)))]
     told = "; ".join([*([f"must be {' or '.join(kinds)}"] if kinds else []), *others])
     return f"{where}: {told} (got {str(value)[:SHOWN]!r})"
 

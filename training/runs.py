@@ -1,5 +1,6 @@
 """A run's folder: the names of its files, how they are read and written, and the lock on what several runs share."""
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from handlers.spec import BackendName, Frozen
 from training.config import BackendChoice, Config
 from training.config import load as load_config
 from training.errors import RunError
+from training.settings import home as default_home
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,8 +101,20 @@ def write_config(run: Path, config: Config) -> None:
 def read_config(run: Path) -> Config:
     """Read the config that the run was started with. Raises RunError where there is no run."""
     if not (run / CONFIG).is_file():
-        raise RunError(f"{run} holds no run ({CONFIG} is missing); make one with `visor train CONFIG --out {run}`")
+        raise missing(run, CONFIG)
     return load_config(run / CONFIG, decoding=1)  # of a run from before there was a second rule
+
+
+def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunError:
+    """Make the error of what is no run's folder, with the run that may be meant. `home`: of the runs, by default VISOR_HOME."""
+    home = default_home() if home is None else home
+    held = sorted(record.parent.name for record in home.glob(f"*/{RECORD}") if record.parent.resolve() != run.resolve())
+    if run.suffix == ".mar":
+        return RunError(f"{run} is an archive, and what is wanted is the folder of a run, such as {home / (held or ['NAME'])[0]}")
+    close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
+    meant = f"did you mean {home / close[0]}? `visor list` shows all runs" if close else ""
+    advice = meant or f"make one with `visor train CONFIG --out {run}`"
+    return RunError(f"{run} holds no run ({f'{lacking} is missing' if run.exists() else 'there is no such folder'}); {advice}")
 
 
 def write_record(run: Path, record: Record) -> None:
@@ -114,7 +128,7 @@ def read_record(run: Path) -> Record:
     try:
         return Record.model_validate_json((run / RECORD).read_bytes())
     except FileNotFoundError as err:
-        raise RunError(f"{run} holds no run ({RECORD} is missing); make one with `visor train CONFIG --out {run}`") from err
+        raise missing(run) from err
     except (OSError, ValidationError) as err:
         raise RunError(f"{run / RECORD} cannot be read: {err}; start over with --fresh") from err
 

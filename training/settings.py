@@ -58,6 +58,22 @@ def is_embedded(home: Path) -> bool:
     return tracking_uri(home) == embedded_uri(home)
 
 
+def mlflow_command(*words: str) -> str:
+    """Write a command of MLflow's for a person to give, which sends nobody usage statistics either."""
+    silent = "MLFLOW_DISABLE_TELEMETRY"
+    return " ".join((f"{silent}={MLFLOW_DEFAULTS[silent]} mlflow", *words))
+
+
+def look(home: Path) -> str:
+    """Say how a person sees the runs of a home: the command for the embedded store, or that a server has them."""
+    return ui_command(embedded_uri(home)) if is_embedded(home) else "on the server that MLFLOW_TRACKING_URI names"
+
+
+def ui_command(uri: str) -> str:
+    """Write the command that shows the runs of a database."""
+    return mlflow_command("ui", "--backend-store-uri", uri)
+
+
 def now() -> datetime:
     """Return this second in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set. Raises ConfigError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")

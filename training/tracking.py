@@ -82,7 +82,7 @@ class Tracker:
     @property
     def look(self) -> str:
         """What to type or open to see the runs."""
-        return f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {self.uri}" if self.artifacts else self.public_uri
+        return settings.ui_command(self.uri) if self.artifacts else self.public_uri
 
     def reach(self, wait_s: float = 0.0, experiment: str | None = None) -> None:
         """Find out whether the store answers, and takes runs of an experiment; a server that is starting is waited for.

@@ -19,6 +19,7 @@ from training.errors import (
     TrackingUnreachable,
     TrackingUnsupported,
 )
+from training.settings import mlflow_command
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _of_another_version(revision: str, uri: str) -> VisorError:
         )
     return TrackingOutdated(
         f"the MLflow database {uri} was written by an older version than {here}; make a copy of it, then bring it up by "
-        f"`mlflow db upgrade {uri}`"
+        f"`{mlflow_command('db', 'upgrade', uri)}`"
     )
 
 

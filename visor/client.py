@@ -19,7 +19,7 @@ from handlers.arrays import UInt8
 from handlers.errors import ImageError, VisorError
 from handlers.spec import WHOLE
 from visor.answers import Answer, Answering, HeatMap, Question
-from visor.connection import Access, Address, check_headers, check_token, connect, read_token
+from visor.connection import Access, Address, check_headers, check_token, connect, mistaken, read_token
 from visor.errors import AnswerInvalid, ClientError
 from visor.paths import path_of
 from visor.pictures import Picture, read
@@ -81,7 +81,7 @@ class Client(Answering):
         access = Access(_path(cacert, "cacert"), _path(cert, "cert"), _path(key, "key"), token)
         sent = check_headers({} if headers is None else headers)
         access.check(address, sent)
-        self._url = url
+        self._url, self._address = url, address
         self._open = True
         self._clients: list[Any] = []
 
@@ -199,7 +199,7 @@ class Client(Answering):
         from geventhttpclient.response import HTTPParseError
         from tritonclient.utils import InferenceServerException
 
-        url = self._url
+        url, address = self._url, self._address
         closed = f"the client of {url} is closed; make another one"
         if not self._open:
             raise ClientError(closed)
@@ -212,15 +212,15 @@ class Client(Answering):
         except InferenceServerException as err:
             if err.status() in REDIRECTS:
                 raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
-            raise ClientError(f"{url}: {err.message()}") from err
+            raise ClientError(mistaken(address, err.message() or "") or f"{url}: {err.message()}") from err
         except ssl.SSLCertVerificationError as err:
             sentence = f"{url} has a certificate that is not trusted: {err.verify_message}; name its authority by --cacert"
             raise ClientError(sentence) from err
         except ssl.SSLError as err:
             sentence = f"{url}: TLS failed: {err}; the server may ask for a certificate (--cert), or speak no TLS (http://)"
-            raise ClientError(sentence) from err
+            raise ClientError(mistaken(address, str(err)) or sentence) from err
         except HTTPParseError as err:
-            raise ClientError(f"{url} answered nothing that is HTTP: {err}") from err
+            raise ClientError(mistaken(address, str(err)) or f"{url} answered nothing that is HTTP: {err}") from err
         except OSError as err:
             raise ClientError(f"{url} does not answer: {err}; is `visor serve` running?") from err
 

@@ -130,6 +130,26 @@ class Access:
             raise ClientError(f"{files} hold no certificate with its key, without a passphrase, that can be read: {err}") from err
 
 
+def mistaken(address: Address, said: str) -> str | None:
+    """Say what else may answer at an address, and how that is asked; None where what a client's library says does not tell."""
+    there, tls = address.netloc, "s" if address.secure else ""
+    if "http1.x" in said or "Failed parsing HTTP/2" in said:
+        return (
+            f"{address.url} answers HTTP/1.1, as REST does, and no gRPC; ask http{tls}://{there}, or gRPC's own port "
+            "(`visor serve` prints both, by default 8080 for REST and 8081 for gRPC)"
+        )
+    if "Expected HTTP/" in said:
+        return (
+            f"{address.url} answers no HTTP/1.1; if it is the port of gRPC, ask grpc{tls}://{there}, or REST's own port "
+            "(`visor serve` prints both, by default 8080 for REST and 8081 for gRPC)"
+        )
+    if "WRONG_VERSION_NUMBER" in said:
+        return f"{address.url} answers without TLS; ask {address.scheme.removesuffix('s')}://{there}"
+    if address.grpc and "Connection refused" in said:
+        return f"{address.url} does not answer: connection refused; is `visor serve` running?"
+    return None
+
+
 def read_token(path: Path | None) -> str:
     """Read the token of a file (its first line that is neither empty nor begins with #), else of VISOR_TOKEN; "" for none.
 

@@ -17,6 +17,8 @@ from rich.table import Table
 
 from training import config
 from training.data.manifest import Manifest
+from training.names import as_name
+from training.settings import look
 from visor.errors import DemoError
 
 CONFIGS = Path(config.__file__).parent / "configs"
@@ -102,8 +104,7 @@ def _choose(data: str, overrides: Sequence[str]) -> tuple[Path, list[str]]:
     folder = Path(data).resolve()
     if not folder.is_dir():
         raise DemoError(f"DATA={data} is neither {' nor '.join(BUILT_IN)} nor a folder of labelled images (FOLDER/LABEL/*.jpg)")
-    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:53] or "images"
-    return CONFIGS / "imagefolder.yaml", [f"data.path={folder}", f"name={name}", *overrides]
+    return CONFIGS / "imagefolder.yaml", [f"data.path={folder}", f"name={as_name(folder.name)}", *overrides]
 
 
 @contextmanager
@@ -204,7 +205,7 @@ def _summarise(
         "metrics": run / "metrics.json",
         "heat maps": run / "overlays",
         "archive": archive,
-        "MLflow": f"mlflow ui --backend-store-uri sqlite:///{paths.home}/mlflow.db",
+        "MLflow": look(paths.home),
         "next": f"visor inspect {archive}; visor serve {archive}",
     }
     for what, place in where.items():

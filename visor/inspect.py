@@ -8,13 +8,17 @@ import yaml
 
 from archives import provenance, sbom
 from archives.contents import Contents
-from archives.errors import KeyFileError, ProvenanceRefused
+from archives.errors import KeyFileError, KeyLocked, KeyUnsuitable, ProvenanceRefused
 from archives.opening import examine, opened
 from handlers.spec import Spec
 from visor.figures import figures
 
 BAND = ("review_below", "review_above", "review_from", "review_to")
 """Keys of a decision that are about positive labels."""
+
+
+KEYS = tuple(f"{kind.code}: " for kind in (KeyFileError, KeyLocked, KeyUnsuitable))
+"""How the errors of a key begin."""
 
 
 def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json: bool) -> int:
@@ -41,7 +45,7 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
     else:
         print(f"archive    {archive}\ndigest     {contents.digest}\nsize       {contents.size / 1e6:.1f} MB")
         print(f"backend    {_backend(contents)}")
-        print(f"signature  {f'DOES NOT HOLD: {refusal}' if refusal else f'holds for {public_key}, SHA-256 {found.key}'}")
+        print(f"signature  {_verdict(str(refusal)) if refusal else f'holds for {public_key}, SHA-256 {found.key}'}")
         if surprise:
             print(f"place      DOES NOT MATCH: {surprise}")
         print(f"provenance {_origin(origin)}")
@@ -78,7 +82,12 @@ def _provenance(archive: Path, contents: Contents, public_key: Path) -> dict[str
 def _origin(found: dict[str, Any] | None) -> str:
     if found is None:
         return "none"
-    return f"holds: {provenance.describe(found['statement'])}" if found["holds"] else f"DOES NOT HOLD: {found['reason']}"
+    return f"holds: {provenance.describe(found['statement'])}" if found["holds"] else _verdict(found["reason"])
+
+
+def _verdict(reason: str) -> str:
+    """Tell what is refused from what nobody could check, for want of a key."""
+    return f"{'COULD NOT BE CHECKED' if reason.startswith(KEYS) else 'DOES NOT HOLD'}: {reason}"
 
 
 def _lacks(spec: Spec) -> list[str]:

@@ -60,6 +60,10 @@ def read(picture: Picture, rule: DecodingRule = DECODING) -> bytes | UInt8:
 def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except IsADirectoryError as err:
+        raise ImageUnreadable(
+            f"{path} cannot be read: it is a folder; `visor score NAME {path} --out scores.parquet` answers for all images in it"
+        ) from err
     except (OSError, ValueError) as err:  # ValueError: a name with a zero byte
         raise ImageUnreadable(f"{path} cannot be read: {getattr(err, 'strerror', None) or err}") from err
 

@@ -61,7 +61,14 @@ def test_the_whole_way_on_a_folder_of_images(demo: Demo) -> None:
     assert len(list((run / "overlays").glob("*.png"))) == 8
     assert (run / "report.html").is_file()
     assert (place.store / "my-leaves/1/my-leaves.mar").is_file()
-    for word in ("Timings", "predict-rest", "predict-grpc", "sick", "report.html", "mlflow ui"):
+    for word in (
+        "Timings",
+        "predict-rest",
+        "predict-grpc",
+        "sick",
+        "report.html",
+        "MLFLOW_DISABLE_TELEMETRY=true mlflow ui",
+    ):
         assert word in demo.shown
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(place.path) in " ".join(p.info["cmdline"] or [])]
 

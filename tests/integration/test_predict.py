@@ -109,15 +109,37 @@ def test_a_server_that_cannot_be_asked_is_named(
 def test_a_missing_image_is_named(workspace: Workspace, server: Server) -> None:
     done = workspace.visor("predict", "nowhere.jpg", "--url", f"http://{server.rest}")
     assert done.returncode == 1
-    assert "nowhere.jpg cannot be read" in done.stderr
+    assert done.stdout == "nowhere.jpg  image.unreadable: nowhere.jpg cannot be read: No such file or directory\n"
+
+
+def test_a_missing_image_and_a_folder_leave_the_others_their_answers(
+    workspace: Workspace, server: Server, images: dict[Path, str], tmp_path: Path
+) -> None:
+    first, last, *_ = map(str, images)
+    for arguments in (("--url", f"http://{server.rest}"), ("--url", f"grpc://{server.grpc}"), ("--archive", "digits")):
+        done = workspace.visor("predict", first, "nowhere.jpg", str(tmp_path), last, "--json", *arguments)
+        assert done.returncode == 1, done.stderr
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [one["error"] for one in told] == ["", "image.unreadable", "image.unreadable", ""]
+        assert told[0]["label"]
+        assert told[3]["label"]
 
 
 def test_a_folder_is_sent_to_score(workspace: Workspace, server: Server, tmp_path: Path) -> None:
     for arguments in (("--url", f"http://{server.rest}"), ("--archive", "digits")):
         done = workspace.visor("predict", str(tmp_path), *arguments)
         assert done.returncode == 1
-        assert done.stdout == ""
-        assert f"visor: client.failed: {tmp_path} is a folder; `visor score NAME {tmp_path}" in done.stderr
+        assert f"image.unreadable: {tmp_path} cannot be read: it is a folder; `visor score NAME {tmp_path}" in done.stdout
+
+
+def test_swapped_ports_are_told(workspace: Workspace, server: Server, images: dict[Path, str]) -> None:
+    picture = str(next(iter(images)))
+    done = workspace.visor("predict", picture, "--url", f"http://{server.grpc}")
+    assert done.returncode == 1
+    assert f"if it is the port of gRPC, ask grpc://{server.grpc}" in done.stderr
+    done = workspace.visor("predict", picture, "--url", f"grpc://{server.rest}")
+    assert done.returncode == 1
+    assert f"answers HTTP/1.1, as REST does, and no gRPC; ask http://{server.rest}" in done.stderr
 
 
 def test_a_mistyped_flag_gets_the_commands_own_usage(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from training import runs
 from training.config import BackendChoice
 from training.errors import DataError, RunError
 from training.jobs.checks import check_writable
+from training.jobs.fresh import settle
 from training.packing import archive as packing
 from training.packing import lineage
 
@@ -32,6 +33,7 @@ def archive(
     Raises RunError (not finished, not evaluated), KeyFileError, KeyLocked, ArchiveBroken, ParityFailed, ConfigError (a backend
     that is not installed), DataError (images that are gone or changed).
     """
+    settle(run)
     record, _ = runs.read_finished(run)
     signing.check_private(private_key, passphrase)  # before an export takes its minutes
     check_writable(model_store)

@@ -16,6 +16,7 @@ from handlers.spec import Spec, VectorScaling
 from training import runs
 from training.decisions import conformal
 from training.errors import ConfigError, FolderError, RunError
+from training.jobs.fresh import settle
 from training.reports import plots
 
 TABLE, PLOT = "bound.md", "bound.png"
@@ -31,6 +32,7 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path, con
     half, as the other split's scores are not those of images that nothing was fitted on. `level`, `confidence`: by default the
     run's. Raises RunError (not evaluated), ConfigError (no positive label), DataError (too few).
     """
+    settle(run)
     config = runs.read_config(run)
     try:
         spec, saved = Spec.read(run / SPEC), np.load(run / runs.PREDICTIONS)

@@ -1,12 +1,15 @@
 """Runs beside each other and beside the registry's champion; and the champion's alias, which moves by the rule alone."""
 
 import logging
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from training import runs
 from training.errors import CompareError, RunError
+from training.jobs.fresh import settle
 from training.jobs.sealed import open_sealed
 from training.progress import show_progress
 from training.selection import comparison
@@ -15,6 +18,9 @@ from training.selection.comparison import Candidate, Comparison, Row, Rule, Vers
 from training.tracking import CANDIDATE, CHAMPION, Tracker
 
 logger = logging.getLogger(__name__)
+
+MLFLOW_ID = re.compile("[0-9a-f]{32}")
+"""How MLflow names a run."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def compare(
         wanted = [*runs, *(tracker.runs_of(experiment) if experiment else [])]
         found: dict[str, Candidate] = {}
         for what in wanted:
-            one = from_folder(Path(what)) if Path(what).is_dir() else from_mlflow(tracker, what, Path(scratch))
+            one = _candidate(what, tracker, Path(scratch), places.home)
             found.setdefault(one.run_id, one)
         if not found:
             raise CompareError("nothing to compare: name runs by folder or MLflow id, or an --experiment")
@@ -68,6 +74,19 @@ def compare(
     chosen = rule.choose(candidates)
     made = Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
     return replace(made, sealed=open_sealed(made)) if sealed else made
+
+
+def _candidate(what: str, tracker: Tracker, scratch: Path, home: Path) -> Candidate:
+    """Read a run by its folder, or by its id in MLflow."""
+    run = Path(what)
+    if not run.is_dir():
+        if not MLFLOW_ID.fullmatch(what):
+            raise RunError(f"{what} is no run's id in MLflow, and {runs.missing(run, home=home).args[0]}")
+        return from_mlflow(tracker, what, scratch)
+    settle(run)
+    if not (run / runs.RECORD).is_file():
+        raise runs.missing(run, home=home)
+    return from_folder(run)
 
 
 def _champion(tracker: Tracker, name: str, found: dict[str, Candidate], scratch: Path) -> str | None:

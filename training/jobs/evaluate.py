@@ -35,6 +35,7 @@ from training.evaluation import drift, metrics
 from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of, spread
 from training.evaluation.heatmap_quality import against_masks, measure
 from training.jobs.export import check_finite, export
+from training.jobs.fresh import settle
 from training.reports import links, model_card, plots
 from training.reports.evaluation import render
 from training.reports.galleries import show
@@ -164,6 +165,7 @@ def evaluate_run(run: Path, choice: BackendChoice | None = None) -> dict[str, An
 
     `choice`: another backend. Raises RunError, DataError, ParityFailed.
     """
+    settle(run)
     config, record, exports = runs.read_config(run), runs.read_record(run), runs.read_exports(run)
     choice = choice or (exports.choice if exports else None)
     return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST), choice=choice)

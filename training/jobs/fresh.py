@@ -2,7 +2,7 @@
 
 The successor grows in the run's own folder, in `.fresh`, where it can be resumed. When it is finished, one rename says so, and
 only then are the old files deleted and the new ones moved to their places; a process that is killed between the two leaves that
-to the next one.
+to the next one, whether it trains, evaluates, compares or archives.
 """
 
 import logging
@@ -42,8 +42,15 @@ def finish(folder: Path, run: Path) -> None:
 
 
 def settle(run: Path) -> None:
-    """Do what `finish` began and could not end."""
+    """Do what `finish` began and could not end; each command that reads a run does this first. One process does it at a time."""
     done, moving = run / DONE, run / MOVING
+    if not (done.is_dir() or moving.is_dir()):
+        return
+    with runs.exclusive(run.with_name(f".{run.name}.settling")):
+        _settle(run, done, moving)
+
+
+def _settle(run: Path, done: Path, moving: Path) -> None:
     if done.is_dir():
         runs.clear(run)
         done.rename(moving)

@@ -361,7 +361,10 @@ def check_comparable(candidates: Sequence[Candidate]) -> None:
     first = candidates[0]
     for other in candidates[1:]:
         if other.spec.labels != first.spec.labels:
-            raise CompareError(f"{other.name} knows other labels than {first.name}: {other.spec.labels}, {first.spec.labels}")
+            raise CompareError(
+                f"{other.name} and {first.name} have other labels, {', '.join(other.spec.labels)} and "
+                f"{', '.join(first.spec.labels)}, so that their figures say nothing of each other; compare runs of one data set"
+            )
         if other.paths != first.paths or not np.array_equal(other.truth, first.truth):
             raise CompareError(
                 f"{other.name} was tested on other images than {first.name}: {len(other.paths)}, {len(first.paths)}, "

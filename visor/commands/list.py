@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visor.commands.arguments import Commands, add_command, add_home, add_store
@@ -32,8 +33,15 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, one run or archive a line."""
+    from archives.errors import StoreError
+    from training.errors import RunError
     from visor.overview import overview
 
+    # Those that nobody named are made by the first training.
+    if not args.home.is_dir() and args.home != Path("runs"):
+        raise RunError(f"{args.home} is no folder; name another by --home or VISOR_HOME")
+    if not args.store.is_dir() and args.store != Path("model-store"):
+        raise StoreError(f"{args.store} is no folder; name another by --store or VISOR_STORE")
     found = overview(args.home, args.store)
     if args.json:
         print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))

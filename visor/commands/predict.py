@@ -3,14 +3,12 @@
 import argparse
 import json
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visor.commands.arguments import Commands, add_command, add_digest, add_group, add_public_key, add_store, add_threshold
-from visor.errors import ClientError
 
 if TYPE_CHECKING:
     from visor.answers import Answer, Answering
@@ -106,7 +104,6 @@ def run(args: argparse.Namespace) -> int:
     """Print each image's answer; 1 when an image has an error instead."""
     from visor.answers import Question
 
-    _check_files(args.images)
     question = Question(args.explain is not None, args.threshold, args.group)
     failed = False
     with _answering(args) as answering:
@@ -141,17 +138,6 @@ def _answering(args: argparse.Namespace) -> "Iterator[Answering]":
         key=args.key,
     ) as client:
         yield client
-
-
-def _check_files(images: Sequence[Path]) -> None:
-    """Raise ClientError for what is no file that can be read, before anything is asked."""
-    for image in images:
-        if image.is_dir():
-            raise ClientError(
-                f"{image} is a folder; `visor score NAME {image} --out scores.parquet` answers for all images in it"
-            )
-        if not os.access(image, os.R_OK):
-            raise ClientError(f"{image} cannot be read: {'Permission denied' if image.exists() else 'No such file or directory'}")
 
 
 def _draw(answer: "Answer", folder: Path, image: Path) -> Path:

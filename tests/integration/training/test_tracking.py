@@ -277,7 +277,7 @@ def older_revision():
 
 def test_a_database_of_an_older_mlflow_is_named_with_the_command_that_upgrades_it(database, tmp_path):
     change(database, f"UPDATE alembic_version SET version_num = '{older_revision()}'")
-    command = rf"`mlflow db upgrade sqlite:///{database}`$"
+    command = rf"`MLFLOW_DISABLE_TELEMETRY=true mlflow db upgrade sqlite:///{database}`$"
     with pytest.raises(TrackingOutdated, match=rf"^tracking.version: the MLflow database .*older .*{command}"):
         Tracker.open(tmp_path)
 

@@ -73,3 +73,26 @@ def test_a_place_says_a_name_and_in_a_store_a_version(path: str, place: tuple[st
 def test_a_missing_store_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"/nowhere holds no archive named 'roofs' \(there is no such folder\).*VISOR_STORE"):
         store.find(tmp_path / "nowhere", "roofs")
+
+
+def test_a_like_name_a_runs_folder_and_a_folder_of_archives_are_told_apart(tmp_path: Path) -> None:
+    path, run = put(tmp_path / "store", "roofs", "1"), tmp_path / "runs/roofs"
+    for what in ("rofs", "rofs/1", "somewhere/rofs.mar"):
+        with pytest.raises(StoreError, match=r"; did you mean roofs\?"):
+            store.find(tmp_path / "store", what)
+    with pytest.raises(StoreError, match=f"^store.missing: {path.parents[1]} is a folder, and no archive; .* such as {path}$"):
+        store.find(tmp_path / "store", str(path.parents[1]))
+    run.mkdir(parents=True)
+    (run / "run.json").touch()
+    with pytest.raises(
+        StoreError, match=rf"{run} is the folder of a run, .*`visor archive {run}` .*, and roofs names the newest"
+    ):
+        store.find(tmp_path / "store", str(run))
+
+
+def test_a_name_in_the_store_goes_before_a_run_of_that_name_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path / "store", "roofs", "1")
+    (tmp_path / "roofs").mkdir()
+    (tmp_path / "roofs/run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert store.find(tmp_path / "store", "roofs") == path

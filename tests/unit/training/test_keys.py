@@ -8,6 +8,7 @@ import pytest
 from training.config import Config, load
 from training.errors import ConfigError
 from training.keys import keys_of
+from training.names import NAME_LENGTH, as_name
 from training.selection.search import Space, with_values
 
 DIGITS = Path(__file__).parents[3] / "training" / "configs" / "digits.yaml"
@@ -114,3 +115,46 @@ def test_sections_stand_before_their_keys_and_lists_are_marked() -> None:
     assert paths.index("fit") < paths.index("fit.batch_size") < paths.index("fit.phases[]") < paths.index("fit.phases[].epochs")
     assert len(paths) == len(set(paths))
     assert {key.path for key in keys_of(Config) if key.required} >= {"name", "data", "data.source", "fit.phases[].epochs"}
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"), [("my roofs", "my-roofs"), ("My_Roofs.v2", "my-roofs-v2"), ("Größe", "groe"), ("___", "images")]
+)
+def test_a_name_that_cannot_be_is_told_what_one_holds_and_which_it_could_be(name: str, proposed: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(DIGITS, [f"name={name}"])
+    assert str(raised.value).endswith(
+        f"name: holds small letters, digits and -, 53 at most, a letter or digit first and last; take {proposed} (got {name!r})"
+    )
+    assert load(DIGITS, [f"name={proposed}"]).name == proposed
+    assert load(DIGITS, [f"name={as_name('x' * 80)}"]).name == "x" * NAME_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"name: digits\nseed: [1\nfit: {}\n",
+            r"is not YAML: line 3, column 4: expected ',' or '\]', but got ':'; a line is KEY: V",
+        ),
+        (b"name: digits\n\tseed: 1\n", r"is not YAML: line 2, column 1: a tab stands where spaces belong; a line is KEY: VALUE"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"is not YAML: its bytes are no text, as of a picture or an archive; name a config$"),
+        (b"Dear reader,\nthis is a letter.\n", r"must hold a mapping, got text; a line is KEY: VALUE.*; name a config$"),
+        (b"", r"must hold a mapping, got nothing; a line is KEY: VALUE"),
+        (b"a\x00b: 1", r"is not YAML: special characters are not allowed; a line is"),
+    ],
+)
+def test_what_is_no_config_is_told_on_one_line_with_its_place(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^config.invalid: {path} {said}") as raised:
+        load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_value_of_set_that_is_no_yaml_is_told_on_one_line() -> None:
+    with pytest.raises(
+        ConfigError, match=r"override 'seed=\[1': the value is not YAML: line 1, column 3: expected .*closes"
+    ) as raised:
+        load(DIGITS, ["seed=[1"])
+    assert "\n" not in str(raised.value)

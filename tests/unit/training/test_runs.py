@@ -154,3 +154,22 @@ def test_the_first_rule_s_config_has_the_digest_that_it_always_had():
     del tree["preprocessing"]["decoding"]
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     assert config.decoded_by(1).digest == hashlib.sha256(text.encode()).hexdigest() != config.digest
+
+
+def test_the_run_that_may_be_meant_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VISOR_HOME", raising=False)
+    make_run(tmp_path / "runs/stamps")
+    for what in ("stamps", "stmps", "elsewhere/stamps", "runs/stampz"):
+        with pytest.raises(RunError, match=r"there is no such folder\); did you mean runs/stamps\?"):
+            runs.read_finished(Path(what))
+    with pytest.raises(
+        RunError, match=r"stamps.mar is an archive, and what is wanted is the folder of a run, such as runs/stamps"
+    ):
+        runs.read_record(Path("model-store/stamps/1/stamps.mar"))
+    monkeypatch.setenv("VISOR_HOME", "other")
+    make_run(tmp_path / "other/leaves")
+    with pytest.raises(RunError, match="did you mean other/leaves"):
+        runs.read_config(Path("leaves"))
+    with pytest.raises(RunError, match="make one with `visor train CONFIG --out nothing`"):
+        runs.read_config(Path("nothing"))

@@ -279,12 +279,16 @@ def test_a_redirect_is_named_and_not_followed(picture: Path) -> None:
 
 
 def test_a_server_of_another_protocol_is_an_error(picture: Path) -> None:
-    with grpc_server() as canned, pytest.raises(ClientError):
+    with grpc_server() as canned, pytest.raises(ClientError, match=f"ask grpc://{canned.address}, or REST's own port"):
         ask(f"http://{canned.address}", picture)
-    with rest_server() as canned, pytest.raises(ClientError, match="TLS failed"):
+    with rest_server() as canned, pytest.raises(ClientError, match=f"answers without TLS; ask http://{canned.address}$"):
         ask(f"https://{canned.address}", picture)
-    with rest_server() as canned, pytest.raises(ClientError):
+    with rest_server() as canned, pytest.raises(ClientError, match=f"ask http://{canned.address}, or gRPC's own port"):
         ask(f"grpc://{canned.address}", picture)
+    with rest_server() as canned, pytest.raises(ClientError, match=f"answers without TLS; ask grpc://{canned.address}$"):
+        ask(f"grpcs://{canned.address}", picture)
+    with pytest.raises(ClientError, match="connection refused; is `visor serve` running"):
+        ask("grpc://127.0.0.1:9", picture)
 
 
 def test_an_invalid_answer_is_one_of_the_clients_errors() -> None:

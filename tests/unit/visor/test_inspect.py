@@ -60,6 +60,16 @@ def test_what_would_be_refused_is_shown_with_every_reason(
     assert facts["signature"]["public_key_sha256"] == signing.fingerprint(stranger)
 
 
+def test_a_key_that_is_not_there_is_no_fault_of_the_archive(
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(put(tmp_path, keys[0]), tmp_path / "no.pub", as_json=False) == 1
+    said = f"COULD NOT BE CHECKED: key.invalid: the public key {tmp_path}/no.pub cannot be read (No such file or directory); "
+    shown = capsys.readouterr().out
+    assert f"signature  {said}" in shown
+    assert "DOES NOT HOLD" not in shown
+
+
 def test_an_archive_before_0_3_says_what_it_lacks() -> None:
     old = make_spec(positive=("a",), review_below=0.1, review_above=0.0)
     band, *others = inspect._lacks(old)

@@ -98,6 +98,17 @@ def test_where_nothing_is_the_places_are_named(
     assert f"no run in {tmp_path}/runs, no archive in {tmp_path}/model-store" in capsys.readouterr().out
 
 
+def test_a_place_that_somebody_named_and_is_not_there_is_an_error(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["list", "--home", str(tmp_path / "nope"), "--store", "model-store"]) == 1
+    assert f"visor: run.invalid: {tmp_path}/nope is no folder; name another by --home or VISOR_HOME" in capsys.readouterr().err
+    assert cli.main(["list", "--home", str(home), "--store", str(tmp_path / "nope")]) == 1
+    assert (
+        f"visor: store.missing: {tmp_path}/nope is no folder; name another by --store or VISOR_STORE" in capsys.readouterr().err
+    )
+
+
 def test_another_server_or_a_broken_database_gives_no_alias(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registered_aliases(home / "mlflow.db") == {"good": ("candidate", "champion")}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -1,12 +1,19 @@
 """A successor takes the place of a run, wherever on the way its process is killed."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from handlers.errors import VisorError
 from tests.unit.runs import make_run
 from training import runs
 from training.jobs import fresh
+from training.jobs.archive import archive
+from training.jobs.bound import bound
+from training.jobs.compare import ComparePaths, compare
+from training.jobs.evaluate import evaluate_run
+from training.selection.comparison import Rule
 
 OLD = {"model.xml": "old", "plots/old.png": "old", "notes.txt": "mine", "logs/train.log": "mine"}
 NEW = {"plots/new.png": "new", "history.json": "[]"}
@@ -98,3 +105,21 @@ def test_an_interrupted_successor_goes_on_where_it_is_of_the_same_config(run: Pa
     assert (folder / runs.RECORD).is_file()
     assert fresh.place(run, True, lambda _: False) == folder
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("stage", [fresh.DONE, fresh.MOVING])
+def test_each_command_that_reads_a_run_ends_a_swap_that_was_killed(run: Path, stage: str, tmp_path: Path) -> None:
+    places = ComparePaths(tmp_path, None, tmp_path / "visor.pub")
+    for read in (
+        lambda: archive(run, tmp_path / "store", tmp_path / "no.key"),
+        lambda: evaluate_run(run),
+        lambda: bound(run, None, 10, 0, tmp_path),
+        lambda: compare([str(run)], None, places, Rule(), 0),
+    ):
+        successor(run).rename(run / stage)
+        if stage == fresh.MOVING:
+            runs.clear(run)
+        with suppress(VisorError):  # as these runs are empty
+            read()
+        assert not list(run.glob(".fresh*"))
+        assert runs.read_record(run).mlflow_run_id == "new"
