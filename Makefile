@@ -207,7 +207,7 @@ clean: ## Remove what can be made again: caches, build and the environment; runs
 clean-all: ## Remove runs with MLflow's registry, and the model store, too, after asking (YES=1 does not ask). Keys stay.
 	@if [ -z "$(YES)" ]; then \
 	  echo "This removes for good, below $$PWD:"; \
-	  echo "  runs         $$(find runs -mindepth 2 -maxdepth 2 -name run.json 2>/dev/null | wc -l) runs, and the registry with its champion"; \
+	  echo "  runs         $$(find runs -mindepth 2 -maxdepth 2 -name run.json 2>/dev/null | wc -l) run(s), and the registry with its champion"; \
 	  echo "  model-store  $$(find model-store -name '*.mar' 2>/dev/null | wc -l) archives"; \
 	  read -r -p "Type yes to go on: " answer || true; \
 	  [ "$${answer:-}" = yes ] || { echo "clean-all: nothing was removed" >&2; exit 1; }; \

@@ -89,3 +89,8 @@ class ArchiveBroken(VisorError):
     """The archive's files are missing or contradict each other."""
 
     code = "archive.broken"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write how many there are, for a sentence: "1 file", "2 files". `many`: of more than one, by default `one` with an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from handlers.errors import counted
 from training.errors import ConfigError
 from training.names import NAME_LENGTH, as_name
 
@@ -159,7 +160,9 @@ def set_value(tree: Any, override: str) -> None:
         if not isinstance(tree, dict | list):
             raise ConfigError(f"override {override!r}: {parts[place - 1]} holds a value, not a mapping")
         if isinstance(tree, list) and not (part.isdecimal() and int(part) < len(tree)):
-            raise ConfigError(f"override {override!r}: {'.'.join(parts[:place])} has {len(tree)} entries, which count from 0")
+            raise ConfigError(
+                f"override {override!r}: {'.'.join(parts[:place])} has {counted(len(tree), 'entry', 'entries')}, the first is 0"
+            )
         found: Any = int(part) if isinstance(tree, list) else part
         if place == len(parts) - 1:
             tree[found] = value

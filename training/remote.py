@@ -21,6 +21,7 @@ from botocore import exceptions as aws
 from botocore.config import Config
 
 from archives import files
+from handlers.errors import counted
 from training import runs
 from training.errors import (
     RemoteConflict,
@@ -122,7 +123,7 @@ def mirror(uri: str, folder: Path) -> None:
         _remove_others(folder, etags)
         stale = sorted(wanted.keys() - etags.keys())
         size = sum(wanted[path][1] for path in stale)
-        logger.info("%s: %d files, %d of them to fetch (%.1f MB)", place, len(wanted), len(stale), size / 1e6)
+        logger.info("%s: %s, %d of them to fetch (%.1f MB)", place, counted(len(wanted), "file"), len(stale), size / 1e6)
         try:
             for path in _fetch(client, place, stale, folder):
                 etags[path] = wanted[path][0]

@@ -16,6 +16,7 @@ VisorError
 │   ├── TransferUnknown        request.transfer, 501: a Transfer-Encoding that is not read
 │   ├── HeadTooLarge           request.head, 431
 │   ├── Unauthenticated        request.unauthenticated, 401
+│   ├── CrossSite              request.cross_site, 403: what another site's page has a browser send
 │   ├── BodyTooSlow            request.slow, 408
 │   ├── ContentUnsupported     request.content, 415: a Content-Type or Content-Encoding that is not read
 │   │   └── CodingUnsupported  the latter, whose answer says Accept-Encoding
@@ -140,6 +141,13 @@ class Unauthenticated(RequestError):
         super().__init__(sentence)
         self.challenge = f'Bearer realm="visor", error="{error}"' if error else 'Bearer realm="visor"'
         """What the answer's header WWW-Authenticate says."""
+
+
+class CrossSite(RequestError):
+    """A POST that a browser sends for a page of another site."""
+
+    code = "request.cross_site"
+    status = 403
 
 
 class HttpMalformed(RequestError):

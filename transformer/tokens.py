@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+from handlers.errors import counted
 from transformer.errors import TokensUnusable, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Tokens:
         except TokensUnusable as err:
             logger.error("%s; the tokens before stay valid", err)  # noqa: TRY400 - the sentence says it
         else:
-            logger.info("%s has changed: %d tokens are valid now", self._path, len(self._digests))
+            logger.info("%s has changed: %s valid now", self._path, counted(len(self._digests), "token is", "tokens are"))
 
 
 def read_tokens(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from handlers.errors import counted
 from training import config
 from training.data.manifest import Manifest
 from training.names import as_name
@@ -166,7 +167,7 @@ def _ask(journal: Journal, protocol: str, url: str, images: dict[Path, str], run
     arguments = ["predict", *map(str, images), "--url", url, "--explain", str(out), "--json"]
     step = f"predict-{protocol}"
     with journal.measure(step) as log:
-        print(f"\n── {step}: visor predict {len(images)} images --url {url} --explain {out}", flush=True)
+        print(f"\n── {step}: visor predict ({counted(len(images), 'image')}) --url {url} --explain {out}", flush=True)
         done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
         log.write_text(done.stdout + done.stderr)
         if done.returncode:

@@ -13,7 +13,7 @@ import yaml
 
 from archives import store
 from archives.contents import read
-from handlers.errors import VisorError
+from handlers.errors import VisorError, counted
 from training import runs, settings
 from visor.figures import figures
 
@@ -84,13 +84,13 @@ def _run(run: Path, aliases: Aliases) -> Listed:
     except (VisorError, ValueError, OSError, KeyError, TypeError, yaml.YAMLError) as err:
         return Listed("run", str(run), run.name, None, when, "unreadable", str(err))
     state: State
-    state, what = "begun", f"{record.job}, {epochs} epochs, not finished; the same command goes on"
+    state, what = "begun", f"{record.job}, {counted(epochs, 'epoch')}, not finished; the same command goes on"
     if record.job == "pretrain" and record.weights_digest:
-        state, what = "finished", f"pretrained, {epochs} epochs"
+        state, what = "finished", f"pretrained, {counted(epochs, 'epoch')}"
     elif record.job == "train" and runs.is_finished(run):
-        state, what = "finished", f"{epochs} epochs, version {record.model_version} of {name}"
+        state, what = "finished", f"{counted(epochs, 'epoch')}, version {record.model_version} of {name}"
     elif record.weights_digest:
-        state, what = "fitted", f"{epochs} epochs, not evaluated and registered yet; the same command goes on"
+        state, what = "fitted", f"{counted(epochs, 'epoch')}, not evaluated and registered yet; the same command goes on"
     return Listed(
         *("run", str(run), name, record.model_version, when, state, what),
         labels=tuple(_read(run / runs.MANIFEST).get("labels", ())),

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loadtests.peers.environment import make
 from tests.integration.running import Server, Workspace
 from tools import browser
+from training.evaluation.saliency import encircle
 
 CHROMIUM = browser.find()
 LOCK = Path(__file__).parent / "axe/requirements.txt"
@@ -73,6 +75,23 @@ def test_a_picture_gets_the_servers_answer(
     assert {url.removeprefix(f"http://{server.rest}/") for url in tab.asked} == {
         "page/page.css", "page/page.js", "v2/repository/index",
     }  # fmt: skip
+
+
+def test_dashes_go_around_half_of_the_peak_as_in_drawings(tab: Any, server: Server) -> None:
+    """`encircle` of the page and of `visor predict --explain` on the same maps, pixel by pixel."""
+    tab.open(f"http://{server.rest}/", 360)
+    generator = np.random.default_rng(0)
+    for values in (*generator.random((3, 9, 14)), np.zeros((9, 14)), np.ones((9, 14))):
+        heat = values.astype(np.float32)
+        picture = generator.integers(0, 256, (*heat.shape, 3), dtype=np.uint8)
+        seen = np.dstack([picture, np.full(heat.shape, 255, dtype=np.uint8)])
+        drawn = tab.evaluate(
+            f"(() => {{ const seen = {{ width: {heat.shape[1]}, height: {heat.shape[0]}, "
+            f"data: new Uint8ClampedArray({seen.ravel().tolist()}) }}; "
+            f"encircle(seen, new Float32Array({heat.ravel().tolist()})); return [...seen.data]; }})()"
+        )
+        expected = np.dstack([encircle(picture, heat), seen[:, :, 3]])
+        assert np.array_equal(np.array(drawn, dtype=np.uint8).reshape(seen.shape), expected)
 
 
 def test_an_error_is_shown_as_its_sentence(tab: Any, server: Server, tmp_path: Path) -> None:

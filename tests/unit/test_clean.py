@@ -39,7 +39,7 @@ def test_clean_takes_what_can_be_made_again_alone(checkout: Path) -> None:
 def test_clean_all_removes_nothing_without_a_yes(checkout: Path, answer: str) -> None:
     done = make(checkout, "clean-all", answer=answer)
     assert done.returncode != 0
-    assert "1 runs, and the registry" in done.stdout
+    assert "1 run(s), and the registry" in done.stdout
     assert "1 archives" in done.stdout
     assert "nothing was removed" in done.stderr
     assert (there(checkout, KEPT), there(checkout, MADE)) == (list(KEPT), list(MADE))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from tools import pages
 from training.config import Config
+from training.keys import keys_of
 from transformer.__main__ import make_parser
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,18 @@ def test_links_lead_to_what_is_there(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             broken.append(target)
     assert broken == []
+
+
+def test_the_guide_names_the_keys_that_a_config_has_to_say() -> None:
+    told = re.search(r"It has to say (.*?); `", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
+    assert told
+    named = re.findall(r"`([a-z_.]+)`", told[1])
+    of_phases = {"epochs", "learning_rate"}
+    named = [f"fit.phases[].{name}" if name in of_phases else name for name in named if name != "fit.phases"]
+    required = [key for key in keys_of(Config) if key.required and not key.is_section]
+    assert named == [key.path for key in required if not key.path.startswith("decision.subgroups.")]  # a section of its own
+    examples = yaml.safe_load((ROOT / "training/configs/imagefolder.yaml").read_text())
+    assert Config.model_validate(examples).model_dump(exclude_unset=True).keys() == examples.keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

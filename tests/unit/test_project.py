@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from handlers.errors import counted
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor"}
@@ -73,3 +75,13 @@ def test_the_import_contracts_see_every_module() -> None:
     unseen = {".".join(folder.parts) for folder in folders if not (ROOT / folder / "__init__.py").exists()} - set(roots)
     assert set(roots) >= OURS
     assert unseen == set()
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert [counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [counted(number, "class is", "classes are") for number in (1, 3)] == ["1 class is", "3 classes are"]
+    bare = re.compile(r"(?:%d|\{len\([^{}]*\)\}) (?:files|images|pairs|epochs|groups|tokens)\b")
+    sources = [
+        path for name in ("archives", "handlers", "training", "transformer", "visor") for path in (ROOT / name).rglob("*.py")
+    ]
+    assert [f"{path.relative_to(ROOT)}: {found[0]}" for path in sources for found in bare.finditer(path.read_text())] == []

@@ -18,6 +18,7 @@ from scipy.fft import dctn
 
 from archives.files import replacing
 from handlers.arrays import Int64, UInt8, UInt64
+from handlers.errors import counted
 from handlers.spec import DECODING, DecodingRule, Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
 from training.data.manifest import Manifest, Sample
@@ -64,7 +65,9 @@ def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> N
         for near in leaks[:NAMED]
     )
     more = f"; and {len(leaks) - NAMED} more" if len(leaks) > NAMED else ""
-    sentence = f"{len(leaks)} pairs of near-duplicates lie in two splits: {shown}{more}"
+    sentence = (
+        f"{counted(len(leaks), 'pair of near-duplicates lies', 'pairs of near-duplicates lie')} in two splits: {shown}{more}"
+    )
     if policy == "warn":
         logger.warning("%s", sentence)
         return

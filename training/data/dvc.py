@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from handlers.errors import counted
 from training.errors import DataUnpulled
 
 logger = logging.getLogger(__name__)
@@ -60,12 +61,15 @@ def _check(output: Output) -> None:
     sizes = [path.stat().st_size for path in output.path.rglob("*") if path.is_file()]
     if len(sizes) < output.files:
         raise DataUnpulled(
-            _advice(output.pointer, f"{output.path} holds {len(sizes)} files of the {output.files} that {output.pointer} counts")
+            _advice(
+                output.pointer,
+                f"{output.path} holds {counted(len(sizes), 'file')} of the {output.files} that {output.pointer} counts",
+            )
         )
     if (len(sizes), sum(sizes)) != (output.files, output.size):
         logger.warning(
-            "%s is not as %s has it: %d files of %d bytes, not %d of %s; `dvc add` records it, `dvc checkout` puts it back",
-            output.path, output.pointer, len(sizes), sum(sizes), output.files, output.size,
+            "%s is not as %s has it: %s of %d bytes, not %d of %s; `dvc add` records it, `dvc checkout` puts it back",
+            output.path, output.pointer, counted(len(sizes), "file"), sum(sizes), output.files, output.size,
         )  # fmt: skip
 
 

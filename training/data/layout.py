@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from handlers.errors import counted
 from training.config import Layout
 from training.errors import DataError
 
@@ -48,7 +49,7 @@ class Top:
 
     def __str__(self) -> str:
         held = [label for label, images in self.labels.items() if images]
-        loose = [f"{self.loose} images"] if self.loose or not held else []
+        loose = [counted(self.loose, "image")] if self.loose or not held else []
         return " and ".join([_some(held)] * bool(held) + loose)
 
 

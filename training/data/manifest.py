@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError
 
 from archives.files import replacing
+from handlers.errors import counted
 from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import read_layout
@@ -183,7 +184,9 @@ def verify(root: Path, manifest: Manifest) -> None:
         total = ", ".join(f"{counts[kind]} {kind}" for kind in ("changed", "missing", "extra"))
         shown = sorted(differences)[:NAMED]
         more = f"; and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
-        raise DataChanged(f"{root} differs from the manifest in {len(differences)} files ({total}): {'; '.join(shown)}{more}")
+        raise DataChanged(
+            f"{root} differs from the manifest in {counted(len(differences), 'file')} ({total}): {'; '.join(shown)}{more}"
+        )
 
 
 def _check_tree(root: Path, tree: Tree) -> None:
@@ -231,4 +234,9 @@ def _warn_of_twins(samples: Iterable[Sample]) -> None:
     torn = [twins for twins in seen.values() if len({twin.split for twin in twins}) > 1]
     if torn:
         one, other = torn[0][:2]
-        logger.warning("%d images lie in several splits under other names, such as %r and %r", len(torn), one.path, other.path)
+        logger.warning(
+            "%s in several splits under other names, such as %r and %r",
+            counted(len(torn), "image lies", "images lie"),
+            one.path,
+            other.path,
+        )

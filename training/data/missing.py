@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 
+from handlers.errors import counted
 from training.data.tree import SPLITS, Split, Tree
 from training.errors import DataError
 
@@ -54,12 +55,12 @@ def _advise_cut(tree: Tree, groups: Mapping[str, str | None], label: str, empty:
         )
     if missing > 0:
         return (
-            f"Its {len(pool)} images are of too few groups, {len(of_label)}, and {', '.join(needed)} need one each; "
-            f"add images of {missing} more groups, or use a finer data.group_pattern"
+            f"Its {counted(len(pool), 'image is', 'images are')} of too few groups, {len(of_label)}, and {', '.join(needed)} "
+            f"need one each; add images of {missing} more groups, or use a finer data.group_pattern"
         )
     return (
-        f"It has {len(of_label)} groups, but too few images of it alone, and groups stay whole; use a finer data.group_pattern, "
-        "another data.seed, or other data.splits"
+        f"It has {counted(len(of_label), 'group')}, but too few images of it alone, and groups stay whole; use a finer "
+        "data.group_pattern, another data.seed, or other data.splits"
     )
 
 

@@ -18,7 +18,7 @@ from PIL import features
 from archives.files import replacing
 from handlers.arrays import UInt8
 from handlers.decode import decode
-from handlers.errors import ImageError
+from handlers.errors import ImageError, counted
 from handlers.spec import Limits, Preprocessing
 from training.data.manifest import Manifest, Sample
 from training.errors import DataChanged, DataUnreadable
@@ -147,4 +147,6 @@ def decode_good(
         else:
             yield result
     if bad:
-        raise DataUnreadable(f"{root} holds {len(bad)} files that cannot be decoded; repair or remove them:\n" + "\n".join(bad))
+        raise DataUnreadable(
+            f"{root} holds {counted(len(bad), 'file')} that cannot be decoded; repair or remove them:\n" + "\n".join(bad)
+        )

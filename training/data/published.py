@@ -20,6 +20,7 @@ from PIL import Image
 
 from archives.files import atomic_folder
 from handlers.arrays import UInt8
+from handlers.errors import counted
 from training.errors import DataError
 from training.progress import show_progress
 
@@ -71,7 +72,9 @@ def _write(parts: dict[str, Part], names: list[str], target: Path) -> Iterator[i
     for split, part in parts.items():
         for index, (image, number) in enumerate(zip(part.images, part.classes, strict=True)):
             if names and number >= len(names):
-                raise DataError(f"an image of {split} has class {number}, but only {len(names)} labels are named")
+                raise DataError(
+                    f"an image of {split} has class {number}, but only {counted(len(names), 'label is', 'labels are')} named"
+                )
             place = target / split / (names[number] if names else str(number))
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(place / f"{index:05d}.png")
@@ -82,7 +85,9 @@ def _read_idx(folder: Path, split: str) -> Part:
     images = _read_idx_array(folder, f"{IDX_PARTS[split]}-images-idx3-ubyte", 3)
     classes = _read_idx_array(folder, f"{IDX_PARTS[split]}-labels-idx1-ubyte", 1)
     if len(images) != len(classes):
-        raise DataError(f"{folder} holds {len(images)} images of {split} but {len(classes)} labels; fetch it again")
+        raise DataError(
+            f"{folder} holds {counted(len(images), 'image')} of {split} but {counted(len(classes), 'label')}; fetch it again"
+        )
     return Part(images, classes)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from handlers.errors import counted
 from training.config import Layout
 from training.data.layout import SPLITS, Split, Top, composed, find_splits
 from training.data.walk import count_suffixes, walk, warn_of
@@ -95,7 +96,7 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
         raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
     if largest is not None:
         if largest > len(tree.labels):
-            raise DataError(f"data.top_classes is {largest}, but there are {len(tree.labels)} labels")
+            raise DataError(f"data.top_classes is {largest}, but there {counted(len(tree.labels), 'is one label', 'are labels')}")
         labels = sorted(tree.labels, key=lambda label: (-counts[label], label))[:largest]
     if labels is None:
         return tree
@@ -140,11 +141,11 @@ def _check_masks(root: Path, masks: Collection[str], images: Collection[Found], 
     labels = {_head(image.path, depth) for image in images}
     if masks and not any(_head(mask.removeprefix(f"{MASKS}/"), depth) in labels for mask in masks):
         raise DataError(
-            f"{root / MASKS} holds {len(lost)} images, such as {min(lost)!r}, that are masks of no image. At the top of a data "
-            f"set {MASKS} is kept for masks, which mirror the images: that of oak/a.jpg is {MASKS}/oak/a.png. If it is a label, "
+            f"{root / MASKS} holds {counted(len(lost), 'mask')} of no image, such as {min(lost)!r}. At the top of a data set "
+            f" {MASKS} is kept for masks, which mirror the images: that of oak/a.jpg is {MASKS}/oak/a.png. If it is a label, "
             "rename the folder; if these are masks, name them as their images"
         )
-    warn_of("masks belong to no image", lost)
+    warn_of("mask belongs to no image", "masks belong to no image", lost)
 
 
 def _head(path: str, depth: int) -> str:
@@ -156,12 +157,14 @@ def _warn_of_others(
 ) -> None:
     if others:
         logger.warning(
-            "%d files are not images and are left out: %s; images end in %s, so save others as one of these",
-            len(others), count_suffixes(others), ", ".join(sorted(SUFFIXES)),
+            "%s: %s; images end in %s, so save others as one of these",
+            counted(len(others), "file is not an image and is left out", "files are not images and are left out"),
+            count_suffixes(others), ", ".join(sorted(SUFFIXES)),
         )  # fmt: skip
     # Those of a top folder that is left out as a whole were counted with it.
     loose = {path for path in pictures if not splits or "/" not in path or path.split("/")[0] in splits} - set(placed)
-    warn_of(f"images lie in no label's folder and are left out; put each into {'SPLIT/' if splits else ''}LABEL/", loose)
+    put = f"in no label's folder and {{}} left out; put each into {'SPLIT/' if splits else ''}LABEL/"
+    warn_of(f"image lies {put.format('is')}", f"images lie {put.format('are')}", loose)
 
 
 def _is_mask(path: str) -> bool:

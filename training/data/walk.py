@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from handlers.errors import counted
 from training.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -87,20 +88,23 @@ def count_suffixes(paths: Collection[str]) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count} {suffix}" for suffix, count in ordered[:KINDS]]
     more = sum(count for _, count in ordered[KINDS:])
-    return ", ".join([*shown, f"{more} others"] if more else shown)
+    return ", ".join([*shown, counted(more, "other")] if more else shown)
 
 
-def warn_of(what: str, paths: Collection[str]) -> None:
-    """Log how many paths are concerned, if any, and the first of them."""
+def warn_of(one: str, many: str, paths: Collection[str]) -> None:
+    """Log how many paths are concerned, if any, and the first of them. `one`, `many`: what is said of one, and of more."""
     if paths:
-        logger.warning("%d %s, such as %r", len(paths), what, min(paths))
+        logger.warning("%s, such as %r", counted(len(paths), one, many), min(paths))
 
 
 def _report(root: Path, found: Walked) -> None:
-    warn_of("pipes, sockets or devices are left out", found.specials)
-    warn_of("links are left out, which lead nowhere, or to a folder that is listed already", found.links)
+    warn_of("pipe, socket or device is left out", "pipes, sockets or devices are left out", found.specials)
+    nowhere = "left out, which {} nowhere, or to a folder that is listed already"
+    warn_of(f"link is {nowhere.format('leads')}", f"links are {nowhere.format('lead')}", found.links)
     for folder, files in sorted(found.leftovers.items()):
-        logger.warning("%s, which archivers, file managers or file servers make, is left out with %d files", root / folder, files)
+        logger.warning(
+            "%s, which archivers, file managers or file servers make, is left out with %s", root / folder, counted(files, "file")
+        )
 
 
 def _follow(path: Path) -> os.stat_result:

@@ -14,6 +14,7 @@ import numpy as np
 
 from handlers import decision
 from handlers.arrays import Bools, Floats, Ints
+from handlers.errors import counted
 from handlers.spec import FnrBound, GroupRule, Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
@@ -66,7 +67,7 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
         raise DataError(f"{KEY} {path} names a path twice; give each image one row")
     if lost := [sample.path for sample in samples if sample.path not in by_path]:
         raise DataError(
-            f"{KEY} {path} has no row for {len(lost)} images, such as {', '.join(lost[:NAMED])}; add them, with empty "
+            f"{KEY} {path} has no row for {counted(len(lost), 'image')}, such as {', '.join(lost[:NAMED])}; add them, with empty "
             "cells where a group is not known"
         )
     groups = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from handlers.errors import counted
 from training import runs
 from training.data.splits import evenly_spaced
 from training.data.tree import SUFFIXES
@@ -71,7 +72,7 @@ def clean(
             new, count = pages.clean(text, named, others, picture.is_alike)
         else:
             new, count = pages.replace_names(text, named, others)
-        what = f"{count} pictures and names of it" if suffix == ".html" else "its name"
+        what = counted(count, "picture or name of it", "pictures and names of it") if suffix == ".html" else "its name"
         return Cleaned(what, new.encode(errors="surrogateescape")) if count else None
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 from handlers.arrays import Float32, Int64
 from handlers.backends import Backend
 from handlers.decode import to_batch
-from handlers.errors import VisorError
+from handlers.errors import VisorError, counted
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.data.manifest import Manifest, Sample, Split
@@ -69,7 +69,7 @@ def answer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Pa
         results += predict([Item(read_sample(root, sample), explain=True) for sample in batch], spec, recorder)
     bad = [f"{sample.path}: {r}" for sample, r in zip(samples, results, strict=True) if isinstance(r, VisorError)]
     if bad:
-        raise DataUnreadable(f"{root} holds {len(bad)} images that cannot be answered: " + "; ".join(bad))
+        raise DataUnreadable(f"{root} holds {counted(len(bad), 'image')} that cannot be answered: " + "; ".join(bad))
     return np.concatenate(recorder.logits), [result for result in results if isinstance(result, Answer)]
 
 

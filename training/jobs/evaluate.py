@@ -21,6 +21,7 @@ from archives.files import replacing, sha256
 from handlers import decision, networks
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import Backend, load_backend
+from handlers.errors import counted
 from handlers.predictor import Answer
 from handlers.spec import Decision, Spec
 from training import runs
@@ -216,7 +217,7 @@ def _describe(exports: runs.Exports) -> str:
     """What answers, and which images it was made of."""
     parity = exports.parity.get(exports.backend)
     seen = parity.quantisation_images if parity else None
-    return exports.backend if seen is None else f"{exports.backend}, quantised by {seen} images of the training split"
+    return exports.backend if seen is None else f"{exports.backend}, quantised by {counted(seen, 'image')} of the training split"
 
 
 def _decide_groups(spec: Spec, wanted: DecisionConfig, calibrating: _Split) -> tuple[Spec, list[str]]:
@@ -314,7 +315,7 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
     }
     if history := runs.read_history(run):
         drawn["learning_curves"] = Picture(
-            plots.learning_curves(history), f"Loss and accuracy of training and validation over {len(history)} epochs"
+            plots.learning_curves(history), f"Loss and accuracy of training and validation over {counted(len(history), 'epoch')}"
         )
     return drawn
 

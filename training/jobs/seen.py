@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from handlers.errors import counted
 from training.config import Config
 from training.data.manifest import Manifest, Sample
 from training.errors import DataLeak
@@ -72,8 +73,8 @@ def check_seen(manifest: Manifest, config: Config) -> None:
     named = ", ".join(f"{sample.path} ({sample.split})" for sample in leaks[:NAMED])
     more = f" and {len(leaks) - NAMED} more" if len(leaks) > NAMED else ""
     sentence = (
-        f"model.pretrained {config.model.pretrained} has learnt from, or was chosen by, {len(leaks)} images that this run holds "
-        f"out ({', '.join(f'{split} {count}' for split, count in sorted(counts.items()))}): {named}{more}"
+        f"model.pretrained {config.model.pretrained} has learnt from, or was chosen by, {counted(len(leaks), 'image')} that "
+        f"this run holds out ({', '.join(f'{split} {count}' for split, count in sorted(counts.items()))}): {named}{more}"
     )
     if config.data.leaks == "warn":
         logger.warning("%s", sentence)

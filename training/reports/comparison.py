@@ -12,6 +12,7 @@ from urllib.parse import quote
 from matplotlib.ticker import MaxNLocator
 
 from archives import files
+from handlers.errors import counted
 from training import runs
 from training.reports.drawing import BLUE, ORANGE, SIZE, blank_figure, dress, png, short
 from training.reports.pages import UNDEFINED, Picture, environment
@@ -133,7 +134,7 @@ def summary(comparison: Comparison) -> list[str]:
     said += [f"{row.candidate.name} {' and '.join(row.objections)}." for row in comparison.rows if row.objections]
     first = comparison.rows[0].candidate
     groups = next((row.candidate.groups for row in comparison.rows if row.candidate.groups is not None), None)
-    together = "" if groups is None else f" in {len(set(groups))} groups, which are what is drawn and tested"
+    together = "" if groups is None else f" in {counted(len(set(groups)), 'group')}, which are what is drawn and tested"
     said.append(
         f"{len(first.truth)} test images{together}, the same for all. In brackets intervals of 95 %: Wilson's for accuracy and "
         f"FNR, percentiles of {comparison.resamples} bootstrap samples (seed {comparison.seed}) for macro F1 and costs."

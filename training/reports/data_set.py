@@ -12,6 +12,7 @@ from PIL import Image
 
 from archives.files import replacing
 from handlers.decode import decode, openable
+from handlers.errors import counted
 from handlers.spec import Limits, Preprocessing
 from training.data.duplicates import Near, is_leak
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
@@ -78,16 +79,17 @@ def notes(findings: Findings) -> list[str]:
         said.append(f"Training would refuse this data set: {findings.refusal}")
     if leaks := findings.leaks:
         said.append(
-            f"{len(leaks)} pairs of near-duplicates lie in two splits: what a test shares with training makes it easier "
-            "than the world is. Keep such images together with data.group_pattern, or remove them."
+            f"{counted(len(leaks), 'pair of near-duplicates lies', 'pairs of near-duplicates lie')} in two splits: what a test "
+            "shares with training makes it easier than the world is. Keep such images together with data.group_pattern, or "
+            "remove them."
         )
     if findings.unreadable:
-        said.append(f"{len(findings.unreadable)} files cannot be decoded; training would stop at them.")
+        said.append(f"{counted(len(findings.unreadable), 'file')} cannot be decoded; training would stop there.")
     if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
         sample, white = max(dim)
         said.append(
-            f"{len(dim)} grey images have 16 bits, brightest value {sample} of {white}: they are seen darker than half of "
-            "white. If their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
+            f"{counted(len(dim), 'grey image has', 'grey images have')} 16 bits, brightest value {sample} of {white}: seen "
+            "darker than half of white. If their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
         )
     sizes = [sum(held.values()) for held in findings.counts().values()]
     if (ratio := max(sizes) / max(min(sizes), 1)) >= IMBALANCE:

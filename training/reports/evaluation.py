@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from handlers.errors import counted
 from handlers.spec import Spec
 from training.decisions import conformal
 from training.decisions.chance import wilson
 from training.evaluation.metrics import band_of
 from training.reports import tables
-from training.reports.pages import Picture, environment, number, share
+from training.reports.pages import Picture, environment, number, share, small
 
 CHOSEN = (
     "the threshold is the best one for calibrated scores (Bayes), unless another was cheaper on the calibration split, which "
@@ -137,7 +138,7 @@ def describe_rule(spec: Spec) -> list[str]:
     if bound := rule.fnr_bound:
         capped = "which is this one" if rule.threshold == bound.threshold else f"{bound.threshold:.1%}, and this one lies below"
         method = "conformal risk control" if bound.confidence is None else "Learn then Test"
-        among = f"{bound.positives} of them" + (f" in {bound.groups} groups" if bound.groups else "")
+        among = f"{bound.positives} of them" + (f" in {counted(bound.groups, 'group')}" if bound.groups else "")
         sentences.append(
             f"{conformal.promise(bound, names)}: {method} with {among} caps the threshold at the largest that keeps this "
             f"promise, {capped}. It is for images like those of the split, and not where a request brings its own threshold."
@@ -185,7 +186,7 @@ def figures(spec: Spec, metrics: Mapping[str, Any]) -> list[tuple[str, str, str]
         ("Expected cost", number(decision["expected_cost"]), "an image, decided by the threshold alone"),
         ("AUROC", number(metrics["macro"]["auroc"]), "mean over the classes; 0.5 is chance, 1 tells all apart"),
         ("Macro F1", number(metrics["macro"]["f1"]), "mean over the classes, each counting the same"),
-        _calibration_error(metrics["calibration"]),
+        _calibration_error(metrics["calibration"], metrics["images"]),
     ]
     if game:
         within = f"within {game['tolerance']:.0%} of the picture's side"
@@ -202,15 +203,15 @@ def known(row: Mapping[str, Any], name: str) -> str:
     return _range(row.get(f"{name}_interval"), row.get(f"{name}_of", 0))
 
 
-def _calibration_error(calibration: Mapping[str, Any]) -> tuple[str, str, str]:
+def _calibration_error(calibration: Mapping[str, Any], images: int) -> tuple[str, str, str]:
     score = calibration["score"]
     scaled = f"scaling by T = {calibration['temperature']:.3f}" if "temperature" in calibration else "slopes, weights and biases"
     meaning = (
-        f"root mean square gap of the score to what comes true, less what chance adds; {number(score['error_before'])} before "
-        f"{scaled}. Honest scores of as many images stay within {number(score['error_by_chance'])}"
+        f"root mean square gap of the score to what comes true, less what chance adds; {small(score['error_before'])} before "
+        f"{scaled}. Of {counted(images, 'test image')}, among which honest scores stay within {small(score['error_by_chance'])}"
     )
-    return "Calibration error", number(score["error_after"]), meaning
+    return "Calibration error", small(score["error_after"]), meaning
 
 
 def _range(interval: Sequence[float] | None, of: int) -> str:
-    return f" ({share(interval[0])} to {share(interval[1])}, of {of} images)" if interval else ""
+    return f" ({share(interval[0])} to {share(interval[1])}, of {counted(of, 'image')})" if interval else ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from handlers.errors import counted
 from handlers.spec import BetaScaling, Spec
 from training.config import CardConfig, Config
 from training.data.manifest import Manifest
@@ -89,9 +90,9 @@ def _details(spec: Spec, card: CardConfig) -> list[str]:
     size = f"{spec.preprocessing.width} x {spec.preprocessing.height} pixels ({spec.preprocessing.fit})"
     return [
         (
-            f"{spec.name}, an image classifier of {len(spec.labels)} labels: {_list(spec.labels)}. Network: {spec.network}, on "
-            f"{size}; confidences by {calibrated}; heat maps by Grad-CAM. It answers by {spec.backend}, on whose answers "
-            "calibration, threshold and bounds were fitted and every figure was measured."
+            f"{spec.name}, an image classifier of {counted(len(spec.labels), 'label')}: {_list(spec.labels)}. Network: "
+            f"{spec.network}, on {size}; confidences by {calibrated}; heat maps by Grad-CAM. It answers by {spec.backend}, on "
+            "whose answers calibration, threshold and bounds were fitted and every figure was measured."
         ),
         f"Owner: {card.owner or 'not stated'}. Contact: {card.contact or 'not stated'}. License: {card.license or 'not stated'}.",
     ]

@@ -48,6 +48,11 @@ def number(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
+def small(value: float | None) -> str:
+    """Write a number that may be near 0 with three decimals, so that 0.000 is read of nothing but 0."""
+    return "below 0.0005" if value is not None and 0 < abs(value) < 0.0005 else number(value)
+
+
 def unbroken(cell: str) -> str:
     """Keep an interval, in brackets or parentheses, on one line, so that a narrow cell breaks before it and not within."""
     return re.sub(r"\[[^\]]*\]|\([\d.,%]+ to [\d.,%]+\)", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)

@@ -18,6 +18,7 @@ from transformer.errors import (
     NO_SHARED_MEMORY,
     CodingUnsupported,
     MethodWrong,
+    ModelNotReady,
     PathUnknown,
     SharedMemoryRefused,
     Unauthenticated,
@@ -84,7 +85,7 @@ def create_app(service: Service, *, page: bool = False) -> Envelope:
     )
     # A path with a slash too many is a mistake to name, not one to send on to another address.
     app.router.redirect_slashes = False
-    return Envelope(app, service, infer_routes, _refuse, _error, OPEN_PATHS.union(FILES if page else ()))
+    return Envelope(app, service, infer_routes, _refuse, _error, OPEN_PATHS.union(FILES if page else ()), own_site=page)
 
 
 class _Infer:
@@ -243,7 +244,8 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 def _error(record: Record, err: VisorError, headers: dict[str, str] | None = None, **fields: Any) -> Response:
     """The answer to a request that failed with a VisorError, which its record gets too."""
     record.fail(err)
-    if is_trouble(err):
+    # A probe asks every second whether it is time yet: its line in the request log says all.
+    if is_trouble(err) and (record.inference or not isinstance(err, ModelNotReady)):
         logger.warning("%s", err)
     more = dict(headers or {})
     if isinstance(err, Unavailable):

@@ -7,15 +7,18 @@ from typing import Any
 import orjson
 
 from handlers.errors import OptionError
-from transformer.errors import BinaryInvalid, DatatypeInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
+from transformer.errors import BinaryInvalid, DatatypeInvalid, FormInvalid, InputInvalid, JsonInvalid, OutputInvalid, show
 from transformer.images import IMAGE
 from transformer.messages import InferAnswer, InferRequest, RequestedOutput, check_parameters
-from transformer.rest.upload import BYTES, guess_picture, is_bytes, is_upload, read_upload
+from transformer.rest.upload import BYTES, FORM, guess_picture, is_bytes, is_stripped, is_upload, read_upload
 from transformer.tensors import Buffer, InputTensor, JsonContent, OutputTensor, RawContent, TypedContent, check_shape
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SIZE = "binary_data_size"
 JSON, BINARY = "application/json", BYTES
+FORM_BY_ACCIDENT = "application/x-www-form-urlencoded"
+"""What curl -d says of whatever it sends: JSON is read all the same."""
+UNHARMED = "curl sends a file unchanged by --data-binary @FILE, and not by -d, which takes line breaks and zero bytes out"
 AS_IT_IS = f"one picture as it is needs Content-Type: image/jpeg (or image/png ...), or the header {HEADER_LENGTH}: 0"
 
 
@@ -46,14 +49,17 @@ def parse_request(
     """
     if header_length is None:
         if is_upload(content_type, body):
-            return _one_image(model, version, read_upload(body, content_type)), Form({})
+            picture = read_upload(body, content_type)
+            if is_stripped(picture):
+                raise FormInvalid(f"{len(picture)} bytes of a picture without a zero byte or a line break; {UNHARMED}")
+            return _one_image(model, version, picture), Form({})
         text, blobs = memoryview(body), None
     else:
         size = _header_size(header_length, len(body))
         if size == 0:
             return _one_image(model, version, memoryview(body)), Form({}, other=True)
         text, blobs = memoryview(body)[:size], memoryview(body)[size:]
-    fields = parse_object(text, header_length is None and is_bytes(content_type))
+    fields = parse_object(text, content_type if header_length is None else "")
     parameters = check_parameters(object_of(fields.get("parameters"), "parameters"), "the request")
     outputs = _outputs(_list(fields.get("outputs"), "outputs"))
     request = InferRequest(
@@ -83,20 +89,25 @@ def render_answer(answer: InferAnswer, form: Form) -> tuple[bytes, int | None]:
     return (b"".join((text, *blobs)), len(text)) if blobs else (text, None)
 
 
-def parse_object(text: bytes | bytearray | memoryview, said_bytes: bool = False) -> dict[str, Any]:
-    """Parse a JSON object. `said_bytes`: its Content-Type says bytes, so that it may have been meant as a picture.
+def parse_object(text: bytes | bytearray | memoryview, content_type: str = "") -> dict[str, Any]:
+    """Parse a JSON object. `content_type`: of its body, where that tells what it may have been meant as.
 
     Raises JsonInvalid, also for NaN and Infinity, which JSON does not have.
     """
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as err:
+        by_accident = content_type.lower().startswith(FORM_BY_ACCIDENT)
         if picture := guess_picture(text):
-            raise JsonInvalid(f"{len(text)} bytes begin like {picture} and are not JSON; {AS_IT_IS}") from err
+            how = f"{AS_IT_IS}; {UNHARMED}" if by_accident else AS_IT_IS
+            raise JsonInvalid(f"{len(text)} bytes begin like {picture} and are not JSON; {how}") from err
         if bytes(text[:2]) == GZIP:
             sentence = f"{len(text)} bytes begin like gzip and are not JSON; a compressed body needs Content-Encoding: gzip"
             raise JsonInvalid(sentence) from err
-        if said_bytes:
+        if by_accident:
+            sentence = f"{len(text)} bytes are not JSON: {err}; a form is read as {FORM} alone (curl -F image=@FILE); {UNHARMED}"
+            raise JsonInvalid(sentence) from err
+        if is_bytes(content_type):
             raise JsonInvalid(f"{len(text)} bytes begin like no picture and are not JSON ({err}); {AS_IT_IS}") from err
         raise JsonInvalid(f"{len(text)} bytes are not JSON: {err}") from err
     if not isinstance(fields, dict):

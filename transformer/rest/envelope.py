@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from transformer.errors import Unauthenticated
+from transformer.errors import CrossSite, RequestError, Unauthenticated
 from transformer.request_log import ID_HEADER, Record
 from transformer.rest.http_protocol import REFUSAL
 from transformer.service import Service
@@ -18,6 +18,9 @@ RECORD = "visor.record"
 
 _ID = ID_HEADER.encode()
 _AUTHORIZATION = AUTHORIZATION.encode()
+# Browsers alone send it, and no page can change it: https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header.
+_SITE = b"sec-fetch-site"
+FOREIGN = "a browser sent this for a page of another site; ask from this server's own page, or start it with --no-page"
 
 
 class Envelope:
@@ -26,7 +29,8 @@ class Envelope:
     Answers carry their request's id. Those of a service that drains say `connection: close`, so that the client's next request
     goes to a server that stays. An inference goes straight to its route, past the app's layers and its router, which would send
     it there too [0.06 ms later; 0.2 ms where other work has had the CPU's caches]. What is no HTTP goes to `refuse`. A request
-    that lacks a token gets the answer that `answer_error` makes, before any of its body is read; `open_paths` need none.
+    that lacks a token gets the answer that `answer_error` makes, before any of its body is read; `open_paths` need none. So does,
+    of a server for the people of one machine (`own_site`), what a browser sends for another site's page.
     """
 
     def __init__(
@@ -35,8 +39,9 @@ class Envelope:
         service: Service,
         infer_routes: Sequence[Route],
         refuse: ASGIApp,
-        answer_error: Callable[[Record, Unauthenticated], Response],
+        answer_error: Callable[[Record, RequestError], Response],
         open_paths: Collection[str],
+        own_site: bool = False,
     ) -> None:
         self.app = app
         self._refuse = refuse
@@ -44,6 +49,7 @@ class Envelope:
         self._infer_routes = infer_routes
         self._answer_error = answer_error
         self._open_paths = open_paths
+        self._own_site = own_site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = Record("rest", scope["path"], scope["method"])
@@ -68,7 +74,9 @@ class Envelope:
             self._service.end(record)
 
     def _refusal(self, scope: Scope, record: Record) -> ASGIApp | None:
-        """The answer to a request that lacks a token; None for all that may ask."""
+        """The answer to a request that lacks a token, or is another site's; None for all that may ask."""
+        if self._own_site and scope["method"] == "POST" and _header(scope, _SITE) == "cross-site":
+            return self._answer_error(record, CrossSite(FOREIGN))
         if self._service.tokens is None or scope["path"] in self._open_paths:
             return None
         try:

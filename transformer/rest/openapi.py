@@ -79,6 +79,7 @@ ANYWHERE: Kinds = (
     errors.HttpMalformed,
     errors.TransferUnknown,
     errors.Unauthenticated,
+    errors.CrossSite,
 )
 
 LENGTH: Schema = {"type": "integer", "minimum": 0}

@@ -9,6 +9,8 @@ from transformer.tensors import Buffer
 
 FORM = "multipart/form-data"
 BYTES = "application/octet-stream"
+WHOLE, START = 100, 4096
+"""Bytes of a picture at least, and of its start."""
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', re.IGNORECASE)
 # What a file begins with → what to call it in a sentence.
@@ -46,6 +48,12 @@ def guess_picture(body: Buffer | bytearray) -> str:
     if start[4:] == _BOX:
         return "a HEIC or AVIF"
     return next((name for beginning, name in _BEGINNINGS.items() if start.startswith(beginning)), "")
+
+
+def is_stripped(picture: Buffer) -> bool:
+    """Whether bytes that begin like a picture lack what curl's -d takes out: no file that is read begins without a zero byte."""
+    data = bytes(picture[:START])
+    return len(data) > WHOLE and bool(guess_picture(data)) and not any(byte in data for byte in (b"\0", b"\r", b"\n"))
 
 
 def _kind(content_type: str) -> str:

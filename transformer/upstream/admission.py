@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from handlers.errors import counted
 from transformer.errors import ServerOverloaded
 
 Turn = asyncio.Future[None]
@@ -40,7 +41,8 @@ class AdmissionQueue:
         free = max(0, self._slots - len(self._under_way))  # more may be under way than slots are left after a resize
         if len(self._waiting) + min(count, self._max_waiting) - free > self._max_waiting:
             raise ServerOverloaded(
-                f"{len(self._waiting)} images are waiting, and {self._max_waiting} may; try again in a second, or elsewhere"
+                f"{counted(len(self._waiting), 'image is', 'images are')} waiting, and {self._max_waiting} may; try again in a "
+                "second, or elsewhere"
             )
 
     @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handlers.errors import VisorError
+from handlers.errors import VisorError, counted
 from visor.commands import erase
 from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands
 
@@ -152,7 +152,10 @@ def _verify(args: argparse.Namespace) -> int:
 
     listed = manifest.Manifest.read(args.manifest)
     manifest.verify(args.folder, listed)
-    print(f"{args.folder}: all {len(listed.samples)} images are as in {args.manifest} (digest {listed.digest})")
+    print(
+        f"{args.folder}: all {counted(len(listed.samples), 'image is', 'images are')} as in {args.manifest} "
+        f"(digest {listed.digest})"
+    )
     return 0
 
 
@@ -172,7 +175,7 @@ def _diff(args: argparse.Namespace) -> int:
     else:
         _show(changes)
         said = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number) or "no difference"
-        print(f"{len(old)} images before, {len(new)} after: {said}")
+        print(f"{counted(len(old), 'image')} before, {len(new)} after: {said}")
     return DIFFERENT if changes else SAME
 
 

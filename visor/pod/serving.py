@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from handlers.errors import counted
 from visor.pod.intake import VerifiedArchive
 from visor.serving import torchserve
 
@@ -57,7 +58,7 @@ async def serve(archive: VerifiedArchive, settings: PodSettings) -> None:
         if ready.done():
             ready.result()  # its error, where no worker will ever be ready
             publish_keys(server.keys, settings.work / KEYS)
-            logger.info("ready after %.1f s, with %d workers", time.monotonic() - start, workers.count)
+            logger.info("ready after %.1f s, with %s", time.monotonic() - start, counted(workers.count, "worker"))
         else:
             ready.cancel()
         await asyncio.wait({stopping, died}, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from handlers.errors import counted
 from training.data.manifest import Manifest
 from training.data.tree import SUFFIXES
 from training.data.walk import count_suffixes, walk
@@ -63,7 +64,8 @@ def _below(folder: Path) -> list[str]:
     paths = [path for path in files if PurePosixPath(path).suffix.lower() in SUFFIXES]
     if others := set(files) - set(paths):
         said = count_suffixes(others)
-        logger.warning("%d files below %s are not named as images are and are left out: %s", len(others), folder, said)
+        named = counted(len(others), "file is not named as images are and is", "files are not named as images are and are")
+        logger.warning("below %s, %s left out: %s", folder, named, said)
     return paths
 
 

@@ -13,6 +13,7 @@ import uvloop
 
 from archives import opening
 from archives.opening import Opened
+from handlers.errors import counted
 from transformer.line_writer import standard_error
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
@@ -84,7 +85,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
     needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
     workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
-    logger.info("starting TorchServe with %s: a few seconds", count_of(workers.count, "worker"))
+    logger.info("starting TorchServe with %s: a few seconds", counted(workers.count, "worker"))
     async with torchserve.running(archive.path, workers, home, ports) as server:
         settings = dataclasses.replace(
             options.edge,
@@ -129,15 +130,10 @@ async def _announce_ready(
     token = f" --token-file {settings.token_file}" if settings.token_file else ""
     page = f"  page  http://{ports.http_address}/\n" if settings.page else ""
     announce(
-        f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {count_of(workers, 'worker')}\n"
+        f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {counted(workers, 'worker')}\n"
         f"  key   {archive.key}\n"
         f"  REST  http://{ports.http_address}/v2/models/{spec.name}\n"
         f"  gRPC  {ports.grpc_address}\n"
         f"{page}"
         f"  try   visor predict IMAGE --url http://{ports.http_address}{token}"
     )
-
-
-def count_of(number: int, what: str) -> str:
-    """Write how many there are, "1 worker" or "2 workers"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -64,9 +64,9 @@ def test_an_error_names_the_key_alone_and_what_may_stand_there(override: str, sa
 
 def test_values_are_set_in_lists_by_number() -> None:
     assert load(DIGITS, ["fit.phases.0.epochs=3"]).fit.phases[0].epochs == 3
-    with pytest.raises(ConfigError, match=r"fit.phases has 1 entries, which count from 0"):
+    with pytest.raises(ConfigError, match=r"fit.phases has 1 entry, the first is 0"):
         load(DIGITS, ["fit.phases.1.epochs=3"])
-    with pytest.raises(ConfigError, match=r"fit.phases has 1 entries"):
+    with pytest.raises(ConfigError, match=r"fit.phases has 1 entry"):
         load(DIGITS, ["fit.phases.first.epochs=3"])
 
 

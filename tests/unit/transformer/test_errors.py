@@ -11,8 +11,8 @@ from transformer.errors import grpc_code
 from transformer.rest.openapi import ANYWHERE, FIXED, INFER
 
 GUIDE = Path(__file__).parents[3] / "docs/guide.md"
-# What only HTTP knows: a content type, a method of a path, a head, its own syntax.
-OF_HTTP = {"request.content", "request.method", "request.head", "request.http", "request.transfer"}
+# What only HTTP knows: a content type, a method of a path, a head, its own syntax, browsers.
+OF_HTTP = {"request.content", "request.method", "request.head", "request.http", "request.transfer", "request.cross_site"}
 KINDS = (*INFER, *FIXED, *ANYWHERE)
 
 

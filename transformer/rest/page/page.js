@@ -3,6 +3,8 @@
 
 // As `visor predict --explain` draws: so many logits of evidence are full strength, at this opacity, in turbo's colours.
 const FULL_LOGITS = 20, STRONGEST = 0.55;
+// Pixels, black and white in turns, that go around where the evidence is at least half of its peak.
+const DASH = 4;
 // The longer side of the drawing, in pixels.
 const SMALLEST = 256, LARGEST = 1024;
 // Turbo as polynomials of its place on the scale, each by powers from 0 on: Mikhailov 2019, whose fit is Apache-2.0.
@@ -160,14 +162,31 @@ function draw() {
   const right = Math.max(x + 1, Math.round((box[0] + box[2]) * canvas.width));
   const bottom = Math.max(y + 1, Math.round((box[1] + box[3]) * canvas.height));
   const seen = pen.getImageData(x, y, right - x, bottom - y);
+  const enlarged = new Float32Array(seen.width * seen.height);
   for (let row = 0, at = 0; row < seen.height; row++) {
-    for (let column = 0; column < seen.width; column++, at += 4) {
+    for (let column = 0; column < seen.width; column++, at++) {
       const value = between(values, height, width, ((row + 0.5) / seen.height) * height - 0.5, ((column + 0.5) / seen.width) * width - 0.5);
       const heat = Math.min(1, Math.max(0, value * strength)), colour = COLOURS[Math.round(heat * 255)];
-      for (let n = 0; n < 3; n++) seen.data[at + n] += (colour[n] - seen.data[at + n]) * STRONGEST * heat;
+      for (let n = 0; n < 3; n++) seen.data[4 * at + n] += (colour[n] - seen.data[4 * at + n]) * STRONGEST * heat;
+      enlarged[at] = value;
     }
   }
+  encircle(seen, enlarged);
   pen.putImageData(seen, x, y);
+}
+
+// Dashes on the pixels beside those where the evidence is at least half of its peak, however weak that is.
+function encircle(seen, values) {
+  const { width, height } = seen, half = values.reduce((most, value) => Math.max(most, value), 0) / 2;
+  const inside = (row, column) =>
+    row >= 0 && row < height && column >= 0 && column < width && values[row * width + column] >= half && values[row * width + column] > 0;
+  for (let row = 0, at = 0; row < height; row++) {
+    for (let column = 0; column < width; column++, at++) {
+      if (inside(row, column)) continue;
+      if (!(inside(row - 1, column) || inside(row + 1, column) || inside(row, column - 1) || inside(row, column + 1))) continue;
+      seen.data.fill(255 * (Math.floor((row + column) / DASH) % 2), 4 * at, 4 * at + 3);
+    }
+  }
 }
 
 function between(values, height, width, row, column) {

@@ -284,7 +284,7 @@ def test_learning_curves_are_drawn_where_there_is_a_history(data, tmp_path):
     runs.write_history(run, [{"epoch": 1, "phase": 1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}])
     evaluate(run, RED, *data)
     assert (run / "plots/learning_curves.png").is_file()
-    assert "Loss and accuracy of training and validation over 1 epochs" in (run / "report.html").read_text()
+    assert "Loss and accuracy of training and validation over 1 epoch" in (run / "report.html").read_text()
 
 
 def test_a_bound_is_found_stated_and_kept(data, tmp_path):

@@ -65,7 +65,7 @@ def test_the_largest_classes_are_chosen_and_verify_knows_of_it(plant: Plant, tmp
     assert again == manifest
     verify(folder / "101_ObjectCategories", again)
     plant("101_ObjectCategories/Faces/image_0099.jpg", "101_ObjectCategories/ant/image_0099.jpg", root="caltech")
-    with pytest.raises(DataChanged, match=r"in 1 files .*: extra Faces/image_0099\.jpg$"):
+    with pytest.raises(DataChanged, match=r"in 1 file .*: extra Faces/image_0099\.jpg$"):
         verify(folder / "101_ObjectCategories", again)
 
 

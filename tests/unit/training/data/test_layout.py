@@ -178,7 +178,7 @@ def test_pictures_of_trains(plant: Plant) -> None:
     assert scan(plant("train/a.png", "plane/b.png", root="a")).labels == ("plane", "train")
     assert scan(plant("train/steam/a.png", "train/c.png", "plane/jet/b.png", root="b")).labels == ("plane", "train")
     root = plant("train/a.png", "test/b.png", root="c")
-    with pytest.raises(DataError, match=r"test \(1 images\), train \(1 images\), but no folder of a label .*data.layout: labels"):
+    with pytest.raises(DataError, match=r"test \(1 image\), train \(1 image\), but no folder of a label .*data.layout: labels"):
         scan(root)
     assert scan(root, "labels").labels == ("test", "train")
 
@@ -219,8 +219,8 @@ def test_of_many_folders_some_are_shown(plant: Plant) -> None:
     root = plant("train/cat/1.png", "test/cat/1.png", *(f"a{n:02}/1.png" for n in range(30)))
     with pytest.raises(DataError) as caught:
         scan(root)
-    assert "holds test (cat), train (cat), a00 (1 images), a01 (1 images)," in str(caught.value)
-    assert "a03 (1 images) and 26 more: these can be" in str(caught.value)
+    assert "holds test (cat), train (cat), a00 (1 image), a01 (1 image)," in str(caught.value)
+    assert "a03 (1 image) and 26 more: these can be" in str(caught.value)
     assert "move a00, a01, a02, a03 and 26 more away" in str(caught.value)
 
 

@@ -143,7 +143,7 @@ def test_twins_in_two_splits_are_warned_of(root: Path, caplog: pytest.LogCapture
         shutil.copy(root / "oak/0.png", root / f"oak/{n}.png")
     with caplog.at_level(logging.WARNING):
         build(root, config(root))
-    assert "1 images lie in several splits under other names" in caplog.text
+    assert "1 image lies in several splits under other names" in caplog.text
 
 
 def test_write_and_read(manifest: Manifest, tmp_path: Path) -> None:

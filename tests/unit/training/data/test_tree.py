@@ -108,7 +108,7 @@ def test_hidden_files_are_left_out_and_others_counted(plant: Plant, caplog: pyte
     read = ", ".join(sorted(SUFFIXES))
     assert caplog.messages == [
         f"2 files are not images and are left out: 1 .db, 1 .txt; images end in {read}, so save others as one of these",
-        "1 images lie in no label's folder and are left out; put each into LABEL/, such as 'loose.png'",
+        "1 image lies in no label's folder and is left out; put each into LABEL/, such as 'loose.png'",
     ]
 
 

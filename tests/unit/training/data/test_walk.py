@@ -101,7 +101,7 @@ def test_what_file_managers_leave_is_counted(plant: Plant, caplog: pytest.LogCap
         tree = scan(root)
     assert [image.path for image in tree.images] == ["ash/1.png", "oak/1.png"]
     assert tree.labels == ("ash", "oak")
-    made = "which archivers, file managers or file servers make, is left out with 1 files"
+    made = "which archivers, file managers or file servers make, is left out with 1 file"
     assert caplog.messages[:2] == [f"{root / '$RECYCLE.BIN'}, {made}", f"{root / 'oak/@eaDir'}, {made}"]
     assert "2 files are not images and are left out: 1 .db, 1 .ini" in caplog.messages[2]
 

@@ -152,7 +152,7 @@ def test_a_csv_is_read_with_its_empty_cells(tmp_path):
         ("file,roof\na,1\n", ("roof",), r"no column \['path'\]"),
         ("", ("roof",), "no column"),
         ("path,roof\na,1\na,2\n", ("roof",), "a path twice"),
-        ("path,roof\nb,1\n", ("roof",), "no row for 1 images, such as a"),
+        ("path,roof\nb,1\n", ("roof",), "no row for 1 image, such as a"),
     ],
 )
 def test_a_csv_that_does_not_fit_is_refused(tmp_path, text, columns, words):

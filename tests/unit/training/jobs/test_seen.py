@@ -63,12 +63,12 @@ def test_the_same_weights_and_images_make_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "words"),
     [
-        ({"train": range(10, 30), "test": [3, 40]}, r"1 images that this run holds out \(test 1\): 003\.png \(test\)"),
+        ({"train": range(10, 30), "test": [3, 40]}, r"1 image that this run holds out \(test 1\): 003\.png \(test\)"),
         (
             {"train": range(20, 30), "val": [3], "calibration": [4, 5], "test": [6]},
             r"4 .*\(calibration 2, test 1, val 1\).* 1 more",
         ),
-        ({"train": range(20, 30), "calibration": [11]}, "chosen by, 1 images"),
+        ({"train": range(20, 30), "calibration": [11]}, "chosen by, 1 image"),
         ({"train": range(20, 30), "sealed": [2]}, "sealed"),
     ],
 )

@@ -9,7 +9,7 @@ from handlers.spec import Spec
 from tests.unit import specs
 from tests.unit.pages import check_page, check_style
 from training.reports.evaluation import CHOSEN, Case, Gallery, Shown, describe_rule, figures, render
-from training.reports.pages import UNDEFINED, Picture, number, share, unbroken
+from training.reports.pages import UNDEFINED, Picture, number, share, small, unbroken
 from training.reports.tables import interval
 
 
@@ -197,7 +197,7 @@ def test_the_summary_names_what_the_task_needs(positive, present):
     assert meanings["Accuracy"].endswith("(64.0% to 97.0%, of 20 images)")
     assert meanings["Pointing game"].endswith("(59.6% to 98.2%, of 10 images)")  # Wilson's of 9 of 10
     assert rows["Calibration error"] == "0.030"
-    assert meanings["Calibration error"].endswith("stay within 0.031")
+    assert meanings["Calibration error"].endswith("test images, among which honest scores stay within 0.031")
     assert rows["AUROC"] == "–"  # noqa: RUF001
     assert present in rows
     assert len({"Recall", "Coverage"} & rows.keys()) == 1
@@ -246,3 +246,10 @@ def test_an_interval_is_not_broken_over_two_lines():
     assert unbroken("50.0% (20.0% to 80.0%)") == f"50.0% (20.0%{wide}to{wide}80.0%)"
     assert unbroken("-0.1 [-0.2, 0.3]") == f"-0.1 [-0.2,{wide}0.3]"
     assert unbroken("words (of a label) stay") == "words (of a label) stay"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(0.0, "0.000"), (0.0004, "below 0.0005"), (0.0005, "0.001"), (0.0123, "0.012"), (None, UNDEFINED)]
+)
+def test_what_is_nearly_nothing_is_not_written_as_nothing(value, written):
+    assert small(value) == written

@@ -35,3 +35,18 @@ async def test_a_token_stops_other_sites_under_any_name_of_the_server(spec, upst
     async with httpx.AsyncClient(transport=transport, base_url="http://rebound.example") as client:
         for method, path in REQUESTS:
             assert (await client.request(method, path, headers=FOREIGN)).status_code == 401
+
+
+async def test_beside_the_page_another_sites_posts_are_refused_before_their_body_is_read(service, images):
+    async def asked(page: bool, site: str | None) -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service, page=page))
+        headers = {"Content-Type": "image/png"} | ({"Sec-Fetch-Site": site} if site else {})
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            assert (await client.get("/v2", headers=headers)).status_code == 200
+            return await client.post(INFER, headers=headers, content=images[0])
+
+    refused = await asked(True, "cross-site")
+    assert (refused.status_code, refused.json()["code"]) == (403, "request.cross_site")
+    for site in ("same-origin", "same-site", "none", None):
+        assert (await asked(True, site)).status_code == 200, site
+    assert (await asked(False, "cross-site")).status_code == 200

@@ -184,6 +184,26 @@ async def test_a_picture_that_nobody_announced_is_told_how_to_come(client, start
     assert "Inference-Header-Content-Length: 0" in message
 
 
+CURLS_D = b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "code"), [("application/x-www-form-urlencoded", "request.json"), ("image/jpeg", "request.form")]
+)
+async def test_a_picture_that_curls_d_has_stripped_is_told_how_it_stays_whole(client, content_type, code):
+    stripped = bytes(byte for byte in CURLS_D if byte not in b"\0\r\n")
+    message = await refused(client, 400, code, content=stripped, headers={"Content-Type": content_type})
+    assert "--data-binary @FILE, and not by -d" in message
+    if content_type == "image/jpeg":  # damaged in another way, it is a picture that cannot be decoded
+        await refused(client, 400, "image.undecodable", content=CURLS_D, headers={"Content-Type": content_type})
+
+
+async def test_a_form_of_words_is_told_how_forms_are_read(client):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    message = await refused(client, 400, "request.json", content=b"image=@roof.jpg", headers=form)
+    assert "a form is read as multipart/form-data alone (curl -F image=@FILE)" in message
+
+
 async def test_bytes_that_are_neither_picture_nor_json_are_told_what_to_send(client):
     sent = {"headers": {"Content-Type": "application/octet-stream"}}
     packed = await refused(client, 400, "request.json", content=gzip.compress(b"{}"), **sent)
