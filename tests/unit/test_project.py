@@ -1,6 +1,7 @@
 """What pyproject.toml, requirements/*.in, the Dockerfiles and .dockerignore say of each other."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -85,3 +86,12 @@ def test_one_of_a_thing_is_no_plural() -> None:
         path for name in ("archives", "handlers", "training", "transformer", "visor") for path in (ROOT / name).rglob("*.py")
     ]
     assert [f"{path.relative_to(ROOT)}: {found[0]}" for path in sources for found in bare.finditer(path.read_text())] == []
+
+
+def test_what_the_documents_have_written_into_the_checkout_is_ignored_by_git() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    written = ("heatmaps/", "data.html", "report.html", "manifest.json", "scores", "scores.parquet", "roofs.cdx.json", "tokens")
+    assert [name for name in written if name not in pages] == []
+    places = [*written[:4], "docs/examples/heatmaps/a.png", "scores/part-00000.parquet", *written[5:]]
+    asked = subprocess.run(["git", "check-ignore", *places], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert asked.stdout.splitlines() == places

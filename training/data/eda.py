@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 from scipy.ndimage import laplace
 from scipy.stats import median_abs_deviation
 
@@ -17,13 +19,14 @@ from handlers.decode import openable
 from handlers.errors import ImageError
 from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
+from training import keys
 from training.config import DataConfig, load
 from training.data import manifest, sources
 from training.data.duplicates import Near, find_near, hash_images, is_leak
 from training.data.manifest import Sample, hash_file
 from training.data.pixels import decode_all
 from training.data.tree import SPLITS, scan
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.progress import show_progress
 
 OUTLIER = 3.5
@@ -94,10 +97,12 @@ class Findings:
 def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     """Look at the data set of a config, or at a folder of images with what a config has by default.
 
+    `overrides`: of the config; of a folder those of `data`, such as data.layout=labels.
+
     Raises ConfigError, DataError where there is nothing to look at; what training alone would refuse is a finding.
     """
     if source.is_dir():
-        data, view, limits, name = DataConfig(source="imagefolder", path=source), VIEW, Limits(), source.resolve().name
+        data, view, limits, name = data_of(source, overrides), VIEW, Limits(), source.resolve().name
     else:
         config = load(source, overrides)
         data, view, limits, name = config.data, config.preprocessing, config.limits, config.name
@@ -120,6 +125,21 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
         refusal=refusal,
         split=split,
     )
+
+
+def data_of(folder: Path, overrides: Sequence[str]) -> DataConfig:
+    """Make the section `data` for a folder of images, with overrides of its keys. Raises ConfigError."""
+    tree: dict[str, Any] = {"data": {"source": "imagefolder", "path": str(folder)}}
+    for override in overrides:
+        if not override.startswith("data."):
+            raise ConfigError(
+                f"override {override!r}: a folder without a config has keys of data alone, such as data.layout=labels"
+            )
+        keys.set_value(tree, override)
+    try:
+        return DataConfig.model_validate(tree["data"])
+    except ValidationError as err:
+        raise ConfigError(f"{folder}: {keys.sentences(err, DataConfig, 'data')}") from err
 
 
 def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, bool]:

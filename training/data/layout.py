@@ -26,6 +26,8 @@ SPLIT_FOLDERS: dict[str, Split] = {
 }
 """Splits by the names of their folders in lower case. Which names are one is as in Hugging Face's datasets
 (https://huggingface.co/docs/hub/datasets-file-names-and-splits), so "dev" validates and "eval" tests."""
+AS_LABELS, AS_SPLITS = (f"say data.layout: {way} in the config (--set data.layout={way})" for way in ("labels", "splits"))
+"""What decides where nobody can tell."""
 NAMED = 4
 """How many labels of a folder, and how many folders of those without a split's name, an error names."""
 
@@ -104,7 +106,7 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
     if not any(tops[top].labelled for top in named):
         raise DataError(
             f"{root} holds {_show(tops)}, but no folder of a label in any of them; put the images into train/LABEL/..., "
-            "or say data.layout: labels in the config if these names are what the pictures show"
+            f"or {AS_LABELS} if these names are what the pictures show"
         )
     return True
 
@@ -122,13 +124,13 @@ def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
     ):
         raise DataError(
             f"{root} holds {_show(tops)}: splits below labels, and they are read the other way round; move the images to "
-            "train/LABEL/..., val/LABEL/... and test/LABEL/..., or say data.layout: labels in the config to cut the splits anew"
+            f"train/LABEL/..., val/LABEL/... and test/LABEL/..., or {AS_LABELS} to cut the splits anew"
         )
     for name, top in tops.items():
         if name.casefold() in ("mask", "masks") and not top.loose and (mirrored := sorted(top.labels.keys() & tops.keys())):
             raise DataError(
                 f"{root / name} holds folders named as labels, {_some(mirrored)}: masks lie in a folder named masks, all small; "
-                "rename it, or say data.layout: labels in the config if it is a label"
+                f"rename it, or {AS_LABELS} if it is a label"
             )
 
 
@@ -151,12 +153,12 @@ def _hint(top: str) -> Split | None:
 def _ask(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], odd: list[str]) -> str:
     if "train" in named.values():
         them = "it" if len(odd) == 1 else "them"
-        way = f"move {_some(odd)} away, or say data.layout: splits in the config, which leaves {them} out"
+        way = f"move {_some(odd)} away, or {AS_SPLITS}, which leaves {them} out"
     else:
         way = "rename them train, val, calibration and test, with the folders of labels directly below"
     return (
         f"{root} holds {_show(tops)}: these can be splits or labels. If they are splits, {way}. "
-        "If each of these folders is a label, say data.layout: labels in the config"
+        f"If each of these folders is a label, {AS_LABELS}"
     )
 
 
@@ -167,7 +169,7 @@ def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -
     train = next((top for top, split in named.items() if split == "train"), None)
     if train is None:
         seen = ", ".join(sorted(named)) or _show(tops)
-        raise DataError(f"{root} holds {seen} but no train; add train/LABEL/..., or say data.layout: labels in the config")
+        raise DataError(f"{root} holds {seen} but no train; add train/LABEL/..., or {AS_LABELS}")
     if not tops[train].labelled:
         raise DataError(f"{root} holds {_show(tops)}: {train} has no folders of labels; put its images into {train}/LABEL/...")
     splits = {}

@@ -15,7 +15,7 @@ from archives.files import replacing
 from handlers.errors import counted
 from handlers.spec import Frozen
 from training.config import DataConfig
-from training.data.layout import read_layout
+from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
 from training.data.tree import SPLITS, Split, Tree, composed, scan, select
 from training.data.walk import count_suffixes
@@ -198,7 +198,9 @@ def _check_tree(root: Path, tree: Tree) -> None:
     counts = Counter(image.label for image in tree.images)
     if empty := [label for label in tree.labels if not counts[label]]:
         named = [f"{label!r}{_say_others(tree, label)}" for label in empty]
-        raise DataError(f"{root} holds no image of label {', '.join(named)}; fill the folder or remove it")
+        splits = [] if tree.splits else [label for label in tree.labels if SPLIT_FOLDERS.get(label.casefold()) == "train"]
+        way = f"; if {splits[0]} is a split and no label, {AS_SPLITS}, which leaves other folders out" if splits else ""
+        raise DataError(f"{root} holds no image of label {', '.join(named)}; fill the folder or remove it{way}")
 
 
 def _say_deeper(root: Path, tree: Tree) -> str:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from archives.files import atomic_folder
 from training.config import DataConfig
-from training.data import catalogue, dvc, manifest, published
+from training.data import catalogue, detection, dvc, manifest, published
 from training.data.manifest import Manifest
 from training.data.roofs import roofs
 from training.errors import DataError
@@ -50,6 +50,7 @@ def _image_folder(path: Path | None) -> Path:
     if path is None or not path.is_dir():
         raise DataError(f"data.path {path} is not a folder; give one that holds a folder of images for each label")
     catalogue.check_folder(path)
+    detection.refuse(path)
     return path
 
 

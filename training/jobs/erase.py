@@ -171,7 +171,10 @@ def _clean(
         one = listed[beside] if beside else None
         data = file.read_bytes()
         cleaned = files.clean(file.name, data, picture, one, frozenset() if beside else everywhere, others)
-        if cleaned:
+        if cleaned and cleaned.data is not None and suffix == ".html" and beside and not one:
+            # By its looks alone, and the run has learnt from another one that looks like it.
+            yield Finding("alike", str(file), "shows what looks like it, of a run without it; look, and remove it by hand")
+        elif cleaned:
             yield Finding(_action(cleaned), str(file), cleaned.what)
             _write(file, cleaned.data, write and not cleaned.left)
         elif suffix in SUFFIXES and not _is_sample(file, home):

@@ -120,7 +120,7 @@ def _add_report(verbs: Commands) -> None:
     report.add_argument(
         "--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="HTML page to write (default: %(default)s)"
     )
-    add_set(report, more="; without effect on a FOLDER")
+    add_set(report, more="; of a FOLDER keys of data alone, such as data.layout=labels")
     add_home(report)
 
 

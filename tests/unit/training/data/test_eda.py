@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from tests.unit.pages import check_page, check_style
 from training.data.eda import OUTLIER, Findings, explore, laplacian_variance, robust_z
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.reports.data_set import render, thumbnail
 from visor import cli
 
@@ -185,3 +185,20 @@ def test_pictures_of_16_bits_that_look_dark_are_named(tmp_path: Path) -> None:
     [heic] = [image for image in found.images if image.sample.path == "ct/plain.heic"]
     assert (heic.width, heic.height, heic.kind) == (64, 48, "HEIF")
     assert "12 grey images have 16 bits, brightest value 4095 of 65535" in render(found)
+
+
+def test_the_keys_of_data_may_be_set_for_a_folder(tmp_path: Path) -> None:
+    """`train` beside another folder may be a split or a label: nobody can tell."""
+    for name in ("train/a/x", "train/b/y", "other/a/z"):
+        path = tmp_path / f"images/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    folder = tmp_path / "images"
+    with pytest.raises(DataError, match=r"--set data\.layout=labels"):
+        explore(folder, [], tmp_path / "home")
+    assert explore(folder, ["data.layout=labels"], tmp_path / "home").labels == ("other", "train")
+    assert explore(folder, ["data.layout=splits"], tmp_path / "home").labels == ("a", "b")
+    with pytest.raises(ConfigError, match=r"override 'fit\.batch_size=3': a folder without a config has keys of data"):
+        explore(folder, ["fit.batch_size=3"], tmp_path / "home")
+    with pytest.raises(ConfigError, match=r"layout: must be 'auto', 'labels' or 'splits' \(got 'x'\)"):
+        explore(folder, ["data.layout=x"], tmp_path / "home")

@@ -70,6 +70,26 @@ def test_the_same_name_in_another_data_set_is_another_picture(places: ErasurePla
     assert json.loads((places.home / "mine" / runs.METRICS).read_text()) == {"worst": "(erased)", "accuracy": 0.5}
 
 
+def test_what_only_looks_like_it_stays_in_a_run_that_does_not_hold_it(places: ErasurePlaces, tmp_path: Path) -> None:
+    mine = write_run(places.home / "mine", tmp_path / "mine", {"a/1.png": 1, "b/1.png": 2})
+    theirs = places.home / "theirs"
+    write_run(theirs, tmp_path / "theirs", {"a/5.png": 1, "b/1.png": 4})
+    pixels = np.array(Image.open(tmp_path / "theirs/a/5.png"))
+    pixels[0, 0] ^= 1  # another file, and another picture by its bytes alone
+    Image.fromarray(pixels).save(tmp_path / "theirs/a/5.png")
+    data = (tmp_path / "theirs/a/5.png").read_bytes()
+    digest, uri = hashlib.sha256(data).hexdigest(), f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    other = Manifest.read(theirs / runs.MANIFEST).samples[1]
+    Manifest(("a", "b"), (Sample("a/5.png", len(data), digest, "a", "test"), other)).write(theirs / runs.MANIFEST)
+    (theirs / runs.REPORT).write_text(f"<article><code>a/5.png</code><img src='{uri}'></article>")
+    before = {file: file.read_bytes() for file in theirs.iterdir()}
+    [erased] = erase([mine.samples[0].sha256], places, write=True)
+    assert {file: file.read_bytes() for file in theirs.iterdir()} == before
+    alike = [finding.place for finding in erased.findings if finding.action == "alike"]
+    assert sorted(alike) == sorted([str(theirs / runs.REPORT), str(tmp_path / "theirs/a/5.png")])
+    assert (places.home / "mine" / runs.REPORT).read_text().count("(erased)") == 1
+
+
 def test_the_same_picture_in_two_data_sets_goes_from_both(places: ErasurePlaces, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_run(places.home / name, tmp_path / name, {"a/1.png": 1, "b/1.png": 2})
