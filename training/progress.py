@@ -34,9 +34,9 @@ class Remaining:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._begun, self._done = clock, clock(), 0
 
-    def count(self) -> None:
-        """Count a round that is done."""
-        self._done += 1
+    def count(self, rounds: int = 1) -> None:
+        """Count rounds that are done."""
+        self._done += rounds
 
     def words(self, left: int) -> str:
         """Say how long so many rounds take, as ", about 4 min left"; "" for none, or while none is done."""

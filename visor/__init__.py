@@ -3,6 +3,7 @@
     model = visor.load("roofs.mar", public_key="keys/visor.pub")    an archive, in this process
     server = visor.Client("http://127.0.0.1:8080")                  a server, over REST or gRPC
     answer = model.predict("roof.jpg", explain=True)                the same of both
+    data = visor.explore("roofs/")                                  a folder of images, looked at before training
     run = visor.train("roofs.yaml")                                 a config to a run, and `run.archive()` to an archive
 
 docs/python.md has it all. The command `visor` does the same; each of its commands is one module over the packages.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from visor.answers import Decision as Decision
     from visor.answers import HeatMap as HeatMap
     from visor.client import Client as Client
+    from visor.data import DataSet as DataSet
+    from visor.data import explore as explore
     from visor.errors import AnswerInvalid as AnswerInvalid
     from visor.errors import ClientError as ClientError
     from visor.errors import ImageUnreadable as ImageUnreadable
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "visor.answers": ("Answer", "Decision", "HeatMap"),
     "visor.client": ("Client",),
+    "visor.data": ("DataSet", "explore"),
     "visor.model": ("Model", "load"),
     "visor.pictures": ("Picture",),
     "visor.runs": ("Run", "train"),

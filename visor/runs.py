@@ -69,15 +69,15 @@ def train(
     """
     from training.jobs.train import train as fit  # imports torch
 
-    wanted = configs.load(Path(config), [f"{key}={json.dumps(value, default=str)}" for key, value in _flat(overrides)])
+    wanted = configs.load(Path(config), [f"{key}={json.dumps(value, default=str)}" for key, value in flat(overrides)])
     place = settings.home() if home is None else Path(home)
     return Run(fit(wanted, place / wanted.name if out is None else Path(out), place, fresh=fresh))
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its key's path, the parts of which a dot joins."""
+def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value with its key's path, the parts of which a dot joins."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
+            yield from flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -40,7 +40,7 @@ def run(script: str, workspace: Workspace) -> "subprocess.CompletedProcess[str]"
 
 def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server: Server, images: dict[Path, str]) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     image = workspace.path / "roof.jpg"
     shutil.copy(next(iter(images)), image)
     shutil.copy(ROOT / "README.md", workspace.path)
@@ -61,11 +61,14 @@ def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server:
     assert lines[12].startswith("image.undecodable: 10 bytes are not a whole image")
     assert lines[12].endswith(told["decision"])
     assert lines[13] == "client.failed"
-    assert re.fullmatch(r"runs/my-roofs 0\.\d\d runs/my-roofs/report\.html", lines[14])
+    assert lines[14] == f"1797 {tuple('0123456789')} None"  # scikit-learn's digits
+    assert re.fullmatch(r"\d+", lines[15])
+    assert "<html" in (workspace.path / "data.html").read_text()
+    assert re.fullmatch(r"runs/my-roofs 0\.\d\d runs/my-roofs/report\.html", lines[16])
     assert (workspace.path / "roof-heatmap.png").is_file()
     assert (workspace.store / "my-roofs/1/my-roofs.mar").is_file()
-    assert lines[15] in told["probabilities"]
-    assert len(lines) == 16
+    assert lines[17] in told["probabilities"]
+    assert len(lines) == 18
 
 
 @pytest.mark.usefixtures("archive")

@@ -1,5 +1,6 @@
 """`visor search` as processes: killed and resumed to the study of an undisturbed one, and two at a time."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,8 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
     before = trials_of(place, "killed")
     done = place.visor(*arguments("killed", TRIALS), timeout=400)
     assert done.returncode == 0, done.stderr
+    assert re.search(rf"^[0-9]+ of {TRIALS} trials are made, about [0-9]+ (s|min) left$", done.stderr, re.MULTILINE)
+    assert f"\n{TRIALS} of {TRIALS} trials are made\n" in done.stderr
     assert done.stderr.count("was interrupted and is tried again") == sum(trial.state == TrialState.RUNNING for trial in before)
     assert tried(place, "killed") == calm
     after = trials_of(place, "killed")

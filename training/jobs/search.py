@@ -30,6 +30,7 @@ from training.fitting.pretrained import make_model
 from training.fitting.rehearsal import check_batches
 from training.jobs.checks import check_places, check_writable
 from training.jobs.common import Data, about, count_fitted, fitted_on, prepare
+from training.progress import Remaining
 from training.runs import exclusive
 from training.selection.search import BEYOND, Space, best_of, by_slot, slot_of, unfinished, with_values
 from training.tracking import Tracker
@@ -93,11 +94,15 @@ def search(config: Config, space: Space, name: str, trials: int, home: Path, sto
             _claim(study, "data", data.manifest.digest, {})
             _retry_what_was_killed(study)
         work = _Search(config, space, data, home, study, tracker, trials)
+        made, remaining = _made(study), Remaining()
         while _has_more(study, trials):
             study.optimize(lambda trial: _try(trial, work), n_trials=1, catch=(VisorError,))
-        made = study.get_trials(deepcopy=False)
-        best = best_of(made, space)
-        return Result(by_slot(made), best, _write(work, best) if best else None)
+            before, made = made, _made(study)
+            remaining.count(max(0, made - before))  # those of other processes, too, as they make the rest as well
+            logger.info("%d of %d trials are made%s", min(made, trials), trials, remaining.words(trials - made))
+        found = study.get_trials(deepcopy=False)
+        best = best_of(found, space)
+        return Result(by_slot(found), best, _write(work, best) if best else None)
 
 
 def _open(name: str, url: str, space: Space) -> optuna.Study:
@@ -173,6 +178,11 @@ def _lives(trial: FrozenTrial) -> bool:
 def _has_more(study: optuna.Study, trials: int) -> bool:
     made = study.get_trials(deepcopy=False)
     return len(by_slot(made)) < trials or any(trial.state == TrialState.WAITING for trial in made)
+
+
+def _made(study: optuna.Study) -> int:
+    """Count the slots whose trial has ended."""
+    return sum(trial.state.is_finished() for trial in by_slot(study.get_trials(deepcopy=False)).values())
 
 
 def _try(trial: optuna.Trial, work: _Search) -> float:

@@ -71,3 +71,12 @@ def test_what_remains_is_the_mean_round_times_those_left() -> None:
     remaining.count()
     assert remaining.words(3) == ", about 2 min left"  # 40 s each
     assert remaining.words(0) == ""
+
+
+def test_rounds_that_end_together_count_each() -> None:
+    times = iter([0.0, 120.0])
+    remaining = Remaining(lambda: next(times))
+    remaining.count(0)
+    assert remaining.words(5) == ""
+    remaining.count(3)
+    assert remaining.words(6) == ", about 4 min left"  # 40 s each

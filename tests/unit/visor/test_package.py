@@ -84,6 +84,9 @@ except (visor.ArchiveRefused, visor.ImageError) as err:
     print(err.code)
 run: visor.Run = visor.train("roofs.yaml", name="mine", data={"path": "/data/roofs"})
 accuracy: float = run.metrics["accuracy"]
+data: visor.DataSet = visor.explore("roofs/", data={"layout": "labels"})
+shares: dict[str, int] = data.counts["damaged"]
+torn: list[str] = [pair.one for pair in data.near_duplicates(20) if pair.torn]
 """
 WRONG = {
     'visor.load("a.mar").predict(7)': "No overload variant",
