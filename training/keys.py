@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -13,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from handlers.errors import counted
 from training.errors import ConfigError
-from training.names import NAME_LENGTH, as_name
 
 SHOWN = 80
 """Characters of a wrong value that an error shows, at most."""
@@ -25,6 +25,8 @@ KIND = "Input should be "
 
 PATTERN = "String should match pattern"
 """What pydantic begins a sentence with about a name: no other text in a config has a pattern."""
+NAME_LENGTH = 53
+"""Characters of a model's name at most, as of a Helm release's."""
 NAME = f"holds small letters, digits and -, {NAME_LENGTH} at most, a letter or digit first and last; take {{}}"
 """What is said of a name that cannot be, with one that can."""
 LINES = "a line is KEY: VALUE, and the keys of a section stand below it behind two spaces"
@@ -183,6 +185,12 @@ def kind_of_value(value: Any) -> str:
     """Say what a YAML value is, where another kind was wanted."""
     named = {type(None): "nothing", str: "text", list: "list", bool: "true or false", int: "number", float: "number"}
     return named.get(type(value), type(value).__name__)
+
+
+def as_name(text: str) -> str:
+    """Make a model's name of a text: small letters, digits and single dashes; `images` where nothing is left of it."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:NAME_LENGTH].strip("-") or "images"
 
 
 def sentences(error: ValidationError, model: type[BaseModel], whole: str = "config") -> str:

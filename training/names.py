@@ -3,7 +3,6 @@
 import hashlib
 import posixpath
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,16 +13,6 @@ SHOWN = 5
 """Keys that differ between two configs, of which a sentence names so many."""
 DIGITS = 8
 """Hexadecimal digits of a name's SHA-256 that tell it from others of the same key."""
-
-
-NAME_LENGTH = 53
-"""Characters of a model's name at most, as of a Helm release's."""
-
-
-def as_name(text: str) -> str:
-    """Make a model's name of a text: small letters, digits and single dashes; `images` where nothing is left of it."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:NAME_LENGTH].strip("-") or "images"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from handlers.errors import counted
 from training import config
 from training.data.manifest import Manifest
-from training.names import as_name
+from training.keys import as_name
 from training.settings import look
 from visor.errors import DemoError
 

@@ -7,8 +7,7 @@ import pytest
 
 from training.config import Config, load
 from training.errors import ConfigError
-from training.keys import keys_of
-from training.names import NAME_LENGTH, as_name
+from training.keys import NAME_LENGTH, as_name, keys_of
 from training.selection.search import Space, with_values
 
 DIGITS = Path(__file__).parents[3] / "training" / "configs" / "digits.yaml"
