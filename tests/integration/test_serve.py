@@ -81,7 +81,13 @@ def test_without_a_page_there_is_none(workspace: Workspace, archive: Path, tmp_p
     running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1", "--no-page")
     try:
         assert httpx.get(f"http://{running.rest}/").status_code == 404
-        assert "page" not in running.log.read_text()
+        before = running.log.read_text()
+        assert "page" not in before
+        for _ in range(3):
+            for path in ("v2/health/ready", "v2/health/live", "v2/models/digits/ready"):
+                assert httpx.get(f"http://{running.rest}/{path}").status_code == 200
+        time.sleep(1)
+        assert "ready" not in running.log.read_text().removeprefix(before)  # probes that succeed leave no line
     finally:
         stop_server(running)
 
