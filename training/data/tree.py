@@ -142,7 +142,7 @@ def _check_masks(root: Path, masks: Collection[str], images: Collection[Found], 
     if masks and not any(_head(mask.removeprefix(f"{MASKS}/"), depth) in labels for mask in masks):
         raise DataError(
             f"{root / MASKS} holds {counted(len(lost), 'mask')} of no image, such as {min(lost)!r}. At the top of a data set "
-            f" {MASKS} is kept for masks, which mirror the images: that of oak/a.jpg is {MASKS}/oak/a.png. If it is a label, "
+            f"{MASKS} is kept for masks, which mirror the images: that of oak/a.jpg is {MASKS}/oak/a.png. If it is a label, "
             "rename the folder; if these are masks, name them as their images"
         )
     warn_of("mask belongs to no image", "masks belong to no image", lost)

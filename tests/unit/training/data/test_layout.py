@@ -202,7 +202,8 @@ def test_folders_beside_splits_are_asked_about(plant: Plant, caplog: pytest.LogC
         scan(root)
     said = str(caught.value)
     assert (
-        f"move {odd} away, or say data.layout: splits in the config, which leaves {'them' if ', ' in odd else 'it'} out" in said
+        f"move {odd} away, or say data.layout: splits in the config (--set data.layout=splits), which leaves "
+        f"{'them' if ', ' in odd else 'it'} out" in said
     )
     assert "If each of these folders is a label, say data.layout: labels" in said
     assert "train (cat" in said

@@ -62,7 +62,7 @@ def test_masks_are_no_label_and_lie_beside_their_images(plant: Plant, caplog: py
         "oak/a.jpg": "masks/oak/a.png",
         "oak/x/b.jpg": "masks/oak/x/b.png",
     }
-    assert caplog.messages == ["1 masks belong to no image, such as 'masks/ash/other.png'"]
+    assert caplog.messages == ["1 mask belongs to no image, such as 'masks/ash/other.png'"]
 
 
 def test_masks_mirror_given_splits(plant: Plant) -> None:
@@ -74,7 +74,7 @@ def test_a_label_called_masks_is_asked_about(plant: Plant) -> None:
     """Row 21."""
     for name, place in (("a", "masks"), ("b", "masks/blue")):
         root = plant("hats/1.png", "hats/2.png", "scarves/1.png", f"{place}/1.png", f"{place}/2.png", root=name)
-        with pytest.raises(DataError, match=r"masks holds 2 images, .* masks of no image.* If it is a label, rename the folder"):
+        with pytest.raises(DataError, match=r"masks holds 2 masks of no image, .* If it is a label, rename the folder"):
             scan(root)
     tree = scan(plant(*(f"{split}/{label}/1.png" for split in ("train", "test") for label in ("hats", "masks")), root="c"))
     assert tree.labels == ("hats", "masks")
