@@ -20,7 +20,7 @@ from handlers.errors import ImageError
 from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
 from training import keys
-from training.config import DataConfig, load
+from training.config import DataConfig, Section, load
 from training.data import manifest, sources
 from training.data.duplicates import Near, find_near, hash_images, is_leak
 from training.data.manifest import Sample, hash_file
@@ -127,6 +127,13 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     )
 
 
+class _OfFolder(Section):
+    """What of a config there is to say of a folder of images."""
+
+    data: DataConfig
+    """Which images are looked at, and how they are split."""
+
+
 def data_of(folder: Path, overrides: Sequence[str]) -> DataConfig:
     """Make the section `data` for a folder of images, with overrides of its keys. Raises ConfigError."""
     tree: dict[str, Any] = {"data": {"source": "imagefolder", "path": str(folder)}}
@@ -137,9 +144,9 @@ def data_of(folder: Path, overrides: Sequence[str]) -> DataConfig:
             )
         keys.set_value(tree, override)
     try:
-        return DataConfig.model_validate(tree["data"])
+        return _OfFolder.model_validate(tree).data
     except ValidationError as err:
-        raise ConfigError(f"{folder}: {keys.sentences(err, DataConfig, 'data')}") from err
+        raise ConfigError(f"{folder}: {keys.sentences(err, _OfFolder)}") from err
 
 
 def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, bool]:

@@ -96,7 +96,7 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
         raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
     if largest is not None:
         if largest > len(tree.labels):
-            raise DataError(f"data.top_classes is {largest}, but there {counted(len(tree.labels), 'is one label', 'are labels')}")
+            raise DataError(f"data.top_classes is {largest}, but there are {len(tree.labels)} labels")
         labels = sorted(tree.labels, key=lambda label: (-counts[label], label))[:largest]
     if labels is None:
         return tree

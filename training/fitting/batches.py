@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from handlers.arrays import Int64, UInt8
 from handlers.decode import to_batch
+from handlers.errors import counted
 from training.config import AugmentConfig, Config
 from training.errors import ConfigError
 from training.fitting.augment import augment, generator
@@ -67,8 +68,8 @@ def plan(images: Images, config: Config, epoch: int, weight: Tensor, group: Grou
         keys = np.array_split(batch, group.size)[group.rank]
         if not len(keys):
             raise ConfigError(
-                f"fit.batch_size {config.fit.batch_size} leaves none of {len(batch)} images to process {group.rank} of "
-                f"{group.size}; make it larger, or start fewer processes"
+                f"fit.batch_size {config.fit.batch_size} leaves none of {counted(len(batch), 'image')} to process {group.rank} "
+                f"of {group.size}; make it larger, or start fewer processes"
             )
         return Batch(keys, next(numbers), float(per_image[keys % len(images)].sum()) / whole)
 

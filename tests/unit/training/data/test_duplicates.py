@@ -163,7 +163,7 @@ def test_a_picture_that_was_saved_again_leaks(root: Path, photo: bytes, tmp_path
         prepare(config(root), tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        "data.leak: 1 pairs of near-duplicates lie in two splits: test/ash/again.jpg (test) and train/ash/photo"
+        "data.leak: 1 pair of near-duplicates lies in two splits: test/ash/again.jpg (test) and train/ash/photo"
     )
     assert "data.group_pattern" in said
 

@@ -128,7 +128,7 @@ def test_the_page_shows_it_and_needs_nothing_else(findings: Findings, html: str)
     pairs = re.findall(r"(\d+) of 256 bits apart(, in two splits)?, under two labels", page.text)
     assert len(pairs) == sum(near.one.label != near.other.label for near in findings.near)
     leaks = len(findings.leaks)
-    assert (f"{leaks} pairs of near-duplicates lie in two splits" in page.text) == bool(leaks)
+    assert bool(re.search(rf"{leaks} pairs? of near-duplicates lies? in two splits", page.text)) == bool(leaks)
 
 
 def test_a_folder_that_training_would_refuse_is_shown_all_the_same(tmp_path: Path) -> None:
@@ -200,5 +200,5 @@ def test_the_keys_of_data_may_be_set_for_a_folder(tmp_path: Path) -> None:
     assert explore(folder, ["data.layout=splits"], tmp_path / "home").labels == ("a", "b")
     with pytest.raises(ConfigError, match=r"override 'fit\.batch_size=3': a folder without a config has keys of data"):
         explore(folder, ["fit.batch_size=3"], tmp_path / "home")
-    with pytest.raises(ConfigError, match=r"layout: must be 'auto', 'labels' or 'splits' \(got 'x'\)"):
+    with pytest.raises(ConfigError, match=r"data\.layout: must be 'auto', 'labels' or 'splits' \(got 'x'\)"):
         explore(folder, ["data.layout=x"], tmp_path / "home")
