@@ -44,8 +44,8 @@ def test_what_is_left_out_is_counted(tmp_path, caplog):
     touch(tmp_path, "a.png", "a.gif", "b.GIF", "notes.txt", "@eaDir/a.png", "__MACOSX/._a.png")
     os.mkfifo(tmp_path / "p.png")
     assert [image.path for image in listing.read(tmp_path).images] == ["a.png"]
-    assert "1 pipes, sockets or devices are left out, such as 'p.png'" in caplog.messages
-    assert f"3 files below {tmp_path} are not named as images are and are left out: 2 .gif, 1 .txt" in caplog.messages
+    assert "1 pipe, socket or device is left out, such as 'p.png'" in caplog.messages
+    assert f"below {tmp_path}, 3 files are not named as images are and are left out: 2 .gif, 1 .txt" in caplog.messages
     assert sum("is left out with 1 file" in message for message in caplog.messages) == 2
 
 
