@@ -29,6 +29,14 @@ NAME_LENGTH = 53
 """Characters of a model's name at most, as of a Helm release's."""
 NAME = f"holds small letters, digits and -, {NAME_LENGTH} at most, a letter or digit first and last; take {{}}"
 """What is said of a name that cannot be, with one that can."""
+TROUBLE = {
+    "\\t": "a tab stands where spaces belong",
+    "mapping values are not allowed": "a second colon stands on the line, or keys below one that has a value already",
+    "end of stream": "it ends within what a quote has opened",
+    "'<stream end>'": "it ends within what [ or { has opened",
+    "could not find expected ':'": "a line without a colon",
+}
+"""What PyYAML says, by a part of it, in words for those who do not know how it reads."""
 LINES = "a line is KEY: VALUE, and the keys of a section stand below it behind two spaces"
 """What a YAML file of keys looks like."""
 
@@ -154,9 +162,7 @@ def set_value(tree: Any, override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as err:
-        raise ConfigError(
-            f"override {override!r}: the value is not YAML: {yaml_trouble(err)}; what [, {{ or a quote opens, its like closes"
-        ) from err
+        raise ConfigError(f"override {override!r}: the value is not YAML: {yaml_trouble(err)}") from err
     parts = key.split(".")
     for place, part in enumerate(parts):
         if not isinstance(tree, dict | list):
@@ -176,8 +182,7 @@ def yaml_trouble(error: yaml.YAMLError) -> str:
     """Say on one line where YAML ends to be YAML, and why."""
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-    if "\\t" in said:
-        said = "a tab stands where spaces belong"
+    said = next((words for part, words in TROUBLE.items() if part in said), said)
     return f"line {mark.line + 1}, column {mark.column + 1}: {said}" if mark else said
 
 

@@ -110,7 +110,8 @@ def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunEr
     home = default_home() if home is None else home
     held = sorted(record.parent.name for record in home.glob(f"*/{RECORD}") if record.parent.resolve() != run.resolve())
     if run.suffix == ".mar":
-        return RunError(f"{run} is an archive, and what is wanted is the folder of a run, such as {home / (held or ['NAME'])[0]}")
+        near = run.stem if run.stem in held else (held or ["NAME"])[0]
+        return RunError(f"{run} is an archive, and what is wanted is the folder of a run, such as {home / near}")
     close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
     meant = f"did you mean {home / close[0]}? `visor list` shows all runs" if close else ""
     advice = meant or f"make one with `visor train CONFIG --out {run}`"

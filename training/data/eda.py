@@ -101,6 +101,8 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
 
     Raises ConfigError, DataError where there is nothing to look at; what training alone would refuse is a finding.
     """
+    if not source.exists():
+        raise DataError(f"{source} is not there; name a config, or a folder that holds a folder of images for each label")
     if source.is_dir():
         data, view, limits, name = data_of(source, overrides), VIEW, Limits(), source.resolve().name
     else:

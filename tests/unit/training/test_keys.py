@@ -140,6 +140,10 @@ def test_a_name_that_cannot_be_is_told_what_one_holds_and_which_it_could_be(name
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"is not YAML: its bytes are no text, as of a picture or an archive; name a config$"),
         (b"Dear reader,\nthis is a letter.\n", r"must hold a mapping, got text; a line is KEY: VALUE.*; name a config$"),
         (b"", r"must hold a mapping, got nothing; a line is KEY: VALUE"),
+        (b"name: x\ndata: {source: [\n", r"is not YAML: line 3, column 1: it ends within what \[ or { has opened; a line is"),
+        (b'name: "x\n', r"is not YAML: line 2, column 1: it ends within what a quote has opened; a line is"),
+        (b"seed: 1: 2\n", r"is not YAML: line 1, column 8: a second colon stands on the line"),
+        (b"a:\n  b: 1\nfit\nname: x\n", r"is not YAML: line 4, column 1: a line without a colon; a line is"),
         (b"a\x00b: 1", r"is not YAML: special characters are not allowed; a line is"),
     ],
 )
@@ -153,7 +157,7 @@ def test_what_is_no_config_is_told_on_one_line_with_its_place(tmp_path: Path, co
 
 def test_a_value_of_set_that_is_no_yaml_is_told_on_one_line() -> None:
     with pytest.raises(
-        ConfigError, match=r"override 'seed=\[1': the value is not YAML: line 1, column 3: expected .*closes"
+        ConfigError, match=r"override 'seed=\[1': the value is not YAML: line 1, column 3: it ends within what "
     ) as raised:
         load(DIGITS, ["seed=[1"])
     assert "\n" not in str(raised.value)

@@ -187,6 +187,11 @@ def test_pictures_of_16_bits_that_look_dark_are_named(tmp_path: Path) -> None:
     assert "12 grey images have 16 bits, brightest value 4095 of 65535" in render(found)
 
 
+def test_what_is_not_there_is_neither_a_config_nor_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{tmp_path}/none is not there; name a config, or a folder"):
+        explore(tmp_path / "none", [], tmp_path)
+
+
 def test_the_keys_of_data_may_be_set_for_a_folder(tmp_path: Path) -> None:
     """`train` beside another folder may be a split or a label: nobody can tell."""
     for name in ("train/a/x", "train/b/y", "other/a/z"):
