@@ -292,8 +292,8 @@ class EdgeSettings(_Flags):
         default=False,
         metadata=_flag(
             "--page",
-            "show a page at / on which a person asks about one picture in a browser, and refuse what a browser sends for a page of "
-            "another site, with 403; it needs no token, what it asks for does",
+            "show a page at / on which a person asks about one picture in a browser, and refuse what a browser sends for a "
+            "page of another site, with 403; it needs no token, what it asks for does",
             action="store_true",
             shown="no page; visor serve has it, and a flag --no-page",
         ),
