@@ -1,5 +1,6 @@
-"""Files and folders that appear whole or not at all, their digests, and their names in sentences."""
+"""Files and folders that appear whole or not at all, their digests, their names in sentences, and what a full disk says."""
 
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -7,6 +8,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or of a user's share of one, that has no space left."""
 
 
 @contextmanager
