@@ -24,7 +24,8 @@ from transformer.line_writer import LineWriter, standard_error
 from transformer.metrics import Metrics
 from transformer.request_log import RequestLog
 from transformer.rest.app import create_app
-from transformer.rest.http_protocol import HttpProtocol, Patience
+from transformer.rest.connection import Patience
+from transformer.rest.http_protocol import HttpProtocol
 from transformer.service import Service
 from transformer.settings import EdgeSettings, Listening, join_port
 from transformer.tokens import Tokens
