@@ -13,7 +13,6 @@ from tests.integration.running import Server, Workspace
 from tools.browser import Browser
 
 
-
 def text(tab: Browser, element: str) -> str:
     return str(tab.evaluate(f"document.getElementById('{element}').textContent"))
 

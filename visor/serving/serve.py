@@ -14,9 +14,10 @@ import uvloop
 from archives import opening
 from archives.opening import Opened
 from transformer.line_writer import standard_error
+from transformer.listening import Listening
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
-from transformer.settings import EdgeSettings, Listening
+from transformer.settings import EdgeSettings
 from transformer.tokens import read_tokens
 from visor.serving import memory, torchserve
 from visor.serving.child import in_child
