@@ -1,4 +1,4 @@
-"""One trained, signed archive and one server, shared by the tests that only ask them something; exports, each made once; a tab."""
+"""One trained, signed archive and one server, shared by the tests that only ask them something; exports, each made once."""
 
 import json
 import os

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.running import QUICK, ROOT, Workspace
 from training import runs
 from training.data.manifest import Manifest
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 START_TIMEOUT_S = 120.0
 

@@ -34,7 +34,7 @@ from tests.integration.reported import reported
 from tests.integration.running import ROOT, Server, Workspace, is_worker, start_server, stop_server
 from tests.volume import SOAK, generated
 from transformer.grpc.messages import SERVICE
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 TOTAL = 10_000 if SOAK else 200
 BOUND_S = 900.0 if SOAK else 120.0  # draws after it are not sent

@@ -14,7 +14,7 @@ from tests.unit.training.fitting.test_fit import TRAIN, VAL, make_config
 from training.fitting.distributed import ALONE, Group, joined, synchronised
 from training.fitting.fit import fit
 from training.fitting.pretrained import make_model
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 PHASES = [{"epochs": 2, "learning_rate": 0.01, "unfreeze": "all"}]
 OPTIONS = {"batch_size": 10, "accumulate": 2, "clip_norm": 0.5, "ema_decay": 0.5, "focal_gamma": 1.0}
