@@ -64,11 +64,11 @@ def open_plain(path: Path, flags: int = 0) -> BinaryIO:
 
     What is judged is what was opened, whatever has the name a moment later. `flags`: more of os.open's.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
         raise OSError(errno.EINVAL, "it is no file", str(path))
-    return file
+    return os.fdopen(opened, "rb")
 
 
 def sha256(path: Path) -> str:
