@@ -18,7 +18,7 @@ from training.tracking import Tracker
 
 LONGEST = (
     "test_soak.py", "test_conformance.py", "handlers/test_backends.py", "test_pipeline.py", "test_search.py",
-    "test_mlflow_server.py", "test_pod.py", "test_full_disk.py", "test_score.py", "test_refusals.py", "test_demo.py",
+    "test_mlflow_server.py", "test_pod.py", "test_full_disk.py", "test_score.py", "test_demo.py",
     "test_dvc.py", "test_serve.py", "test_compare.py", "test_torchrun.py", "test_hanging.py", "handlers/test_decode_memory.py",
     "test_interruption.py",
 )  # fmt: skip
