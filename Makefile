@@ -73,10 +73,11 @@ test-unit: setup ## The tests without processes, MLflow or exports: a few minute
 
 # `make --assume-old test-unit test` goes on after `make test-unit`, whose coverage counts. The charts' tools are compiled before
 # the tests want them, which have no minutes for that, and there are two at a time.
+# Files come in tests/integration/conftest.py's order, and not, as xdist would have it, those of the fewest tests last.
 .PHONY: test
 test: test-unit ## All tests but those on a cluster, with coverage of our packages (at least 90 %).
 	@tools/build >/dev/null && tools/build registry >/dev/null
-	@$(TESTS) tests/integration tests/charts $(PYTEST_ARGS)
+	@$(TESTS) --no-loadscope-reorder tests/charts tests/integration $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

@@ -1,12 +1,19 @@
-"""Files and folders that appear whole or not at all, their digests, and their names in sentences."""
+"""Files and folders that appear whole or not at all, their digests, their names in sentences, and what a full disk says."""
 
+import errno
 import hashlib
+import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or of a user's share of one, that has no space left."""
 
 
 @contextmanager
@@ -50,6 +57,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_plain(path: Path, flags: int = 0) -> BinaryIO:
+    """Open a file to read, and nothing else that may have its name: a pipe would be waited for. Raises OSError.
+
+    What is judged is what was opened, whatever has the name a moment later. `flags`: more of os.open's.
+    """
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(opened, "rb")
 
 
 def sha256(path: Path) -> str:

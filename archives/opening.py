@@ -6,8 +6,6 @@ were signed, are compared with where the original lies, and its digest with the 
 """
 
 import logging
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +15,7 @@ from pathlib import Path
 from archives import contents, signing, store
 from archives.contents import MAX_BYTES, PIECE, Contents
 from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError
-from archives.files import printable
+from archives.files import open_plain, printable
 from handlers.errors import ArchiveBroken, VisorError
 from handlers.spec import Spec
 
@@ -161,10 +159,7 @@ def _copy(archive: Path, folder: Path) -> Path:
 def _copy_file(source: Path, target: Path, limit: int) -> None:
     shown = printable(source)
     try:
-        # Without O_NONBLOCK a pipe would be waited for.
-        with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb") as file, target.open("xb") as copy:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ArchiveRefused(f"{shown} is no file")
+        with open_plain(source) as file, target.open("xb") as copy:
             copied = 0
             while data := file.read(PIECE):
                 copied += len(data)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from archives import signing
 from archives.contents import Contents
 from archives.errors import ArchiveRefused, ProvenanceRefused
+from archives.files import open_plain
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:visor:archive:v1"
@@ -139,10 +140,8 @@ def _read_signed(path: Path, signature: Path, public: Path) -> Statement:
     """Read a statement after verifying it. What is verified is a private copy, and what is parsed are the copy's bytes."""
     texts = []
     for file in (path, signature):
-        if file.exists() and not file.is_file():
-            raise ProvenanceRefused(f"{file} is not a file")  # but a pipe, say, which nobody may ever write into
         try:
-            with file.open("rb") as opened:
+            with open_plain(file) as opened:
                 texts.append(opened.read(MAX_BYTES + 1))
         except OSError as err:
             raise ProvenanceRefused(f"{file} cannot be read ({err.strerror}); take the archive from its source again") from err

@@ -22,7 +22,7 @@ WIDTH = 120
 CONFIG = """\
 # Config: every key
 
-Made from `training/config.py` by `make pages`; change the models there, not this page.
+Made from `training/config/` by `make pages`; change the models there, not this page.
 
 A config is one YAML file, and only what differs from the defaults stands in it. An unknown key or a value outside its
 range is an error that names the key. `--set KEY=VALUE` sets any key from the command line, such as

@@ -11,9 +11,10 @@ import uvloop
 
 from archives.contents import read_spec
 from handlers.errors import VisorError
+from transformer.listening import Listening
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
-from transformer.settings import EdgeSettings, Listening, default_track
+from transformer.settings import EdgeSettings, default_track
 from transformer.waiting import wait_for_archive
 
 logger = logging.getLogger("transformer")

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from transformer.errors import MemorySpent, RequestTooLarge
-from transformer.settings import MIB
+from transformer.flags import MIB
 
 LARGE_SHARE = 7 / 8
 """The part of the budget that large requests may fill; the rest is for small ones, which are never many bytes."""

@@ -21,12 +21,14 @@ from transformer.draining import is_connected, stop_listening, take_backlog
 from transformer.errors import PortTaken
 from transformer.grpc.server import create_server
 from transformer.line_writer import LineWriter, standard_error
+from transformer.listening import Listening, join_port
 from transformer.metrics import Metrics
 from transformer.request_log import RequestLog
 from transformer.rest.app import create_app
-from transformer.rest.http_protocol import HttpProtocol, Patience
+from transformer.rest.connection import Patience
+from transformer.rest.http_protocol import HttpProtocol
 from transformer.service import Service
-from transformer.settings import EdgeSettings, Listening, join_port
+from transformer.settings import EdgeSettings
 from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.torchserve import TorchServe

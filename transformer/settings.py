@@ -1,20 +1,15 @@
 """The edge's settings and its command-line flags: each flag is a field here, with its type, range, default and help text.
 
-`python -m transformer` has all of the flags, `visor serve` some of them. A field without `_flag` is set by code alone.
+`python -m transformer` has all of the flags, `visor serve` some of them. A field without `flag` is set by code alone.
 This module alone reads the edge's environment (VISOR_TRACK), and it imports nothing heavy: `visor --help` imports it too.
 """
 
-import argparse
-import dataclasses
-import math
 import os
-from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, get_args
 
-MIB = 1 << 20
-"""Bytes of a mebibyte; not taken from `handlers.spec`, which would load pydantic for a help text."""
+from transformer.flags import MIB, Flags, at_least, flag, mebibytes, port, positive_seconds, seconds
 
 Level = Literal["none", "errors", "all"]
 """Which requests get a line in the request log."""
@@ -29,90 +24,13 @@ WAITING_PER_WORKER = 32
 """Images that may wait for each worker: no image waits longer than this many inferences, 0.4 s where one takes 12 ms."""
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers from `least` up, for argparse's `type`."""
-
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
-        return number
-
-    return whole_number
-
-
-def port(text: str) -> int:
-    """Parse a TCP port, 0 for a free one, for argparse's `type`."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
-    return number
-
-
-def seconds(text: str) -> float:
-    """Parse a finite number of seconds, 0 or more, for argparse's `type`."""
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0 or more")
-    return number
-
-
-def positive_seconds(text: str) -> float:
-    """Parse a finite number of seconds above 0, for argparse's `type`."""
-    number = seconds(text)
-    if not number:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return number
-
-
-def mebibytes(text: str) -> int:
-    """Parse a whole number of MiB, 1 or more, to bytes, for argparse's `type`."""
-    return at_least(1)(text) * MIB
-
-
-def _flag(name: str, what: str, *, shown: str = "%(default)s", **options: Any) -> dict[str, Any]:
-    """The metadata of a dataclass field that is a command-line flag too.
-
-    `what`: the help text, to which the default is added, in the words of `shown`. `options`: of argparse's `add_argument`.
-    """
-    return {"flag": (name, {"help": f"{what} (default: {shown})", **options})}
-
-
-class _Flags:
-    """A frozen dataclass whose fields are flags, and that may contain another one of this kind."""
-
-    @classmethod
-    def add_flags(cls, parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
-        """Add the flags to a parser. `only`: the names of the wanted ones, such as --max-queue; None for all."""
-        for one, contained in cls._fields():
-            if contained is not None:
-                contained.add_flags(parser, only)
-            elif "flag" in one.metadata and (only is None or one.metadata["flag"][0] in only):
-                name, options = one.metadata["flag"]
-                parser.add_argument(name, dest=one.name, **{"default": one.default, **options})
-
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> Self:
-        """Make the settings of a command line whose parser has some of the flags; the other fields keep their defaults."""
-        given = vars(args)
-        values = {one.name: given[one.name] for one, _ in cls._fields() if one.name in given}
-        return cls(**values, **{one.name: contained.from_args(args) for one, contained in cls._fields() if contained is not None})
-
-    @classmethod
-    def _fields(cls) -> "Iterator[tuple[dataclasses.Field[Any], type[_Flags] | None]]":
-        """Each field, with the class of the settings that it contains, None for a single value."""
-        for one in dataclasses.fields(cls):  # type: ignore[arg-type]  # each subclass is a dataclass
-            contained = one.default_factory
-            yield one, contained if isinstance(contained, type) and issubclass(contained, _Flags) else None
-
-
 @dataclass(frozen=True)
-class EdgeLimits(_Flags):
+class EdgeLimits(Flags):
     """What one edge takes on at once: the size of a request, its time, the calls under way and the images that wait."""
 
     max_body_bytes: int = field(
         default=64 * MIB,
-        metadata=_flag(
+        metadata=flag(
             "--max-body-mib",
             "largest body of a request, in MiB; a larger one is answered 413, over gRPC RESOURCE_EXHAUSTED",
             type=mebibytes,
@@ -122,7 +40,7 @@ class EdgeLimits(_Flags):
     )
     max_images: int = field(
         default=64,
-        metadata=_flag(
+        metadata=flag(
             "--max-images",
             "largest number of images in one request; one with more is answered 413, over gRPC INVALID_ARGUMENT",
             type=at_least(1),
@@ -131,7 +49,7 @@ class EdgeLimits(_Flags):
     )
     concurrency: int | None = field(
         default=None,
-        metadata=_flag(
+        metadata=flag(
             "--concurrency",
             "largest number of calls to workers, of one image each, that are under way at once, be it directly or through "
             "TorchServe",
@@ -142,7 +60,7 @@ class EdgeLimits(_Flags):
     )
     max_queue: int | None = field(
         default=None,
-        metadata=_flag(
+        metadata=flag(
             "--max-queue",
             "largest number of images that wait for a worker; requests that bring more are answered 503, "
             "over gRPC RESOURCE_EXHAUSTED",
@@ -153,7 +71,7 @@ class EdgeLimits(_Flags):
     )
     timeout_s: float = field(
         default=60.0,
-        metadata=_flag(
+        metadata=flag(
             "--timeout-s",
             "seconds after which a request that has no answer yet gets 504, over gRPC DEADLINE_EXCEEDED",
             type=positive_seconds,
@@ -163,7 +81,7 @@ class EdgeLimits(_Flags):
 
     memory_bytes: int | None = field(
         default=None,
-        metadata=_flag(
+        metadata=flag(
             "--memory-mib",
             "memory for all requests under way, in MiB; with more, requests are answered 503, over gRPC RESOURCE_EXHAUSTED",
             type=mebibytes,
@@ -174,7 +92,7 @@ class EdgeLimits(_Flags):
     )
     body_timeout_s: float = field(
         default=60.0,
-        metadata=_flag(
+        metadata=flag(
             "--body-timeout-s",
             "seconds within which a request's body, over gRPC its message, must have come; after the first 20 an HTTP body must "
             "have brought 4 KiB for each second above them; a slower one is answered 408, over gRPC DEADLINE_EXCEEDED",
@@ -192,15 +110,15 @@ class EdgeLimits(_Flags):
 
 
 @dataclass(frozen=True)
-class EdgeSettings(_Flags):
+class EdgeSettings(Flags):
     """How one edge serves, whichever archive it serves. The defaults are those of a pod's container."""
 
     inference_url: str = field(
-        default="http://127.0.0.1:8085", metadata=_flag("--torchserve", "URL of TorchServe's inference API", metavar="URL")
+        default="http://127.0.0.1:8085", metadata=flag("--torchserve", "URL of TorchServe's inference API", metavar="URL")
     )
     management_url: str = field(
         default="http://127.0.0.1:8086",
-        metadata=_flag(
+        metadata=flag(
             "--management",
             "URL of TorchServe's management API, which says how many workers there are and whether one is ready",
             metavar="URL",
@@ -208,7 +126,7 @@ class EdgeSettings(_Flags):
     )
     torchserve_keys: Path | None = field(
         default=Path("/run/visor/torchserve-keys.json"),
-        metadata=_flag(
+        metadata=flag(
             "--torchserve-keys",
             "file with the keys that TorchServe's APIs ask for; the edge sends none while the file does not exist",
             type=Path,
@@ -217,7 +135,7 @@ class EdgeSettings(_Flags):
     )
     worker_sockets: Path | None = field(
         default=None,
-        metadata=_flag(
+        metadata=flag(
             "--worker-sockets",
             "folder in which TorchServe's workers listen on Unix sockets, so that the edge asks them directly",
             type=Path,
@@ -227,7 +145,7 @@ class EdgeSettings(_Flags):
     )
     hang_s: float = field(
         default=10.0,
-        metadata=_flag(
+        metadata=flag(
             "--hang-s",
             "seconds without an answer after which a worker that is asked directly counts as hung: its image gets 503, it is "
             "asked no more, and whoever started it kills it",
@@ -237,7 +155,7 @@ class EdgeSettings(_Flags):
     )
     host: str = field(
         default="::",
-        metadata=_flag(
+        metadata=flag(
             "--host",
             "address on which REST and gRPC listen; :: is every address of IPv6 and IPv4, and of IPv4 alone on a machine without "
             "IPv6; 0.0.0.0 is every address of IPv4",
@@ -245,7 +163,7 @@ class EdgeSettings(_Flags):
     )
     protocol: Protocol = field(
         default="both",
-        metadata=_flag(
+        metadata=flag(
             "--protocol",
             "protocols to serve: rest leaves gRPC out; grpc listens as both does, since probes and metrics need REST, "
             "which answers requests as well",
@@ -253,14 +171,14 @@ class EdgeSettings(_Flags):
         ),
     )
     http_port: int = field(
-        default=8080, metadata=_flag("--http-port", "TCP port of REST; 0 takes a free one", type=port, metavar="PORT")
+        default=8080, metadata=flag("--http-port", "TCP port of REST; 0 takes a free one", type=port, metavar="PORT")
     )
     grpc_port: int = field(
-        default=8081, metadata=_flag("--grpc-port", "TCP port of gRPC; 0 takes a free one", type=port, metavar="PORT")
+        default=8081, metadata=flag("--grpc-port", "TCP port of gRPC; 0 takes a free one", type=port, metavar="PORT")
     )
     track: str = field(
         default="",
-        metadata=_flag(
+        metadata=flag(
             "--track",
             "name of this release's track, stable or canary, which answers and metrics carry",
             metavar="TRACK",
@@ -269,7 +187,7 @@ class EdgeSettings(_Flags):
     )
     token_file: Path | None = field(
         default=None,
-        metadata=_flag(
+        metadata=flag(
             "--token-file",
             "file of bearer tokens, one a line, of which each request has to bring one, but for those of the server's health and "
             "metrics; others are answered 401, over gRPC UNAUTHENTICATED. A changed file is read again within a second",
@@ -280,7 +198,7 @@ class EdgeSettings(_Flags):
     )
     allow_threshold: bool = field(
         default=True,
-        metadata=_flag(
+        metadata=flag(
             "--no-allow-threshold",
             "refuse requests that bring a threshold of their own, with 400, over gRPC INVALID_ARGUMENT, so that every decision "
             "is by the archive's threshold, or by that of the archive's group that a request names",
@@ -290,7 +208,7 @@ class EdgeSettings(_Flags):
     )
     page: bool = field(
         default=False,
-        metadata=_flag(
+        metadata=flag(
             "--page",
             "show a page at / on which a person asks about one picture in a browser, and refuse what a browser sends for a "
             "page of another site, with 403; it needs no token, what it asks for does",
@@ -301,7 +219,7 @@ class EdgeSettings(_Flags):
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     cache_images: int = field(
         default=0,
-        metadata=_flag(
+        metadata=flag(
             "--cache-images",
             "number of answers that are kept for images that come again; 0 keeps none",
             type=at_least(0),
@@ -310,7 +228,7 @@ class EdgeSettings(_Flags):
     )
     request_log: Level = field(
         default="all",
-        metadata=_flag(
+        metadata=flag(
             "--request-log",
             "which requests get a line of JSON on standard error, of visor serve at a terminal a short one: none; errors, those "
             "that are answered with an error; or all, but for probes and scrapes that succeed",
@@ -321,7 +239,7 @@ class EdgeSettings(_Flags):
     # gRPC varies it by up to a tenth. No call is lost when a connection ends, and new replicas get their share of the clients.
     grpc_age_s: float = field(
         default=10.0,
-        metadata=_flag(
+        metadata=flag(
             "--grpc-age-s",
             "seconds after which a gRPC connection is told to end and its client connects anew",
             type=positive_seconds,
@@ -330,7 +248,7 @@ class EdgeSettings(_Flags):
     )
     grace_s: float = field(
         default=20.0,
-        metadata=_flag(
+        metadata=flag(
             "--grace-s",
             "largest number of seconds after SIGTERM in which open requests are still answered; the process ends before once all "
             "are answered and clients have left, see --drain-s",
@@ -341,7 +259,7 @@ class EdgeSettings(_Flags):
     # Longer than a gRPC connection lives, so that none is left which stopping could cut: see `transformer.draining`.
     drain_s: float = field(
         default=1.2 * 10.0,
-        metadata=_flag(
+        metadata=flag(
             "--drain-s",
             "largest number of seconds after SIGTERM, within the grace period, in which clients are waited for to close their "
             "connections, and requests that come over these are still answered; then idle connections are closed",
@@ -360,35 +278,6 @@ class EdgeSettings(_Flags):
     def serves_grpc(self) -> bool:
         """Whether the edge listens for gRPC."""
         return self.protocol != "rest"
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where the edge listens, once it does; `grpc_port` is None without gRPC."""
-
-    host: str
-    http_port: int
-    grpc_port: int | None
-
-    @property
-    def http_address(self) -> str:
-        """Where REST listens, as a URL has it."""
-        return join_port(self.host, self.http_port)
-
-    @property
-    def grpc_address(self) -> str | None:
-        """Where gRPC listens, None without it."""
-        return None if self.grpc_port is None else join_port(self.host, self.grpc_port)
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The ports of all protocols."""
-        return (self.http_port,) if self.grpc_port is None else (self.http_port, self.grpc_port)
-
-
-def join_port(host: str, port: int) -> str:
-    """Write HOST:PORT as URLs and gRPC have it: an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_track() -> str:

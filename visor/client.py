@@ -1,9 +1,7 @@
 """A V2 server, asked over REST or gRPC."""
 
-import json
 import os
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from handlers import errors
 from handlers.arrays import UInt8
-from handlers.errors import ImageError, VisorError
-from handlers.spec import WHOLE
-from visor.answers import Answer, Answering, HeatMap, Question
+from handlers.errors import VisorError
+from visor.answers import Answer, Answering, Question
 from visor.connection import Access, Address, check_headers, check_token, connect, mistaken, read_token
-from visor.errors import AnswerInvalid, ClientError
+from visor.errors import ClientError
 from visor.paths import path_of
 from visor.pictures import Picture, read
+from visor.responses import answer_of, image_error, labels_of, only_model, reading_answer
 from visor.threads import in_lasting_thread
 
 URL = "http://127.0.0.1:8080"
@@ -31,7 +28,6 @@ CHUNK = 8
 CHUNK_BYTES = 16 << 20
 """Bytes of pictures from which on a request is full; a server takes 64 MiB, in base64 or not."""
 REDIRECTS = ("301", "302", "307", "308")
-IMAGE_ERRORS = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ class Client(Answering):
         """The model's name: the one that was given, else the server's only one. Raises ClientError."""
         if self._name is None:
             with self._reaching():
-                self._name = in_lasting_thread(lambda: _only_model(self._own.client))
+                self._name = in_lasting_thread(lambda: only_model(self._own.client))
         return self._name
 
     @property
@@ -121,8 +117,8 @@ class Client(Answering):
         """The model's labels in the order of the probabilities. Raises ClientError."""
         name = self.name
         if self._known_labels is None:
-            with self._reaching(), _reading_answer():
-                self._known_labels = in_lasting_thread(lambda: _labels(self._own.client, name))
+            with self._reaching(), reading_answer():
+                self._known_labels = in_lasting_thread(lambda: labels_of(self._own.client, name))
         return self._known_labels
 
     def ask(self, pictures: Iterable[Picture], question: Question) -> Iterator[Answer]:
@@ -158,17 +154,17 @@ class Client(Answering):
         parameters |= {} if question.group is None else {"group": question.group}
         with self._reaching():
             try:
-                with _reading_answer():
+                with reading_answer():
                     # No output is named, so that a server older than some of them answers with those that it has.
                     result = in_lasting_thread(
                         lambda: self._own.client.infer(name, [self._tensor(pictures)], parameters=parameters)
                     )
                     by_label = ("probabilities", "prediction_set")
                     labels = () if all(result.as_numpy(each) is None for each in by_label) else self.labels
-                    answers = [_answer(result, n, labels, name) for n in range(len(pictures))]
+                    answers = [answer_of(result, n, labels, name) for n in range(len(pictures))]
             except InferenceServerException as err:
                 # Every picture of this request is bad: the server says so as one error.
-                refusal = _image_error(err.message() or "")
+                refusal = image_error(err.message() or "")
                 if refusal is None:
                     raise
                 answers = [Answer(error=refusal, model=name)] * len(pictures)
@@ -227,96 +223,3 @@ class Client(Answering):
 
 def _path(path: str | os.PathLike[str] | None, what: str) -> Path | None:
     return None if path is None else path_of(path, what, ClientError)
-
-
-@contextmanager
-def _reading_answer() -> Iterator[None]:
-    """Raise AnswerInvalid for what a server's answer lacks, or has in another form than V2's."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, struct.error) as err:
-        raise AnswerInvalid(
-            f"what answers does not speak V2 ({type(err).__name__}: {err}); is it another server's address?"
-        ) from err
-
-
-def _only_model(client: Any) -> str:
-    with _reading_answer():
-        index = client.get_model_repository_index()
-        names = [str(model.name) for model in index.models] if hasattr(index, "models") else [str(one["name"]) for one in index]
-    if len(names) != 1:
-        raise ClientError(f"the server has {len(names)} models ({', '.join(names)}); name one with --model")
-    return names[0]
-
-
-def _labels(client: Any, model: str) -> tuple[str, ...]:
-    """The model's labels in their order, which both protocols have in its configuration alone."""
-    config = client.get_model_config(model)
-    if isinstance(config, dict):
-        said = config["parameters"]["labels"]["string_value"]
-    else:
-        said = config.config.parameters["labels"].string_value
-    return tuple(str(label) for label in json.loads(said))
-
-
-def _answer(result: Any, n: int, labels: Sequence[str], model: str) -> Answer:
-    """The n-th picture's answer."""
-    facts = _parameters(result.get_response())
-    code, sentence = _element(result, "error", n), _element(result, "error_message", n)
-    answer = Answer(
-        decision=_element(result, "decision", n),  # type: ignore[arg-type]  # one of the protocol's
-        threshold=facts.get("threshold"),
-        review_from=facts.get("review_from"),
-        review_to=facts.get("review_to"),
-        group=str(facts.get("group", "")),
-        promise=str(facts.get("promise", "")),
-        digest=str(facts.get("archive_digest", "")),
-        model=model,
-        version=str(facts.get("model_version", "")),
-    )
-    if code:
-        return replace(answer, error=_image_error(sentence or f"{code}: ") or ClientError(sentence or code))
-    scores, sets, probabilities = (result.as_numpy(name) for name in ("score", "prediction_set", "probabilities"))
-    return replace(
-        answer,
-        label=_element(result, "label", n),
-        confidence=float(result.as_numpy("confidence")[n]),
-        probabilities={} if probabilities is None else dict(zip(labels, probabilities[n].tolist(), strict=True)),
-        score=None if scores is None else float(scores[n]),
-        prediction_set=None if sets is None else tuple(labels[k] for k in np.flatnonzero(sets[n]).tolist()),
-        heatmap=None if result.as_numpy("heatmap") is None else _heatmap(result, n),
-    )
-
-
-def _heatmap(result: Any, n: int) -> HeatMap:
-    """The n-th picture's heat map, of which an older server says neither box nor peak."""
-    boxes, peaks = result.as_numpy("heatmap_box"), result.as_numpy("heatmap_peak")
-    left, top, width, height = WHOLE if boxes is None else (float(share) for share in boxes[n])
-    return HeatMap(
-        values=result.as_numpy("heatmap")[n],
-        label=_element(result, "heatmap_label", n),
-        box=(left, top, width, height),
-        peak=None if peaks is None else float(peaks[n]),
-    )
-
-
-def _image_error(sentence: str) -> ImageError | None:
-    """The error of a picture that a server's `CODE: sentence` tells; None for an error of another kind."""
-    code, _, rest = sentence.partition(": ")
-    kind = IMAGE_ERRORS.get(code)
-    return kind(rest) if kind else None
-
-
-def _element(result: Any, name: str, n: int) -> str:
-    """An element of a BYTES tensor as text, which tritonclient has as a str where it came in JSON; "" without the tensor."""
-    tensor = result.as_numpy(name)
-    if tensor is None:
-        return ""
-    element = tensor[n]
-    return element if isinstance(element, str) else str(element, "utf-8")
-
-
-def _parameters(response: Any) -> dict[str, Any]:
-    if isinstance(response, dict):
-        return dict(response.get("parameters", {}))
-    return {key: getattr(value, value.WhichOneof("parameter_choice")) for key, value in response.parameters.items()}

@@ -2,10 +2,10 @@
 
 import errno
 
+from archives.files import FULL
 from handlers.errors import VisorError
 from training.errors import DiskFull, FolderError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (
     errno.EACCES,
     errno.EPERM,

@@ -35,7 +35,7 @@ from loadtests.bench.pictures import photo
 from training import runs
 from training.data.manifest import Manifest, Split
 from training.progress import show_progress
-from visor.serving.torchserve import MAPPED
+from visor.serving.launch import MAPPED
 
 Decoder = Callable[[bytes], UInt8]
 """An encoded JPEG → (H, W, 3) uint8 RGB at the network's size."""

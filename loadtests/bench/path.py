@@ -31,7 +31,8 @@ from loadtests.bench.processes import stop, tree
 from loadtests.errors import LoadTestError, ServerFailed
 from loadtests.local_server import serving
 from transformer.upstream.workers import Workers
-from visor.serving.torchserve import KEYS, SOCKETS, free_ports
+from visor.serving.launch import KEYS, SOCKETS
+from visor.serving.ports import free_ports
 
 WARM_UP, START_TIMEOUT_S = 200, 30.0
 BARE, HANDLER, WORKER, TORCHSERVE = "bare", "the handler's stages", "a worker asked directly", "TorchServe alone"

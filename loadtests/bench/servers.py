@@ -12,7 +12,7 @@ from loadtests.bench.model import Model
 from loadtests.bench.processes import stop
 from loadtests.errors import ServerFailed
 from loadtests.peers.environment import PEERS, EnvironmentFailed, environment_of, python_of
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 TAIL_CHARACTERS = 1500
 

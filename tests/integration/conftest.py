@@ -1,17 +1,34 @@
-"""One trained, signed archive and one server, shared by the tests that only ask them something; and exports, each made once."""
+"""One trained, signed archive and one server, shared by the tests that only ask them something; exports, each made once."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from loadtests.peers.environment import make
 from tests.integration.exports import Exports
 from tests.integration.running import QUICK, ROOT, BeginHome, Server, Workspace, start_server, stop_server
 from tests.unit.networks import random_network, write_weights
 from tests.unit.specs import TINY
+from tools import browser
 from training.tracking import Tracker
+
+LONGEST = (
+    "test_soak.py", "test_conformance.py", "handlers/test_backends.py", "test_pipeline.py", "test_search.py",
+    "test_mlflow_server.py", "test_pod.py", "test_full_disk.py", "test_score.py", "test_demo.py",
+    "test_dvc.py", "test_serve.py", "test_compare.py", "test_torchrun.py", "test_hanging.py", "handlers/test_decode_memory.py",
+    "test_interruption.py",
+)  # fmt: skip
+"""Files that take longest, and are begun first: where one came last, the other process of `make test` would wait for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in places)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +99,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the weights of a network for `TINY`."""
     classes, size = len(TINY.labels), TINY.preprocessing
     return write_weights(tmp_path_factory.mktemp("tiny"), random_network(TINY.network, classes, size.height, size.width))
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[browser.Browser]:
+    """A tab of a Chromium. Where there is none its tests are left out, but in CI, which installs one."""
+    chromium = browser.find()
+    if chromium is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium; `make browser` installs one")
+    assert chromium, "CI has a Chromium: `make browser`"
+    with browser.started(chromium) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """axe-core, the script that judges a page."""
+    lock = Path(__file__).parent / "axe/requirements.txt"
+    [source] = make("axe", lock).parents[1].glob("lib/*/site-packages/axe_playwright_python/axe.min.js")
+    return source.read_text()

@@ -1,6 +1,8 @@
 """A pod's two containers as processes, for the tests of what happens to them: `python -m visor.pod`, and the edge beside it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +15,10 @@ import httpx
 from tests.integration.cgroups import enter
 
 READY_TIMEOUT_S = 240.0
+ROOT = Path(__file__).parents[2]
+ALLOCATOR = dict(re.findall(r"\b(PYTHONMALLOC)=(\w+)", (ROOT / "docker/transformer/Dockerfile").read_text()))
+"""The edge's environment in its image, as far as memory is concerned."""
+assert ALLOCATOR
 
 
 @dataclass
@@ -76,7 +82,7 @@ class Pod:
         flags += ["--torchserve-keys", str(self.work / "torchserve-keys.json")]
         with (self.folder / "edge.log").open("wb") as log:
             command = [*enter(cgroup), sys.executable, "-m", "transformer", *flags, *more]
-            self.edge = subprocess.Popen(command, stdout=log, stderr=log)
+            self.edge = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **ALLOCATOR})
         return self.edge
 
     def wait_ready(self) -> None:

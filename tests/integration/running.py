@@ -134,11 +134,18 @@ def copy_without_weights(workspace: Workspace, run: Path) -> Path:
     return run
 
 
-def start_server(workspace: Workspace, archive: str, log: Path, *arguments: str, cgroup: Path | None = None) -> Server:
-    """Start `visor serve` on free ports, in this control group, and return once it says that it is ready."""
+def start_server(
+    workspace: Workspace, archive: str, log: Path, *arguments: str, cgroup: Path | None = None, env: dict[str, str] | None = None
+) -> Server:
+    """Start `visor serve` on free ports, in this control group, and return once it says that it is ready.
+
+    `env`: what its environment has beside this process's.
+    """
     command = [*enter(cgroup), sys.executable, "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
     with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=workspace.path, stdout=file, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=workspace.path, stdout=file, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})}
+        )
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         text = log.read_text()

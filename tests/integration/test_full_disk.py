@@ -15,6 +15,7 @@ from training import runs
 from training.data import pixels
 from training.errors import DiskFull
 from training.fitting import checkpoint
+from training.jobs.checks import check_writable
 from training.tracking import Tracker
 from visor.system import of_system
 
@@ -72,6 +73,16 @@ def test_what_is_written_to_a_full_disk_names_its_place(disk: Workspace, monkeyp
     assert not (disk.path / "c.pt").exists()
     checkpoint.save(disk.path / "c.pt", checkpoint.State(weights=weights, best={}), "a" * 64, "b" * 64)
     Tracker.open(disk.path / "other").reach()
+
+
+def test_a_folder_on_a_full_disk_is_told_as_that(disk: Workspace) -> None:
+    check_writable(disk.path, disk.path / "new/run")
+    filler = fill(disk.path)
+    for folder in (disk.path, disk.path / "new/run"):
+        with pytest.raises(DiskFull, match=f"no space is left for {folder}; free some"):
+            check_writable(folder)
+    filler.unlink()
+    check_writable(disk.path, disk.path / "new/run")
 
 
 def test_too_little_space_is_said_before_anything_is_fitted(disk: Workspace) -> None:

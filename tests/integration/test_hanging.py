@@ -17,23 +17,29 @@ FOUND_S = 15.0
 """Within which a worker that hangs is to be found."""
 
 
-@pytest.fixture
-def running(workspace: Workspace, archive: Path, tmp_path: Path) -> Iterator[Server]:
-    """A server of two workers, both of which the edge knows."""
-    server = start_server(workspace, str(archive), tmp_path / "log", "--workers", "2")
-    deadline = time.monotonic() + 60
-    while len(list(sockets(server).iterdir())) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(1.5)  # for longer than the edge remembers how many there were
-    assert httpx.get(f"http://{server.rest}/v2/health/ready", timeout=10).status_code == 200
+@pytest.fixture(scope="module")
+def started(workspace: Workspace, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of two workers, which outlives all tests but the last."""
+    server = start_server(workspace, str(archive), tmp_path_factory.mktemp("hanging") / "log", "--workers", "2")
     yield server
     stop_server(server)
 
 
-def sockets(server: Server) -> Path:
-    """The folder of the workers' sockets, which are there once they have loaded the archive."""
-    return server.torchserve_config().parent / "workers"
+@pytest.fixture
+def running(started: Server) -> Server:
+    """That server, once the edge knows two workers: those that the test before has ended are replaced by then."""
+    deadline = time.monotonic() + 90
+    while len(started.workers()) < 2 or not {str(worker) for worker in started.workers()} <= sockets(started):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.5)  # for longer than the edge remembers how many there were
+    assert httpx.get(f"http://{started.rest}/v2/health/ready", timeout=10).status_code == 200
+    return started
+
+
+def sockets(server: Server) -> set[str]:
+    """The names of the workers' sockets, their process ids, which are there once they have loaded the archive."""
+    return {path.name for path in (server.torchserve_config().parent / "workers").iterdir()}
 
 
 def wait_gone(process: psutil.Process, deadline: float) -> None:
@@ -85,15 +91,6 @@ def test_without_a_worker_that_answers_it_is_not_ready_until_there_is_one(runnin
     assert ask(running.rest, picture("PNG", 64, 64)).status_code == 200
 
 
-def test_a_torchserve_that_is_killed_ends_the_server_at_once_with_its_reason(running: Server) -> None:
-    family = running.family()
-    [java] = [process for process in family if process.name() == "java"]
-    os.kill(java.pid, signal.SIGKILL)
-    assert running.process.wait(5) == 1
-    assert psutil.wait_procs(family, timeout=10)[1] == []
-    assert "visor: serve.ended: TorchServe was killed (137), by somebody or" in running.log.read_text()
-
-
 def test_of_a_worker_that_is_killed_one_image_fails_and_the_one_at_hand_is_answered_by_another(running: Server) -> None:
     killed, other = (psutil.Process(worker) for worker in running.workers())
     for worker in (killed, other):
@@ -109,3 +106,12 @@ def test_of_a_worker_that_is_killed_one_image_fails_and_the_one_at_hand_is_answe
     for client in clients:
         client.join(15)
     assert sorted(answers) == [200, 200, 200, 503]
+
+
+def test_a_torchserve_that_is_killed_ends_the_server_at_once_with_its_reason(running: Server) -> None:
+    family = running.family()
+    [java] = [process for process in family if process.name() == "java"]
+    os.kill(java.pid, signal.SIGKILL)
+    assert running.process.wait(5) == 1
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert "visor: serve.ended: TorchServe was killed (137), by somebody or" in running.log.read_text()

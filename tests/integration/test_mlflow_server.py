@@ -15,7 +15,7 @@ import pytest
 from tests.integration.running import QUICK, ROOT, Workspace
 from training import runs
 from training.data.manifest import Manifest
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 START_TIMEOUT_S = 120.0
 
@@ -49,13 +49,24 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_run_and_its_archive_are_recorded_on_the_server(workspace: Workspace, tracking_server: str, tmp_path: Path) -> None:
-    env = {"MLFLOW_TRACKING_URI": tracking_server}
-    config = str(ROOT / "training/configs/digits.yaml")
-    trained = workspace.visor("train", config, *QUICK, "--set", "backend=torch", "--out", str(tmp_path / "run"), env=env)
+@pytest.fixture(scope="module")
+def home(workspace: Workspace, tracking_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a run that is tracked on the server."""
+    home = tmp_path_factory.mktemp("tracked") / "home"
+    flags = ["--set", "backend=torch", "--set", "explanation_images=0", "--home", str(home), "--out", str(home / "run")]
+    trained = workspace.visor(
+        "train", str(ROOT / "training/configs/digits.yaml"), *QUICK, *flags, env={"MLFLOW_TRACKING_URI": tracking_server}
+    )
     assert trained.returncode == 0, trained.stderr
     assert tracking_server in trained.stderr  # where to look
-    archived = workspace.visor("archive", str(tmp_path / "run"), "--store", str(tmp_path / "store"), env=env)
+    return home
+
+
+def test_a_run_and_its_archive_are_recorded_on_the_server(
+    workspace: Workspace, home: Path, tracking_server: str, tmp_path: Path
+) -> None:
+    env = {"MLFLOW_TRACKING_URI": tracking_server}
+    archived = workspace.visor("archive", str(home / "run"), "--store", str(tmp_path / "store"), env=env)
     registered = workspace.visor("register", archived.stdout.strip(), env=env)
     assert registered.returncode == 0, registered.stderr
 
@@ -83,12 +94,8 @@ def test_a_server_that_is_away_is_named(workspace: Workspace, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-def test_a_picture_is_erased_from_the_server_too(workspace: Workspace, tracking_server: str, tmp_path: Path) -> None:
-    env, home = {"MLFLOW_TRACKING_URI": tracking_server}, tmp_path / "home"
-    config = str(ROOT / "training/configs/digits.yaml")
-    flags = ["--set", "backend=torch", "--set", "explanation_images=0", "--home", str(home), "--out", str(home / "run")]
-    trained = workspace.visor("train", config, *QUICK, *flags, env=env)
-    assert trained.returncode == 0, trained.stderr
+def test_a_picture_is_erased_from_the_server_too(workspace: Workspace, home: Path, tracking_server: str, tmp_path: Path) -> None:
+    env = {"MLFLOW_TRACKING_URI": tracking_server}
     report = (home / "run" / runs.REPORT).read_text()
     sample = next(one for one in Manifest.read(home / "run" / runs.MANIFEST).samples_of("test") if one.path in report)
     erase = ["data", "erase", sample.sha256, "--home", str(home)]

@@ -1,6 +1,8 @@
 """Archives that visor 0.2 made are inspected, asked, scored and served as visor 0.2 did it."""
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,21 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return copy_kept(tmp_path_factory.mktemp("old") / "kept")
 
 
+@pytest.fixture(scope="module")
+def asked(kept: Workspace) -> Callable[[str, str], Any]:
+    """What a command answers about an archive, which is asked once."""
+    return functools.cache(lambda command, name: ASKED[command](kept, name))
+
+
 @pytest.mark.parametrize("command", ASKED)
 @pytest.mark.parametrize("name", NAMES)
-def test_an_old_archive_is_answered_for_as_before(kept: Workspace, name: str, command: str) -> None:
-    assert_same(ASKED[command](kept, name), json.loads(ANSWERS.read_text())[name][command], command)
+def test_an_old_archive_is_answered_for_as_before(asked: Callable[[str, str], Any], name: str, command: str) -> None:
+    assert_same(asked(command, name), json.loads(ANSWERS.read_text())[name][command], command)
 
 
-def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(kept: Workspace) -> None:
+def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(asked: Callable[[str, str], Any]) -> None:
     """The archive's own entry of 0.2 says no peak; score and set follow from the probabilities that it says."""
-    answer = ASKED["serve"](kept, "digits-band")
+    answer = asked("serve", "digits-band")
     outputs = {one["name"]: np.array(one["data"]).reshape(one["shape"]) for one in answer["outputs"]}
     probabilities, answered = outputs["probabilities"], np.array(outputs["error"]) == ""
     np.testing.assert_allclose(outputs["score"], probabilities[:, [3, 5, 8]].sum(axis=1), atol=1e-6)
@@ -46,8 +54,8 @@ def test_an_old_archive_s_worker_is_served_with_what_follows_from_its_answers(ke
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inspect_says_what_an_old_archive_lacks(kept: Workspace, name: str) -> None:
-    lacks = json.loads(kept.ok("inspect", name, "--json"))["lacks"]
+def test_inspect_says_what_an_old_archive_lacks(asked: Callable[[str, str], Any], name: str) -> None:
+    lacks = asked("inspect", name)["lacks"]
     assert lacks[-2:] == ["the curve of other thresholds", "the peaks of its heat maps, where it is served"]
     assert len(lacks) == (3 if name == "digits-band" else 2)
 

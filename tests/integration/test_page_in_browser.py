@@ -4,44 +4,22 @@ Where there is no Chromium this is left out, but in CI, which installs one (`mak
 """
 
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from loadtests.peers.environment import make
 from tests.integration.running import Server, Workspace
-from tools import browser
+from tools.browser import Browser
 from training.evaluation.saliency import encircle
 
-CHROMIUM = browser.find()
-LOCK = Path(__file__).parent / "axe/requirements.txt"
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")
 
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Any]:
-    assert CHROMIUM, "CI has a Chromium: `make browser`"
-    with browser.started(CHROMIUM) as found:
-        found.call("DOM.enable")
-        yield found
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    [source] = make("axe", LOCK).parents[1].glob("lib/*/site-packages/axe_playwright_python/axe.min.js")
-    return source.read_text()
-
-
-def text(tab: Any, element: str) -> str:
+def text(tab: Browser, element: str) -> str:
     return str(tab.evaluate(f"document.getElementById('{element}').textContent"))
 
 
-def choose(tab: Any, picture: Path) -> str:
+def choose(tab: Browser, picture: Path) -> str:
     """Choose a picture as a person does; what the page says once it has asked."""
     root = tab.call("DOM.getDocument")["root"]["nodeId"]
     node = tab.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
@@ -55,7 +33,7 @@ def choose(tab: Any, picture: Path) -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
 def test_a_picture_gets_the_servers_answer(
-    tab: Any, axe: str, workspace: Workspace, server: Server, images: dict[Path, str], width: int, scheme: str
+    tab: Browser, axe: str, workspace: Workspace, server: Server, images: dict[Path, str], width: int, scheme: str
 ) -> None:
     picture = next(iter(images))
     told = json.loads(workspace.ok("predict", str(picture), "--url", f"http://{server.rest}", "--json"))
@@ -77,7 +55,7 @@ def test_a_picture_gets_the_servers_answer(
     }  # fmt: skip
 
 
-def test_dashes_go_around_half_of_the_peak_as_in_drawings(tab: Any, server: Server) -> None:
+def test_dashes_go_around_half_of_the_peak_as_in_drawings(tab: Browser, server: Server) -> None:
     """`encircle` of the page and of `visor predict --explain` on the same maps, pixel by pixel."""
     tab.open(f"http://{server.rest}/", 360)
     generator = np.random.default_rng(0)
@@ -94,7 +72,7 @@ def test_dashes_go_around_half_of_the_peak_as_in_drawings(tab: Any, server: Serv
         assert np.array_equal(np.array(drawn, dtype=np.uint8).reshape(seen.shape), expected)
 
 
-def test_an_error_is_shown_as_its_sentence(tab: Any, server: Server, tmp_path: Path) -> None:
+def test_an_error_is_shown_as_its_sentence(tab: Browser, server: Server, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     tab.open(f"http://{server.rest}/", 360)
@@ -102,7 +80,7 @@ def test_an_error_is_shown_as_its_sentence(tab: Any, server: Server, tmp_path: P
     assert tab.evaluate("document.getElementById('answer').hidden")
 
 
-def test_a_token_that_no_header_holds_is_told_so(tab: Any, server: Server) -> None:
+def test_a_token_that_no_header_holds_is_told_so(tab: Browser, server: Server) -> None:
     tab.open(f"http://{server.rest}/", 360)
     deadline = time.monotonic() + 60
     while tab.evaluate("document.getElementById('choice').hidden"):  # what it then says would take the sentence's place
@@ -115,7 +93,7 @@ def test_a_token_that_no_header_holds_is_told_so(tab: Any, server: Server) -> No
         assert tab.evaluate("document.getElementById('token').value") == ""
 
 
-def test_keys_alone_reach_all_of_it(tab: Any, server: Server, images: dict[Path, str]) -> None:
+def test_keys_alone_reach_all_of_it(tab: Browser, server: Server, images: dict[Path, str]) -> None:
     tab.open(f"http://{server.rest}/", 1280)
     choose(tab, next(iter(images)))
     reached = []

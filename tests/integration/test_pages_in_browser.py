@@ -4,41 +4,22 @@ Where there is no Chromium this is left out, but in CI, which installs one (`mak
 """
 
 import io
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from loadtests.peers.environment import make
 from tests.unit.test_pages import PAGES
 from tools import browser, screenshots
 from tools.browser import Browser
 
-CHROMIUM = browser.find()
-LOCK = Path(__file__).parent / "axe/requirements.txt"
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")
 LOOKS: tuple[tuple[int, browser.Scheme], ...] = ((1280, "light"), (360, "dark"))
 """Widths in pixels and colours. A width decides what lies where, a scheme what has which colour: so all of both are seen."""
 KINDS = ("evaluation with a positive label", "evaluation of many labels", "model card", "comparison", "data set", "overload")
 """One of each kind of page; those that differ in words alone are `tests/unit/test_pages.py`'s."""
 NOTHING_DRAWN = 3
 """Colours up to which a picture of a page shows nothing."""
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    assert CHROMIUM, "CI has a Chromium: `make browser`"
-    with browser.started(CHROMIUM) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    [source] = make("axe", LOCK).parents[1].glob("lib/*/site-packages/axe_playwright_python/axe.min.js")
-    return source.read_text()
 
 
 @pytest.mark.parametrize("name", KINDS)

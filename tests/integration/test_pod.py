@@ -22,7 +22,7 @@ from tests.integration.cgroups import MIB, make_cgroup, oom_kills, remove_cgroup
 from tests.integration.pods import READY_TIMEOUT_S, Pod, wait_until
 from tests.integration.running import Workspace, ask, copy_without_weights, is_worker, picture
 from visor.serving import memory
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ name: any
 data: {source: digits}
 preprocessing: {height: 16, width: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 model: {network: small_cnn}
+backend: torch
 fit: {batch_size: 64, phases: [{epochs: 1, learning_rate: 0.003, unfreeze: all}]}
 """
 

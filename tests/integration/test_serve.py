@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -77,19 +78,38 @@ def test_at_a_terminal_it_says_what_it_does_in_short_lines(workspace: Workspace,
     assert all(len(line) < 160 for line in text.splitlines() if "is signed by" not in line)
 
 
-def test_without_a_page_there_is_none(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
-    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1", "--no-page")
-    try:
-        assert httpx.get(f"http://{running.rest}/").status_code == 404
-        before = running.log.read_text()
-        assert "page" not in before
-        for _ in range(3):
-            for path in ("v2/health/ready", "v2/health/live", "v2/models/digits/ready"):
-                assert httpx.get(f"http://{running.rest}/{path}").status_code == 200
-        time.sleep(1)
-        assert "ready" not in running.log.read_text().removeprefix(before)  # probes that succeed leave no line
-    finally:
-        stop_server(running)
+@pytest.fixture(scope="module")
+def pageless(workspace: Workspace, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of one worker, without a page."""
+    running = start_server(workspace, str(archive), tmp_path_factory.mktemp("pageless") / "log", "--workers", "1", "--no-page")
+    yield running
+    stop_server(running)
+
+
+def test_without_a_page_there_is_none(pageless: Server) -> None:
+    assert httpx.get(f"http://{pageless.rest}/").status_code == 404
+    assert "page" not in pageless.log.read_text()
+
+
+def test_probes_that_succeed_leave_no_line(pageless: Server) -> None:
+    before = pageless.log.read_text()
+    for _ in range(3):
+        for path in ("v2/health/ready", "v2/health/live", "v2/models/digits/ready"):
+            assert httpx.get(f"http://{pageless.rest}/{path}").status_code == 200
+    time.sleep(1)
+    assert "ready" not in pageless.log.read_text().removeprefix(before)
+
+
+def test_is_not_ready_when_its_workers_are_gone_and_recovers(pageless: Server) -> None:
+    os.kill(pageless.workers().pop(), signal.SIGKILL)
+    statuses: list[int] = []
+    deadline = time.monotonic() + 60
+    while 503 not in statuses or statuses[-1] != 200:
+        statuses.append(httpx.get(f"http://{pageless.rest}/v2/health/ready").status_code)
+        assert httpx.get(f"http://{pageless.rest}/v2/health/live").status_code == 200
+        time.sleep(0.05)
+        assert time.monotonic() < deadline
+    assert set(statuses) == {200, 503}
 
 
 def test_killed_while_the_worker_loads_leaves_no_process_behind(workspace: Workspace, archive: Path) -> None:
@@ -168,23 +188,6 @@ def test_an_early_inference_leaves_no_worker_idle(
                 spent = {pid: sum(psutil.Process(pid).cpu_times()[:2]) - before[pid] for pid in running.workers()}
     finally:
         stop_server(running)
-
-
-def test_is_not_ready_when_its_workers_are_gone_and_recovers(workspace: Workspace, archive: Path, tmp_path: Path) -> None:
-    running = start_server(workspace, str(archive), tmp_path / "log", "--workers", "1")
-    try:
-        os.kill(running.workers().pop(), signal.SIGKILL)
-        statuses: list[int] = []
-        deadline = time.monotonic() + 60
-        while 503 not in statuses or statuses[-1] != 200:
-            statuses.append(httpx.get(f"http://{running.rest}/v2/health/ready").status_code)
-            assert httpx.get(f"http://{running.rest}/v2/health/live").status_code == 200
-            time.sleep(0.05)
-            assert time.monotonic() < deadline
-        assert set(statuses) == {200, 503}
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
 
 
 def test_a_taken_port_is_named(workspace: Workspace, archive: Path) -> None:

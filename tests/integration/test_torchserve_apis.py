@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.integration.running import Server, Workspace, start_server, stop_server
-from visor.serving.torchserve import KEYS
+from visor.serving.launch import KEYS
 
 MANAGEMENT, INFERENCE = (
     "org.pytorch.serve.grpc.management.ManagementAPIsService",

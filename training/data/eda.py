@@ -20,7 +20,8 @@ from handlers.errors import ImageError
 from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
 from training import keys
-from training.config import DataConfig, Section, load
+from training.config import DataConfig, load
+from training.config.section import Section
 from training.data import manifest, sources
 from training.data.duplicates import Near, find_near, hash_images, is_leak
 from training.data.manifest import Sample, hash_file

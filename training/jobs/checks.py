@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from archives.files import FULL
 from training.config import Config
 from training.data.manifest import Manifest
 from training.errors import DiskFull, FolderError
@@ -24,6 +25,8 @@ def check_writable(*folders: Path, advice: str = "let this user write there, or 
             with tempfile.TemporaryFile(dir=above) as file:
                 file.write(b"0" * 4096)
         except OSError as err:
+            if err.errno in FULL:
+                raise DiskFull(f"no space is left for {folder}; free some, or choose another folder") from err
             what = f"{folder} cannot be made: {above}" if above != folder else f"{folder}"
             raise FolderError(f"{what} cannot be written to ({err.strerror}); {advice}") from err
 

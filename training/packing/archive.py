@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import handlers
 from archives import provenance, signing, store
 from archives.contents import LINEAGE, MAX_BYTES, SPEC, read
+from archives.files import open_plain
 from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
 from handlers.spec import MIB, Spec
@@ -73,14 +73,11 @@ def _stage(run: Path, staged: Path, spec: Spec, lineage: Lineage) -> Path:
 def _copy(source: Path, target: Path) -> None:
     """Copy a file that is no link: it could name the key, which what wrote the run must not have. Raises RunError."""
     try:
-        opened = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # which a pipe would be waited for without
+        file = open_plain(source, os.O_NOFOLLOW)
     except OSError as err:
         raise RunError(f"{source} is not packed: {err.strerror}; a run's files are files of its own") from err
-    with os.fdopen(opened, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise RunError(f"{source} is not packed: it is no file; a run's files are files of its own")
-        with target.open("wb") as copy:
-            shutil.copyfileobj(file, copy)
+    with file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:

@@ -5,41 +5,33 @@ import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
 
 from handlers.errors import VisorError
-from transformer import metadata, stats
-from transformer.budget import BODY_WEIGHT, Charge
+from transformer.budget import Charge
 from transformer.errors import (
-    NO_SHARED_MEMORY,
     DeadlineExceeded,
     MemorySpent,
     ModelNotReady,
-    ModelUnknown,
     PortTaken,
-    ProtobufInvalid,
     RequestTooLarge,
-    SharedMemoryRefused,
     Unauthenticated,
     Unavailable,
     grpc_code,
     is_trouble,
 )
+from transformer.grpc.api import Api, Call, infer_request, parse
 from transformer.grpc.health import WATCH_S, health_handlers
-from transformer.grpc.messages import SERVICE, message, parameters_of, parse_request, render_answer, service_descriptor
+from transformer.grpc.messages import SERVICE, message, service_descriptor
 from transformer.grpc.receiving import Receiver
 from transformer.grpc.wire import walk
-from transformer.messages import InferRequest
+from transformer.listening import join_port
 from transformer.request_log import ID_HEADER, Record
-from transformer.service import THREAD_BYTES, PreparedRequest, Service
-from transformer.settings import join_port
+from transformer.service import Service
 from transformer.tokens import AUTHORIZATION, OPEN_METHODS, Tokens
 
 logger = logging.getLogger(__name__)
@@ -66,23 +58,11 @@ gRPC's own default is 5 minutes, so that a client that asks every second whether
 SMALL_BYTES = 64 << 10
 """The largest message of a method that is no inference."""
 
-FINAL_WANTED, FINAL = "triton_enable_empty_final_response", "triton_final_response"
-"""Triton's parameters for models that answer a request several times: the last answer is to say that it is, and says so."""
-
 SHARED_MEMORY_METHODS = tuple(
     f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Register", "Unregister")
 )
 
 Metadata = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call, for the methods that need more than its message. `left_s`: seconds to the client's deadline, None for none."""
-
-    record: Record
-    left_s: float | None
-    charge: Charge
 
 
 Method = Callable[[Any, Call], Awaitable[Any]]
@@ -112,7 +92,7 @@ def create_server(
             ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
         ],
     )
-    server.add_generic_rpc_handlers((_handlers(_Api(service), service, receiver), health_handlers(service, receiver)))
+    server.add_generic_rpc_handlers((_handlers(Api(service), service, receiver), health_handlers(service, receiver)))
     address = join_port(host, port)
     try:
         return server, server.add_insecure_port(address)
@@ -148,83 +128,7 @@ class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has
         return grpc.stream_unary_rpc_method_handler(refuse)
 
 
-class _Api:
-    """The methods of the gRPC service, each by its name in snake case."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def server_live(self, _: Any, __: Call) -> Any:
-        return message("ServerLiveResponse")(live=True)
-
-    async def server_ready(self, _: Any, __: Call) -> Any:
-        return message("ServerReadyResponse")(ready=await self._service.ready())
-
-    async def model_ready(self, request: Any, _: Call) -> Any:
-        """Another model is not ready, which is an answer, as Triton gives it; over REST the status says the same."""
-        try:
-            self._service.check_model(request.name, request.version)
-        except ModelUnknown:
-            return message("ModelReadyResponse")(ready=False)
-        return message("ModelReadyResponse")(ready=await self._service.ready())
-
-    async def server_metadata(self, _: Any, __: Call) -> Any:
-        return message("ServerMetadataResponse")(**metadata.server_metadata())
-
-    async def model_metadata(self, request: Any, _: Call) -> Any:
-        self._service.check_model(request.name, request.version)
-        return message("ModelMetadataResponse")(**metadata.model_metadata(self._service.spec))
-
-    async def model_config(self, request: Any, _: Call) -> Any:
-        self._service.check_model(request.name, request.version)
-        return message("ModelConfigResponse")(config=await self._service.config())
-
-    async def repository_index(self, request: Any, _: Call) -> Any:
-        models = metadata.repository_index(self._service.spec, await self._service.ready(), request.ready)
-        return message("RepositoryIndexResponse")(models=models)
-
-    async def repository_model_load(self, request: Any, _: Call) -> Any:
-        await self._service.load(request.model_name, parameters_of(request))
-        return message("RepositoryModelLoadResponse")()
-
-    async def repository_model_unload(self, request: Any, _: Call) -> Any:
-        self._service.unload(request.model_name)
-        return message("RepositoryModelUnloadResponse")()
-
-    async def model_statistics(self, request: Any, _: Call) -> Any:
-        if request.name:
-            self._service.check_model(request.name, request.version)
-        self._service.flush()
-        return message("ModelStatisticsResponse")(**stats.statistics(self._service.spec, self._service.metrics))
-
-    async def model_infer(self, body: bytes, call: Call) -> Any:
-        return (await self._infer(body, call))[1]
-
-    async def model_stream_infer(self, body: bytes, call: Call) -> Any:
-        request, answer = await self._infer(body, call)
-        if request.parameters.get(FINAL_WANTED) is True:
-            answer.parameters[FINAL].bool_param = True  # a request has one answer, so each is the last one
-        return message("ModelStreamInferResponse")(infer_response=answer)
-
-    async def no_shared_memory(self, _: Any, __: Call) -> Any:
-        raise SharedMemoryRefused(NO_SHARED_MEMORY)
-
-    async def _infer(self, body: bytes, call: Call) -> tuple[InferRequest, Any]:
-        if len(body) > THREAD_BYTES:
-            prepared = await self._service.in_thread(lambda: self._read(body, call))
-        else:
-            prepared = self._read(body, call)
-        call.record.name(prepared.request.id or "")
-        return prepared.request, render_answer(await self._service.answer(prepared, call.record, call.left_s))
-
-    def _read(self, body: bytes, call: Call) -> PreparedRequest:
-        """Weigh the message, charge what it costs, and parse it; it awaits nothing."""
-        walked = walk(body)
-        call.charge.raise_to(BODY_WEIGHT * len(body) + walked.cost)
-        return self._service.read(parse_request(_parse(_infer_request(), walked.message), walked.raw), call.record)
-
-
-def _handlers(api: _Api, service: Service, receiver: Receiver) -> grpc.GenericRpcHandler:
+def _handlers(api: Api, service: Service, receiver: Receiver) -> grpc.GenericRpcHandler:
     # On the wire a call of one message looks like one of many, and as such it is received when its handler asks for it.
     # Bytes in and bytes out: a message that cannot be parsed is the client's mistake, and gRPC would call it ours.
     methods = {}
@@ -345,7 +249,7 @@ async def _next(context: Any, service: Service, receiver: Receiver) -> tuple[byt
 def _render_error(error: VisorError, body: bytes) -> bytes:
     """Make a stream's answer to a request that failed; its id tells which one that was."""
     try:
-        failed = _parse(_infer_request(), walk(body).message).id
+        failed = parse(infer_request(), walk(body).message).id
     except VisorError:
         failed = ""
     answer = message("ModelStreamInferResponse")(error_message=str(error), infer_response={"id": failed})
@@ -371,23 +275,11 @@ def _trailer(error: VisorError, request_id: str) -> Metadata:
     return ((CODE_KEY, error.code), (ID_HEADER, request_id), *more)
 
 
-def _parse(request_class: Any, body: bytes) -> Any:
-    try:
-        return request_class.FromString(body)
-    except DecodeError as err:
-        raise ProtobufInvalid(f"{len(body)} bytes are not a {request_class.DESCRIPTOR.full_name}: {err}") from err
-
-
 def _parse_small(request_class: Any, body: bytes) -> Any:
     """Parse a message that has a few words: one as large as an inference's would cost more than it was charged."""
     if len(body) > SMALL_BYTES:
         raise RequestTooLarge(f"the message has {len(body)} bytes; this method's has {SMALL_BYTES} at most")
-    return _parse(request_class, body)
-
-
-@cache
-def _infer_request() -> Any:
-    return message("ModelInferRequest")
+    return parse(request_class, body)
 
 
 def _snake(name: str) -> str:

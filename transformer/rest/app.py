@@ -41,10 +41,10 @@ from transformer.rest.body import (
 from transformer.rest.compression import ACCEPTED, IDENTITY, WORTH_BYTES, choose_encoding, compress
 from transformer.rest.envelope import RECORD, Envelope
 from transformer.rest.exchange import NO_TRANSFORM
-from transformer.rest.http_protocol import CLIENT, REFUSAL, Client
 from transformer.rest.openapi import MODEL, REPOSITORY, VERSIONED
 from transformer.rest.page import FILES, page_routes
 from transformer.rest.receive import LENGTH_KEY, cancel_if_gone, headers_of, read_body
+from transformer.rest.scope import CLIENT, REFUSAL, Client
 from transformer.rest.swagger import docs_routes
 from transformer.service import THREAD_BYTES, PreparedRequest, Service
 from transformer.tokens import OPEN_PATHS

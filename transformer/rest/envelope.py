@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from transformer.errors import CrossSite, RequestError, Unauthenticated
 from transformer.request_log import ID_HEADER, Record
-from transformer.rest.http_protocol import REFUSAL
+from transformer.rest.scope import REFUSAL
 from transformer.service import Service
 from transformer.tokens import AUTHORIZATION
 

@@ -10,7 +10,7 @@ from transformer.budget import BODY_WEIGHT, Charge
 from transformer.errors import ClientGone, ContentUnsupported, RequestTooLarge, show
 from transformer.rest.body import HEADER_LENGTH
 from transformer.rest.compression import IDENTITY, decompress, largest_content, read_encoding
-from transformer.rest.http_protocol import Client, do_nothing
+from transformer.rest.scope import Client, do_nothing
 from transformer.rest.upload import FORM, is_upload
 
 # Files that are no picture; what is neither of these nor an upload is read as JSON, whatever it is called.

@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 
-from transformer.settings import EdgeSettings, port
+from transformer.flags import port
+from transformer.settings import EdgeSettings
 from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, positive
 
 

@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     from handlers.errors import VisorError
     from visor.errors import ArchiveMissing, ServerEnded
     from visor.pod import intake, serving
-    from visor.serving import torchserve
+    from visor.serving.ports import Ports
 
     # As the first process it would not end by a signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
         workers=args.workers,
         picture_bytes=args.picture_memory_mib and args.picture_memory_mib << 20,
         hang_s=args.hang_s,
-        ports=torchserve.Ports(args.inference_port, args.management_port, args.metrics_port),
+        ports=Ports(args.inference_port, args.management_port, args.metrics_port),
         edge_ports=frozenset(args.edge_port),
         grace_s=args.grace_s,
     )

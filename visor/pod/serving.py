@@ -14,6 +14,7 @@ from pathlib import Path
 from handlers.errors import counted
 from visor.pod.intake import VerifiedArchive
 from visor.serving import torchserve
+from visor.serving.ports import Ports
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class PodSettings:
     workers: int | None
     picture_bytes: int | None
     hang_s: float
-    ports: torchserve.Ports
+    ports: Ports
     edge_ports: frozenset[int]
     grace_s: float
 

@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
-from archives.files import replacing
+from archives.files import FULL, replacing
 from handlers.decision import Promise
 from handlers.spec import Frozen
 from visor.errors import ScoreError
-from visor.system import FULL
 
 DESCRIPTION = "_scoring.json"
 """Readers of Parquet folders leave out what begins with an underscore."""

@@ -15,12 +15,15 @@ from archives import opening
 from archives.opening import Opened
 from handlers.errors import counted
 from transformer.line_writer import standard_error
+from transformer.listening import Listening
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
-from transformer.settings import EdgeSettings, Listening
+from transformer.settings import EdgeSettings
 from transformer.tokens import read_tokens
 from visor.serving import memory, torchserve
 from visor.serving.child import in_child
+from visor.serving.launch import SOCKETS, find_java
+from visor.serving.ports import Ports, url
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     Raises what `archives.opening.opened` raises, JavaMissing, MemoryShort, PortTaken and TokensUnusable (the edge's),
     ServerEnded, ServeError; on each of them nothing is left running.
     """
-    torchserve.find_java()  # before anything is copied: the commonest reason to fail is named first
+    find_java()  # before anything is copied: the commonest reason to fail is named first
     if options.edge.token_file:
         read_tokens(options.edge.token_file)
     with (
@@ -84,15 +87,15 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
     stop_on_signals(stop)
     needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
     workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
-    ports = torchserve.Ports.free()
+    ports = Ports.free()
     logger.info("starting TorchServe with %s: a few seconds", counted(workers.count, "worker"))
     async with torchserve.running(archive.path, workers, home, ports) as server:
         settings = dataclasses.replace(
             options.edge,
-            inference_url=torchserve.url(ports.inference),
-            management_url=torchserve.url(ports.management),
+            inference_url=url(ports.inference),
+            management_url=url(ports.management),
             torchserve_keys=server.keys,
-            worker_sockets=home / torchserve.SOCKETS,
+            worker_sockets=home / SOCKETS,
             drain_s=DRAIN_S,
             memory_share=MEMORY_SHARE,
         )

@@ -12,7 +12,7 @@ And the edge may ask a worker itself, through a Unix socket beside that of Torch
 nine times between threads and processes [min 1.2, p50 1.7 ms]. One thread serves both, in turns. Java starts and watches the
 worker as before.
 
-`visor.serving.torchserve` lays this file where TorchServe looks for its worker; it runs as a script and imports nothing of ours.
+`visor.serving.launch` lays this file where TorchServe looks for its worker; it runs as a script and imports nothing of ours.
 """
 
 import ctypes

@@ -14,9 +14,10 @@ import uvloop
 
 from handlers.spec import Limits
 from tests.unit.specs import make_spec
+from transformer.listening import Listening
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
-from transformer.settings import EdgeSettings, Listening
+from transformer.settings import EdgeSettings
 from transformer.upstream.connection import Reply
 from transformer.upstream.torchserve import TorchServe
 

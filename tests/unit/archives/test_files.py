@@ -1,10 +1,11 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and files that are files."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from archives.files import atomic_folder, printable, replacing
+from archives.files import atomic_folder, open_plain, printable, replacing
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
@@ -63,3 +64,20 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 def test_a_name_in_a_sentence_stays_in_its_line() -> None:
     assert printable(Path("a/räume 1.mar")) == "a/räume 1.mar"
     assert printable(Path("a\nb\x1b[2J.mar")) == r"'a\nb\x1b[2J.mar'"
+
+
+def test_what_is_opened_to_read_is_a_file(tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_text("text")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    for path in (file, link):
+        with open_plain(path) as opened:
+            assert opened.read() == b"text"
+    for path in (pipe, tmp_path, Path("/dev/null")):
+        with pytest.raises(OSError, match="it is no file"):
+            open_plain(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_plain(link, os.O_NOFOLLOW)
+    with pytest.raises(FileNotFoundError):
+        open_plain(tmp_path / "none")

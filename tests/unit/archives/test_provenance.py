@@ -118,7 +118,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(contents: Contents, keys: tuple[P
     path = path_of(contents.path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ProvenanceRefused, match="is not a file"):
+    with pytest.raises(ProvenanceRefused, match=r"cannot be read \(it is no file\)"):
         read_verified(contents.path, contents, keys[1])
 
 

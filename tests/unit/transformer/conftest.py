@@ -22,11 +22,12 @@ from handlers.entry import VisorHandler
 from handlers.networks import build
 from handlers.spec import Limits, Spec
 from tests.unit.specs import make_spec
+from transformer.listening import Listening
 from transformer.metrics import Metrics
 from transformer.rest.app import create_app
 from transformer.server import serve_edge
 from transformer.service import Service
-from transformer.settings import EdgeLimits, EdgeSettings, Listening
+from transformer.settings import EdgeLimits, EdgeSettings
 from transformer.upstream.torchserve import TorchServe
 
 DIGEST = "ab" * 32

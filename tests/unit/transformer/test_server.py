@@ -22,8 +22,9 @@ from tests.unit.transformer.conftest import ANSWER
 from transformer.__main__ import main, parse_args
 from transformer.errors import PortTaken
 from transformer.grpc.messages import SERVICE, message
+from transformer.listening import Listening
 from transformer.server import listen, serve_edge
-from transformer.settings import EdgeLimits, Listening
+from transformer.settings import EdgeLimits
 
 URL = "/v2/models/roofs/infer"
 ONE = {"Content-Type": "image/png"}

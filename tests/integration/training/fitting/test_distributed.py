@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable, Sequence
 from multiprocessing import Queue
 
@@ -15,6 +14,7 @@ from tests.unit.training.fitting.test_fit import TRAIN, VAL, make_config
 from training.fitting.distributed import ALONE, Group, joined, synchronised
 from training.fitting.fit import fit
 from training.fitting.pretrained import make_model
+from visor.serving.ports import free_ports
 
 PHASES = [{"epochs": 2, "learning_rate": 0.01, "unfreeze": "all"}]
 OPTIONS = {"batch_size": 10, "accumulate": 2, "clip_norm": 0.5, "ema_decay": 0.5, "focal_gamma": 1.0}
@@ -35,9 +35,7 @@ def both() -> dict[Work, list]:
     The processes run all works, one after the other: to start them takes longer than what they do.
     """
     works = (fitted, gradients_of_a_part, told)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     context = multiprocessing.get_context("spawn")  # forked, it would have none of its threads
     queue = context.Queue()
     processes = [context.Process(target=_run, args=(rank, port, works, queue), daemon=True) for rank in (0, 1)]

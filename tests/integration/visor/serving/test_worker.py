@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from visor.serving import torchserve
+from visor.serving.launch import server_home
 from visor.serving.worker import HANG_VARIABLE, MEMORY_VARIABLE, SOCKETS_VARIABLE, TOO_LARGE
 
 SITE = Path(str(find_spec("ts").origin)).parents[1]  # type: ignore[union-attr]
@@ -89,7 +89,7 @@ class Worker:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
-    home = torchserve.server_home(SITE, tmp_path / "server")
+    home = server_home(SITE, tmp_path / "server")
     code = home / "ts" / "model_service_worker.py"
     sockets, model = tmp_path / "s", tmp_path / "model"
     sockets.mkdir()

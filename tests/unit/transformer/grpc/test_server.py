@@ -267,7 +267,7 @@ async def test_trouble_behind_the_edge(call, torchserve, images):
 
 
 async def test_a_bug_is_an_answer_too(call, monkeypatch, images):
-    monkeypatch.setattr("transformer.grpc.server.parse_request", lambda _: 1 / 0)
+    monkeypatch.setattr("transformer.grpc.api.parse_request", lambda _: 1 / 0)
     await refused(call, "ModelInfer", grpc.StatusCode.INTERNAL, "internal", **image_request(images[:1]))
 
 

@@ -7,7 +7,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from transformer.rest.http_protocol import HEAD_BITE, HttpProtocol, Patience
+from transformer.rest.connection import Patience
+from transformer.rest.http_protocol import HEAD_BITE, HttpProtocol
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"

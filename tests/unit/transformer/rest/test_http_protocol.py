@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from transformer.rest.http_protocol import MAX_HEAD_BYTES
+from transformer.rest.head import MAX_HEAD_BYTES
 from transformer.settings import EdgeLimits
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: edge\r\n"

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from transformer.rest.http_protocol import MAX_HEAD_BYTES
+from transformer.rest.head import MAX_HEAD_BYTES
 from transformer.settings import EdgeLimits
 
 URL = "/v2/models/roofs/infer"

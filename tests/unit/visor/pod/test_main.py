@@ -16,7 +16,7 @@ from visor.errors import ServeError, ServerEnded
 from visor.pod import intake
 from visor.pod.__main__ import FAILED, MESSAGE_CHARACTERS, leave_message, main, parse_args
 from visor.pod.check import WAITING
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 
 @pytest.fixture

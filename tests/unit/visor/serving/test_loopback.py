@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from visor.serving import loopback
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 
 
 @pytest.mark.parametrize(("key", "sent"), [("abc", "Bearer abc"), (None, None)])
