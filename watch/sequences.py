@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincc, betaln
+from scipy.special import betaincc, betaln, xlog1py
 
 from handlers.arrays import Float64, Ints
 
@@ -76,10 +76,8 @@ def _edge(bet: Callable[[Any, Any, Float64], Float64], events: Ints, trials: Int
 
 def _ratio(events: Ints, trials: Ints, share: Float64, other: Float64) -> Float64:
     """Log of the likelihood of `other` over that of `share`."""
-    with np.errstate(divide="ignore"):  # an alternative of 1 is out once anything else was seen
-        missing = np.log1p(-other) - np.log1p(-share)
-    rest = np.subtract(trials, events)
-    return np.asarray(events * np.log(other / share) + np.where(rest > 0, rest * missing, 0.0))
+    rest = np.subtract(trials, events)  # xlog1py: an alternative of 1 is out once anything else was seen, and not before
+    return np.asarray(events * np.log(other / share) + xlog1py(rest, -other) - rest * np.log1p(-share))
 
 
 def _mixed(events: Ints, trials: Ints, share: Float64, falls: float) -> Float64:

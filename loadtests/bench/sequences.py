@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binom
 
-from handlers.arrays import Float64, Int64
+from handlers.arrays import Bools, Int64
 from watch import sequences
 
 ALPHA = 0.05
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def errors(share: float, streams: int, labels: int, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Simulate streams: the fractions whose lower bound, whose upper bound, and whose interval of both at ALPHA / 2, ever errs."""
+    """Simulate streams: the fractions whose lower bound, upper bound, and interval of both at ALPHA / 2, ever errs."""
     single, double = _band(share, labels, ALPHA), _band(share, labels, ALPHA / 2)
     wrong = np.zeros(3)
     for begin in range(0, streams, PIECE):
@@ -59,20 +59,20 @@ def errors(share: float, streams: int, labels: int, rng: np.random.Generator) ->
 
 
 def _band(share: float, labels: int, alpha: float) -> tuple[Int64, Int64]:
-    """At each of the numbers of labels from 1 on: the fewest events that are too many for the share, the most that are too few."""
+    """At each number of labels from 1 on: the fewest events that are too many for the share, the most that are too few."""
     trials = np.arange(1, labels + 1)
     limit = -np.log(alpha)
-    high = _turn(lambda events: sequences.evidence(events, trials, share) >= limit, trials)
-    low = _turn(lambda events: sequences.evidence_below(events, trials, share) < limit, trials)
+    high = _turn(lambda events: np.asarray(sequences.evidence(events, trials, share) >= limit), trials)
+    low = _turn(lambda events: np.asarray(sequences.evidence_below(events, trials, share) < limit), trials)
     return high, low - 1
 
 
-def _turn(true: Callable[[Int64], Float64], trials: Int64) -> Int64:
+def _turn(true: Callable[[Int64], Bools], trials: Int64) -> Int64:
     """The fewest events at which a statement that stays true with more is true, trials + 1 where it never is; by bisection."""
     false, so = np.full(len(trials), -1), trials + 1
     while (so - false > 1).any():
         middle = np.where(so - false > 1, (false + so) // 2, false)
-        holds = np.asarray(true(np.maximum(middle, 0))) & (middle > false)
+        holds = true(np.maximum(middle, 0)) & (middle > false)
         so, false = np.where(holds, middle, so), np.where(holds, false, np.maximum(middle, false))
     return so
 

@@ -35,6 +35,7 @@ USES = {
     "train": (
         *JOBS,
         "visor.scoring.score",
+        "visor.auditing",
         "visor.runs",
         "visor.demo",
         "nncf",
