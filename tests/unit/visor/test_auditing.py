@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from archives import signing
 from handlers.spec import FnrBound
 from tests.unit.archives.crafted import put
 from tests.unit.specs import make_spec
+from transformer.request_log import Record, RequestLog
+from transformer.upstream.image_answers import ImageAnswer
 from visor import cli
 from visor.scoring import parts
 
@@ -157,6 +160,21 @@ def test_of_a_log_only_this_archives_own_answers_count(audit, log, table):
         "contradicting_answers": 1, "other_archive": 2, "other_threshold": 2, "several_images": 1, "unanswered": 2,
     }  # fmt: skip
     assert found["labelled"] == {"pass": 1, "flag": 2}
+
+
+def test_the_lines_that_the_edge_writes_are_those_that_are_read(audit, table, tmp_path):
+    """Its own log: one image that passed, one by another threshold, one group that there is not, one request of two images."""
+    with (tmp_path / "edge.log").open("wb") as file:
+        written = RequestLog("all", {"model": "tiny", "version": "1", "track": "stable"}, file)
+        for key, more in {"a": {}, "b": {"threshold": 0.9}, "c": {"group": "site=north"}, "d": {"images": 2}}.items():
+            answer = replace(ImageAnswer.blank(SPEC), decision="pass")
+            record = Record("rest", "/v2/models/tiny/infer", id=key, inference=True, **{"images": 1, "results": [answer], **more})
+            record.end()
+            written.write(record)
+    rows = [(key, "damaged") for key in "abcd"]
+    found = json.loads(audit(tmp_path / "edge.log", "--labels", table(rows), "--json")[1])
+    assert found["left_out"] == {"other_threshold": 2, "several_images": 1}
+    assert found["promises"][0]["missed"] == 1
 
 
 def test_a_picture_that_failed_has_the_archives_decision_on_errors(keys, tmp_path, log, table, audit):
