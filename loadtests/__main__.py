@@ -1,5 +1,6 @@
 """`python -m loadtests` runs one load test; it exits with 0 when the SLO is met, 1 when not, 2 when there was no test."""
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,8 @@ def _search(options: Options, slo: Slo, load: Callable[[], Load], step_s: float)
         gevent.sleep(PAUSE_S)
         server_s, client_s = processes.cpu_seconds(options.pid) if options.pid else None, processes.own_cpu_seconds()
         own = samples[rate] = _open(replace(options, duration_s=step_s), load(), rate)
+        if not own:  # so few a second that none was due
+            return capacity.Step(rate, tuple(map(str, judge(own, slo, rate))), 0.0, math.inf)
         figures, right = summarise(own), max(1, sum(not sample.failure for sample in own))
         spent_s = None if server_s is None or options.pid is None else processes.cpu_seconds(options.pid) - server_s
         violated = tuple(map(str, judge(own, slo, rate)))
