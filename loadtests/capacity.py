@@ -63,7 +63,7 @@ def search(measure: Callable[[float], Step], first: float, most: float, cores: i
     one that failed, their geometric mean, until they are PRECISION apart.
     """
     steps: list[Step] = []
-    held, failed, rate = 0.0, math.inf, min(first, most)
+    held, failed, rate = 0.0, math.inf, max(LEAST_PER_S, min(first, most))
     while len(steps) < MOST_STEPS and rate >= LEAST_PER_S:
         steps.append(measure(rate))
         if steps[-1].violated:

@@ -56,6 +56,10 @@ def test_a_server_that_keeps_none_has_no_capacity():
     assert judge_capacity(found, SLO.model_copy(update={"throughput_per_s": 0.0})) != []
 
 
+def test_a_slow_server_is_tried_at_one_rate_at_least():
+    assert [step.rate for step in search(server(0.0, []), 0.01, 200.0, 2).steps] == [LEAST_PER_S]
+
+
 def test_the_capacity_is_held_against_the_throughput():
     assert judge_capacity(search(server(100, []), 80.0, 2000.0, 2), SLO) == []
     assert str(judge_capacity(search(server(8, []), 8.0, 2000.0, 2), SLO)[0]) == "capacity: requests per s 8 < 10"
