@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from loadtests.errors import FlagsWrong
@@ -15,7 +15,9 @@ from loadtests.slo import DEFAULT
 REST_PROTOCOLS, GRPC_PROTOCOLS = ("rest-json", "rest-binary"), ("grpc",)
 MOST_SECONDS, MOST_PER_SECOND, MOST_USERS = 3600.0, 2000.0, 256
 RATE, USERS, CAPACITY_USERS = 20.0, 4, 8
-SECONDS, OVERLOAD_SECONDS = 30.0, 75.0
+SECONDS, OVERLOAD_SECONDS, STEP_SECONDS, SOAK_SECONDS = 30.0, 75.0, 20.0, 1800.0
+SHARE = 0.7
+Search = Literal["capacity", "soak"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Options:
     """Says what to send, where to and when. `rest`, `grpc`: HOST:PORT or empty; both are empty where the test starts a server.
 
     `rate`: requests a second in an open loop, all protocols together; None in a closed loop, and where it is measured first.
-    `users`: users in a closed loop, which also measures the capacity before an overload.
+    `users`: users in a closed loop, which also measures the capacity before an overload. `search`: "capacity" searches the
+    highest rate within the SLO, in steps of `duration_s`; "soak" runs for `duration_s` at `rate`, or else at `share` of that
+    capacity, which it then searches first. `pid`: the server's first process on this machine, where it is known.
     """
 
     rest: str
@@ -43,6 +47,9 @@ class Options:
     timeout_s: float
     slo: Path
     out: Path
+    search: Search | None = None
+    share: float = SHARE
+    pid: int | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +74,16 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         raise FlagsWrong(
             f"--shape {args.shape} is an open loop at a rate that is measured first: neither --rate nor --loop closed"
         )
+    search: Search | None = "capacity" if args.find_capacity else "soak" if args.soak else None
+    if search and (closed or args.shape != "steady"):
+        raise FlagsWrong(
+            f"--{'soak' if args.soak else 'find-capacity'} is an open loop at steady rates, without --loop and --shape"
+        )
+    if search == "capacity" and args.rate is not None:
+        raise FlagsWrong("--find-capacity searches the rate; leave out --rate")
+    if args.share is not None and (search != "soak" or args.rate is not None):
+        raise FlagsWrong("--share is of a --soak without --rate")
+    seconds = {"capacity": STEP_SECONDS, "soak": SOAK_SECONDS, None: OVERLOAD_SECONDS if overload else SECONDS}[search]
     return Options(
         rest=rest,
         grpc=args.grpc,
@@ -75,9 +92,9 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         protocols=_protocols(args.protocol, rest, args.grpc),
         shape=shape,
         shape_name=args.shape,
-        rate=None if closed or overload else args.rate or RATE,
-        users=args.users or (CAPACITY_USERS if overload else USERS),
-        duration_s=args.duration or (OVERLOAD_SECONDS if overload else SECONDS),
+        rate=args.rate if search else None if closed or overload else args.rate or RATE,
+        users=args.users or (CAPACITY_USERS if overload or search else USERS),
+        duration_s=args.duration or seconds,
         even=args.arrivals == "even",
         seed=args.seed,
         explain=args.explain,
@@ -85,6 +102,9 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         timeout_s=args.timeout,
         slo=args.slo,
         out=args.out,
+        search=search,
+        share=args.share or SHARE,
+        pid=args.pid,
     )
 
 
@@ -159,7 +179,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(0.1, MOST_PER_SECOND),
         metavar="NUMBER",
         help=f"requests a second in an open loop, all protocols together, 0.1 to {MOST_PER_SECOND:g}, which --shape multiplies; "
-        f"an error with --loop closed and with --shape overload (default: {RATE:g})",
+        f"an error with --loop closed, --find-capacity and --shape overload (default: {RATE:g}; with --soak, --share of the "
+        "capacity)",
     )
     when.add_argument(
         "--users",
@@ -174,7 +195,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(1, MOST_SECONDS),
         metavar="SECONDS",
         help=f"length of the run in seconds, 1 to {MOST_SECONDS:g}, without the up to 10 s in which overload measures the "
-        f"capacity before (default: {SECONDS:g}; {OVERLOAD_SECONDS:g} for overload)",
+        f"capacity before; with --find-capacity, of each rate that is tried (default: {SECONDS:g}; {OVERLOAD_SECONDS:g} for "
+        f"overload, {STEP_SECONDS:g} with --find-capacity, {SOAK_SECONDS:g} with --soak)",
     )
     when.add_argument(
         "--arrivals",
@@ -191,6 +213,34 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         metavar="SECONDS",
         help="seconds, 0.1 to 60, after which a request without an answer has failed (default: %(default)g)",
+    )
+    found = parser.add_argument_group("capacity and soak")
+    either = found.add_mutually_exclusive_group()
+    either.add_argument(
+        "--find-capacity",
+        action="store_true",
+        help="search the highest rate at which the server keeps the SLO, within 5 %%, in 12 steps at most; the report has each "
+        "rate, and what the capacity took of the CPUs (default: one run at --rate)",
+    )
+    either.add_argument(
+        "--soak",
+        action="store_true",
+        help="run long at a share of the capacity, which is searched first, or at --rate, and judge whether the server's memory "
+        "grows in the last two thirds: by 1 MiB a minute or more, or surely at all (default: one run at --rate)",
+    )
+    found.add_argument(
+        "--share",
+        type=_number(0.01, 1),
+        metavar="SHARE",
+        help="share of the capacity, from 0.01 to 1, that --soak sends; an error without --soak, and with --rate "
+        f"(default: {SHARE:g})",
+    )
+    found.add_argument(
+        "--pid",
+        type=_whole(1, 1 << 22),
+        metavar="NUMBER",
+        help="process id of the server, where it runs on this machine: memory and CPU time of it and all that it started are "
+        "measured (default: that of the server that the test starts itself)",
     )
     result = parser.add_argument_group("result")
     result.add_argument(

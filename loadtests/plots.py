@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from loadtests.samples import Sample
 from loadtests.slo import Slo
+from loadtests.soak import MIB, SoakFigures
 from loadtests.verdict import by_protocol
 
 COLOURS = ("#1f6fb2", "#d9730d", "#4c9a5f")
@@ -64,6 +65,15 @@ def rates(samples: Sequence[Sample]) -> bytes:
     for name, (colour, times) in groups.items():
         if times:
             axes.stairs(np.histogram(times, edges)[0], edges, color=colour, label=name, fill=name == "due", linewidth=1.5)
+    _legend(axes)
+    return _png(figure)
+
+
+def memory(figures: SoakFigures) -> bytes:
+    """Plot the memory of the server's processes."""
+    figure, axes = _figure("Memory of the server", "seconds since the start", "MiB")
+    axes.plot([at for at, _ in figures.memory], [size / MIB for _, size in figures.memory], color=COLOURS[0], label="resident")
+    axes.set_ylim(bottom=0)
     _legend(axes)
     return _png(figure)
 

@@ -11,10 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from loadtests import plots
+from loadtests.capacity import Capacity
 from loadtests.overload import OverloadFigures
 from loadtests.samples import Sample, write
 from loadtests.slo import Slo
-from loadtests.verdict import ALL, Figures, Violation, by_protocol, offers_enough, show, summarise
+from loadtests.soak import MIB, SoakFigures
+from loadtests.verdict import ALL, PERCENTS, Figures, Violation, by_protocol, offers_enough, show, summarise
 
 LATE_MS = 20.0
 """Above this the reader is told that the generator itself was late."""
@@ -24,7 +26,8 @@ LATE_MS = 20.0
 class Run:
     """Holds a run and its verdict. `settings`: what was asked for, in words; `overload`: only for a run above the capacity.
 
-    `offered_per_s`: requests a second of an open loop, None where each answer brought the next request.
+    `offered_per_s`: requests a second of an open loop, None where each answer brought the next request. `capacity`: where it was
+    searched; `samples` are then those at it. `soak`: only for a soak.
     """
 
     settings: Mapping[str, str]
@@ -33,6 +36,8 @@ class Run:
     violations: Sequence[Violation]
     overload: OverloadFigures | None = None
     offered_per_s: float | None = None
+    capacity: Capacity | None = None
+    soak: SoakFigures | None = None
 
     @property
     def figures(self) -> dict[str, Figures]:
@@ -55,6 +60,10 @@ class Run:
                 f"throughput is not judged: {self.offered_per_s:g} requests a second were offered, no more than the bound of "
                 f"{self.slo.throughput_per_s:g}"
             )
+        if self.soak and not self.soak.memory:
+            notes.append("memory is not judged: the server's processes are not known here; name its process with --pid")
+        elif self.soak and self.soak.growth and math.isinf(self.soak.growth.high):
+            notes.append("memory is judged by its slope alone: the run is too short for an interval")
         return notes
 
 
@@ -76,6 +85,8 @@ def to_json(run: Run) -> dict[str, Any]:
         "violations": [asdict(violation) for violation in run.violations],
         "settings": dict(run.settings),
         "figures": {name: {**asdict(f), "failed": f.failed, "error_rate": f.error_rate} for name, f in run.figures.items()},
+        "capacity": asdict(run.capacity) | {"busy": run.capacity.busy} if run.capacity else None,
+        "soak": asdict(run.soak) if run.soak else None,
         "overload": asdict(run.overload) | {"goodput": run.overload.goodput} if run.overload else None,
         "slo": run.slo.model_dump(),
     }
@@ -96,11 +107,13 @@ def to_html(run: Run) -> str:
         (plots.latency_distribution(run.samples, run.slo), "Share of requests answered right within a latency"),
         (plots.rates(run.samples), "Requests due, answered, refused and failed in each second"),
     ]
+    if run.soak and run.soak.memory:
+        pictures.append((plots.memory(run.soak), "Memory of the server's processes over the run"))
     return environment.get_template("report.html.j2").render(
         run=run,
         columns=COLUMNS,
         rows=[(name, cells(figures)) for name, figures in run.figures.items()],
-        overload=overload_rows(run.overload) if run.overload else [],
+        sections=sections(run),
         plots=[(f"data:image/png;base64,{base64.b64encode(data).decode()}", alt) for data, alt in pictures],
     )
 
@@ -126,6 +139,48 @@ def overload_rows(figures: OverloadFigures) -> list[tuple[str, str]]:
     ]
 
 
+def capacity_rows(found: Capacity) -> list[tuple[str, str]]:
+    """List (name, value) of what a search has found."""
+    rows = [("capacity", f"{found.per_s:.1f} requests/s within the SLO, of {len(found.steps)} rates that were tried")]
+    if (best := found.best) and best.server_cpu_s is not None and found.busy is not None:
+        rows.append(("CPU a request", f"server {1e3 * best.server_cpu_s:.1f} ms, client {1e3 * best.client_cpu_s:.1f} ms"))
+        rows.append(("capacity x CPU", f"{found.busy:.2f} of {found.cores} cores, server and client together"))
+    tried = sorted(found.steps, key=lambda step: step.rate)
+    rows += [(f"{s.rate:.1f}/s", "; ".join(s.violated) or f"met, p99 {show(round(s.p99_ms, 1))} ms") for s in tried]
+    return rows
+
+
+def soak_rows(figures: SoakFigures) -> list[tuple[str, str]]:
+    """List (name, value) of each figure of a soak."""
+    own = [window for _, window in figures.windows]
+    rows = [
+        ("rate", f"{figures.rate:.1f} requests/s in {len(own)} windows"),
+        ("failed", f"{sum(window.failed for window in own)} requests"),
+        *[
+            (f"p{percent} by window", f"{show(round(min(values), 1))} to {show(round(max(values), 1))} ms")
+            for percent in PERCENTS
+            if (values := [window.latency_ms[percent] for window in own])
+        ],
+    ]
+    if grown := figures.growth:
+        rows.append(("memory", f"{figures.memory[0][1] / MIB:.0f} MiB at first, {figures.memory[-1][1] / MIB:.0f} at last"))
+        interval = f"95 % interval {grown.low:+.3f} to {grown.high:+.3f}"
+        rows.append(("growth", f"{grown.mib_per_min:+.3f} MiB/min in the last two thirds, {interval}"))
+    return rows
+
+
+def sections(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List what only some runs have: (title, rows)."""
+    found = []
+    if run.overload:
+        found.append(("Overload", overload_rows(run.overload)))
+    if run.capacity:
+        found.append(("Capacity", capacity_rows(run.capacity)))
+    if run.soak:
+        found.append(("Soak", soak_rows(run.soak)))
+    return found
+
+
 def to_text(run: Run) -> str:
     """Format the result for a terminal."""
     width = max(len(name) for name in (*run.figures, ALL))
@@ -133,8 +188,7 @@ def to_text(run: Run) -> str:
     lines += ["".join([f"{name:{width}}", *(f"{cell:>11}" for cell in cells(f))]) for name, f in run.figures.items()]
     failures = summarise(run.samples).failures if run.samples else {}
     lines += [f"failed: {count} of {code}" for code, count in failures.items()]
-    if run.overload:
-        lines += [f"{name:{width}}  {value}" for name, value in overload_rows(run.overload)]
+    lines += [f"{name:{width}}  {value}" for _, rows in sections(run) for name, value in rows]
     lines += [f"note: {note}" for note in run.notes]
     lines += [f"violated: {violation}" for violation in run.violations]
     lines.append("The SLO is violated." if run.violations else "The SLO is met.")
@@ -146,4 +200,4 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

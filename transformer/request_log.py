@@ -41,6 +41,7 @@ class Record:
     """A record collects what becomes of one request on its way.
 
     `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `results`: of its images.
+    `threshold`, `group`: the request's own, None where the archive's rule decides.
     `calls`: of those that TorchServe answered, the seconds in line and the seconds there and back. `error`: what it was
     answered with, None for a success. `seconds`: from the request's first byte to its answer; `ended`: when that was, in seconds
     since the epoch.
@@ -57,6 +58,8 @@ class Record:
     queue_s: float = 0.0
     cache_hits: int = 0
     results: Sequence[Result] = ()
+    threshold: float | None = None
+    group: str | None = None
     calls: list[tuple[ImageAnswer, float, float]] = field(default_factory=list)
     error: VisorError | None = None
     start: float = field(default_factory=time.perf_counter)
@@ -140,6 +143,8 @@ class RequestLog:
         if record.inference:
             fields |= {"images": record.images, "queue_seconds": round(record.queue_s, 6), "cache_hits": record.cache_hits}
             fields |= {"decisions": _decisions(record)}
+            own = {"threshold": record.threshold, "group": record.group}
+            fields |= {name: value for name, value in own.items() if value is not None}
         self._file.write(_dump(fields) + b"\n")
         self._file.flush()
 

@@ -182,6 +182,7 @@ class Service:
         options = read_options(request.parameters, self.spec)
         if options.threshold is not None and not self._allow_threshold:
             raise ThresholdRefused("this server decides by the archive's threshold alone; leave out the parameter threshold")
+        record.threshold, record.group = options.threshold, options.group
         outputs = self._outputs.choose(request.outputs, options)
         explain = options.explain if not request.outputs else self._outputs.explained(outputs)
         pictures = read_images(request.inputs, self.spec.limits, self.limits.max_images)

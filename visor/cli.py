@@ -13,6 +13,7 @@ from typing import Any
 from handlers.errors import VisorError
 from visor.commands import (
     archive,
+    audit,
     bound,
     compare,
     config,
@@ -42,6 +43,7 @@ GROUPS = (
     ("train and search", (train, evaluate, bound, pretrain, search)),
     ("archive and keys", (keys, archive, inspect, listing)),
     ("serve and ask", (serve, predict, score)),
+    ("watch", (audit,)),
     ("compare and promote", (register, compare, promote)),
     ("automate", (pipeline,)),
 )

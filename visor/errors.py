@@ -9,6 +9,11 @@ VisorError
 ├── ScoreError            score.failed: a batch scoring cannot begin or continue
 ├── ImageUnreadable       image.unreadable: a listed image file cannot be read; the error of its row
 ├── ImageChanged          image.changed: an image file's bytes do not have the manifest's digest; the error of its row
+├── AuditError            audit.failed: labels and answers cannot be held against a promise
+│   ├── AnswersUnreadable audit.answers: no answers of the archive where they should be
+│   ├── LabelsUnreadable  audit.labels: a table of labels that cannot be read, or lacks a column
+│   ├── LabelsSelected    audit.selection: labels came for images that were chosen by their decision
+│   └── PromiseMissing    audit.promise: an archive that makes no promise on missed images
 ├── NoHeatMap             answer.heatmap: an answer without a heat map is to be drawn
 ├── ClientError           client.failed: a server does not answer, or answers with an error
 │   └── AnswerInvalid     client.answer: what answers does not speak V2
@@ -64,6 +69,36 @@ class ImageChanged(VisorError):
     """An image file's bytes do not have the digest in the manifest."""
 
     code = "image.changed"
+
+
+class AuditError(VisorError):
+    """Labels and answers cannot be held against a promise."""
+
+    code = "audit.failed"
+
+
+class AnswersUnreadable(AuditError):
+    """There are no answers of the archive where they should be."""
+
+    code = "audit.answers"
+
+
+class LabelsUnreadable(AuditError):
+    """A table of labels cannot be read, or lacks a column."""
+
+    code = "audit.labels"
+
+
+class LabelsSelected(AuditError):
+    """Labels came for images that were chosen by their decision."""
+
+    code = "audit.selection"
+
+
+class PromiseMissing(AuditError):
+    """The archive makes no promise on missed images."""
+
+    code = "audit.promise"
 
 
 class NoHeatMap(VisorError):

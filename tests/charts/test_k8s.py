@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from loadtests.capacity import MOST_STEPS
+from loadtests.options import SOAK_SECONDS, STEP_SECONDS, parse_options
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 SAMPLES = sorted((K8S / "samples").glob("*.yaml"))
@@ -493,3 +496,27 @@ def test_cluster_without_docker_is_the_stand_in_s_or_an_error(machine: dict[str,
     done = sh(str(K8S / "cluster"), "nowhere", **machine)
     assert done.returncode == 1
     assert "no Docker engine answers" in done.stderr
+
+
+def test_the_job_of_the_load_tests_is_bounded_and_reaches_the_gateway_alone() -> None:
+    job, policy = documents(K8S / "samples/loadtest.yaml")
+    assert (job["spec"]["backoffLimit"], job["spec"]["activeDeadlineSeconds"]) == (0, 2400)
+    assert job["spec"].keys() & {"parallelism", "completions"} == set()  # one pod, once
+    pod = job["spec"]["template"]
+    options = parse_options(pod["spec"]["containers"][0]["args"])
+    service, namespace = "envoy-kserve-ingress-gateway", "kserve"
+    assert (options.rest, options.grpc) == (f"{service}.{namespace}:30080",) * 2
+    assert f"{service}.{namespace}:30080" in " ".join((K8S / "gateway.yaml").read_text().split()[:80])
+    # A closed loop, and each step of a search, with what it waits for at its end.
+    steps_s = (MOST_STEPS + 1) * (options.duration_s + options.timeout_s + 1)
+    soak_s = (MOST_STEPS + 1) * (STEP_SECONDS + 1) + SOAK_SECONDS + options.timeout_s
+    assert steps_s < job["spec"]["activeDeadlineSeconds"] > soak_s
+    assert policy["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    allowed = {
+        place["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: rule.get("ports")
+        for rule in policy["spec"]["egress"]
+        for place in rule["to"]
+    }
+    assert set(allowed) == {namespace, "kube-system"}
+    assert {port["port"] for port in allowed["kube-system"]} == {53}

@@ -129,6 +129,29 @@ def test_an_overload_is_offered_and_measured(server: Server, pictures: Path, tmp
     assert overload["failed"] == 0, done.stdout
 
 
+def test_the_capacity_is_searched_and_measured(server: Server, pictures: Path, tmp_path: Path) -> None:
+    """Which it is, a shared machine does not say; here, that rates are searched by the SLO and the server's CPU time is seen."""
+    done = loadtest(tmp_path, pictures, *to(server), "--find-capacity", "--duration", "1", "--pid", str(server.process.pid))
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads((tmp_path / "report.json").read_text())["capacity"]
+    rates = [step["rate"] for step in found["steps"] if not step["violated"]]
+    assert found["per_s"] == max(rates, default=0)
+    assert 1 < len(found["steps"]) <= 12
+    assert all(step["server_cpu_s"] > 0.001 for step in found["steps"])
+    assert 0 < found["busy"] < 1.5
+
+
+def test_a_soak_at_a_rate_watches_the_servers_memory(server: Server, pictures: Path, tmp_path: Path) -> None:
+    places = [*to(server), "--pid", str(server.process.pid)]
+    done = loadtest(tmp_path, pictures, *places, "--soak", "--rate", "9", "--duration", "12")
+    assert done.returncode in (0, 1), done.stderr
+    soak = json.loads((tmp_path / "report.json").read_text())["soak"]
+    assert len(soak["memory"]) >= 5
+    assert min(size for _, size in soak["memory"]) > 100 << 20  # edge, Java and workers
+    assert len(soak["windows"]) > 20
+    assert "MiB at first" in done.stdout
+
+
 def test_nobody_at_the_address_is_no_test(pictures: Path, tmp_path: Path) -> None:
     done = loadtest(tmp_path, pictures, "--url", "http://127.0.0.1:9")
     assert done.returncode == 2

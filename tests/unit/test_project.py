@@ -11,13 +11,14 @@ from handlers.errors import counted
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor"}
+OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # Which extras an image's packages are of; those of torch, for the serving image of the backend torch, are training's.
 EXTRAS = {
     "serving": ("serve", "cluster"),
     "serving-torch": ("serve", "cluster", "train"),
     "transformer": ("serve",),
     "training": ("train",),
+    "loadtest": ("load",),
 }
 
 
@@ -59,7 +60,7 @@ def test_the_extra_all_names_every_use() -> None:
     assert extras["all"] == [f"visor[{','.join(extra for extra in extras if extra not in {'all', 'dev'})}]"]
 
 
-@pytest.mark.parametrize("image", ["serving", "transformer", "training"])
+@pytest.mark.parametrize("image", ["loadtest", "serving", "transformer", "training"])
 def test_the_builder_is_sent_what_a_dockerfile_copies(image: str) -> None:
     sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     text = (ROOT / "docker" / image / "Dockerfile").read_text().replace("\\\n", " ")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OURS = {"archives", "handlers", "rollout", "training", "transformer", "visor"}
+OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # What is imported once the container works, beside its entry point.
 SERVING = (
     "visor.pod.__main__",
@@ -33,6 +33,7 @@ TRAINING = ("visor.cli", "training.jobs.train", "training.jobs.evaluate", "train
 IMAGES = {
     "serving": (*SERVING, *LAZY, "rollout.__main__"),
     "transformer": ("transformer.__main__",),
+    "loadtest": ("loadtests.__main__", "loadtests.report", "loadtests.traffic", "tritonclient.grpc", "tritonclient.http"),
     "training": (
         *TRAINING,
         "training.packing.export",
@@ -46,12 +47,14 @@ IMAGES = {
 CODE = {
     "serving": {"archives", "handlers", "rollout", "visor"},
     "transformer": {"archives", "handlers", "transformer"},
-    "training": OURS,
+    "training": OURS - {"loadtests"},
+    "loadtest": {"loadtests"},
 }
 WITHOUT = {
     "serving": {"torch", "timm", "torchvision", "mlflow", "sklearn", "matplotlib", "starlette", "grpc"},
     "transformer": {"torch", "PIL", "openvino", "ts", "kubernetes", "model_signing"},
     "training": {"triton", "ts", "kserve", "locust", "pytest"},
+    "loadtest": {"torch", "openvino", "ts", "kubernetes", "mlflow"},
 }
 SCRIPT = """
 import importlib, json, sys
@@ -68,7 +71,7 @@ def lay_out(image: str, code: Path) -> None:
     """Copy into `code` what the image's Dockerfile copies there."""
     text = (ROOT / "docker" / image / "Dockerfile").read_text().replace("\\\n", " ")
     if "COPY . /source/" in text:
-        for package in OURS:
+        for package in CODE[image]:
             shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
     for *sources, target in (line.split() for line in re.findall(r"^COPY ([a-z].* /opt/visor/code/\S+)$", text, re.MULTILINE)):
         for source in sources:
@@ -130,6 +133,6 @@ def test_locks_of_images_say_what_the_whole_lock_says() -> None:
     line = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
     whole = {pin for name in ("visor.txt", "torch.txt") for pin in line.findall((ROOT / "requirements" / name).read_text())}
     locks = [*(ROOT / "requirements").glob("*.txt"), *ROOT.glob("tests/e2e/images/*/requirements.txt")]
-    assert len(locks) == 7
+    assert len(locks) == 8
     others = {pin for lock in locks for pin in line.findall(lock.read_text())} - whole
     assert {pin.split("==")[0] for pin in others} == {"kserve-storage"}  # of the tests' own image alone

@@ -5,23 +5,24 @@ import zipfile
 from pathlib import Path
 
 from archives import signing, store
+from handlers.spec import Spec
 from tests.unit.specs import LINEAGE, make_spec
 
 
-def pack(path: Path, name: str = "tiny", version: str = "1", **members: bytes) -> Path:
-    """Write an archive of this name and version, with `members` beside spec and lineage."""
+def pack(path: Path, name: str = "tiny", version: str = "1", spec: Spec | None = None, **members: bytes) -> Path:
+    """Write an archive of this name and version, or of `spec`, with `members` beside spec and lineage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as mar:
-        mar.writestr("spec.json", make_spec(name=name, version=version).model_dump_json())
+        mar.writestr("spec.json", (spec or make_spec(name=name, version=version)).model_dump_json())
         mar.writestr("lineage.json", LINEAGE.model_dump_json())
         for member, data in members.items():
             mar.writestr(member, data)
     return path
 
 
-def put(root: Path, private: Path, name: str = "tiny", version: str = "1") -> Path:
-    """Put a signed archive into a store, where it belongs."""
-    path = pack(store.path_of(root, name, version), name, version)
+def put(root: Path, private: Path, name: str = "tiny", version: str = "1", spec: Spec | None = None) -> Path:
+    """Put a signed archive into a store, where it belongs. `spec`: of that name and version."""
+    path = pack(store.path_of(root, name, version), name, version, spec)
     signing.sign(path, private)
     return path
 

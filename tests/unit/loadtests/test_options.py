@@ -32,6 +32,15 @@ def test_an_overload_measures_its_rate() -> None:
     assert (options.rate, options.users, options.duration_s) == (None, 8, 75)
 
 
+def test_a_search_and_a_soak_have_times_of_their_own() -> None:
+    options = parse_options(["--find-capacity"])
+    assert (options.search, options.rate, options.duration_s) == ("capacity", None, 20)
+    options = parse_options(["--soak"])
+    assert (options.search, options.rate, options.share, options.duration_s) == ("soak", None, 0.7, 1800)
+    options = parse_options(["--soak", "--rate", "9", "--duration", "60", "--pid", "7"])
+    assert (options.search, options.rate, options.duration_s, options.pid) == ("soak", 9, 60, 7)
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -47,6 +56,13 @@ def test_an_overload_measures_its_rate() -> None:
         ["--loop", "closed", "--users", "257"],
         ["--shape", "overload", "--rate", "5"],
         ["--shape", "overload", "--loop", "closed"],
+        ["--find-capacity", "--soak"],
+        ["--find-capacity", "--rate", "5"],
+        ["--find-capacity", "--loop", "closed"],
+        ["--soak", "--shape", "spike"],
+        ["--soak", "--rate", "5", "--share", "0.5"],
+        ["--share", "0.5"],
+        ["--pid", "0"],
         ["--protocol", "v1"],
         ["--protocol", "grpc", "--url", "http://127.0.0.1:80"],
         ["--protocol", "rest-json", "--grpc", "127.0.0.1:80"],

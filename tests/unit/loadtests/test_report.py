@@ -2,8 +2,13 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
+import pytest
+
+from loadtests import soak
+from loadtests.capacity import Capacity, Step
 from loadtests.overload import judge_overload, measure
 from loadtests.report import Run, save, to_html, to_json, to_text
 from loadtests.samples import Sample
@@ -72,6 +77,30 @@ def test_an_overload_is_part_of_each_form() -> None:
     assert to_json(run)["overload"]["goodput"] == 0.75
     assert "violated: overload: goodput of capacity 0.75 < 0.9" in to_text(run)
     assert "0.75 of the capacity" in to_html(run)
+
+
+def test_a_capacity_is_part_of_each_form() -> None:
+    steps = (Step(80.0, (), 79.0, 310.0, 0.02, 0.003), Step(120.0, ("grpc: p99 ms 900 > 500",), 95.0, math.inf, 0.02, 0.003))
+    run = Run({}, SAMPLES[:50], SLO, [], capacity=Capacity(80.0, steps, 2))
+    tree = to_json(run)["capacity"]
+    assert (tree["per_s"], tree["steps"][1]["p99_ms"]) == (80.0, None)
+    assert tree["busy"] == pytest.approx(79 * 0.023 / 2)
+    text = to_text(run)
+    assert "80.0 requests/s within the SLO, of 2 rates that were tried" in text
+    assert "server 20.0 ms, client 3.0 ms" in text
+    assert "0.91 of 2 cores" in text
+    assert "grpc: p99 ms 900 &gt; 500" in to_html(run)
+
+
+def test_a_soak_is_part_of_each_form() -> None:
+    memory = [(float(n), (100 + n) << 20) for n in range(5)]
+    figures = soak.measure(SAMPLES[:50], memory, 10.0, 5.0)
+    run = Run({}, SAMPLES[:50], SLO, soak.judge_soak(figures), soak=figures)
+    assert to_json(run)["soak"]["memory"][1] == [1.0, 101 << 20]
+    assert "100 MiB at first, 104 at last" in to_text(run)
+    assert to_html(run).count('src="data:image/png;base64,iVBOR') == 4
+    blind = Run({}, SAMPLES[:50], SLO, [], soak=soak.measure(SAMPLES[:50], [], 10.0, 5.0))
+    assert "note: memory is not judged" in to_text(blind)
 
 
 def test_less_than_the_bound_is_said_and_not_judged() -> None:

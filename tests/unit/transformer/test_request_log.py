@@ -1,6 +1,7 @@
 """One line a request: what it says, what it keeps to itself, and whose id is whose."""
 
 import asyncio
+import base64
 import gc
 import io
 import json
@@ -101,6 +102,15 @@ async def test_a_line_says_what_became_of_a_request(client, lines, images, ask_h
         "cache_hits": 0,
         "decisions": {ask_handler(images[0])["decision"]: 1},
     }
+
+
+async def test_a_line_names_the_rule_that_a_request_brought(client, lines, images):
+    for parameters in ({}, {"threshold": 0.25}):
+        tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(images[0]).decode()]}
+        await client.post(URL, json={"inputs": [tensor], "parameters": parameters})
+    archives, own = lines.read_back()
+    assert own["threshold"] == 0.25
+    assert {"threshold", "group"} & archives.keys() == set()
 
 
 async def test_a_line_is_written_without_anybody_asking(client, service, lines, images):

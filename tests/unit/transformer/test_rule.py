@@ -182,6 +182,14 @@ async def test_an_answer_says_the_rule_that_decided(ask, images, asked, said):
     assert outputs["decision"].tolist() == by_hand
 
 
+async def test_the_request_log_is_told_which_rule_was_asked_for(client, service, images, monkeypatch):
+    ended = []
+    monkeypatch.setattr(service, "end", ended.append)
+    for asked in ({"group": NORTH}, {"threshold": 0.7}, {}):
+        await ask_json(client, images[:1], asked)
+    assert [(record.group, record.threshold) for record in ended] == [(NORTH, None), (None, 0.7), (None, None)]
+
+
 async def test_score_and_set_are_of_the_probabilities(ask, images, spec):
     _, outputs, datatypes = await ask(images, {})
     probs = outputs["probabilities"].astype(np.float32)
