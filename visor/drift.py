@@ -44,7 +44,8 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:
             raise ReferenceMissing(
-                f"{archive} has no reference, as visor before 0.4 built it; `visor evaluate` its run and archive it again"
+                f"{archive} has no bins to compare with, which older versions of visor did not write; `visor evaluate` its run and "
+                "archive it again"
             )
         if _is_scored(options.images):
             table, root = _read(options.images, verified), options.root
