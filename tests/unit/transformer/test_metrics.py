@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.errors import ImageError, OptionError, VisorError
 from loadtests.slo import load_slo
-from tests.unit.references import LARGEST, make_reference
 from tests.unit.specs import make_spec
+from tests.unit.transformer.references import LARGEST, make_reference
 from transformer import declared
 from transformer.budget import Budget
 from transformer.errors import kinds
