@@ -10,7 +10,7 @@ from handlers.drift import PICTURE, SCORE, Reference, axis_name
 def make_reference(counts: Sequence[Sequence[int]], *, effect: float = 0.1) -> Reference:
     """Make a reference of as many figures as `counts` has rows (seven or more), each the reference images by bin of a figure.
 
-    Of figure n, edges are 0, 1, 2, ... and the quantile is 20 + n.
+    Of figure n, edges are 0, 1, 2, ... and the quantile is 20 + n. Axes are those of the first features of `small_cnn`.
     """
     axes = len(counts) - 1 - len(PICTURE)
     return Reference(
@@ -21,8 +21,8 @@ def make_reference(counts: Sequence[Sequence[int]], *, effect: float = 0.1) -> R
         images=sum(counts[0]),
         limit_quantiles=20.0 + np.arange(len(counts)),
         effect=effect,
-        centre=np.zeros(4, np.float32),
-        axes=np.zeros((axes, 4), np.float32),
+        centre=np.zeros(128, np.float32),
+        axes=np.eye(axes, 128, dtype=np.float32),
     )
 
 

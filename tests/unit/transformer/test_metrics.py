@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.errors import ImageError, OptionError, VisorError
@@ -107,6 +108,16 @@ def test_every_metric_is_exposed_as_it_is_declared_and_no_other() -> None:
             assert sorted(labels) == sorted(one.label_names)
             for label in one.labels:
                 assert not isinstance(label.values, tuple) or labels[label.name] in label.values
+
+
+def test_what_is_kept_between_scrapes_changes_nothing_of_what_is_read() -> None:
+    """As prometheus_client itself writes it; a label's quotes, a backslash and the end of a line too."""
+    spec = make_spec(('a "b"', "c\\d\ne"), name="roofs", version="3", positive=('a "b"',))
+    metrics = Metrics(spec, "ab" * 32, reference=LARGEST)
+    for _ in range(3):
+        assert metrics.render() == generate_latest(metrics._registry)
+        metrics.end(inference(*(answer(label, drift=(3,) * 19) for label in spec.labels), seconds=1e7))
+        use_all(metrics)
 
 
 def test_the_series_of_a_pod_have_the_bound_that_is_declared() -> None:
