@@ -27,7 +27,8 @@ class Exposition:
             parts.append(self._comments.get(family.name) or self._comment(family))
             for sample in family.samples:
                 head = self._heads.get((sample.name, *sample.labels.values())) or self._head(family, sample)
-                parts.append(f"{head} {floatToGoString(sample.value)}\n")
+                value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
+                parts.append(f"{head} {value}\n")
         return "".join(parts).encode()
 
     def _comment(self, family: Metric) -> str:
