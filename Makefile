@@ -50,7 +50,7 @@ E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses
 # What `make verify` makes once more.
 GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := archives handlers rollout training transformer visor loadtests tests docs/examples tools docker/pin docker/sbom
+SOURCES := archives handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
   docker/build docker/install docker/trim tests/e2e/images/operators/build tools/package tools/publish
 
@@ -172,7 +172,7 @@ lint-files: ## docker/compose.yaml by compose-go, with docker/.env.example and w
 
 .PHONY: verify
 verify: setup ## Make what is generated once more, and fail where it differs from what is committed.
-	@$(MAKE) --no-print-directory pages proto chart-docs chart-schemas
+	@$(MAKE) --no-print-directory pages proto chart-watch chart-docs chart-schemas
 	@git diff --exit-code -- $(GENERATED) || { \
 	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
 
@@ -185,6 +185,10 @@ chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml
 	@sed '/^ *#/d; /^$$/d' charts/visor/values.yaml >charts/visor/defaults.yaml
 	@tools=$$(tools/build); \
 	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
+
+.PHONY: chart-watch
+chart-watch: setup ## Chart visor's dashboards and alerts, from the package watch.
+	@$(BIN)/python -m tools.watch_files
 
 .PHONY: chart-schemas
 chart-schemas: setup ## tools/schemas/, from the CRDs of the pinned KServe, Gateway API and others. Needs Go.

@@ -1,0 +1,1 @@
+"""Watching a release: drift, labels that come back, dashboards and alerts."""
