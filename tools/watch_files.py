@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from transformer.metrics import SECONDS
+from transformer.declared import REQUEST_SECONDS
 from watch.alerts import ALERTS
 from watch.boards import BOARDS
 from watch.dashboards import dashboard
@@ -46,13 +46,13 @@ def files() -> dict[str, str]:
 
 
 def _alerts() -> Iterator[str]:
-    yield f"bounds: {list(SECONDS)}\nalerts:\n"
+    yield f"bounds: {list(REQUEST_SECONDS.buckets)}\nalerts:\n"
     for alert in ALERTS:
         rule: dict[str, Any] = {
             "alert": alert.name,
             "expr": alert.expression,
             "for": alert.lasting,
-            "severity": alert.severity,
+            "labels": {"severity": alert.severity, **alert.labels},
             "summary": alert.summary,
             "description": alert.description,
             "runbook": alert.anchor,

@@ -1,16 +1,17 @@
 """The alerts of a release: when each fires, how bad that is, and what it says.
 
 An alert's expression has names to be filled in beside `$selector`; the chart's template does it from its values, `group` from the
-same defaults on one machine. `$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's, latencies in seconds as a bucket's `le` writes them.
+same defaults on one machine. `$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's; latencies are in seconds, as a bucket's `le`
+writes them.
 
-Burn rates and windows are those of Beyer et al., "The Site Reliability Workbook" (2018), chapter 5, table 5-8: an alert fires once
-2 % of a 30 days' budget are gone in an hour, 5 % in six hours or 10 % in three days, and ends soon after the cause, as a window of a
-twelfth of the length has to burn as fast. The budget of the latency's p95 is the 5 % of requests that may be slower; p50's is half
-of them, of which no window can burn more than twice as much as there is, so that the last window alone watches it.
+Burn rates and windows are those of Beyer et al., "The Site Reliability Workbook" (2018), chapter 5, table 5-8: an alert fires
+once 2 % of a 30 days' budget are gone in an hour, 5 % in six hours or 10 % in three days, and ends soon after the cause, as a
+window of a twelfth of the length has to burn as fast. The budget of the latency's p95 is the 5 % of requests that may be slower.
+Of p50's, half of them, no window can burn more than twice as much as there is: the last window alone watches it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from watch import queries as q
@@ -41,7 +42,11 @@ QUANTILES = {"p50": 0.5, "p95": 0.05, "p99": 0.01}
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert. `lasting` is how long its condition holds before it fires; `always`: whether a release without a pod is at fault."""
+    """An alert. `lasting` is how long its condition holds before it fires.
+
+    `always`: whether it wants a pod to be there, which a release that scales to zero does not have. `labels`: what tells it from
+    others of its name.
+    """
 
     name: str
     expression: str
@@ -50,6 +55,7 @@ class Alert:
     summary: str
     description: str
     always: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:
@@ -79,6 +85,7 @@ def _budgets() -> tuple[Alert, ...]:
             burn.severity,
             "{{ $labels.model }} {{ $labels.version }} fails {{ $value | humanizePercentage }} of its requests",
             f"For {burn.long} errors have used up their budget at least {burn.rate:g} times as fast as it lasts.",
+            labels={"window": burn.long},
         )
         for burn in BURNS
     ]
@@ -94,8 +101,9 @@ def _budgets() -> tuple[Alert, ...]:
                         burn.severity,
                         f"{{{{ $labels.model }}}} {{{{ $labels.version }}}} answers {{{{ $value | humanizePercentage }}}} of its "
                         f"requests later than ${name} s",
-                        f"For {burn.long} the {budget:.0%} of requests that may be slower than the SLO's {name} have been used up "
+                        f"For {burn.long} the {budget:.0%} of requests that may be slower than the SLO's {name} are used up "
                         f"at least {burn.rate:g} times as fast as they last.",
+                        labels={"promise": name, "window": burn.long},
                     )
                 )
     return tuple(found)
@@ -191,7 +199,7 @@ def group(name: str, alerts: Sequence[Alert], parts: Mapping[str, str], runbooks
                 "alert": alert.name,
                 "expr": q.fill(alert.expression, **parts),
                 "for": alert.lasting,
-                "labels": {"severity": alert.severity},
+                "labels": {"severity": alert.severity, **alert.labels},
                 "annotations": {
                     "summary": q.fill(alert.summary, **parts),
                     "description": q.fill(alert.description, **parts),

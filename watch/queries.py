@@ -157,7 +157,7 @@ def psi_of_limit(window: str = "$window") -> str:
 
 @dataclass(frozen=True)
 class Query:
-    """A query with what a reader needs: `by` are the labels that tell its series apart; `name` tells it from others of a panel."""
+    """A query with what a reader needs. `by`: labels that tell its series apart; `name`: what tells it from others of a panel."""
 
     text: str
     unit: Unit

@@ -5,7 +5,7 @@
 {{- with $root.Values -}}
 selector: {{ printf "namespace=%q,pod=~%q" $root.Release.Namespace (printf "%s(-canary)?-predictor-.*" (include "visor.fullname" $root)) | quote }}
 {{- range $share, $milliseconds := .slo.latencyMs }}
-{{- $seconds := divf $milliseconds 1000 }}
+{{- $seconds := divf (toString $milliseconds | float64) 1000 }}
 {{- if not (has $seconds $bounds) }}
 {{- $all := list }}
 {{- range $bounds }}{{ $all = append $all (mulf . 1000 | toString) }}{{ end }}
