@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from archives.errors import ArchiveRefused
 from archives.lineage import Lineage
+from handlers.drift import REFERENCE, Reference
 from handlers.errors import ArchiveBroken
 from handlers.spec import Spec
 
@@ -23,8 +24,9 @@ MAX_BYTES = 120 * 1000 * 1000
 # What an archive may become when it is unpacked: members, bytes in all, and bytes for each byte of the file. Those of our own
 # have about 25 members, and become twice as large at most.
 MAX_MEMBERS, MAX_UNPACKED, MAX_RATIO = 1000, 500 * 1000 * 1000, 50
-# `spec.json` and `lineage.json` each; costs are a number for each pair of labels, and those of a thousand labels still fit.
-MAX_TEXT = 16 << 20
+# `spec.json`, `lineage.json` and `reference.npz` each. Costs are a number for each pair of labels, and those of a thousand labels
+# still fit.
+MAX_READ = 16 << 20
 # How much is read at a time, and the most that zipfile reads of the zip's own directory.
 PIECE = 1 << 20
 # zlib says how much it returns at most; the other ways of packing do not.
@@ -81,6 +83,13 @@ def read(archive: Path, shown: Path | str | None = None) -> Contents:
     return Contents(archive, digest, size, Spec.parse(spec, f"{shown}:{SPEC}"), Lineage.parse(lineage, f"{shown}:{LINEAGE}"))
 
 
+def read_reference(archive: Path, shown: Path | str | None = None) -> Reference | None:
+    """Read an archive's drift reference; `shown` names it in errors. None where it is of a time before. Raises ArchiveBroken."""
+    with _reading(shown or archive), open_zip(archive) as mar:
+        data = _read_member(mar, REFERENCE) if REFERENCE in mar.namelist() else None
+    return None if data is None else Reference.read(data)
+
+
 @contextmanager
 def unpacked(archive: Path, shown: Path | str | None = None) -> Iterator[Path]:
     """Unpack the archive into a temporary folder; members that would land outside it are refused."""
@@ -113,21 +122,27 @@ def _check_bounds(mar: zipfile.ZipFile, size: int) -> None:
 
 def _read_members(archive: Path, shown: Path | str, *names: str) -> tuple[str, int, list[bytes]]:
     """The digest and size of an archive and some of its members, all of one open file."""
+    with _reading(shown), _SmallReads(io.FileIO(archive)) as file:
+        digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+        with zipfile.ZipFile(file) as mar:
+            _check_bounds(mar, size)
+            return digest, size, [_read_member(mar, name) for name in names]
+
+
+@contextmanager
+def _reading(shown: Path | str) -> Iterator[None]:
+    """Turn what reading an archive may raise into ArchiveBroken."""
     try:
-        with _SmallReads(io.FileIO(archive)) as file:
-            digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
-            with zipfile.ZipFile(file) as mar:
-                _check_bounds(mar, size)
-                return digest, size, [_read_text(mar, name) for name in names]
+        yield
     except OSError as err:
         raise ArchiveBroken(f"{shown} cannot be read: {err.strerror}; name a .mar made by `visor archive`") from err
     except DAMAGED as err:
         raise ArchiveBroken(f"{shown} is not a visor archive ({err}); name a .mar made by `visor archive`") from err
 
 
-def _read_text(mar: zipfile.ZipFile, name: str) -> bytes:
-    """A member that is a text of ours."""
-    if (size := mar.getinfo(name).file_size) > MAX_TEXT:
-        raise zipfile.BadZipFile(f"{name} has {size} bytes; at most {MAX_TEXT} are read")
+def _read_member(mar: zipfile.ZipFile, name: str) -> bytes:
+    """A member that is read whole."""
+    if (size := mar.getinfo(name).file_size) > MAX_READ:
+        raise zipfile.BadZipFile(f"{name} has {size} bytes; at most {MAX_READ} are read")
     with mar.open(name) as file:
         return b"".join(iter(lambda: file.read(PIECE), b""))

@@ -18,6 +18,7 @@ from archives import contents, signing, store
 from archives.contents import MAX_BYTES, PIECE, Contents
 from archives.errors import ArchiveRefused, ArchiveUnexpected, KeyFileError
 from archives.files import printable
+from handlers.drift import Reference
 from handlers.errors import ArchiveBroken, VisorError
 from handlers.spec import Spec
 
@@ -45,6 +46,10 @@ class Opened:
     def read(self) -> Contents:
         """Read its lineage, too. Raises ArchiveBroken."""
         return contents.read(self.path, self.source)
+
+    def read_reference(self) -> Reference | None:
+        """Read its drift reference, None where it has none. Raises ArchiveBroken."""
+        return contents.read_reference(self.path, self.source)
 
     def unpacked(self) -> AbstractContextManager[Path]:
         """Unpack it into a temporary folder. Raises ArchiveBroken, ArchiveRefused."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from archives.contents import read_spec
+from archives.contents import read_reference, read_spec
 from handlers.errors import VisorError
 from transformer.request_log import json_handler
 from transformer.server import serve_edge, stop_on_signals
@@ -66,12 +66,13 @@ async def _serve(place: Path, settings: EdgeSettings) -> None:
     if archive is None:
         return  # stopped before there was anything to serve
     spec, digest = read_spec(archive)
+    reference = read_reference(archive)
 
     def announce(where: Listening) -> None:
         grpc = f", gRPC on {where.grpc_address}" if where.grpc_address else ""
         logger.info("%s version %s: REST on %s%s", spec.name, spec.version, where.http_address, grpc)
 
-    await serve_edge(spec, digest, settings, announce, stop)
+    await serve_edge(spec, digest, settings, announce, stop, reference)
 
 
 if __name__ == "__main__":

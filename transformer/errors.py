@@ -318,7 +318,7 @@ def is_trouble(error: VisorError) -> bool:
 
 def item_error(code: str, message: str) -> VisorError:
     """Make the error that the handler answered one image with, by its code. Raises UpstreamFailed for an unknown code."""
-    known = {kind.code: kind for kind in _tree(ImageError, OptionError)}
+    known = {kind.code: kind for kind in kinds(ImageError, OptionError)}
     if code not in known:
         raise UpstreamFailed(f"the handler refused an image with the unknown code {show(code)}: {show(message)}")
     return known[code](message.removeprefix(f"{code}: "))
@@ -339,7 +339,8 @@ def _short() -> Repr:
     return short
 
 
-def _tree(*roots: type[VisorError]) -> Iterator[type[VisorError]]:
+def kinds(*roots: type[VisorError]) -> Iterator[type[VisorError]]:
+    """Walk the kinds of error below some of them, these first; of every package that was imported so far."""
     for root in roots:
         yield root
-        yield from _tree(*root.__subclasses__())
+        yield from kinds(*root.__subclasses__())

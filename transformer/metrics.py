@@ -1,91 +1,63 @@
-"""The edge's metrics are declared here, once; each edge has a registry of its own."""
+"""The edge's metrics, which `transformer.declared` declares; each edge has a registry of its own."""
 
 from collections.abc import Mapping, Sized
 from functools import cache
+from typing import TypeVar
 
+import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from handlers.drift import Reference
 from handlers.spec import Spec
+from transformer import declared
 from transformer.budget import Budget
+from transformer.declared import Declared
+from transformer.drift_counts import DriftCounts
 from transformer.line_writer import LineWriter
 from transformer.request_log import Record
 from transformer.upstream.image_answers import ImageAnswer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-SECONDS = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
-STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
-CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-QUEUE = "queue"  # waiting at the edge
-TRANSPORT = "transport"  # a call to TorchServe without the handler's own stages: the way there and back
+
+Kind = TypeVar("Kind", Counter, Gauge)
 
 
 class Metrics:
-    """The metrics of one edge. The label `code` of visor_request_seconds is a status (`Record.code`), else an error's code."""
+    """The metrics of one edge. `reference`: of its archive's drift, None where it has none.
 
-    def __init__(self, spec: Spec, archive_digest: str, track: str = "") -> None:
+    `bins`: how many bins each of that reference's figures has.
+    """
+
+    def __init__(self, spec: Spec, archive_digest: str, track: str = "", reference: Reference | None = None) -> None:
         self._registry = CollectorRegistry()
-        model = ("model", "version")
+        # Else each counter has a second series, which says when it began: no query of ours asks, and a scrape has a third more.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._model = (spec.name, spec.version)
         self.last_inference_ms = 0  # since the epoch; 0 before the first one
+        self._drift = reference and DriftCounts(reference, self._model)
+        self.bins = self._drift.bins if self._drift else ()
         # Kept: looking one up takes as long as observing.
         self._stage = cache(lambda stage: self._stage_seconds.labels(*self._model, stage))
         self._answered = cache(lambda protocol, code: self._request_seconds.labels(*self._model, protocol, code))
         self._decided = cache(lambda label, decision: self._decisions.labels(*self._model, label, decision))
         self._sure = cache(lambda: self._confidence.labels(*self._model))
-        self._request_seconds = Histogram(
-            "visor_request_seconds",
-            "From a request's first byte to its answer.",
-            (*model, "protocol", "code"),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._stage_seconds = Histogram(
-            "visor_stage_seconds",
-            "One image's time by stage.",
-            (*model, "stage"),
-            buckets=STAGE_SECONDS,
-            registry=self._registry,
-        )
-        self._decisions = Counter(
-            "visor_decisions_total", "Images answered.", (*model, "label", "decision"), registry=self._registry
-        )
-        self._confidence = Histogram(
-            "visor_confidence", "Calibrated confidence of the label.", model, buckets=CONFIDENCE, registry=self._registry
-        )
-        self._rejected = Counter(
-            "visor_images_rejected_total", "Images answered by an error.", (*model, "code"), registry=self._registry
-        )
-        self._refused = Counter(
-            "visor_requests_refused_total",
-            "Inference requests answered by an error.",
-            (*model, "protocol", "code"),
-            registry=self._registry,
-        )
-        self._errors = Counter(
-            "visor_errors_total",
-            "Requests other than inferences answered by an error, among them what is no HTTP.",
-            (*model, "protocol", "code"),
-            registry=self._registry,
-        )
-        self._lost = Gauge(
-            "visor_log_lines_lost", "Lines of the log that were lost since the start, as nobody read.", registry=self._registry
-        )
-        self._memory = Gauge(
-            "visor_memory_bytes",
-            "Memory for requests under way: what they may take, what they are charged now.",
-            ("state",),
-            registry=self._registry,
-        )
-        self._memory_refused = Gauge(
-            "visor_memory_refused", "Charges to that memory that found no room, since the start.", registry=self._registry
-        )
-        self._queue = Gauge("visor_queue_images", "Images that wait at the edge.", model, registry=self._registry)
-        self._cached = Counter(
-            "visor_cache_lookups_total", "Images looked up in the cache of answers.", (*model, "result"), registry=self._registry
-        )
-        build = Info("visor_build", "What is served.", registry=self._registry)
-        build.info(
+        self._request_seconds = self._histogram(declared.REQUEST_SECONDS)
+        self._refused = self._make(Counter, declared.REFUSED)
+        self._errors = self._make(Counter, declared.ERRORS)
+        self._stage_seconds = self._histogram(declared.STAGE_SECONDS)
+        self._decisions = self._make(Counter, declared.DECISIONS)
+        self._confidence = self._histogram(declared.CONFIDENCES)
+        self._rejected = self._make(Counter, declared.REJECTED)
+        self._cached = self._make(Counter, declared.LOOKUPS)
+        if self._drift:
+            self._registry.register(self._drift)
+        self._queue = self._make(Gauge, declared.QUEUED)
+        self._memory = self._make(Gauge, declared.MEMORY)
+        self._memory_refused = self._make(Gauge, declared.MEMORY_REFUSED)
+        self._lost = self._make(Gauge, declared.LINES_LOST)
+        build = declared.BUILD_INFO
+        Info(build.name.removesuffix("_info"), build.about, registry=self._registry).info(
             {
                 "model": spec.name,
                 "version": spec.version,
@@ -95,6 +67,12 @@ class Metrics:
                 "track": track,
             }
         )
+
+    def _make(self, kind: type[Kind], metric: Declared) -> Kind:
+        return kind(metric.name, metric.about, metric.label_names, registry=self._registry)
+
+    def _histogram(self, metric: Declared) -> Histogram:
+        return Histogram(metric.name, metric.about, metric.label_names, buckets=metric.buckets, registry=self._registry)
 
     def watch_queue(self, queue: Sized) -> None:
         """Report this queue's length whenever metrics are read."""
@@ -122,6 +100,8 @@ class Metrics:
             if isinstance(result, ImageAnswer):  # wherever it is from
                 self._decided(result.label, result.decision).inc()
                 self._sure().observe(result.confidence)
+                if self._drift and result.drift is not None:
+                    self._drift.count(result.drift)
             else:
                 self._rejected.labels(*self._model, result.code).inc()
 
@@ -133,8 +113,8 @@ class Metrics:
     def _measure(self, answer: ImageAnswer, queue_s: float, call_s: float) -> None:
         """Observe the stages of one image: waiting, the way to TorchServe and back, and the handler's own."""
         transport_s = max(0.0, call_s - sum(answer.seconds.values()))
-        for stage, spent in {**answer.seconds, QUEUE: queue_s, TRANSPORT: transport_s}.items():
-            self._stage(stage).observe(spent)
+        for stage, spent in {**answer.seconds, declared.QUEUE: queue_s, declared.TRANSPORT: transport_s}.items():
+            self._stage(stage if stage in declared.STAGES else declared.OTHER).observe(spent)
 
     def count_lookup(self, *, hit: bool) -> None:
         """Count one image that was looked up in the cache."""

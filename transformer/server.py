@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from handlers.drift import Reference
 from handlers.spec import Spec
 from transformer.allocation import return_free_pages, return_large_buffers
 from transformer.budget import Budget, find_total
@@ -72,13 +73,18 @@ class _HttpServer(uvicorn.Server):
 
 
 async def serve_edge(
-    spec: Spec, archive_digest: str, settings: EdgeSettings, on_listening: Callable[[Listening], None], stop: asyncio.Event
+    spec: Spec,
+    archive_digest: str,
+    settings: EdgeSettings,
+    on_listening: Callable[[Listening], None],
+    stop: asyncio.Event,
+    reference: Reference | None = None,
 ) -> None:
     """Serve one archive until `stop` is set; then accept no connection, answer all requests that come, return in `grace_s`.
 
     `archive_digest`: SHA-256 of the .mar, hexadecimal. `on_listening` is called once the ports accept connections; whether a
-    model is ready is another matter, which /v2/health/ready tells. Raises TokensUnusable and PortTaken, before it calls
-    `on_listening`.
+    model is ready is another matter, which /v2/health/ready tells. `reference`: the archive's, of drift, None where it has none.
+    Raises TokensUnusable and PortTaken, before it calls `on_listening`.
     """
     return_large_buffers()
     tokens = Tokens(settings.token_file) if settings.token_file else None
@@ -96,7 +102,7 @@ async def serve_edge(
     # gRPC's core fills the place of one message whatever else is under way.
     message_bytes = min(settings.limits.max_body_bytes, total // 2) if settings.serves_grpc else 0
     budget = Budget(total - message_bytes)
-    service = create_service(spec, archive_digest, settings, upstream, lines, budget, tokens)
+    service = create_service(spec, archive_digest, settings, upstream, lines, budget, tokens, reference)
     host = resolve_host(settings.host)
     with contextlib.closing(upstream), listen(host, settings.http_port) as listener:
         grpc_server, grpc_port = None, None
@@ -143,9 +149,10 @@ def create_service(
     lines: LineWriter,
     budget: Budget | None = None,
     tokens: Tokens | None = None,
+    reference: Reference | None = None,
 ) -> Service:
     """Make the service that both protocols share. `lines`: where the request log goes."""
-    metrics = Metrics(spec, archive_digest, settings.track)
+    metrics = Metrics(spec, archive_digest, settings.track, reference)
     metrics.watch_log(lines)
     return Service(
         spec,

@@ -128,7 +128,7 @@ class Dispatcher:
         try:
             call = self._begin(question, turn)
             try:
-                answer = ImageAnswer.parse(await self._upstream.answer(call), self._spec)
+                answer = ImageAnswer.parse(await self._upstream.answer(call), self._spec, self._metrics.bins)
             except asyncio.CancelledError:
                 end = asyncio.get_running_loop().call_later(self._limits.timeout_s, call.cancel)  # it goes on, but not for ever
                 call.add_done_callback(lambda _: end.cancel())

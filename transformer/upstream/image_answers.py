@@ -1,14 +1,16 @@
 """The handler's answer to one image, which the edge reads off the wire that `handlers.entry` describes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from operator import lt
+from typing import Any, Self, get_args
 
 import numpy as np
 
 from handlers.arrays import Float32
+from handlers.decision import Outcome
 from handlers.errors import ImageUnanswerable, VisorError
 from handlers.spec import WHOLE, Spec
 from transformer.errors import UpstreamFailed, show
@@ -19,7 +21,8 @@ class ImageAnswer:
     """The answer to one image. `probabilities`: (K,) float32; `heatmap`: (h, w) float32, zeros unless asked for.
 
     `heatmap_peak`, `heatmap_box`: None unless asked for, and where the worker is of an archive before 0.3 and does not say.
-    `seconds`: the time that each of the handler's stages took.
+    `seconds`: the time that each of the handler's stages took. `drift`: the bin of each figure of the archive's drift reference,
+    in its order; None where the archive has no reference.
     """
 
     label: str
@@ -31,10 +34,13 @@ class ImageAnswer:
     seconds: Mapping[str, float]
     heatmap_peak: float | None = None
     heatmap_box: tuple[float, ...] | None = None
+    drift: tuple[int, ...] | None = None
 
     @classmethod
-    def parse(cls, answer: Any, spec: Spec) -> Self:
+    def parse(cls, answer: Any, spec: Spec, bins: Sequence[int] = ()) -> Self:
         """Read the handler's JSON. Raises UpstreamFailed where it is not what the handler promises for this spec.
+
+        `bins`: how many each figure of the archive's drift reference has; none without a reference.
 
         Raises ImageUnanswerable for probabilities that are no numbers, which workers of archives before 0.3 answer with.
         """
@@ -50,6 +56,7 @@ class ImageAnswer:
                 heatmap_peak=_peak(answer),
                 heatmap_box=_box(answer, spec),
                 seconds={stage: float(seconds) for stage, seconds in answer["seconds"].items()},
+                drift=_drift(answer, bins),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as err:
             raise UpstreamFailed(f"the handler's answer cannot be read ({type(err).__name__}: {err}): {show(answer)}") from err
@@ -57,6 +64,11 @@ class ImageAnswer:
             raise UpstreamFailed(
                 f"the handler answered probabilities of {parsed.probabilities.shape} and a heat map of {parsed.heatmap.shape}, "
                 f"not ({len(spec.labels)},) and {spec.feature_map[1:]}; TorchServe serves another archive than this edge"
+            )
+        if parsed.label not in spec.labels or parsed.decision not in _OUTCOMES:
+            raise UpstreamFailed(
+                f"the handler answered the label {show(parsed.label)} and the decision {show(parsed.decision)}, not some of this "
+                "spec; TorchServe serves another archive than this edge"
             )
         if not math.isfinite(parsed.confidence):
             raise ImageUnanswerable("the network answers NaN or infinity to this image, of which nothing follows")
@@ -70,6 +82,7 @@ class ImageAnswer:
 
 
 Result = ImageAnswer | VisorError
+_OUTCOMES = get_args(Outcome)
 
 
 @cache
@@ -90,6 +103,17 @@ def _box(answer: Any, spec: Spec) -> tuple[float, ...] | None:
         return WHOLE if spec.preprocessing.fit == "stretch" else None
     left, top, width, height = box
     return float(left), float(top), float(width), float(height)
+
+
+def _drift(answer: Any, bins: Sequence[int]) -> tuple[int, ...] | None:
+    drift = answer.get("drift")
+    if drift is None and not bins:
+        return None
+    # As bytes, since that is the quickest check that they are integers and none of them negative.
+    found = bytes(drift) if isinstance(drift, list) else b""
+    if len(found) != len(bins) or not all(map(lt, found, bins)):
+        raise ValueError(f"drift bins {show(drift)}, where the archive's figures have {list(bins)}")
+    return tuple(found)
 
 
 def _text(value: object) -> str:

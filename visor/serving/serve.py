@@ -81,6 +81,7 @@ def _log_without_waiting(*, as_json: bool) -> None:
 async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str], None], home: Path) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    reference = archive.read_reference()
     needs = memory.of_archive(archive.spec.backend, archive.path.stat().st_size, archive.spec.limits)
     workers = torchserve.choose_workers(options.workers, needs, options.picture_bytes, options.edge.hang_s)
     ports = torchserve.Ports.free()
@@ -96,7 +97,7 @@ async def _serve(archive: Opened, options: ServeOptions, announce: Callable[[str
             memory_share=MEMORY_SHARE,
         )
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
-        edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop))
+        edge = asyncio.create_task(serve_edge(archive.spec, archive.digest, settings, listening.set_result, stop, reference))
         ready = asyncio.create_task(_announce_ready(archive, server, listening, workers.count, settings, announce))
         died = asyncio.create_task(server.process.wait())
         ends = {edge, died, asyncio.create_task(stop.wait())}

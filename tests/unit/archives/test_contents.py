@@ -123,7 +123,7 @@ def test_a_packing_without_a_bound_is_not_read(tmp_path: Path, method: int) -> N
 def test_the_texts_have_a_bound_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pack(tmp_path / "x.mar")
     size = len(make_spec().model_dump_json())
-    monkeypatch.setattr(contents, "MAX_TEXT", size - 1)
+    monkeypatch.setattr(contents, "MAX_READ", size - 1)
     with pytest.raises(ArchiveBroken, match=f"spec.json has {size} bytes; at most {size - 1} are read"):
         read(path)
 

@@ -61,6 +61,9 @@ TROUBLE = [
     (replying(200, **{**ANSWER, "confidence": "much"}), 502, "upstream.failed", "ValueError"),
     (replying(200, **{**ANSWER, "probabilities": [0.5, 0.5]}), 502, "upstream.failed", "another archive"),
     (replying(200, **{**ANSWER, "heatmap": [[0.5]]}), 502, "upstream.failed", "another archive"),
+    (replying(200, **{**ANSWER, "label": "cat"}), 502, "upstream.failed", "another archive"),
+    (replying(200, **{**ANSWER, "decision": "perhaps"}), 502, "upstream.failed", "another archive"),
+    (replying(200, **{**ANSWER, "drift": [0, 1]}), 502, "upstream.failed", "drift bins [0, 1]"),
 ]
 
 

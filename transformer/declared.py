@@ -1,0 +1,182 @@
+"""Every metric of the edge is declared here, once: `transformer.metrics` counts, and docs/metrics.md is made of this table.
+
+No label takes its values from clients, so the number of a pod's series has a bound, `Declared.series`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from handlers.decision import Outcome
+from handlers.errors import ImageError, OptionError, VisorError
+from transformer.errors import kinds
+
+RATIO = 1.25
+PROMISED = (0.05, 0.1, 0.25, 0.5)
+"""The bounds, in seconds, of loadtests/slo.yaml: each is a bucket of its own, so that what keeps it is counted exactly."""
+QUEUE = "queue"
+TRANSPORT = "transport"
+OTHER = "other"
+MOST_FIGURES, MOST_BINS = 19, 10
+"""Of a drift reference."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label. `values`: all that it may have; how many at most, where the archive says which; None for the archive's labels."""
+
+    name: str
+    about: str
+    values: tuple[str, ...] | int | None
+
+    def count(self, labels: int) -> int:
+        """How many values it has at most, for an archive of so many labels."""
+        if self.values is None:
+            return labels
+        return self.values if isinstance(self.values, int) else len(self.values)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A metric. `name`: as Prometheus has it, of a histogram without _bucket, _sum and _count; `buckets`: upper bounds."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    about: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of its labels, in order."""
+        return tuple(label.name for label in self.labels)
+
+    def series(self, labels: int) -> int:
+        """How many series a pod has of it at most, for an archive of so many labels."""
+        each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # +Inf, _sum, _count
+        return each * math.prod(label.count(labels) for label in self.labels)
+
+
+def _grid(first: float, last: float) -> list[float]:
+    """Bounds from `first` by RATIO, in three digits, up to `last`."""
+    steps = math.ceil(math.log(last / first, RATIO))
+    return [*(float(f"{first * RATIO**step:.3g}") for step in range(steps)), last]
+
+
+SECONDS = tuple(sorted({*_grid(0.001, 10.0), *PROMISED}))
+FINE_SECONDS = tuple(sorted({*_grid(0.0001, 0.001), *SECONDS}))
+CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+_OURS = [kind for kind in kinds(VisorError) if kind.__module__ in (VisorError.__module__, kinds.__module__)]
+STAGES = ("decode", "infer", "decide", "explain", QUEUE, TRANSPORT, OTHER)
+
+MODEL = (
+    Label("model", "name of the archive's model", 1),
+    Label("version", "its version", 1),
+)
+PROTOCOL = Label("protocol", "`rest` or `grpc`", ("rest", "grpc"))
+STATUS = Label(
+    "code",
+    "HTTP status of the answer, over gRPC the one that it would have over REST",
+    tuple(sorted({"200", *(str(kind.status) for kind in _OURS)})),
+)
+ERROR = Label("code", "[code of the error](v2.md#errors)", tuple(sorted({kind.code for kind in _OURS})))
+IMAGE_ERROR = Label(
+    "code", "code of the image's error", tuple(sorted({kind.code for kind in kinds(ImageError, OptionError) if kind in _OURS}))
+)
+STAGE = Label(
+    "stage",
+    "the worker's `decode`, `infer`, `decide` and `explain`; `queue`, the wait at the edge; `transport`, the way to the worker "
+    "and back; `other`, what a newer worker names otherwise",
+    STAGES,
+)
+LABEL = Label("label", "one of the archive's labels", None)
+DECISION = Label("decision", "`pass`, `flag` or `review`", get_args(Outcome))
+RESULT = Label("result", "`hit` or `miss`", ("hit", "miss"))
+STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))
+FIGURE = Label("figure", "figure of an image, one of the archive's drift reference", MOST_FIGURES)
+BIN = Label("bin", "`0` to `9`: where in the reference's range, from below", MOST_BINS)
+BUILD = tuple(
+    Label(name, about, 1)
+    for name, about in (
+        *((label.name, label.about) for label in MODEL),
+        ("backend", "what computes the network"),
+        ("network", "its kind"),
+        ("archive_digest", "SHA-256 of the archive"),
+        ("track", "`stable` or `canary`; empty outside of a release"),
+    )
+)
+
+REQUEST_SECONDS = Declared(
+    "visor_request_seconds",
+    "histogram",
+    "Inference requests: seconds from the first byte of each to its answer.",
+    (*MODEL, PROTOCOL, STATUS),
+    SECONDS,
+)
+STAGE_SECONDS = Declared(
+    "visor_stage_seconds", "histogram", "Images that a worker answered: seconds by stage.", (*MODEL, STAGE), FINE_SECONDS
+)
+REFUSED = Declared(
+    "visor_requests_refused_total", "counter", "Inference requests answered by an error.", (*MODEL, PROTOCOL, ERROR)
+)
+ERRORS = Declared(
+    "visor_errors_total",
+    "counter",
+    "Requests other than inferences answered by an error, among them what is no HTTP.",
+    (*MODEL, PROTOCOL, ERROR),
+)
+DECISIONS = Declared("visor_decisions_total", "counter", "Images answered, those from the cache too.", (*MODEL, LABEL, DECISION))
+CONFIDENCES = Declared("visor_confidence", "histogram", "Images answered: calibrated confidence of the label.", MODEL, CONFIDENCE)
+REJECTED = Declared("visor_images_rejected_total", "counter", "Images answered by an error.", (*MODEL, IMAGE_ERROR))
+LOOKUPS = Declared("visor_cache_lookups_total", "counter", "Images looked up in the cache of answers.", (*MODEL, RESULT))
+DRIFT_IMAGES = Declared(
+    "visor_drift_images_total",
+    "counter",
+    "Images answered, those from the cache too, by the bin of each of their figures. All series are there from the start.",
+    (*MODEL, FIGURE, BIN),
+)
+DRIFT_SHARE = Declared(
+    "visor_drift_reference_share",
+    "gauge",
+    "Share of the reference's images in a bin, smoothed: (count + 0.5) / (images + 0.5 bins).",
+    (*MODEL, FIGURE, BIN),
+)
+DRIFT_REFERENCE = Declared("visor_drift_reference_images", "gauge", "Images of the drift reference.", MODEL)
+DRIFT_LIMIT = Declared(
+    "visor_drift_limit_quantile",
+    "gauge",
+    "Quantile of a figure's null law: of N live and M reference images, a PSI above quantile (1/N + 1/M) + effect is drift.",
+    (*MODEL, FIGURE),
+)
+DRIFT_EFFECT = Declared("visor_drift_effect", "gauge", "The least effect, a PSI, that counts as drift.", MODEL)
+QUEUED = Declared("visor_queue_images", "gauge", "Images that wait at the edge.", MODEL)
+MEMORY = Declared("visor_memory_bytes", "gauge", "Memory for requests under way, bytes.", (STATE,))
+MEMORY_REFUSED = Declared(
+    "visor_memory_refused", "gauge", "Charges to that memory that found no room, since the start of the process."
+)
+LINES_LOST = Declared(
+    "visor_log_lines_lost", "gauge", "Lines of the log that were lost since the start of the process, as nobody read."
+)
+BUILD_INFO = Declared("visor_build_info", "info", "What is served; its value is 1.", BUILD)
+
+ALL = (
+    REQUEST_SECONDS,
+    REFUSED,
+    ERRORS,
+    STAGE_SECONDS,
+    DECISIONS,
+    CONFIDENCES,
+    REJECTED,
+    LOOKUPS,
+    DRIFT_IMAGES,
+    DRIFT_SHARE,
+    DRIFT_REFERENCE,
+    DRIFT_LIMIT,
+    DRIFT_EFFECT,
+    QUEUED,
+    MEMORY,
+    MEMORY_REFUSED,
+    LINES_LOST,
+    BUILD_INFO,
+)
