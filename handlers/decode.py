@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import astuple
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 import pi_heif
@@ -89,13 +90,23 @@ MAX_SCANS = 50
 TiffImagePlugin.READ_LIBTIFF = True
 
 
+class View(NamedTuple):
+    """What the network sees of a picture. `pixels`: (H, W, 3) uint8 RGB at the network's size; `box`: the picture's `seen_box`;
+    `sides`: width and height of the whole picture, upright, in pixels.
+    """
+
+    pixels: UInt8
+    box: Box
+    sides: tuple[int, int]
+
+
 def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool = False) -> UInt8:
     """Decode one image. Returns (H, W, 3) uint8 RGB at the network's size. Raises ImageError of the fitting kind."""
-    return view(data, preprocessing, limits, alone)[0]
+    return view(data, preprocessing, limits, alone).pixels
 
 
-def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool = False) -> tuple[UInt8, Box]:
-    """Decode one image, (H, W, 3) uint8 RGB at the network's size, and tell its `seen_box`. Raises ImageError.
+def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool = False) -> View:
+    """Decode one image at the network's size. Raises ImageError.
 
     `alone`: no other thread of this process works meanwhile, so that the process may be held to the picture's budget.
     """
@@ -106,12 +117,14 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
     try:
         # Not around the resizer, whose needs are known, and which would end the process where it gets no memory: see `_fit`.
         with bounded(limits) if alone else nullcontext():
-            rgb, orientation, held = _pixels(data, preprocessing, limits)
-        width, height = rgb.size
-        box = seen_box(*((height, width) if orientation in TURNED else (width, height)), preprocessing)
+            rgb, orientation, held, size = _pixels(data, preprocessing, limits)
+        scaled = rgb.size
+        if orientation in TURNED:
+            size, scaled = size[::-1], scaled[::-1]
+        box = seen_box(*scaled, preprocessing)
         if orientation in TURNS:
-            return _fit_turned(rgb, orientation, preprocessing, held, limits), box
-        return _fit(rgb, preprocessing, held, limits), box
+            return View(_fit_turned(rgb, orientation, preprocessing, held, limits), box, size)
+        return View(_fit(rgb, preprocessing, held, limits), box, size)
     except ImageError:
         raise
     except Image.DecompressionBombError as err:
@@ -154,7 +167,7 @@ def upright(data: bytes, longest: int, limits: Limits, rule: DecodingRule = DECO
     # What JPEGs are scaled down for.
     around = Preprocessing(height=longest, width=longest, mean=(0, 0, 0), std=(1, 1, 1), decoding=rule)
     try:
-        rgb, orientation, _ = _pixels(data, around, limits)
+        rgb, orientation, *_ = _pixels(data, around, limits)
     except (ImageError, MemoryError):
         raise
     except Exception as err:  # as in `view`
@@ -207,8 +220,9 @@ def to_batch(images: Sequence[UInt8], preprocessing: Preprocessing) -> Float32:
     return batch
 
 
-def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[Image.Image, object, int]:
-    """The picture in RGB, not yet turned; its orientation; and the bytes of memory that it and what stays beside it take."""
+def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[Image.Image, object, int, tuple[int, int]]:
+    """The picture in RGB, not yet turned; its orientation; the bytes of memory that it and what stays beside it take; and the
+    width and height that it had before it was scaled."""
     newer = preprocessing.decoding > 1
     sifted = sift(data, unpacked=newer)
     data, formats = sifted.data, [*FORMATS]
@@ -232,7 +246,8 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
         if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             raise ImageUnsupported(f"{image.format} with more than one frame; send the one that is meant")
         size = image.size
-        if image.format in ("JPEG", "MPO"):
+        scaled = image.format in ("JPEG", "MPO")
+        if scaled:
             _check_scans(data)
             image.draft(None, _draft_size(size, preprocessing, _orientation(image) in TURNED))
         if not heic:
@@ -249,7 +264,7 @@ def _pixels(data: bytes, preprocessing: Preprocessing, limits: Limits) -> tuple[
             rgb = to_srgb(image)
         # What was decoded is let go with `image`, which is this function's, where `rgb` is a copy of it. A HEIC's decoder has
         # turned it already, by another box of the file, beside which the tag means nothing.
-        return rgb, 1 if heic else _orientation(image), kept(image, rgb)
+        return rgb, 1 if heic else _orientation(image), kept(image, rgb), size if scaled else rgb.size
 
 
 def _fit_turned(image: Image.Image, orientation: object, preprocessing: Preprocessing, held: int, limits: Limits) -> UInt8:

@@ -9,10 +9,11 @@ The wire between the V2 edge and this handler, one image a request:
     x-visor-group: site%3Dnorth   decide by the threshold of this group of the archive's; percent-encoded (RFC 3986) UTF-8
 
     200  {"label", "confidence", "probabilities", "decision", "threshold", "heatmap", "heatmap_label", "heatmap_peak",
-          "heatmap_box", "seconds"}
+          "heatmap_box", "drift", "seconds"}
     4xx  {"error": {"code", "message"}}
 
-Workers of archives before 0.3 know no group, as their archives have none, and leave out heatmap_peak and heatmap_box. Score and
+"drift" lists the bin of each figure of the archive's `handlers.drift.Reference`, and is null where the archive has none. Workers
+of archives before 0.4 leave it out; those before 0.3 know no group and leave out heatmap_peak and heatmap_box. Score and
 prediction set are not on the wire: they follow from the probabilities, by the same functions on both sides.
 
 It comes by HTTP through TorchServe, to `handle`, or straight from the edge to the worker
@@ -29,6 +30,7 @@ import numpy as np
 
 from handlers.arrays import UInt8
 from handlers.backends import Backend, load_backend
+from handlers.drift import REFERENCE, Reference
 from handlers.errors import OptionError, VisorError
 from handlers.predictor import Answer, Item, Stages, predict
 from handlers.spec import Spec
@@ -42,6 +44,7 @@ class VisorHandler:
     def __init__(self) -> None:
         self._spec: Spec | None = None
         self._backend: Backend | None = None
+        self._reference: Reference | None = None
 
     def initialize(self, context: Any) -> None:
         """Load spec and backend from the unpacked archive. Raises ArchiveBroken, which fails the worker's start."""
@@ -53,6 +56,7 @@ class VisorHandler:
             # One thread a worker: N workers on N CPUs do not fight, and the kernel's throttling stays away.
             torch.set_num_threads(1)
         self._backend = load_backend(directory, self._spec)
+        self._reference = Reference.read(directory / REFERENCE)
         logger.info("loaded %s version %s, backend %s", self._spec.name, self._spec.version, self._spec.backend)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
@@ -76,7 +80,7 @@ class VisorHandler:
             raise RuntimeError("the handler was called before initialize")
         # A worker does one thing at a time: its other threads are the network's, which waits for the picture.
         sound = [item for item in items if isinstance(item, Item)]
-        answers = iter(predict(sound, self._spec, self._backend, stages, alone=True))
+        answers = iter(predict(sound, self._spec, self._backend, stages, alone=True, reference=self._reference))
         return [next(answers) if isinstance(item, Item) else item for item in items]
 
 
@@ -123,6 +127,7 @@ def _render(result: Answer | VisorError, stages: Stages) -> str:
             "heatmap_label": result.heatmap_label,
             "heatmap_peak": result.heatmap_peak,
             "heatmap_box": result.heatmap_box,
+            "drift": result.drift,
             "seconds": stages.seconds,
         }
     )

@@ -14,6 +14,7 @@ from archives.contents import SPEC
 from archives.files import replacing, sha256
 from archives.lineage import Parity, Pretrained
 from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
+from handlers.drift import REFERENCE as REFERENCE
 from handlers.spec import BackendName, Frozen
 from training.config import BackendChoice, Config
 from training.config import load as load_config
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 CONFIG, MANIFEST, RECORD = "config.yaml", "manifest.json", "run.json"
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.json", "model.safetensors"
-REFERENCE, METRICS, PLOTS, REPORT = "reference.npz", "metrics.json", "plots", "report.html"
+METRICS, PLOTS, REPORT = "metrics.json", "plots", "report.html"
 REFERENCE_ROWS = "reference-rows.json"
 """The SHA-256 of the picture of each row that reference.npz had at first: for erasing one, and so in no archive."""
 DELIVERY, PREDICTIONS, BACKBONE = "delivery.json", "predictions.npz", "backbone.safetensors"

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor"}
+OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 JOBS = tuple(f"training.jobs.{path.stem}" for path in sorted((ROOT / "training/jobs").glob("*.py")) if path.stem != "__init__")
 # With what is imported inside functions.
 USES = {

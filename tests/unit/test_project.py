@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor"}
+OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # Which extras an image's packages are of; those of torch, for the serving image of the backend torch, are training's.
 EXTRAS = {
     "serving": ("serve", "cluster"),

@@ -144,11 +144,11 @@ def measure(
     """Measure each image as the network would see it; the second list has those that cannot be decoded."""
     images: list[ImageFacts] = []
     bad: list[tuple[Sample, ImageError]] = []
-    for sample, pixels in zip(samples, decode_all(root, samples, view, limits, "measuring images"), strict=True):
-        if isinstance(pixels, ImageError):
-            bad.append((sample, pixels))
+    for sample, found in zip(samples, decode_all(root, samples, view, limits, "measuring images"), strict=True):
+        if isinstance(found, ImageError):
+            bad.append((sample, found))
             continue
-        luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
+        luma = np.asarray(Image.fromarray(found.pixels).convert("L"), np.float64)
         width, height, kind, brightest = _header(root / sample.path)
         seen = float(luma.mean()) / 255, laplacian_variance(luma)
         images.append(ImageFacts(sample, width, height, kind, *seen, brightest))

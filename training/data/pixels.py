@@ -17,7 +17,7 @@ from PIL import features
 
 from archives.files import replacing
 from handlers.arrays import UInt8
-from handlers.decode import decode
+from handlers.decode import View, view
 from handlers.errors import ImageError
 from handlers.spec import Limits, Preprocessing
 from training.data.manifest import Manifest, Sample
@@ -113,20 +113,20 @@ def read_sample(root: Path, sample: Sample) -> bytes:
 
 def decode_all(
     root: Path, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
-) -> Iterator[UInt8 | ImageError]:
-    """Decode each sample's image, (H, W, 3) uint8, or say what is wrong with it. `what` names the progress bar.
+) -> Iterator[View | ImageError]:
+    """Decode each sample's image, or say what is wrong with it. `what` names the progress bar.
 
     Raises DataChanged for a file that is missing or unlike its sample.
     """
 
-    def read(sample: Sample) -> UInt8 | ImageError:
+    def read(sample: Sample) -> View | ImageError:
         data = read_sample(root, sample)
         try:
-            return decode(data, preprocessing, limits)
+            return view(data, preprocessing, limits)
         except ImageError as err:
             return err
 
-    # `decode` silences Pillow's warnings by changing the process's filters and putting them back, which threads undo for each
+    # `view` silences Pillow's warnings by changing the process's filters and putting them back, which threads undo for each
     # other; silenced out here as well, every state that they leave is a silent one, and the last to put back is this one.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(THREADS) as pool:
         windows = (samples[start : start + WINDOW] for start in range(0, len(samples), WINDOW))
@@ -136,7 +136,15 @@ def decode_all(
 def decode_good(
     root: Path, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
 ) -> Iterator[UInt8]:
-    """Decode images in the samples' order, (H, W, 3) uint8 each. A bad one is left out.
+    """Decode images in the samples' order, (H, W, 3) uint8 each. Raises as `view_good`."""
+    for seen in view_good(root, samples, preprocessing, limits, what):
+        yield seen.pixels
+
+
+def view_good(
+    root: Path, samples: Sequence[Sample], preprocessing: Preprocessing, limits: Limits, what: str = "decoding images"
+) -> Iterator[View]:
+    """Decode images in the samples' order. A bad one is left out.
 
     Raises DataUnreadable at the end, naming each bad file with its code; DataChanged as `decode_all`.
     """

@@ -7,14 +7,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from handlers.arrays import Float32, Int64
+from handlers.arrays import Float32, Float64, Int64
 from handlers.backends import Backend
 from handlers.decode import to_batch
+from handlers.drift import describe, pool
 from handlers.errors import VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.data.manifest import Manifest, Sample, Split
-from training.data.pixels import Pictures, read_sample
+from training.data.pixels import Pictures, read_sample, view_good
 from training.data.splits import evenly_spaced
 from training.errors import DataError, DataUnreadable
 from training.progress import show_progress
@@ -52,8 +53,17 @@ def infer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, pictures:
     while batch := list(islice(images, BATCH)):
         batch_logits, maps = backend.infer(to_batch(batch, spec.preprocessing))
         logits.append(batch_logits)
-        features.append(maps.mean(axis=(2, 3)))
+        features.append(pool(maps))
     return np.concatenate(logits), np.concatenate(features)
+
+
+def describe_all(samples: Sequence[Sample], spec: Spec, root: Path, what: str) -> Float64:
+    """Compute the figures of `handlers.drift.describe` of each picture, (N, 6). `what` names the progress bar.
+
+    From the files, as pictures that are kept at the network's size do not know their sides. Raises DataUnreadable, DataChanged.
+    """
+    views = view_good(root, samples, spec.preprocessing, spec.limits, what)
+    return np.array([describe(seen.pixels, seen.sides) for seen in views])
 
 
 def answer_all(samples: Sequence[Sample], spec: Spec, backend: Backend, root: Path, what: str) -> tuple[Float32, list[Answer]]:

@@ -27,13 +27,13 @@ from training import runs
 from training.config import BackendChoice, Config, DecisionConfig
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import Pictures
-from training.data.splits import evenly_spaced
 from training.decisions import chance, conformal, mix, selective, subgroups, thresholds
 from training.decisions.scaling import Scaling, fit
 from training.errors import RunError
-from training.evaluation import drift, metrics
+from training.evaluation import metrics
 from training.evaluation.answers import answer_all, classes_of, infer_all, samples_of, spread
 from training.evaluation.heatmap_quality import against_masks, measure
+from training.jobs import reference as references
 from training.jobs.export import check_finite, export
 from training.reports import links, model_card, plots
 from training.reports.evaluation import render
@@ -45,8 +45,6 @@ from training.reports.pages import Picture
 logger = logging.getLogger(__name__)
 
 
-REFERENCES = 500  # enough for a drift test's quantiles; 500 × 1280 float16 are 1.3 MB
-AXES = 12  # docs/decisions-log/drift-by-psi.md
 GRID = np.linspace(0.0, 1.0, 1001)
 
 
@@ -104,11 +102,8 @@ def evaluate(
     results = _score(
         run, config.model_copy(update={"decision": wanted}), root, spec, backend, scaling, calibrating, test, answers
     )
-    seen = {
-        split: infer_all(spread(samples_of(manifest, split), REFERENCES), spec, backend, pictures, f"features of {split}")[1]
-        for split in ("train", "val")
-    }
-    reference = drift.fit(seen["train"], features, seen["val"], AXES)
+    calibrated_on = references.Calibrating(samples, calibrating.probs, truth, features)
+    reference = references.fit(spec, backend, pictures, calibrated_on)
     results["drift"] = reference.summary
     if wanted.prevalence is not None:
         as_it_was = wanted.model_copy(update={"prevalence": None})
@@ -131,8 +126,8 @@ def evaluate(
     card = model_card.sections(spec, results, config, manifest, lineage, notes)
     files = {
         SPEC: (spec.model_dump_json(indent=2) + "\n").encode(),
-        runs.REFERENCE: _reference(features, calibrating.probs, truth, reference),
-        runs.REFERENCE_ROWS: json.dumps([sample.sha256 for sample in spread(samples, REFERENCES)], indent=1).encode(),
+        runs.REFERENCE: references.file(calibrated_on, reference.reference),
+        runs.REFERENCE_ROWS: json.dumps([sample.sha256 for sample in spread(samples, references.ROWS)], indent=1).encode(),
         runs.PREDICTIONS: _predictions({"calibration": calibrating, "test": test}),
         **{f"{runs.PLOTS}/{name}.png": picture.data for name, picture in drawn.items()},
         runs.REPORT: render(spec, results, drawn, shown, lineage, notes, steps(config, results)).encode(),
@@ -320,26 +315,6 @@ def _draw(run: Path, results: dict[str, Any], spec: Spec, splits: dict[str, _Spl
 def _warnings(results: dict[str, Any], spec: Spec) -> list[str]:
     bound = spec.decision.fnr_bound
     return subgroups.warnings(results["subgroups"] or {}, bound.level) if bound else []
-
-
-def _reference(features: Float32, probs: Float32, truth: Int64, reference: drift.Reference) -> bytes:
-    """reference.npz: what the served backend makes of images without drift.
-
-    Of at most REFERENCES images of the calibration split, evenly spaced, because paths sort by class: `features` (N, C)
-    float16, `probabilities` (N, K), `labels` (N,); `rows` (N,), their places in `runs.REFERENCE_ROWS`. And
-    of `training.evaluation.drift`: `centre`, `axes`, `deciles`, `psi`, `psi_limit`.
-    """
-    rows = evenly_spaced(len(truth), REFERENCES)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        features=features[rows].astype(np.float16),
-        probabilities=probs[rows],
-        labels=truth[rows],
-        rows=np.arange(len(rows)),
-        **reference.arrays,
-    )
-    return buffer.getvalue()
 
 
 def _predictions(splits: dict[str, _Split]) -> bytes:

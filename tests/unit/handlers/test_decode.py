@@ -422,7 +422,8 @@ def test_the_seen_box_is_where_the_view_lies_in_the_upright_picture(values: dict
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.fromarray(np.ascontiguousarray(STORED[orientation](picture))), form, exif=exif)
-    seen, (left, top, across, down) = view(data, preprocessing(24, 32, **values), Limits())
+    seen, (left, top, across, down), sides = view(data, preprocessing(24, 32, **values), Limits())
+    assert sides == (width, height)
     # The colours say which place of the picture each pixel shows: centres of pixels, so half of one inside the box.
     found = seen.astype(np.float64) / 255
     expected_x = left + across * (np.arange(32) + 0.5) / 32

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from handlers.entry import VisorHandler
 from handlers.errors import ArchiveBroken
 from handlers.networks import build
 from handlers.spec import GroupRule
+from tests.unit.references import make_reference
 from tests.unit.specs import TINY
 
 
@@ -61,6 +63,21 @@ def ask(handler: VisorHandler, *requests: tuple[Any, dict[str, str]]) -> tuple[l
 def test_the_module_defines_exactly_one_class() -> None:
     own = [value for value in vars(entry).values() if inspect.isclass(value) and value.__module__ == entry.__name__]
     assert own == [VisorHandler]
+
+
+def test_the_answer_has_bins_where_the_archive_has_a_reference(handler: VisorHandler, model_dir: Path) -> None:
+    [answer], _ = ask(handler, (jpeg(0), {}))
+    assert answer["drift"] is None
+    features = TINY.feature_map[0]
+    reference = replace(make_reference(), centre=np.zeros(features, np.float32), axes=np.eye(features, dtype=np.float32)[:2])
+    np.savez(model_dir / "reference.npz", **reference.arrays)
+    watched = VisorHandler()
+    watched.initialize(Context("tiny", str(model_dir), {}, 4, None, "0.12"))
+    [answer, bad], statuses = ask(watched, (jpeg(0), {}), (b"", {}))
+    assert statuses == [200, 400]
+    assert len(answer["drift"]) == len(reference.figures)
+    assert [answer["drift"][reference.figures.index(name)] for name in ("width", "height", "brightness")] == [0, 0, 2]
+    assert "drift" not in bad
 
 
 def test_pictures_are_decoded_within_the_process_s_limit(handler: VisorHandler, monkeypatch: pytest.MonkeyPatch) -> None:

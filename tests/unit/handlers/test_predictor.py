@@ -11,6 +11,7 @@ from PIL import Image
 from handlers.errors import GroupUnknown, ImageEmpty, ImageTooLarge, ImageUnanswerable, ImageUndecodable, OptionError
 from handlers.predictor import Answer, Item, Stages, predict
 from handlers.spec import GroupRule, Limits, Preprocessing
+from tests.unit.references import make_reference
 from tests.unit.specs import make_spec
 
 SPEC = make_spec(
@@ -39,6 +40,14 @@ class Brightness:
         return maps.mean(axis=(2, 3)) @ self.head.T, maps
 
 
+class Wide(Brightness):
+    """The same with two features more, 2 and 0, that the logits leave out."""
+
+    def infer(self, batch):
+        logits, maps = super().infer(batch)
+        return logits, np.concatenate([maps, np.full_like(maps, 2), np.zeros_like(maps)], axis=1)
+
+
 def grey(level: int) -> np.ndarray:
     return np.full((8, 8, 3), level, dtype=np.uint8)
 
@@ -63,6 +72,22 @@ def test_an_answer_by_hand():
     assert answer.probabilities.sum() == pytest.approx(1.0)
     assert answer.heatmap is None
     assert answer.heatmap_label is None
+
+
+def test_the_bins_are_of_the_reference_that_is_given():
+    reference = make_reference()
+    items = [Item(png(np.pad(grey(15), ((0, 56), (0, 56), (0, 0))))), Item(grey(255)), Item(b"")]
+    first, second, empty = predict(items, SPEC, Wide(), reference=reference)
+    # Of a 64 x 64 picture; of one of eight pixels a side, as bright as the last bin. Their features are those of Wide.
+    sides = [reference.figures.index(name) for name in ("width", "height")]
+    assert [first.drift[n] for n in sides] == [1, 1]
+    assert [second.drift[n] for n in sides] == [0, 0]
+    assert second.drift[reference.figures.index("brightness")] == 2
+    assert second.drift[reference.figures.index("score")] == 2
+    assert second.drift[reference.figures.index("axis_01")] == 1  # 1 is an upper edge
+    assert second.drift[reference.figures.index("axis_02")] == 2
+    assert isinstance(empty, ImageEmpty)
+    assert predict(items[:1], SPEC, Brightness())[0].drift is None
 
 
 def test_a_bad_image_in_the_middle_answers_for_itself():

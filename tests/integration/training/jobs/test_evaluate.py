@@ -16,6 +16,7 @@ from archives import files
 from handlers.backends import TorchBackend
 from handlers.decision import calibrated, probabilities
 from handlers.decode import decode, to_batch
+from handlers.drift import Reference
 from handlers.networks import build
 from handlers.predictor import Item, predict
 from handlers.spec import FnrBound, Spec
@@ -143,21 +144,30 @@ def test_the_reference_is_of_the_calibration_split(run, data):
     np.testing.assert_allclose(reference["probabilities"], [answer.probabilities for answer in answers], atol=1e-6)
 
 
-def test_the_reference_has_axes_of_training_and_deciles_of_calibration_images(run, data):
+def test_the_reference_has_axes_of_training_and_bins_of_calibration_images(run, data):
     root, manifest = data
-    reference, spec = np.load(run / "reference.npz"), Spec.read(run / "spec.json")
-    backend, features = TorchBackend(run, spec), {}
-    for split in ("train", "calibration"):
-        pixels = [decode((root / one.path).read_bytes(), spec.preprocessing, spec.limits) for one in manifest.samples_of(split)]
-        features[split] = backend.infer(to_batch(pixels, spec.preprocessing))[1].mean(axis=(2, 3))
-    np.testing.assert_allclose(reference["centre"], features["train"].mean(axis=0), atol=1e-5)
-    assert reference["axes"].shape == (11, 128)  # of twelve images no more than eleven directions vary
-    along = (features["calibration"] - reference["centre"]) @ reference["axes"].T
-    np.testing.assert_allclose(reference["deciles"].T, np.quantile(along, np.arange(1, 10) / 10, axis=0), atol=1e-4)
+    reference, spec = Reference.read(run / "reference.npz"), Spec.read(run / "spec.json")
+    backend = TorchBackend(run, spec)
+    train, calibration = (manifest.samples_of(split) for split in ("train", "calibration"))
+    pixels = [decode((root / one.path).read_bytes(), spec.preprocessing, spec.limits) for one in train]
+    features = backend.infer(to_batch(pixels, spec.preprocessing))[1].mean(axis=(2, 3))
+    np.testing.assert_allclose(reference.centre, features.mean(axis=0), atol=1e-5)
+    assert reference.axes.shape == (11, 128)  # of twelve images no more than eleven directions vary
+    # What serves counts the calibration images into bins one by one; so many are they, and of the same classes.
+    answers = [predict([Item((root / one.path).read_bytes())], spec, backend, reference=reference)[0] for one in calibration]
+    truth = np.array([LABELS.index(one.label) for one in calibration])
+    for n, figure in enumerate(reference.figures):
+        bins = np.array([answer.drift[n] for answer in answers])
+        assert [np.sum(bins == b) for b in range(len(reference.counts[n]))] == reference.counts[n].tolist(), figure
+        for k in range(2):
+            counted = reference.class_counts[n][k]
+            assert [np.sum(bins[truth == k] == b) for b in range(len(counted))] == counted.tolist(), figure
+    assert reference.counts[reference.figures.index("width")].tolist() == [0, 24, 0]
+    assert reference.images == 24
     drift = json.loads((run / "metrics.json").read_text())["drift"]
-    assert drift["largest_psi"] == pytest.approx(reference["psi"].max(), abs=1e-5)
-    assert drift["limit"] == pytest.approx(float(reference["psi_limit"]), abs=1e-5)
-    assert (drift["axes"], drift["images"], drift["validation_images"]) == (11, 24, 12)
+    assert (drift["figures"], drift["images"], drift["validation_images"]) == (18, 24, 12)
+    assert drift["figure"] in reference.figures
+    assert 0 <= drift["psi"] < drift["limit"]
 
 
 class Leaning:

@@ -48,7 +48,7 @@ def test_an_archive_holds_what_it_should_and_nothing_else(run: Path, tmp_path: P
         manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
     roots = {"entry.py", "lineage.json", "model.safetensors", "reference.npz", "spec.json", "MAR-INF/MANIFEST.json"}
     modules = {"__init__", "arrays", "backends", "colours", "containers", "decision", "decode", "errors", "gradcam", "heif"}
-    modules |= {"heif_boxes", "hevc", "memory", "modes", "networks", "predictor", "spec"}
+    modules |= {"drift", "heif_boxes", "hevc", "memory", "modes", "networks", "predictor", "spec"}
     assert names == roots | {f"handlers/{module}.py" for module in modules}
     assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("tiny", "1")
 

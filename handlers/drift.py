@@ -1,0 +1,178 @@
+"""How one image differs from others, in a few figures, each counted into a bin of what calibration images had.
+
+A pod remembers nothing: the bins of each answer are counted by who asks, and counts add up over pods, restarts and windows.
+What they are compared with is the archive's `reference.npz`, which `training.evaluation.drift` fits.
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from handlers.arrays import Float32, Float64, Floats, Int64, UInt8
+from handlers.errors import ArchiveBroken
+
+REFERENCE = "reference.npz"
+"""The file's name, in a run's folder as in an archive."""
+SCORE = "score"
+PICTURE = ("brightness", "contrast", "sharpness", "saturation", "width", "height")
+"""The figures of `describe`, in its order."""
+BINS = 10
+"""Bins that a figure has at most."""
+SAMPLES = 56
+"""Places along the picture's shorter side that are looked at [224 x 224: every fourth; all of them take ten times as long]."""
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""ITU-R BT.601: shares of red, green and blue in what is seen as brightness."""
+
+
+def axis_name(number: int) -> str:
+    """Name the figure of a principal axis, the first of which is number 1."""
+    return f"axis_{number:02}"
+
+
+def pool(maps: Floats) -> Float32:
+    """Compute the network's pooled features, the mean of each map. maps: (N, C, h, w) → (N, C) float32."""
+    n, c, h, w = maps.shape
+    # As a product it takes a quarter of the time of `mean` over two axes.
+    return np.asarray(maps.reshape(n, c, h * w) @ np.full(h * w, 1 / (h * w), dtype=np.float32), dtype=np.float32)
+
+
+def describe(pixels: UInt8, sides: tuple[int, int]) -> tuple[float, ...]:
+    """Compute the figures of a picture, by the names of PICTURE. pixels: (H, W, 3) uint8 RGB, the network's input.
+
+    `sides`: width and height of the upright picture itself. The others are of every s-th pixel of the network's input along both
+    sides, s = max(1, min(H, W) // 56). With Y = 0.299 R + 0.587 G + 0.114 B (BT.601) of each, and grey levels of 0 to 255:
+
+    brightness  mean Y
+    contrast    standard deviation σ of Y
+    sharpness   mean of |G - G'| over the pixel's neighbours to the right and below, divided by max(σ, 1): so that neither light
+                nor contrast enters
+    saturation  Σ (max(R, G, B) - min(R, G, B)) / Σ max(R, G, B), 0 for a black picture: light does not enter
+    """
+    step = max(1, min(pixels.shape[:2]) // SAMPLES)
+    planes = np.ascontiguousarray(pixels[:-1:step, :-1:step].transpose(2, 0, 1))  # (3, h, w)
+    red, green, blue = planes
+    most = np.maximum(np.maximum(red, green), blue)
+    lit, clear = _sum(most), _sum(most - np.minimum(np.minimum(red, green), blue))
+    luma = LUMA @ planes.reshape(3, -1).astype(np.float32)  # (h w,)
+    brightness = float(luma.mean())
+    luma -= luma.mean()
+    contrast = float(np.sqrt(luma @ luma / luma.size))
+    steps = _apart(green, pixels[:-1:step, 1::step, 1]) + _apart(green, pixels[1::step, :-1:step, 1])
+    sharpness = steps / (2 * luma.size * max(contrast, 1.0))
+    return (brightness, contrast, sharpness, clear / lit if lit else 0.0, *sides)
+
+
+def measure(pictures: Floats, pooled: Floats, scores: Floats, centre: Float32, axes: Float32) -> Float32:
+    """Compute the figures of N images, (N, F): score, those of `describe`, and along each axis (f - centre) · axis.
+
+    pictures: (N, 6), of `describe`; pooled: (N, C), of `pool`; scores: (N,), what decides; centre: (C,); axes: (A, C).
+    """
+    return np.column_stack((scores, pictures, (pooled - centre) @ axes.T)).astype(np.float32)
+
+
+def _apart(one: UInt8, other: UInt8) -> int:
+    """Sum how far pixels are apart; in 8 bits, which the processor handles many of at once."""
+    return _sum(np.maximum(one, other) - np.minimum(one, other))
+
+
+def _sum(values: UInt8) -> int:
+    return int(values.sum(dtype=np.uint32))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What images without drift are like, figure by figure.
+
+    `figures`: (F) names, in the order of everything else; `edges`: of each, the ascending inner edges of its bins, float32, at
+    most nine; `counts`: how many of the `images` reference images fell into each bin, one more than edges; `class_counts`: the
+    same by true class, (K, bins) each. `centre`: (C,) and `axes`: (A, C), of the network's pooled features.
+
+    Bin b holds values x with edges[b - 1] < x <= edges[b]. A value that many images share has a bin of its own, whose lower edge
+    is the next smaller float32: so a figure that is always the same has three bins, below, same and above.
+
+    A figure's PSI over N images is an alarm above limit_quantiles · (1/N + 1/images) + effect: `limit_quantiles`, (F,), of the
+    null law at the level that all figures share out; `effect`, the least PSI beyond chance that is worth an alarm.
+    """
+
+    figures: tuple[str, ...]
+    edges: tuple[Float32, ...]
+    counts: tuple[Int64, ...]
+    class_counts: tuple[Int64, ...]
+    images: int
+    limit_quantiles: Float64
+    effect: float
+    centre: Float32
+    axes: Float32
+
+    def bins(self, pictures: Floats, pooled: Floats, scores: Floats) -> list[tuple[int, ...]]:
+        """Return the bin of each figure of N images. pictures: (N, 6), of `describe`; pooled: (N, C); scores: (N,)."""
+        values = measure(pictures, pooled, scores, self.centre, self.axes)
+        return [tuple(row) for row in (values[:, :, None] > self._table).sum(axis=2).tolist()]
+
+    def limits(self, images: int) -> Float64:
+        """Return each figure's limit for a window of so many images, (F,)."""
+        return np.asarray(self.limit_quantiles * (1 / images + 1 / self.images) + self.effect)
+
+    @cached_property
+    def _table(self) -> Float32:
+        """The edges as one array, (F, 9), infinite where a figure has fewer."""
+        return np.stack([np.pad(edges, (0, BINS - 1 - len(edges)), constant_values=np.inf) for edges in self.edges])
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What reference.npz holds of it: what has a bin or an edge in it is padded to ten bins, by 0 and by infinity."""
+        counts = [np.pad(counted, (0, BINS - len(counted))) for counted in self.counts]
+        by_class = [np.pad(counted, ((0, 0), (0, BINS - counted.shape[1]))) for counted in self.class_counts]
+        return {
+            "figures": np.array(self.figures),
+            "edges": self._table,  # (F, 9) float32
+            "counts": np.stack(counts),  # (F, 10) int64
+            "class_counts": np.stack(by_class, axis=1),  # (K, F, 10) int64
+            "images": np.int64(self.images),
+            "limit_quantiles": self.limit_quantiles,  # (F,) float64
+            "effect": np.float64(self.effect),
+            "centre": self.centre,
+            "axes": self.axes,
+        }
+
+    @classmethod
+    def read(cls, source: bytes | Path) -> Self | None:
+        """Read reference.npz, its bytes or its path; None where it is of an archive from before figures were counted.
+
+        Raises ArchiveBroken where it cannot be read or its arrays do not fit each other.
+        """
+        if isinstance(source, Path) and not source.exists():
+            return None
+        try:
+            with np.load(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+                return cls._of(file) if "figures" in file else None
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as err:
+            raise ArchiveBroken(f"reference.npz cannot be read: {err}; build the archive again") from err
+
+    @classmethod
+    def _of(cls, file: Any) -> Self:
+        figures = tuple(str(name) for name in file["figures"])
+        table, counts, by_class = file["edges"], file["counts"], file["class_counts"]
+        centre, axes, quantiles = file["centre"], file["axes"], file["limit_quantiles"]
+        wanted = (SCORE, *PICTURE, *(axis_name(number + 1) for number in range(len(axes))))
+        many = len(wanted)
+        shapes = (table.shape, counts.shape, by_class.shape[1:], quantiles.shape, axes.shape)
+        if figures != wanted or shapes != ((many, BINS - 1), (many, BINS), (many, BINS), (many,), (len(axes), len(centre))):
+            raise ValueError(f"figures {figures} and arrays of {shapes} do not fit each other")
+        lengths = [int(np.isfinite(row).sum()) for row in table]
+        return cls(
+            figures,
+            tuple(row[:length].astype(np.float32) for row, length in zip(table, lengths, strict=True)),
+            tuple(row[: length + 1].astype(np.int64) for row, length in zip(counts, lengths, strict=True)),
+            tuple(by_class[:, n, : length + 1].astype(np.int64) for n, length in enumerate(lengths)),
+            int(file["images"]),
+            quantiles.astype(np.float64),
+            float(file["effect"]),
+            centre.astype(np.float32),
+            axes.astype(np.float32),
+        )

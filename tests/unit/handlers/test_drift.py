@@ -1,0 +1,139 @@
+"""The figures of an image beside loops over its pixels, and its bins beside comparisons one by one."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handlers import drift
+from handlers.drift import Reference
+from handlers.errors import ArchiveBroken
+from tests.unit.references import make_reference
+
+
+def naive(pixels: np.ndarray, step: int) -> list[float]:
+    height, width = pixels.shape[:2]
+    luma, apart, clear, lit = [], [], 0, 0
+    for y in range(0, height - 1, step):
+        for x in range(0, width - 1, step):
+            red, green, blue = (int(value) for value in pixels[y, x])
+            luma.append(0.299 * red + 0.587 * green + 0.114 * blue)
+            apart += [abs(green - int(pixels[y, x + 1, 1])), abs(green - int(pixels[y + 1, x, 1]))]
+            clear += max(red, green, blue) - min(red, green, blue)
+            lit += max(red, green, blue)
+    brightness = sum(luma) / len(luma)
+    contrast = (sum((one - brightness) ** 2 for one in luma) / len(luma)) ** 0.5
+    return [brightness, contrast, sum(apart) / len(apart) / max(contrast, 1), clear / lit if lit else 0]
+
+
+@pytest.mark.parametrize(("height", "width", "step"), [(8, 9, 1), (64, 80, 1), (111, 130, 1), (112, 112, 2), (224, 260, 4)])
+def test_figures_are_those_of_loops(height: int, width: int, step: int):
+    rng = np.random.default_rng(height)
+    pixels = (rng.integers(0, 256, (height, width, 3)) // rng.integers(1, 9)).astype(np.uint8)
+    *found, wide, tall = drift.describe(pixels, (4000, 3000))
+    assert found == pytest.approx(naive(pixels, step), rel=1e-5)
+    assert (wide, tall) == (4000, 3000)
+
+
+def test_figures_by_hand():
+    flat = np.full((8, 8, 3), (255, 0, 0), dtype=np.uint8)
+    assert drift.describe(flat, (8, 8)) == pytest.approx((0.299 * 255, 0, 0, 1, 8, 8), abs=1e-3)
+    assert drift.describe(np.zeros((8, 8, 3), np.uint8), (8, 8)) == (0, 0, 0, 0, 8, 8)
+    assert drift.describe(np.full((8, 8, 3), 77, np.uint8), (8, 8))[3] == 0  # grey exactly, so that grey data have a bin for it
+    stripes = np.zeros((9, 9, 3), np.uint8)
+    stripes[:, 1::2] = 200
+    brightness, contrast, sharpness, *_ = drift.describe(stripes, (9, 9))
+    assert (brightness, contrast) == pytest.approx((100, 100), rel=1e-5)
+    assert sharpness == pytest.approx((200 + 0) / 2 / 100)  # each neighbour to the right is the other one, below the same
+
+
+def test_light_enters_neither_sharpness_nor_saturation():
+    pixels = np.random.default_rng(1).integers(0, 128, (64, 64, 3)).astype(np.uint8)
+    dark, light = drift.describe(pixels, (64, 64)), drift.describe(2 * pixels, (64, 64))
+    assert light[:2] == pytest.approx([2 * value for value in dark[:2]], rel=1e-5)
+    assert light[2:4] == pytest.approx(dark[2:4], rel=1e-5)
+
+
+def test_pooling_is_the_mean_of_each_map():
+    maps = np.random.default_rng(2).normal(size=(3, 5, 4, 7)).astype(np.float32)
+    np.testing.assert_allclose(drift.pool(maps), maps.mean(axis=(2, 3)), atol=1e-6)
+    assert drift.pool(maps).dtype == np.float32
+
+
+def test_a_bin_holds_its_upper_edge_and_not_its_lower_one():
+    reference = make_reference()
+    width = reference.figures.index("width")  # edges just below 64, 64
+    brightness = reference.figures.index("brightness")  # edges 10, 20
+    for value, expected in [(9.0, 0), (10.0, 0), (10.5, 1), (20.0, 1), (20.5, 2), (np.inf, 2)]:
+        [bins] = reference.bins(np.array([[value, 0, 0, 0, 64, 64]]), np.zeros((1, 3), np.float32), np.zeros(1))
+        assert bins[brightness] == expected
+    for side, expected in [(63, 0), (64, 1), (65, 2)]:
+        [bins] = reference.bins(np.array([[0, 0, 0, 0, side, 64]]), np.zeros((1, 3), np.float32), np.zeros(1))
+        assert bins[width] == expected
+
+
+def test_bins_of_many_are_those_of_one_by_one_comparisons():
+    reference, rng = make_reference(), np.random.default_rng(3)
+    pictures, pooled, scores = rng.normal(15, 20, (50, 6)), rng.normal(size=(50, 3)).astype(np.float32), rng.uniform(size=50)
+    for row, found in enumerate(reference.bins(pictures, pooled, scores)):
+        values = [scores[row], *pictures[row], *((pooled[row] - reference.centre) @ axis for axis in reference.axes)]
+        expected = [sum(np.float32(x) > edge for edge in own) for x, own in zip(values, reference.edges, strict=True)]
+        assert list(found) == expected
+        assert all(type(one) is int for one in found)  # JSON has no other
+
+
+def test_a_limit_by_hand():
+    reference = make_reference()
+    assert reference.limits(50)[0] == pytest.approx(reference.limit_quantiles[0] * (1 / 50 + 1 / 12) + 0.1)
+
+
+def saved(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def test_what_is_written_is_read(tmp_path: Path):
+    reference = make_reference()
+    data = saved(**reference.arrays)
+    (tmp_path / "reference.npz").write_bytes(data)
+    for found in (Reference.read(data), Reference.read(tmp_path / "reference.npz")):
+        assert found is not None
+        for name in ("figures", "images", "effect"):
+            assert getattr(found, name) == getattr(reference, name)
+        for name in ("edges", "counts", "class_counts"):
+            assert [one.tolist() for one in getattr(found, name)] == [one.tolist() for one in getattr(reference, name)]
+        for name in ("limit_quantiles", "centre", "axes"):
+            assert np.array_equal(getattr(found, name), getattr(reference, name))
+
+
+def test_archives_from_before_have_no_reference(tmp_path: Path):
+    assert Reference.read(saved(features=np.zeros((2, 3)), centre=np.zeros(3), axes=np.zeros((0, 3)))) is None
+    assert Reference.read(tmp_path / "reference.npz") is None
+
+
+def test_a_damaged_reference_is_said():
+    arrays = make_reference().arrays
+    wrong = [arrays | {"counts": arrays["counts"][:-1]}, arrays | {"figures": arrays["figures"][::-1]}]
+    without = {name: value for name, value in arrays.items() if name != "edges"}
+    for data in (saved(**wrong[0]), saved(**wrong[1]), saved(**without), b"no zip", saved(**arrays)[:-200]):
+        with pytest.raises(ArchiveBroken, match=r"reference\.npz"):
+            Reference.read(data)
+
+
+def test_a_reference_without_axes_is_read():
+    reference = make_reference()
+    shorter = replace(
+        reference,
+        figures=reference.figures[:7],
+        edges=reference.edges[:7],
+        counts=reference.counts[:7],
+        class_counts=reference.class_counts[:7],
+        limit_quantiles=reference.limit_quantiles[:7],
+        axes=reference.axes[:0],
+    )
+    found = Reference.read(saved(**shorter.arrays))
+    assert found is not None
+    assert found.figures == reference.figures[:7]

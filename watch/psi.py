@@ -1,0 +1,34 @@
+"""The population stability index (PSI) of two counts by bin, and what it stays below where nothing drifts."""
+
+import numpy as np
+from scipy.stats import chi2
+
+from handlers.arrays import Floats, Ints
+
+LEVEL = 0.01
+"""Chance of an alarm on any figure of one window where nothing drifts."""
+EFFECT = 0.1
+"""Least PSI beyond chance that is worth an alarm: below 0.1, those who invented PSI call a population stable (Siddiqi 2006)."""
+EMPTY = 0.5
+"""Images that each bin counts beside its own, so that an empty bin has a logarithm."""
+
+
+def shares(counts: Ints | Floats) -> Floats:
+    """Compute the bins' smoothed shares. (B,) or (N, B) → the same, (n_b + 0.5) / (N + 0.5 B)."""
+    smoothed = np.asarray(counts, dtype=np.float64) + EMPTY
+    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
+
+
+def psi(reference: Ints | Floats, live: Ints | Floats) -> float:
+    """Compute Σ (q - r) ln(q / r), with r and q the `shares` of the reference and of the live images. reference, live: (B,)."""
+    r, q = shares(reference), shares(live)
+    return float(((q - r) * np.log(q / r)).sum())
+
+
+def null_quantile(counts: Ints, figures: int, level: float = LEVEL) -> float:
+    """Compute what PSI / (1/N + 1/M) exceeds with chance level / figures where N live and M reference images are of one kind.
+
+    It follows χ²(B - 1) (Yurdakul 2018), B being the bins that hold reference images, two at least; the level is shared out among
+    the figures (Bonferroni). counts: (bins,), the reference's.
+    """
+    return float(chi2.isf(level / figures, max(int(np.count_nonzero(counts)), 2) - 1))
