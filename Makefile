@@ -80,6 +80,19 @@ test: test-unit ## All tests but those on a cluster, with coverage of our packag
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+.PHONY: alerts-test
+alerts-test: setup prometheus ## The chart's alerts by promtool: each one fires when it has to, and is silent else. Needs Go, for helm.
+	@$(BIN)/pytest tests/charts/test_alerts.py tests/unit/watch $(PYTEST_ARGS)
+
+.PHONY: prometheus
+prometheus: ## A Prometheus with promtool, for make watch and the tests of alerts and queries; by apt, which needs root.
+	@command -v promtool >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null
+
+.PHONY: watch
+watch: setup ## Prometheus beside the visor serve at TARGETS (default 127.0.0.1:8080), with alerts and a page: docs/watch.md
+	@$(BIN)/python -m tools.watch $(TARGETS) $(ARGS)
+
 .PHONY: browser
 browser: ## A Chromium for the tests of pages, which are left out without one; by apt, which needs root.
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \

@@ -18,6 +18,7 @@ import yaml
 from tests.charts.alert_cases import CASES, UP, Case, drifted
 from tests.charts.checks import ROOT
 from tests.charts.visor_values import REQUIRED
+from tools.watch import parts_of
 from watch import queries as q
 from watch.alerts import ALERTS, group
 
@@ -151,20 +152,8 @@ def test_the_chart_s_rules_are_the_code_s(render: Any) -> None:
     slo = yaml.safe_load((ROOT / "loadtests/slo.yaml").read_text())
     values = yaml.safe_load((ROOT / "charts/visor/values.yaml").read_text())
     assert values["slo"] == {"latencyMs": slo["latency_ms"], "errorRate": slo["error_rate"]}
-    alerts = values["alerts"]
-    parts = {name: str(ms / 1000) for name, ms in slo["latency_ms"].items()} | {
-        "selector": 'namespace="ns",pod=~"roofs(-canary)?-predictor-.*"',
-        "error_rate": str(slo["error_rate"]),
-        "min_requests": str(alerts["minRequests"]),
-        "min_images": str(alerts["minImages"]),
-        "no_traffic": alerts["noTraffic"],
-        "decisions_window": alerts["decisions"]["window"],
-        "review_share": str(alerts["decisions"]["reviewShare"]),
-        "rejected_share": str(alerts["decisions"]["rejectedShare"]),
-        "drift_window": alerts["drift"]["window"],
-        "least_effect": str(alerts["drift"]["leastEffect"]),
-    }
-    expected = group("ns-roofs", ALERTS, parts, alerts["runbooks"])
+    parts = parts_of(values) | {"selector": 'namespace="ns",pod=~"roofs(-canary)?-predictor-.*"'}
+    expected = group("ns-roofs", ALERTS, parts, values["alerts"]["runbooks"])
     for rule in expected["rules"]:
         rule["labels"] |= WHERE
     assert rules(render)["groups"] == [expected]
