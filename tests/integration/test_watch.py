@@ -63,6 +63,8 @@ def prometheus(served: Server) -> Iterator[Prometheus]:
 @pytest.fixture(scope="module")
 def asked(served: Server, prometheus: Prometheus, images: dict[Path, str]) -> int:
     """Requests of all kinds for some seconds; how many images were answered."""
+    while not found(prometheus, fill(q.series("visor_build_info"), **PARTS)):
+        time.sleep(0.1)
     pictures = [path.read_bytes() for path in images]
     url, answered = f"http://{served.rest}/v2/models/digits/infer", 0
     for place in range(ROUNDS):
