@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration import test_notebook
 from tests.integration.running import Server, Workspace, ask, start_server, stop_server
 from tools import browser, watch
 from tools.watch import Prometheus, parts_of
@@ -177,3 +178,16 @@ def test_the_page_draws_every_panel_and_asks_nobody_else(prometheus: Prometheus,
             assert drawn == panels == sum(1 for board in BOARDS for panel in board.panels() if not panel.queries[0].external)
             assert all(url.startswith(f"http://{prometheus.address}/api/v1/") for url in tab.asked)
             assert tab.overflow() == 0
+
+
+def test_the_notebook_reads_the_same_queries(
+    prometheus: Prometheus, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked
+    monkeypatch.setenv("PROMETHEUS", f"http://{prometheus.address}")
+    monkeypatch.setenv("WINDOW", "5m")
+    printed, shows = test_notebook.run("watch.ipynb", tmp_path)
+    assert shows
+    assert all(board.title in printed for board in BOARDS)
+    assert len(re.findall(r"^(?:score|brightness|axis_\d+) +\d+\.\d\d of its limit", printed, re.MULTILINE)) > 2
+    assert "p95" in printed
