@@ -48,7 +48,7 @@ BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
 E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
-GENERATED := docs/config.md docs/edge.md transformer/grpc/open_inference.binpb charts tools/schemas
+GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := archives handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
@@ -190,7 +190,7 @@ verify: setup ## Make what is generated once more, and fail where it differs fro
 	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
 
 .PHONY: pages
-pages: setup ## docs/config.md and docs/edge.md, from the config's models and the edge's flags.
+pages: setup ## docs/config.md, docs/edge.md, docs/metrics.md, from the config's models, the edge's flags and its metrics.
 	@$(BIN)/python -m tools.pages
 
 .PHONY: chart-docs

@@ -1,17 +1,19 @@
-"""Make docs/config.md and docs/edge.md of the code that they describe: the config's models and the edge's parser."""
+"""Make docs/config.md, docs/edge.md and docs/metrics.md of the code that they describe: models, parser, declarations."""
 
 import argparse
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from training import keys
 from training.config import Config
+from transformer import declared
 from transformer.__main__ import make_parser
+from transformer.declared import Declared, Label
 from visor.commands import serve
 from visor.commands.arguments import Commands
 
@@ -41,14 +43,47 @@ Made from `transformer/settings.py` by `make pages`; change the fields there, no
 names the pod's own archive, worker sockets and track; the others keep their defaults in a release. `visor serve` starts
 an edge, too, and has those flags that say so below; where its default is another one, `visor serve --help` says which.
 """
+METRICS = """\
+# Metrics: every one
+
+Made from `transformer/declared.py` by `make pages`; change the declarations there, not this page.
+
+Each edge, of a pod or of `visor serve`, has them at `/metrics` of its REST port, in Prometheus' text format, and keeps
+them from its start to its end. Counters are plain sums, so replicas add up, and a restart is what Prometheus' `rate` and
+`increase` expect. They count what has ended, at most 0.05 s later, and no request waits for it.
+[kubernetes.md](kubernetes.md#metrics) has queries. An info has the value 1; a histogram's series end in `_bucket`, `_sum`
+and `_count`.
+
+TorchServe, the pod's other container, has no port for Prometheus: its own metrics stay on loopback, where they ask for
+a key, and what its workers do for an image is `visor_stage_seconds`.
+"""
+
+BUCKETS = """\
+Upper bounds: seconds, by a factor of 1.25 and, as buckets of their own, the bounds of `loadtests/slo.yaml`, so that a
+share within one of them is counted and not estimated; of `visor_confidence`, a probability.
+"""
+SERIES = """\
+No label takes its values from clients, so that a pod has a bounded number of series: at most {two:,} with an archive of two
+labels and {hundred:,} with one of a hundred, if every error there is were answered over both protocols. What never happened
+has none; but images by drift bin are there from the start, at 0, as an increase needs a value before it.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write both pages anew."""
-    argparse.ArgumentParser(description="Make docs/config.md and docs/edge.md from the code.").parse_args(argv)
-    for name, page in (("config.md", config_page(Config)), ("edge.md", edge_page(make_parser()))):
+    """Write all pages anew."""
+    argparse.ArgumentParser(description="Make docs/config.md, docs/edge.md and docs/metrics.md from the code.").parse_args(argv)
+    for name, page in make_all().items():
         (DOCS / name).write_text(page)
     return 0
+
+
+def make_all() -> dict[str, str]:
+    """Make each page, by its name in docs/."""
+    return {
+        "config.md": config_page(Config),
+        "edge.md": edge_page(make_parser()),
+        "metrics.md": metrics_page(declared.ALL),
+    }
 
 
 def config_page(config: type[BaseModel]) -> str:
@@ -75,6 +110,43 @@ def edge_page(parser: argparse.ArgumentParser) -> str:
         text = text[0].upper() + text[1:].rstrip(".") + "."
         items.append(_item(f"`{name} {value}".rstrip() + "`" + (f" ({', '.join(marks)})" if marks else ""), text))
     return "\n".join([EDGE, *items, ""])
+
+
+def metrics_page(metrics: Sequence[Declared]) -> str:
+    """Describe every metric, in their order, then every label, the buckets, and how many series they come to."""
+    for metric in metrics:
+        if not metric.about:
+            raise SystemExit(f"pages: the metric {metric.name} has no description")
+    labels: dict[Label, list[str]] = {}
+    for metric in metrics:
+        for label in metric.labels:
+            labels.setdefault(label, []).append(metric.name)
+    most = {count: sum(metric.series(count) for metric in metrics) for count in (2, 100)}
+    return "\n".join(
+        [
+            METRICS,
+            "| metric | type | meaning | labels |",
+            "| --- | --- | --- | --- |",
+            *(f"| `{one.name}` | {one.kind} | {one.about} | {_code(one.label_names)} |" for one in metrics),
+            "\n## Labels\n",
+            "| label | values | of |",
+            "| --- | --- | --- |",
+            *(
+                f"| `{label.name}` | {label.about} | {'most' if label in declared.MODEL else _code(names)} |"
+                for label, names in labels.items()
+            ),
+            "\n## Buckets\n",
+            _wrap(BUCKETS) + "\n",
+            *(_wrap(f"- `{one.name}`: {', '.join(map(str, one.buckets))}.", "  ") for one in metrics if one.buckets),
+            "\n## Series\n",
+            _wrap(SERIES.format(two=most[2], hundred=most[100])),
+            "",
+        ]
+    )
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _serve_flags() -> set[str]:

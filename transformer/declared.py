@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from handlers.decision import Outcome
+from handlers.drift import BINS, PICTURE, SCORE, axis_name
 from handlers.errors import ImageError, OptionError, VisorError
 from transformer.errors import kinds
 
@@ -17,8 +18,8 @@ PROMISED = (0.05, 0.1, 0.25, 0.5)
 QUEUE = "queue"
 TRANSPORT = "transport"
 OTHER = "other"
-MOST_FIGURES, MOST_BINS = 19, 10
-"""Of a drift reference."""
+AXES = 12
+"""Of the drift references that training fits, at most."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,13 @@ LABEL = Label("label", "one of the archive's labels", None)
 DECISION = Label("decision", "`pass`, `flag` or `review`", get_args(Outcome))
 RESULT = Label("result", "`hit` or `miss`", ("hit", "miss"))
 STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))
-FIGURE = Label("figure", "figure of an image, one of the archive's drift reference", MOST_FIGURES)
-BIN = Label("bin", "`0` to `9`: where in the reference's range, from below", MOST_BINS)
+FIGURE = Label(
+    "figure",
+    f"a figure of images: {', '.join(f'`{name}`' for name in (SCORE, *PICTURE))}, and along axes of the network's features, "
+    f"`{axis_name(1)}` to `{axis_name(AXES)}` at most",
+    1 + len(PICTURE) + AXES,
+)
+BIN = Label("bin", f"`0` to `{BINS - 1}` at most, in the order of the figure's values", BINS)
 BUILD = tuple(
     Label(name, about, 1)
     for name, about in (

@@ -10,6 +10,7 @@ from operator import add
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from handlers.drift import Reference
 from transformer import declared
@@ -21,17 +22,18 @@ class DriftCounts(Collector):
 
     def __init__(self, reference: Reference, model: tuple[str, str]) -> None:
         self.bins = tuple(len(counts) for counts in reference.counts)
-        self._series = [
+        series = [
             (*model, figure, str(bin_)) for figure, bins in zip(reference.figures, self.bins, strict=True) for bin_ in range(bins)
         ]
-        self._images = [0] * len(self._series)
+        self._labels = [dict(zip(declared.DRIFT_IMAGES.label_names, one, strict=True)) for one in series]
+        self._images = [0] * len(series)
         self._first = tuple(accumulate(self.bins[:-1], initial=0))  # each figure's first place in them
         shares = [
             (count + 0.5) / (reference.images + 0.5 * len(counts)) for counts in reference.counts for count in map(int, counts)
         ]
         limits = zip(reference.figures, reference.limit_quantiles.tolist(), strict=True)
         self._reference = (
-            _gauge(declared.DRIFT_SHARE, zip(self._series, shares, strict=True)),
+            _gauge(declared.DRIFT_SHARE, zip(series, shares, strict=True)),
             _gauge(declared.DRIFT_REFERENCE, [(model, reference.images)]),
             _gauge(declared.DRIFT_LIMIT, (((*model, figure), limit) for figure, limit in limits)),
             _gauge(declared.DRIFT_EFFECT, [(model, reference.effect)]),
@@ -46,9 +48,8 @@ class DriftCounts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the counters, and the reference that does not change."""
         kind = declared.DRIFT_IMAGES
-        family = CounterMetricFamily(kind.name, kind.about, labels=kind.label_names)
-        for labels, images in zip(self._series, self._images, strict=True):
-            family.add_metric(labels, images)
+        family = CounterMetricFamily(kind.name, kind.about)
+        family.samples.extend(Sample(kind.name, *one) for one in zip(self._labels, self._images, strict=True))
         yield family
         yield from self._reference
 

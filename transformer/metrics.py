@@ -5,7 +5,7 @@ from functools import cache
 from typing import TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from handlers.drift import Reference
@@ -14,6 +14,7 @@ from transformer import declared
 from transformer.budget import Budget
 from transformer.declared import Declared
 from transformer.drift_counts import DriftCounts
+from transformer.exposition import Exposition
 from transformer.line_writer import LineWriter
 from transformer.request_log import Record
 from transformer.upstream.image_answers import ImageAnswer
@@ -31,6 +32,7 @@ class Metrics:
 
     def __init__(self, spec: Spec, archive_digest: str, track: str = "", reference: Reference | None = None) -> None:
         self._registry = CollectorRegistry()
+        self._exposition = Exposition(self._registry)
         # Else each counter has a second series, which says when it began: no query of ours asks, and a scrape has a third more.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._model = (spec.name, spec.version)
@@ -122,7 +124,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write all metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return self._exposition.write()
 
     def totals(self, name: str, label: str) -> Mapping[str, tuple[int, float]]:
         """The count and the sum, such as of seconds, of a histogram or a counter by one of its labels; a counter's sum is 0."""

@@ -11,8 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tools import pages
-from training.config import Config
-from transformer.__main__ import make_parser
+from transformer.declared import Declared, Label
 
 ROOT = Path(__file__).parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -124,8 +123,8 @@ def test_each_decision_is_listed_and_says_when_to_look_again() -> None:
 
 
 def test_generated_pages_are_what_the_code_says() -> None:
-    assert (ROOT / "docs/config.md").read_text() == pages.config_page(Config), "call make pages"
-    assert (ROOT / "docs/edge.md").read_text() == pages.edge_page(make_parser()), "call make pages"
+    for name, page in pages.make_all().items():
+        assert (ROOT / "docs" / name).read_text() == page, f"docs/{name}: call make pages"
 
 
 class Inner(BaseModel):
@@ -165,7 +164,30 @@ def test_a_config_page_has_single_keys_first_and_then_sections() -> None:
     ]
 
 
-def test_a_key_or_flag_without_a_description_is_an_error() -> None:
+def test_a_metrics_page_has_each_metric_with_its_labels_and_buckets() -> None:
+    """Series: three a label of the archive's for the counter, and 2 x (2 + 3) for the histogram."""
+    label, decision = Label("label", "a label", None), Label("decision", "a decision", 3)
+    state = Label("state", "`on`", ("on", "off"))
+    table, labels, buckets, series = pages.metrics_page(
+        [
+            Declared("visor_x_total", "counter", "Xs.", (label, decision)),
+            Declared("visor_y_seconds", "histogram", "Ys.", (state,), (0.1, 10.0)),
+        ]
+    ).split("\n## ")
+    assert table.strip().splitlines()[-2:] == [
+        "| `visor_x_total` | counter | Xs. | `label`, `decision` |",
+        "| `visor_y_seconds` | histogram | Ys. | `state` |",
+    ]
+    assert labels.strip().splitlines()[-3:] == [
+        "| `label` | a label | `visor_x_total` |",
+        "| `decision` | a decision | `visor_x_total` |",
+        "| `state` | `on` | `visor_y_seconds` |",
+    ]
+    assert buckets.strip().splitlines()[-1:] == ["- `visor_y_seconds`: 0.1, 10.0."]
+    assert "at most 16 with an archive of two labels and 310 with" in series.replace("\n", " ")
+
+
+def test_a_key_flag_or_metric_without_a_description_is_an_error() -> None:
     class Bare(BaseModel):
         key: int = 1
 
@@ -175,6 +197,8 @@ def test_a_key_or_flag_without_a_description_is_an_error() -> None:
     parser.add_argument("--flag")
     with pytest.raises(SystemExit, match="the edge's flag --flag has no help text"):
         pages.edge_page(parser)
+    with pytest.raises(SystemExit, match="the metric visor_x has no description"):
+        pages.metrics_page([Declared("visor_x", "counter", "")])
 
 
 def test_what_was_found_is_held_by_tests_that_there_are() -> None:

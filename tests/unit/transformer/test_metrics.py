@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.errors import ImageError, OptionError, VisorError
 from loadtests.slo import load_slo
-from tests.unit.references import LARGEST, counted_reference
 from tests.unit.specs import make_spec
+from tests.unit.transformer.references import LARGEST, make_reference
 from transformer import declared
 from transformer.budget import Budget
 from transformer.errors import kinds
@@ -109,6 +110,16 @@ def test_every_metric_is_exposed_as_it_is_declared_and_no_other() -> None:
                 assert not isinstance(label.values, tuple) or labels[label.name] in label.values
 
 
+def test_what_is_kept_between_scrapes_changes_nothing_of_what_is_read() -> None:
+    """As prometheus_client itself writes it; a label's quotes, a backslash and the end of a line too."""
+    spec = make_spec(('a "b"', "c\\d\ne"), name="roofs", version="3", positive=('a "b"',))
+    metrics = Metrics(spec, "ab" * 32, reference=LARGEST)
+    for _ in range(3):
+        assert metrics.render() == generate_latest(metrics._registry)
+        metrics.end(inference(*(answer(label, drift=(3,) * 19) for label in spec.labels), seconds=1e7))
+        use_all(metrics)
+
+
 def test_the_series_of_a_pod_have_the_bound_that_is_declared() -> None:
     """However many requests there were: two rounds of all that can be counted make as many series as one."""
     metrics = Metrics(SPEC, "ab" * 32, "stable", LARGEST)
@@ -123,7 +134,7 @@ def test_the_series_of_a_pod_have_the_bound_that_is_declared() -> None:
 
 
 def test_images_are_counted_by_figure_and_bin_from_zero_on() -> None:
-    metrics = Metrics(SPEC, "ab" * 32, reference=counted_reference(BINS))
+    metrics = Metrics(SPEC, "ab" * 32, reference=make_reference(BINS))
     names = ("score", "brightness", "contrast", "sharpness", "saturation", "width", "height")
     assert metrics.bins == (2, 1, 3, 4, 2, 2, 3)
     assert by_bin(metrics) == {name: [0] * bins for name, bins in zip(names, metrics.bins, strict=True)}
@@ -137,7 +148,7 @@ def test_what_prometheus_compares_them_with_is_the_reference() -> None:
     """Shares by hand: (count + 0.5) / (4 + 0.5 bins)."""
     found = {
         (name.removeprefix("visor_drift_"), *(dict(labels).get(one, "") for one in ("figure", "bin"))): value
-        for (name, labels), value in samples(Metrics(SPEC, "ab" * 32, reference=counted_reference(BINS, effect=0.25))).items()
+        for (name, labels), value in samples(Metrics(SPEC, "ab" * 32, reference=make_reference(BINS, effect=0.25))).items()
     }
     assert found["reference_share", "score", "0"] == pytest.approx(3.5 / 5)
     assert found["reference_share", "score", "1"] == pytest.approx(1.5 / 5)
@@ -159,7 +170,7 @@ def test_an_archive_without_a_reference_has_no_drift_metrics() -> None:
 def test_replicas_add_up() -> None:
     """Images told out to two edges in any way are counted as one edge counts them; gauges of the reference stay as they are."""
     rng = np.random.default_rng(1)
-    alone, *pair = (Metrics(SPEC, "ab" * 32, reference=counted_reference(BINS)) for _ in range(3))
+    alone, *pair = (Metrics(SPEC, "ab" * 32, reference=make_reference(BINS)) for _ in range(3))
     for _ in range(200):
         drift = tuple(int(rng.integers(bins)) for bins in alone.bins)
         seconds = float(rng.exponential(0.1))
@@ -175,7 +186,7 @@ def test_replicas_add_up() -> None:
 def test_a_restart_loses_no_image() -> None:
     """Prometheus' rule: a counter that is less than before has begun again at 0. Each series is there from the start, so that the
     first image after it is an increase, too."""
-    reference = counted_reference(BINS)
+    reference = make_reference(BINS)
     increase: Counter[tuple[str, frozenset[tuple[str, str]]]] = Counter()
     images = 0
     for count in (3, 5, 1):  # an edge that begins with none, answers so many images, is read after each, and ends
