@@ -13,7 +13,7 @@ The wire between the V2 edge and this handler, one image a request:
     4xx  {"error": {"code", "message"}}
 
 "drift" lists the bin of each figure of the archive's `handlers.drift.Reference`, and is null where the archive has none. Workers
-of archives before 0.4 leave it out; those before 0.3 know no group and leave out heatmap_peak and heatmap_box. Score and
+of archives before 0.3 know no group, as their archives have none, and leave out heatmap_peak, heatmap_box and drift. Score and
 prediction set are not on the wire: they follow from the probabilities, by the same functions on both sides.
 
 It comes by HTTP through TorchServe, to `handle`, or straight from the edge to the worker

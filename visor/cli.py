@@ -18,6 +18,7 @@ from visor.commands import (
     config,
     data,
     demo,
+    drift,
     evaluate,
     inspect,
     keys,
@@ -42,6 +43,7 @@ GROUPS = (
     ("train and search", (train, evaluate, bound, pretrain, search)),
     ("archive and keys", (keys, archive, inspect, listing)),
     ("serve and ask", (serve, predict, score)),
+    ("watch", (drift,)),
     ("compare and promote", (register, compare, promote)),
     ("automate", (pipeline,)),
 )

@@ -12,6 +12,9 @@ VisorError
 ├── NoHeatMap             answer.heatmap: an answer without a heat map is to be drawn
 ├── ClientError           client.failed: a server does not answer, or answers with an error
 │   └── AnswerInvalid     client.answer: what answers does not speak V2
+├── DriftError            drift.failed: a window of images cannot be compared with an archive
+│   ├── ReferenceMissing  drift.reference: the archive has nothing to compare with
+│   └── WindowTooSmall    drift.images: there are too few images to say anything
 └── DemoError             demo.failed: a step of the demo failed
 """
 
@@ -82,6 +85,24 @@ class AnswerInvalid(ClientError):
     """A server's answer is not of the form that V2 gives it."""
 
     code = "client.answer"
+
+
+class DriftError(VisorError):
+    """A window of images cannot be compared with an archive."""
+
+    code = "drift.failed"
+
+
+class ReferenceMissing(DriftError):
+    """The archive was built before its images' figures were counted."""
+
+    code = "drift.reference"
+
+
+class WindowTooSmall(DriftError):
+    """There are too few images to say anything about."""
+
+    code = "drift.images"
 
 
 class DemoError(VisorError):

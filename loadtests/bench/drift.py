@@ -9,7 +9,7 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from archives.files import sha256
 from handlers import decision
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import Backend, load_backend
@@ -75,11 +76,15 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def drawn(images: range, size: int) -> Iterator[tuple[UInt8, bool]]:
-    """Draw roofs, (size, size, 3) uint8 each, and tell which are damaged."""
-    for index in images:
-        roof = render(SEED, index, size)
-        yield roof.image, roof.label == DAMAGED
+def drawn(images: range, size: int, name: str, folder: Path) -> Iterator[tuple[UInt8, bool]]:
+    """Give roofs, (size, size, 3) uint8 each, and whether they are damaged; drawn once and kept in `folder`."""
+    file = folder / f"roofs-{name}-{images.start}-{images.stop}-{size}.npz"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        roofs = [render(SEED, index, size) for index in images]
+        np.savez(file, pixels=[roof.image for roof in roofs], damaged=[roof.label == DAMAGED for roof in roofs])
+    with np.load(file) as arrays:
+        yield from zip(arrays["pixels"], arrays["damaged"].tolist(), strict=True)
 
 
 def look(pictures: Iterator[tuple[bytes, bool]], spec: Spec, backend: Backend) -> Pool:
@@ -104,37 +109,37 @@ def look(pictures: Iterator[tuple[bytes, bool]], spec: Spec, backend: Backend) -
     return Pool(*(np.concatenate([getattr(part, name) for part in parts]) for name in Pool.__dataclass_fields__))
 
 
-def draw_all(model: Model, images: int, changed: int) -> dict[str, Pool]:
-    """Draw the unchanged pool, "", of `images` pictures, and one for each change, of the last `changed` of them."""
-    spec, backend = model.spec, load_backend(model.unpacked, model.spec)
-    some, plain = range(images - changed, images), list(drawn(range(images), SIZE))
+def look_at_all(model: Model, images: int, changed: int, folder: Path) -> dict[str, Pool]:
+    """Look at the unchanged pool, "", of `images` pictures, and at one for each change, of the last `changed` of them.
 
-    def encoded(pictures: Iterator[tuple[UInt8, bool]] | list[tuple[UInt8, bool]], change: Change | None = None) -> Pool:
-        made = ((Image.fromarray(pixels), damaged) for pixels, damaged in pictures)
-        return look(((_jpeg(change(image) if change else image, QUALITY), damaged) for image, damaged in made), spec, backend)
-
-    pools = {"": encoded(plain)}
-    pools |= {name: encoded(plain[-changed:], change) for name, change in CHANGES.items()}
-    with patch.dict(buildings.COVERINGS, dict.fromkeys(buildings.COVERINGS, OTHER_COLOURS)):
-        pools[COLOURS] = encoded(drawn(some, SIZE))
-    return pools | {SIDES: encoded(drawn(some, LARGER))}
-
-
-def stored(model: Model, images: int, changed: int, folder: Path) -> dict[str, Pool]:
-    """Read the pools that `folder` keeps, or draw and keep them."""
-    file = folder / f"pools-{images}-{changed}.npz"
+    What was found is kept in `folder`, by the archive.
+    """
+    file = folder / f"pools-{sha256(model.archive)[:16]}-{images}-{changed}.npz"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        pools = draw_all(model, images, changed)
+        pools = _look_at_all(model, images, changed, folder)
         np.savez(file, **{f"{name}/{field}": value for name, one in pools.items() for field, value in vars(one).items()})
     with np.load(file) as arrays:
         names = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
         return {name: Pool(*(arrays[f"{name}/{field}"] for field in Pool.__dataclass_fields__)) for name in names}
 
 
+def _look_at_all(model: Model, images: int, changed: int, folder: Path) -> dict[str, Pool]:
+    spec, backend, some = model.spec, load_backend(model.unpacked, model.spec), range(images - changed, images)
+
+    def encoded(pictures: Iterable[tuple[UInt8, bool]], change: Change | None = None) -> Pool:
+        made = ((Image.fromarray(pixels), damaged) for pixels, damaged in pictures)
+        return look(((_jpeg(change(image) if change else image, QUALITY), damaged) for image, damaged in made), spec, backend)
+
+    plain = list(drawn(range(images), SIZE, "plain", folder))
+    pools = {"": encoded(plain)} | {name: encoded(plain[-changed:], change) for name, change in CHANGES.items()}
+    with patch.dict(buildings.COVERINGS, dict.fromkeys(buildings.COVERINGS, OTHER_COLOURS)):
+        pools[COLOURS] = encoded(drawn(some, SIZE, "colours", folder))
+    return pools | {SIDES: encoded(drawn(some, LARGER, "plain", folder))}
+
+
 @dataclass
 class Found:
-    """What windows of one kind gave. `alarms`: by reference, the share of its windows; `words` and `first`: of the alarms, the
+    """What windows of one kind gave. `alarms`: by reference, the share of its windows; `words` and `first`: of each alarm, its
     word, and the figure that is furthest above its limit.
     """
 
@@ -143,15 +148,14 @@ class Found:
     first: list[str]
 
     def line(self, name: str, images: int) -> str:
-        """Write the table's row."""
+        """Write the table's row. The worst reference is the one with most false alarms, or that finds a change least."""
         first = max(set(self.first), key=self.first.count) if self.first else "-"
-        word = LABELS_WORD if name == LABELS else "pictures"
-        right = f"{self.words.count(word) / len(self.words):.1%}" if self.words and name else "-"
-        share, worst = np.mean(self.alarms), (max if not name else min)(self.alarms)
-        return f"| {name or 'not shifted'} | {images} | {share:.2%} | {worst:.1%} | {right} | {first} |"
+        right = self.words.count("labels" if name == LABELS else "pictures")
+        word = f"{right / len(self.words):.1%}" if self.words and name else "-"
+        share, worst = np.mean(self.alarms), (min if name else max)(self.alarms)
+        return f"| {name or 'not shifted'} | {images} | {share:.2%} | {worst:.1%} | {word} | {first} |"
 
 
-LABELS_WORD = "labels"
 HEAD = """| live images | window | windows that alarm | of the worst reference's | right word | figure that moved most |
 | --- | --- | --- | --- | --- | --- |"""
 
@@ -245,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and the machine."""
     args = parse_args(argv)
     with opened(args.archive, args.public_key) as model:
-        pools = stored(model, args.images, args.changed, args.out)
+        pools = look_at_all(model, args.images, args.changed, args.out)
     found = study(pools, args.references, args.windows, args.shifted, args.calibration)
     print(HEAD)
     for (name, size), one in found.items():

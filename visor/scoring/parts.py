@@ -43,18 +43,20 @@ COLUMNS = pa.schema(
         ("review_from", pa.float32()),
         ("review_to", pa.float32()),
         ("promise", pa.string()),
+        ("drift", pa.list_(pa.uint8())),
         ("error", pa.string()),
     ]
 )
 """`digest`: SHA-256 of the file's bytes, null where it could not be read. Of the answer, `error` (a stable code) and the
 others, one is null, but for `decision` where the archive has one about pictures that fail. `probabilities` are in the order of
-the scoring's labels. `prediction_set` is null in an archive without sets, `promise` in one without a bound."""
+the scoring's labels. `prediction_set` is null in an archive without sets, `promise` in one without a bound, `drift`, the bins of
+`handlers.drift.Reference`, in one without a reference."""
 
 
 class Scoring(Frozen):
     """Identifies a scoring: two are the same with the same archive, the same images in one order, and the same options."""
 
-    format: int = Field(default=2, ge=2, le=2)
+    format: int = Field(default=3, ge=3, le=3)
     name: str
     version: str
     archive_digest: str

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from archives.opening import Opened, opened
 from handlers import decision
 from handlers.backends import Backend, load_backend
+from handlers.drift import REFERENCE, Reference
 from handlers.errors import ImageError, ImageTooLarge, VisorError
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
@@ -113,7 +114,9 @@ def _score_by(archive: Opened, options: Options) -> Scored:
     folder = options.out.with_name(f"{options.out.name}.parts") if single else options.out
     parts.claim(folder, scoring)
     with archive.unpacked() as members:
-        scored = _score(_ScoringJob(members, archive.spec, listed.root, folder, scoring, options.overlays), listed, options)
+        reference = Reference.read(members / REFERENCE)
+        job = _ScoringJob(members, archive.spec, listed.root, folder, scoring, options.overlays, reference)
+        scored = _score(job, listed, options)
     if single:
         parts.merge(folder, scoring, options.out)
         shutil.rmtree(folder)
@@ -133,7 +136,10 @@ def _count_finished(file: Path, scoring: Scoring) -> Scored:
 
 @dataclass(frozen=True)
 class _ScoringJob:
-    """Holds what every worker needs. `model`, `root`, `folder`: folders of the unpacked archive, the images and the parts."""
+    """Holds what every worker needs. `model`, `root`, `folder`: folders of the unpacked archive, the images and the parts.
+
+    `reference`: the archive's for drift, None where it has none.
+    """
 
     model: Path
     spec: Spec
@@ -141,6 +147,7 @@ class _ScoringJob:
     folder: Path
     scoring: Scoring
     overlays: Path | None
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True)
@@ -269,7 +276,7 @@ def _row(image: ListedImage, job: _ScoringJob, backend: Backend) -> Row:
         return row | {"error": VisorError.code}
     return (
         row
-        | {name: getattr(answer, name) for name in ("label", "confidence", "probabilities", "decision")}
+        | {name: getattr(answer, name) for name in ("label", "confidence", "probabilities", "decision", "drift")}
         | {name: getattr(job.scoring, name) for name in ("review_from", "review_to", "promise")}
         | {
             "score": decision.scores(answer.probabilities[None], job.spec)[0],
@@ -282,7 +289,7 @@ def _answer(data: bytes, image: ListedImage, job: _ScoringJob, backend: Backend)
     """Answer as a server would, and draw the heat map where the job asks for it. Raises ImageError."""
     own = job.scoring.threshold if job.scoring.threshold_overridden else None
     item = Item(data, job.scoring.explain, own, job.scoring.group)
-    [answer] = predict([item], job.spec, backend)
+    [answer] = predict([item], job.spec, backend, reference=job.reference)
     if isinstance(answer, VisorError):
         raise answer
     if job.overlays is not None and (heatmap := heatmap_of(answer)) is not None:

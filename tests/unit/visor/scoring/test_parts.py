@@ -53,7 +53,7 @@ def test_what_is_written_is_read(tmp_path):
     table = parts.read(tmp_path, what, 1)
     assert table.num_rows == 32
     assert table["path"].to_pylist() == [f"{n}.png" for n in range(32, 64)]
-    rest = dict.fromkeys(("score", "prediction_set", "review_from", "review_to", "promise", "error"))
+    rest = dict.fromkeys(("score", "prediction_set", "review_from", "review_to", "promise", "drift", "error"))
     assert table.slice(0, 1).to_pylist() == [{**row(32), "probabilities": [0.25, 0.75], **rest}]
     assert table.slice(7, 1).to_pylist()[0]["label"] is None
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

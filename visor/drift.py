@@ -1,0 +1,104 @@
+"""Compare a window of images with an archive's drift reference: a folder, which is scored first, or what `visor score` wrote."""
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archives.opening import Opened, opened
+from handlers.drift import REFERENCE, Reference
+from training.reports.drift import Window
+from visor.errors import DriftError, ReferenceMissing, WindowTooSmall
+from visor.scoring import parts
+from visor.scoring.listing import read as listing
+from visor.scoring.score import Options as ScoreOptions
+from visor.scoring.score import score
+from watch.verdict import count, judge, unusual
+
+LEAST = 30
+"""Images that are needed at least; so few show great changes alone."""
+SCORED = ["path", "drift", "error"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say which images to compare. `images`, `root`: as `visor drift --help` has them; `digest`: that the archive must have."""
+
+    images: Path
+    root: Path | None
+    workers: int
+    digest: str | None = None
+
+
+def compare(archive: Path, public_key: Path, options: Options) -> Window:
+    """Compare images with the archive's reference.
+
+    Raises what `archives.opening.opened` raises, DataError (nothing to look at), ScoreError, ReferenceMissing, WindowTooSmall and
+    DriftError (a Parquet that is not the archive's).
+    """
+    with opened(archive, public_key, options.digest) as verified, verified.unpacked() as folder:
+        reference = Reference.read(folder / REFERENCE)
+        if reference is None:
+            raise ReferenceMissing(
+                f"{archive} has no bins to compare with, which older versions of visor did not write; `visor evaluate` its run and "
+                "archive it again"
+            )
+        if _is_scored(options.images):
+            table, root = _read(options.images, verified), options.root
+        else:
+            root = listing(options.images, options.root).root
+            with tempfile.TemporaryDirectory(prefix="visor-drift-") as scratch:
+                out = Path(scratch) / "scores.parquet"
+                score(
+                    archive,
+                    public_key,
+                    ScoreOptions(options.images, out, options.root, workers=options.workers, digest=verified.digest),
+                )
+                table = _read(out, verified)
+        rows = [row for row in table.to_pylist() if row["drift"] is not None]
+        if len(rows) < LEAST:
+            raise WindowTooSmall(f"{options.images} has {len(rows)} images that are answered; give {LEAST} or more")
+        bins = np.array([row["drift"] for row in rows])
+        verdict = judge(reference, count(bins, reference))
+        order = np.argsort(-unusual(bins, reference, verdict), kind="stable")
+        return Window(
+            archive=f"{verified.spec.name} version {verified.spec.version}",
+            digest=verified.digest,
+            labels=verified.spec.labels,
+            reference_images=reference.images,
+            verdict=verdict,
+            errors=Counter(error for error in table["error"].to_pylist() if error),
+            unusual=tuple(rows[row]["path"] for row in order.tolist()),
+            root=root,
+            preprocessing=verified.spec.preprocessing,
+            limits=verified.spec.limits,
+        )
+
+
+def _is_scored(images: Path) -> bool:
+    return images.suffix == ".parquet" or (images / parts.DESCRIPTION).is_file()
+
+
+def _read(scored: Path, archive: Opened) -> pa.Table:
+    """Read the columns of what `visor score` wrote with the archive. Raises DriftError."""
+    files = sorted(scored.glob("part-*.parquet")) if scored.is_dir() else [scored]
+    tables = []
+    for file in files:
+        try:
+            schema = pq.read_schema(file)
+            scoring = parts.parse(file, schema.metadata or {})
+            if scoring.archive_digest != archive.digest:
+                raise DriftError(
+                    f"{file} was scored by the archive {scoring.archive_digest[:12]} and not by {archive.digest[:12]}; name the "
+                    "archive that answered, or score the images again"
+                )
+            tables.append(pq.read_table(file, columns=SCORED))
+        except (OSError, pa.ArrowInvalid) as err:
+            raise DriftError(f"{file} cannot be read as Parquet: {err}; score the images again") from err
+    if not tables:
+        raise DriftError(f"{scored} has no part yet; let `visor score` finish")
+    return pa.concat_tables(tables)
