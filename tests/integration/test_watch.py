@@ -8,16 +8,20 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration import test_notebook
-from tests.integration.running import Server, Workspace, ask, start_server, stop_server
+from tests.integration.running import ROOT, Server, Workspace, ask, start_server, stop_server
 from tools import browser, watch
 from tools.watch import Prometheus, parts_of
 from visor.serving.torchserve import free_ports
@@ -142,6 +146,30 @@ def test_a_target_that_is_gone_is_an_alert_before_it_fires(served: Server, asked
     with watch.started([f"127.0.0.1:{nobody}"], port, interval_s=1) as alone:
         query = fill(next(alert.expression for alert in ALERTS if alert.name == "VisorDown"), **PARTS)
         assert found(alone, query) == [({"job": "visor"}, 1.0)]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_says_where_the_page_is_and_ends_what_it_began(ending: signal.Signals, tmp_path: Path) -> None:
+    nobody, port = free_ports(2)
+    command = [
+        sys.executable,
+        "-m",
+        "tools.watch",
+        f"127.0.0.1:{nobody}",
+        "--port",
+        str(port),
+        "--storage",
+        str(tmp_path / "kept"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        page = process.stdout.readline().split()[-1]
+        assert "visor: watch" in httpx.get(page).text
+        [child] = psutil.Process(process.pid).children()
+        process.send_signal(ending)
+        assert process.wait(30) == 0
+    assert not child.is_running()
+    assert (tmp_path / "kept/wal").is_dir()
 
 
 def test_without_prometheus_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
