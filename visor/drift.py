@@ -44,7 +44,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:
             raise ReferenceMissing(
-                f"{archive} has no bins to compare with, which older versions of visor did not write; `visor evaluate` its run and "
+                f"{archive} has no bins to compare with, as older versions of visor wrote none; `visor evaluate` its run and "
                 "archive it again"
             )
         if _is_scored(options.images):

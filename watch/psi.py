@@ -7,8 +7,9 @@ from handlers.arrays import Floats, Ints
 
 LEVEL = 0.01
 """Chance of an alarm on any figure of one window where nothing drifts."""
-EFFECT = 0.1
-"""Least PSI beyond chance that is worth an alarm: below 0.1, those who invented PSI call a population stable (Siddiqi 2006)."""
+EFFECT = 0.025
+"""Least PSI beyond chance that is worth an alarm: docs/drift.md has what it finds. A shift of a figure by a sixth of its standard
+deviation has so much."""
 EMPTY = 0.5
 """Images that each bin counts beside its own, so that an empty bin has a logarithm."""
 

@@ -22,7 +22,7 @@ from handlers import decision
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import Backend, load_backend
 from handlers.decode import to_batch, view
-from handlers.drift import Reference, describe, pool
+from handlers.drift import REFERENCE, Reference, describe, pool
 from handlers.predictor import Item, predict
 from handlers.spec import Spec
 from loadtests.bench.machine import describe as describe_machine
@@ -200,18 +200,19 @@ def _window(rng: np.random.Generator, live: Pool, size: int, rare: bool) -> Int6
 
 
 def cost(model: Model, reference: Reference, requests: int) -> tuple[float, float]:
-    """Measure thread CPU seconds of one image's bins, and of its whole answer without the server around it."""
+    """Measure CPU seconds of one image's bins, and of its whole answer without them and without the server around it."""
     spec, backend, items = model.spec, load_backend(model.unpacked, model.spec), [Item(picture) for picture in photos()]
     seen = [view(picture, spec.preprocessing, spec.limits) for picture in photos()]
     maps = backend.infer(to_batch([seen[0].pixels], spec.preprocessing))[1]
     step = answer = 0.0
     for number in range(requests):
-        begun = time.thread_time()
+        begun = time.process_time()  # the network may have a thread of its own
         predict([items[number % len(items)]], spec, backend)
-        between = time.thread_time()
+        answer += time.process_time() - begun
+        begun = time.thread_time()
         one = seen[number % len(seen)]
         reference.bins(np.array([describe(one.pixels, one.sides)]), pool(maps), np.array([0.5]))
-        step, answer = step + time.thread_time() - between, answer + between - begun
+        step += time.thread_time() - begun
     return step / requests, answer / requests
 
 
@@ -236,6 +237,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--shifted", type=int, default=20, help="windows of each change for each reference (default: %(default)s)"
     )
     parser.add_argument(
+        "--requests", type=int, default=10000, help="answers whose CPU time is measured; 0 for none (default: %(default)s)"
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/bench/drift"),
@@ -249,11 +253,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and the machine."""
     args = parse_args(argv)
     with opened(args.archive, args.public_key) as model:
-        pools = look_at_all(model, args.images, args.changed, args.out)
+        pools, kept = look_at_all(model, args.images, args.changed, args.out), Reference.read(model.unpacked / REFERENCE)
+        step, answer = cost(model, kept, args.requests) if kept and args.requests else (0.0, 0.0)
     found = study(pools, args.references, args.windows, args.shifted, args.calibration)
     print(HEAD)
     for (name, size), one in found.items():
         print(one.line(name, size))
+    if answer:
+        print(f"an image's bins: {step * 1e3:.3f} ms of CPU, {step / answer:.2%} of the {answer * 1e3:.2f} ms of its answer")
     settings = {"images": args.images, "references": args.references, "windows": args.windows, "calibration": args.calibration}
     facts = {**settings, **describe_machine(["numpy", "scipy", "openvino", "pillow"])}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))

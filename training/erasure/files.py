@@ -20,7 +20,7 @@ from training.errors import RunError
 TEXTS = frozenset({".md", ".txt", ".csv", ".json", ".jsonl", ".log"})
 TABLES = ".parquet"
 REFERENCES = 500
-"""Rows of reference.npz at most: `training.jobs.evaluate` writes them."""
+"""Rows of reference.npz at most: `training.jobs.reference` writes them."""
 ROWS = ("features", "probabilities", "labels", "rows")
 """The arrays of reference.npz that have a row for each picture."""
 UNTOLD = "may hold its features in a row that cannot be told; `visor evaluate` of the run writes the file anew without it"
