@@ -49,10 +49,10 @@ METRICS = """\
 Made from `transformer/declared.py` by `make pages`; change the declarations there, not this page.
 
 Each edge, of a pod or of `visor serve`, has them at `/metrics` of its REST port, in Prometheus' text format, and keeps
-them from its start to its end. Counters are plain sums, so replicas add up, and a restart is what Prometheus' `rate` and
-`increase` expect. They count what has ended, at most 0.05 s later, and no request waits for it.
-[kubernetes.md](kubernetes.md#metrics) has queries. An info has the value 1; a histogram's series end in `_bucket`, `_sum`
-and `_count`.
+them from its start to its end. Counters are plain sums, so replicas add up, and a restart is what Prometheus' `rate`
+and `increase` expect. They count what has ended, at most 0.05 s later, and no request waits for it.
+[kubernetes.md](kubernetes.md#metrics) has queries. An info has the value 1; a histogram's series end in `_bucket`,
+`_sum` and `_count`.
 
 TorchServe, the pod's other container, has no port for Prometheus: its own metrics stay on loopback, where they ask for
 a key, and what its workers do for an image is `visor_stage_seconds`.

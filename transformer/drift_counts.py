@@ -1,7 +1,7 @@
 """The drift counters: images by the bin of each of their figures, beside the reference that Prometheus compares them with.
 
-They are plain numbers: an image is counted into a bin of each of about twenty figures, where prometheus_client's own counters
-would take a lock for each [19 figures: 7.4 us; so 0.9 us].
+They are plain numbers, as an image is counted into a bin of each figure, and prometheus_client's own counters take a lock for
+each [19 figures: 11.5 -> 1.2 us].
 """
 
 from collections.abc import Iterable, Iterator, Sequence

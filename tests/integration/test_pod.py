@@ -64,6 +64,9 @@ def test_a_pod_serves_and_ends_in_order(pod: Pod, archive: Path, images: dict[Pa
     assert answer["parameters"]["archive_digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert {output["name"]: output["shape"][0] for output in answer["outputs"]}["decision"] == len(pictures)
     assert pod.check() == 0
+    metrics = httpx.get(f"{pod.rest}/metrics").text
+    bins = re.findall(r"^visor_drift_images_total\{.*figure=\"brightness\".*\} (\S+)$", metrics, re.MULTILINE)
+    assert sum(map(float, bins)) >= len(pictures)
     # The edge asked the worker itself: of the model's requests TorchServe has counted none.
     counted = httpx.get(f"http://127.0.0.1:{pod.ports[2]}/metrics").text
     assert "ts_inference_requests_total{" not in counted

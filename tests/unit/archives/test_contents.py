@@ -1,18 +1,21 @@
 """An archive says what it is by reading alone; what is none, and members that would land elsewhere, are refused by name."""
 
 import hashlib
+import io
 import random
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from archives import contents
-from archives.contents import open_zip, read, read_spec, unpacked
+from archives.contents import open_zip, read, read_reference, read_spec, unpacked
 from archives.errors import ArchiveRefused
 from archives.signing import damaged_members
 from handlers.errors import ArchiveBroken
 from tests.unit.archives.crafted import directory, pack
+from tests.unit.references import make_reference
 from tests.unit.specs import make_spec
 
 
@@ -126,6 +129,25 @@ def test_the_texts_have_a_bound_of_their_own(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(contents, "MAX_READ", size - 1)
     with pytest.raises(ArchiveBroken, match=f"spec.json has {size} bytes; at most {size - 1} are read"):
         read(path)
+
+
+def test_the_drift_reference_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_reference(pack(tmp_path / "none.mar")) is None
+    reference, file = make_reference(), io.BytesIO()
+    np.savez(file, **reference.arrays)
+    path = pack(tmp_path / "x.mar", **{"reference.npz": file.getvalue()})
+    found = read_reference(path)
+    assert found is not None
+    assert (found.figures, found.images) == (reference.figures, reference.images)
+    assert [counts.tolist() for counts in found.counts] == [counts.tolist() for counts in reference.counts]
+    before = io.BytesIO()
+    np.savez(before, centre=reference.centre)
+    assert read_reference(pack(tmp_path / "before.mar", **{"reference.npz": before.getvalue()})) is None
+    with pytest.raises(ArchiveBroken, match="reference.npz"):
+        read_reference(pack(tmp_path / "broken.mar", **{"reference.npz": b"no zip"}))
+    monkeypatch.setattr(contents, "MAX_READ", len(file.getvalue()) - 1)
+    with pytest.raises(ArchiveBroken, match=r"reference.npz has \d+ bytes; at most \d+ are read"):
+        read_reference(path)
 
 
 def test_members_beyond_one_piece_are_read_whole(tmp_path: Path) -> None:
