@@ -81,6 +81,19 @@ test: test-unit ## All tests but those on a cluster, with coverage of our packag
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+.PHONY: alerts-test
+alerts-test: setup prometheus ## The chart's alerts by promtool: each one fires when it has to, and is silent else. Needs Go, for helm.
+	@$(BIN)/pytest tests/charts/test_alerts.py tests/unit/watch $(PYTEST_ARGS)
+
+.PHONY: prometheus
+prometheus: ## A Prometheus with promtool, for make watch and the tests of alerts and queries; by apt, which needs root.
+	@command -v promtool >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null
+
+.PHONY: watch
+watch: setup ## Prometheus beside the visor serve at TARGETS (default 127.0.0.1:8080), with alerts and a page: docs/watch.md
+	@$(BIN)/python -m tools.watch $(TARGETS) $(ARGS)
+
 .PHONY: browser
 browser: ## A Chromium for the tests of pages, which are left out without one; by apt, which needs root.
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
@@ -173,7 +186,7 @@ lint-files: ## docker/compose.yaml by compose-go, with docker/.env.example and w
 
 .PHONY: verify
 verify: setup ## Make what is generated once more, and fail where it differs from what is committed.
-	@$(MAKE) --no-print-directory pages proto chart-docs chart-schemas
+	@$(MAKE) --no-print-directory pages proto chart-watch chart-docs chart-schemas
 	@git diff --exit-code -- $(GENERATED) || { \
 	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
 
@@ -186,6 +199,10 @@ chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml
 	@sed '/^ *#/d; /^$$/d' charts/visor/values.yaml >charts/visor/defaults.yaml
 	@tools=$$(tools/build); \
 	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
+
+.PHONY: chart-watch
+chart-watch: setup ## Chart visor's dashboards and alerts, from the package watch.
+	@$(BIN)/python -m tools.watch_files
 
 .PHONY: chart-schemas
 chart-schemas: setup ## tools/schemas/, from the CRDs of the pinned KServe, Gateway API and others. Needs Go.

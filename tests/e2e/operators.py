@@ -83,7 +83,7 @@ def adapted(file: Path) -> list[Object]:
 
 
 def prometheus() -> list[Object]:
-    """A Prometheus that takes every PodMonitor of the cluster, as that of k8s/prometheus-values.yaml does."""
+    """A Prometheus that takes every PodMonitor and PrometheusRule of the cluster, as that of k8s/prometheus-values.yaml does."""
     named: Object = {"name": "visor-e2e-prometheus", "labels": {LABEL: "true"}}
     here = {**named, "namespace": MONITORING}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": named["name"]}
@@ -95,6 +95,8 @@ def prometheus() -> list[Object]:
         "serviceAccountName": named["name"],
         "podMonitorSelector": {},
         "podMonitorNamespaceSelector": {},
+        "ruleSelector": {},
+        "ruleNamespaceSelector": {},
         "resources": {"requests": {"cpu": "10m"}},
         "securityContext": user,
     }

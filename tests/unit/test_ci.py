@@ -24,7 +24,7 @@ case " $* " in
     echo "$* went wrong"; exit 2 ;;
 esac
 """
-FIRST = ["make setup TAKE_OVER=1", "make lint", "make verify", "make test-unit", "make browser"]
+FIRST = ["make setup TAKE_OVER=1", "make lint", "make verify", "make test-unit", "make browser prometheus"]
 ASIDE = ["make cluster", "make images IMAGES=serving transformer training storage-initializer"]
 BESIDE = ["make --assume-old test-unit test"]
 

@@ -11,6 +11,7 @@ is known, the kinds are those of a cluster.
 {{- $needed = append $needed (list (eq .Values.mode "Knative") "serving.knative.dev/v1/Service" "Knative Serving") -}}
 {{- $needed = append $needed (list .Values.keda.enabled "keda.sh/v1alpha1/ScaledObject" "KEDA") -}}
 {{- $needed = append $needed (list .Values.metrics.podMonitor.enabled "monitoring.coreos.com/v1/PodMonitor" "the Prometheus operator") -}}
+{{- $needed = append $needed (list .Values.alerts.enabled "monitoring.coreos.com/v1/PrometheusRule" "the Prometheus operator") -}}
 {{- range $needed -}}
 {{- if and (index . 0) (not ($.Capabilities.APIVersions.Has (index . 1))) -}}
 {{- fail (printf "the cluster has no %s; install %s (capabilities.check false skips this question)" (index . 1) (index . 2)) -}}

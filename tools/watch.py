@@ -1,0 +1,147 @@
+"""Run Prometheus beside a `visor serve` on this machine, with the chart's alerts and a page of the dashboards' queries.
+
+Prometheus listens on loopback alone; its data are in a folder that goes with it, unless --storage names one.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformer.settings import port
+from watch.alerts import ALERTS, group
+from watch.boards import BOARDS
+from watch.page import page
+
+ROOT = Path(__file__).parents[1]
+SELECTOR = 'job="visor"'
+READY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A running Prometheus. `address`: HOST:PORT of its API and page."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+
+    @property
+    def page(self) -> str:
+        """The page's URL."""
+        return f"http://{self.address}/consoles/visor.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="make watch", description=__doc__)
+    parser.add_argument("targets", nargs="*", default=["127.0.0.1:8080"], metavar="HOST:PORT", help="servers' REST addresses")
+    parser.add_argument("--port", type=port, default=9090, help="TCP port of Prometheus (default: %(default)s)")
+    parser.add_argument("--interval", type=int, default=5, metavar="S", help="seconds between two scrapes (default: %(default)s)")
+    parser.add_argument("--storage", type=Path, metavar="FOLDER", help="folder that keeps the data (default: one that goes)")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with started(args.targets, args.port, args.interval, args.storage) as running:
+            sys.stdout.write(f"page        {running.page}\nPrometheus  http://{running.address}\nCtrl-C ends both\n")
+            sys.stdout.flush()
+            return running.process.wait()
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as err:
+        sys.stderr.write(f"make watch: {err}\n")
+        return 1
+
+
+@contextmanager
+def started(
+    targets: list[str], port: int, interval_s: int = 5, storage: Path | None = None, program: str | None = None
+) -> Iterator[Prometheus]:
+    """Run Prometheus until the block ends. Raises RuntimeError where there is none, or it does not start."""
+    program = program or shutil.which("prometheus")
+    if program is None:
+        raise RuntimeError("there is no Prometheus on this machine; `make prometheus` installs Debian's")
+    address = f"127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="visor-watch-") as name:
+        folder = Path(name)
+        config = write(folder, targets, interval_s)
+        command = [
+            program,
+            f"--config.file={config}",
+            f"--storage.tsdb.path={storage or folder / 'data'}",
+            f"--web.listen-address={address}",
+            f"--web.console.templates={folder / 'consoles'}",
+            f"--web.console.libraries={folder / 'consoles'}",
+        ]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + READY_S
+            while not _ready(address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"Prometheus did not start:\n{(folder / 'log').read_text()[-2000:]}")
+                time.sleep(0.1)
+            yield Prometheus(process, address)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def write(folder: Path, targets: list[str], interval_s: int) -> Path:
+    """Write configuration, alerts and page into a folder; the configuration's path."""
+    values = yaml.safe_load((ROOT / "charts/visor/values.yaml").read_text())
+    limits = {share: ms / 1000 for share, ms in values["slo"]["latencyMs"].items()} | {"errors": values["slo"]["errorRate"]}
+    parts = parts_of(values) | {"selector": SELECTOR}
+    rules = {"groups": [group("visor", ALERTS, parts, (ROOT / "docs/runbooks.md").as_uri())]}
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": f"{interval_s}s", "evaluation_interval": f"{max(interval_s, 15)}s"},
+        "rule_files": ["rules.json"],
+        "scrape_configs": [{"job_name": "visor", "static_configs": [{"targets": targets}]}],
+    }
+    (folder / "consoles").mkdir()
+    (folder / "consoles/visor.html").write_text(page(BOARDS, SELECTOR, limits))
+    (folder / "rules.json").write_text(json.dumps(rules))  # JSON is YAML
+    (folder / "prometheus.json").write_text(json.dumps(config))
+    return folder / "prometheus.json"
+
+
+def parts_of(values: dict[str, Any]) -> dict[str, str]:
+    """What the names in alerts stand for, by the chart's values; without the selector."""
+    slo, alerts = values["slo"], values["alerts"]
+    numbers = {
+        **{share: ms / 1000 for share, ms in slo["latencyMs"].items()},
+        "error_rate": slo["errorRate"],
+        "min_requests": alerts["minRequests"],
+        "min_images": alerts["minImages"],
+        "no_traffic": alerts["noTraffic"],
+        "decisions_window": alerts["decisions"]["window"],
+        "review_share": alerts["decisions"]["reviewShare"],
+        "rejected_share": alerts["decisions"]["rejectedShare"],
+        "drift_window": alerts["drift"]["window"],
+        "least_effect": alerts["drift"]["leastEffect"],
+    }
+    return {name: str(value) for name, value in numbers.items()}
+
+
+def _ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=2) as answer:
+            return int(answer.status) == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
