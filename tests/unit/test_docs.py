@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from tools import pages
 from training.config import Config
 from training.keys import keys_of
-from transformer.__main__ import make_parser
 from transformer.declared import Declared, Label
 
 ROOT = Path(__file__).parents[2]
