@@ -8,6 +8,7 @@ half, and windows of each change. Prints what share of windows alarms, and how o
 import argparse
 import io
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from handlers.drift import REFERENCE, Reference, describe, pool
 from handlers.predictor import Item, predict
 from handlers.spec import Spec
 from loadtests.bench.machine import describe as describe_machine
-from loadtests.bench.model import Model, opened
+from loadtests.bench.model import BACKENDS, SIDE, Model, make_archive, opened
 from loadtests.bench.pictures import photos
 from training.data.roofs import buildings
 from training.data.roofs.roofs import DAMAGED, QUALITY, render
@@ -254,13 +255,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     with opened(args.archive, args.public_key) as model:
         pools, kept = look_at_all(model, args.images, args.changed, args.out), Reference.read(model.unpacked / REFERENCE)
-        step, answer = cost(model, kept, args.requests) if kept and args.requests else (0.0, 0.0)
     found = study(pools, args.references, args.windows, args.shifted, args.calibration)
     print(HEAD)
     for (name, size), one in found.items():
         print(one.line(name, size))
-    if answer:
-        print(f"an image's bins: {step * 1e3:.3f} ms of CPU, {step / answer:.2%} of the {answer * 1e3:.2f} ms of its answer")
+    for backend in BACKENDS if kept and args.requests else ():
+        with tempfile.TemporaryDirectory() as folder, opened(*make_archive(model.spec.network, backend, Path(folder))) as large:
+            step, answer = cost(large, kept, args.requests)
+        share = f"{step / answer:.2%} of the {answer * 1e3:.2f} ms of its answer"
+        print(f"an image's bins beside {model.spec.network} at {SIDE} pixels on {backend}: {step * 1e3:.3f} ms of CPU, {share}")
     settings = {"images": args.images, "references": args.references, "windows": args.windows, "calibration": args.calibration}
     facts = {**settings, **describe_machine(["numpy", "scipy", "openvino", "pillow"])}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
