@@ -8,6 +8,7 @@ half, and windows of each change. Prints what share of windows alarms, and how o
 import argparse
 import io
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from handlers.backends import Backend, load_backend
 from handlers.decode import to_batch, view
 from handlers.drift import REFERENCE, Reference, describe, pool
 from handlers.predictor import Item, predict
-from handlers.spec import Spec
+from handlers.spec import BackendName, Network, Spec
 from loadtests.bench.machine import describe as describe_machine
-from loadtests.bench.model import Model, opened
+from loadtests.bench.model import SIDE, Model, make_archive, opened
 from loadtests.bench.pictures import photos
 from training.data.roofs import buildings
 from training.data.roofs.roofs import DAMAGED, QUALITY, render
@@ -39,6 +40,7 @@ AXES, TRAINING = 12, 500
 CALM_WINDOWS, WINDOW = (120, 500, 2000), 500
 RARE = 0.2
 BATCH = 64
+SERVED: tuple[BackendName, ...] = ("openvino", "openvino-int8")
 OTHER_COLOURS = ((52, 96, 150), (62, 120, 70), (150, 60, 110), (196, 176, 70))
 """Blue, green, purple and yellow coverings, which the drawing has none of."""
 Change = Callable[[Image.Image], Image.Image]
@@ -216,6 +218,15 @@ def cost(model: Model, reference: Reference, requests: int) -> tuple[float, floa
     return step / requests, answer / requests
 
 
+def print_cost(network: Network, reference: Reference, requests: int) -> None:
+    """Print `cost` beside a network of the usual size, with random weights, on each backend."""
+    for backend in SERVED:
+        with tempfile.TemporaryDirectory() as folder, opened(*make_archive(network, backend, Path(folder))) as model:
+            step, answer = cost(model, reference, requests)
+        share = f"{step / answer:.2%} of the {answer * 1e3:.2f} ms of its answer"
+        print(f"an image's bins beside {network} at {SIDE} pixels on {backend}: {step * 1e3:.3f} ms of CPU, {share}")
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -254,13 +265,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     with opened(args.archive, args.public_key) as model:
         pools, kept = look_at_all(model, args.images, args.changed, args.out), Reference.read(model.unpacked / REFERENCE)
-        step, answer = cost(model, kept, args.requests) if kept and args.requests else (0.0, 0.0)
     found = study(pools, args.references, args.windows, args.shifted, args.calibration)
     print(HEAD)
     for (name, size), one in found.items():
         print(one.line(name, size))
-    if answer:
-        print(f"an image's bins: {step * 1e3:.3f} ms of CPU, {step / answer:.2%} of the {answer * 1e3:.2f} ms of its answer")
+    if kept and args.requests:
+        print_cost(model.spec.network, kept, args.requests)
     settings = {"images": args.images, "references": args.references, "windows": args.windows, "calibration": args.calibration}
     facts = {**settings, **describe_machine(["numpy", "scipy", "openvino", "pillow"])}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
