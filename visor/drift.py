@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from archives.opening import Opened, opened
 from handlers.drift import REFERENCE, Reference
+from handlers.errors import counted
 from training.reports.drift import Window
 from visor.errors import DriftError, ReferenceMissing, WindowTooSmall
 from visor.scoring import parts
@@ -61,7 +62,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
                 table = _read(out, verified)
         rows = [row for row in table.to_pylist() if row["drift"] is not None]
         if len(rows) < LEAST:
-            raise WindowTooSmall(f"{options.images} has {len(rows)} images that are answered; give {LEAST} or more")
+            raise WindowTooSmall(f"{options.images} has {counted(len(rows), 'image')} with an answer; give {LEAST} or more")
         bins = np.array([row["drift"] for row in rows])
         verdict = judge(reference, count(bins, reference))
         order = np.argsort(-unusual(bins, reference, verdict), kind="stable")

@@ -16,7 +16,15 @@ from tools.browser import Browser
 
 LOOKS: tuple[tuple[int, browser.Scheme], ...] = ((1280, "light"), (360, "dark"))
 """Widths in pixels and colours. A width decides what lies where, a scheme what has which colour: so all of both are seen."""
-KINDS = ("evaluation with a positive label", "evaluation of many labels", "model card", "comparison", "data set", "overload")
+KINDS = (
+    "evaluation with a positive label",
+    "evaluation of many labels",
+    "model card",
+    "comparison",
+    "data set",
+    "drift",
+    "overload",
+)
 """One of each kind of page; those that differ in words alone are `tests/unit/test_pages.py`'s."""
 NOTHING_DRAWN = 3
 """Colours up to which a picture of a page shows nothing."""

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +12,24 @@ import pytest
 from PIL import Image
 
 from handlers.predictor import Answer
+from handlers.spec import Limits
 from loadtests.overload import judge_overload, measure
 from loadtests.report import Run, to_html
 from tests.unit import specs
 from tests.unit.configs import make_config
 from tests.unit.loadtests.test_report import RUN, SAMPLES, SLO
 from tests.unit.pages import Structure, check_page, left_over
+from tests.unit.references import make_reference
 from tests.unit.training.reports.test_evaluation import GALLERIES, PLOTS, make_metrics, make_spec
 from tests.unit.training.reports.test_model_card import card
 from tests.unit.training.selection.test_comparison import compared, make
 from training.data.eda import explore
 from training.data.manifest import Sample
-from training.reports import comparison, data_set, model_card
+from training.reports import comparison, data_set, drift, model_card
 from training.reports.evaluation import Shown, render
 from training.reports.galleries import show
 from training.reports.notes import steps
+from watch.verdict import count, judge
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -95,6 +99,23 @@ def runs(positive: bool, champion: bool = True) -> str:
     return comparison.html(found if champion else replace(found, champion=None, chosen=None, rows=rows))
 
 
+def drifted(folder: Path, moved: bool) -> str:
+    """The page of a window of images that are as the reference's, or all darker; some have no answer."""
+    reference = make_reference()
+    rows = np.array([[1 if counts[1] == counts.sum() else n % counts.size for counts in reference.counts] for n in range(60)])
+    if moved:
+        rows[:, reference.figures.index("brightness")] = 0
+    verdict = judge(reference, count(rows, reference))
+    for n in range(3):
+        Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{n}.png")
+    errors = Counter({"image.undecodable": 2, "image.empty": 1})
+    paths = tuple(f"{n}.png" for n in range(4))  # of which the last is gone
+    preprocessing = specs.make_spec(("a", "b")).preprocessing
+    window = drift.Window("roofs.mar", "ab12" * 16, ("a", "b"), 12, verdict, errors, paths, folder, preprocessing, Limits())
+    drift.write(window, folder / "drift.html")
+    return (folder / "drift.html").read_text()
+
+
 def overloaded() -> str:
     figures = measure(SAMPLES, capacity_per_s=20.0, overload_s=5.0, slo=SLO)
     return to_html(Run({"target": "here"}, SAMPLES, SLO, judge_overload(figures, SLO), figures))
@@ -117,6 +138,8 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "comparison without a champion": lambda _: runs(positive=True, champion=False),
     "data set": lambda folder: data(folder, "set", 12),
     "data set that is too small": lambda folder: data(folder, "set", 1),
+    "drift": lambda folder: drifted(folder, moved=True),
+    "no drift": lambda folder: drifted(folder, moved=False),
     "load test": lambda _: to_html(RUN),
     "overload": lambda _: overloaded(),
 }
@@ -125,6 +148,7 @@ TEMPLATES = {
     "training/reports/templates/model_card.html.j2",
     "training/reports/templates/comparison.html.j2",
     "training/reports/templates/eda.html.j2",
+    "training/reports/templates/drift.html.j2",
     "loadtests/templates/report.html.j2",
 }
 """Which PAGES are of; the others are parts of these."""
@@ -144,9 +168,9 @@ def test_no_markdown_has_anything_of_a_template_left() -> None:
 
 
 def test_these_are_all_pages_that_there_are() -> None:
-    """A new template joins PAGES; the edge's own page is `test_the_page_of_the_edge`'s."""
+    """A new template joins PAGES; the edge's own page is `test_the_page_of_the_edge`'s, watch's `integration/test_watch.py`'s."""
     listed = subprocess.run(["git", "ls-files", "*.html.j2", "*.html"], cwd=ROOT, capture_output=True, text=True, check=True)
-    tracked = {name for name in listed.stdout.split() if not name.startswith(("tests/", "transformer/"))}
+    tracked = {name for name in listed.stdout.split() if not name.startswith(("tests/", "transformer/", "watch/"))}
     assert tracked == TEMPLATES | PARTS
 
 
