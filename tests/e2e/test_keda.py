@@ -18,7 +18,7 @@ from tests.e2e.cluster import ROOT, get, kubectl, state, wait_until
 from tests.e2e.load import Load
 from tests.e2e.operators import ADDRESS, ask, operators
 from tests.e2e.releases import Archives, Release, Values, base_values
-from transformer.metrics import SECONDS
+from transformer.declared import SECONDS
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 

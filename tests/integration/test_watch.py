@@ -24,7 +24,7 @@ from tests.integration import test_notebook
 from tests.integration.running import ROOT, Server, Workspace, ask, start_server, stop_server
 from tools import browser, watch
 from tools.watch import Prometheus, parts_of
-from visor.serving.torchserve import free_ports
+from visor.serving.ports import free_ports
 from watch import queries as q
 from watch.alerts import ALERTS
 from watch.boards import BOARDS
