@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import training
 from handlers.errors import counted
 from training import config
 from training.data.manifest import Manifest
@@ -22,7 +23,7 @@ from training.keys import as_name
 from training.settings import look
 from visor.errors import DemoError
 
-CONFIGS = Path(config.__file__).parent / "configs"
+CONFIGS = Path(training.__file__).parent / "configs"
 BUILT_IN = ("roofs", "digits")
 IMAGES_PER_LABEL = 4
 MAX_IMAGES = 16
