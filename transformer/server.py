@@ -206,7 +206,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
     except OSError as err:
-        if isinstance(err, socket.gaierror) or err.errno == errno.EADDRNOTAVAIL:
+        # getaddrinfo's codes, those of names, are below zero.
+        if err.errno == errno.EADDRNOTAVAIL or (err.errno or 0) < 0:
             raise PortTaken(
                 f"REST cannot listen on {host!r}: {err.strerror}; --host takes an address of this machine, such as 127.0.0.1, "
                 "or a name that leads to one"

@@ -17,7 +17,7 @@ from handlers.errors import counted
 from transformer.line_writer import standard_error
 from transformer.listening import Listening
 from transformer.request_log import json_handler
-from transformer.server import check_ports, serve_edge, stop_on_signals
+from transformer.server import serve_edge, stop_on_signals
 from transformer.settings import EdgeSettings
 from transformer.tokens import read_tokens
 from visor.serving import memory, torchserve
@@ -54,7 +54,6 @@ def serve(archive: Path, options: ServeOptions, announce: Callable[[str], None])
     Raises what `archives.opening.opened` raises, JavaMissing, MemoryShort, PortTaken and TokensUnusable (the edge's),
     ServerEnded, ServeError; on each of them nothing is left running.
     """
-    check_ports(options.edge)
     find_java()  # before anything is copied: the commonest reason to fail is named first
     if options.edge.token_file:
         read_tokens(options.edge.token_file)

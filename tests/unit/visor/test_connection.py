@@ -202,7 +202,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
         (Access(key=file), secure, {}, "has no certificate"),
         (Access(cacert=file), plain, {}, "ask grpcs://"),
         (Access(cert=file), plain, {}, "ask grpcs://"),
-        (Access(cacert=tmp_path / "none"), secure, {}, "none holds no certificates"),
+        (Access(cacert=tmp_path / "none"), secure, {}, "none is not there"),
         (Access(cacert=file), secure, {}, "holds no certificates"),
         (Access(cert=file), secure, {}, "hold no certificate with its key"),
         (Access(token=TOKEN), secure, {"authorization": "Basic a"}, "keep one"),
