@@ -121,8 +121,8 @@ def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunEr
         return RunError(f"{run} is a file of a run, and what is wanted is the run's folder, {run.parent}")
     if run.is_file():
         way = f"; `visor train {run}` makes one of a config" if run.suffix in {".yaml", ".yml"} else ""
-        near = home / (held or ["NAME"])[0]
-        return RunError(f"{run} is a file, and what is wanted is the folder of a run, such as {near}{way}")
+        likely = home / (held or ["NAME"])[0]
+        return RunError(f"{run} is a file, and what is wanted is the folder of a run, such as {likely}{way}")
     close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
     meant = f"did you mean {home / close[0]}? `visor list` shows all runs" if close else ""
     advice = meant or f"make one with `visor train CONFIG --out {run}`"

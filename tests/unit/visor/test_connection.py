@@ -130,7 +130,7 @@ def test_the_address_that_serving_prints_is_asked(picture: Path) -> None:
 @pytest.mark.parametrize("flag", ["cacert", "cert"])
 def test_a_pem_file_that_is_not_there_is_named(flag: str, tmp_path: Path) -> None:
     with pytest.raises(ClientError, match=f"--{flag} {tmp_path}/none is not there; name a PEM file"):
-        Client("https://host", **{flag: tmp_path / "none"})
+        Access(**{flag: tmp_path / "none"}).check(Address.parse("https://host"), {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
