@@ -58,6 +58,8 @@ def find(store: Path, what: str) -> Path:
     if not known:
         _check_folder(store, what)
         held = f"it holds: {', '.join(_names(store)) or 'none'}" if store.is_dir() else "there is no such folder"
+        if what and Path(what).exists():
+            raise StoreError(f"{what} is {_kind(Path(what))}, and {store.absolute()} holds no archive of that name ({held})")
         raise StoreError(
             f"{store.absolute()} holds no archive named {name!r} ({held}){_meant(store, name)}; `visor archive` makes one, and "
             "--store or VISOR_STORE names another model store"
@@ -76,6 +78,17 @@ def _check_folder(store: Path, what: str) -> None:
         raise StoreError(f"{what} is the folder of a run, and no archive; `visor archive {what}` makes one{packed}")
     if what and (held := sorted(folder.glob("*.mar")) or sorted(folder.glob("[1-9]*/*.mar"))):
         raise StoreError(f"{what} is a folder, and no archive; name one that it holds, such as {held[-1]}")
+
+
+def _kind(path: Path) -> str:
+    """Say what something is that is no archive, and what may have been meant by it."""
+    if path.is_dir():
+        return "a folder that holds no archive (where images are asked for, too, the archive is named before them)"
+    if (run := next((folder for folder in path.parents if (folder / _RUN).is_file()), None)) is not None:
+        return f"a file of the run {run}, which `visor archive {run}` packs, and no archive"
+    if path.suffix in {".yaml", ".yml"}:
+        return "no archive; of a config, `visor train` makes a run and `visor archive` of the run an archive"
+    return "a file, and no archive, whose name ends in .mar (where images are asked for, too, the archive is named before them)"
 
 
 def _names(store: Path) -> list[str]:

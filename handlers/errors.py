@@ -91,6 +91,11 @@ class ArchiveBroken(VisorError):
     code = "archive.broken"
 
 
+def unread(err: OSError) -> str:
+    """Say of a file, behind its name, why it was not read: that it is not there, or what the system says."""
+    return "is not there" if isinstance(err, FileNotFoundError) else f"cannot be read: {err.strerror or err}"
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Write how many there are, for a sentence: "1 file", "2 files". `many`: of more than one, by default `one` with an s."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"

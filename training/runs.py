@@ -40,6 +40,8 @@ GRAPHS: dict[BackendName, tuple[str, ...]] = {
     "openvino-int8": (OpenVINOInt8Backend.graph, OpenVINOInt8Backend.constants[-1]),
 }
 """The files of each backend beside the weights, in a run's folder as in an archive."""
+UNLEARNT = "no epoch was finished; it failed, was stopped, or still runs"
+"""How a run stands for which `has_epoch` does not hold."""
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 """What a finished run holds beside its record."""
 JobName = Literal["train", "pretrain"]
@@ -112,7 +114,15 @@ def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunEr
     held = sorted(record.parent.name for record in home.glob(f"*/{RECORD}") if record.parent.resolve() != run.resolve())
     if run.suffix == ".mar":
         near = run.stem if run.stem in held else (held or ["NAME"])[0]
-        return RunError(f"{run} is an archive, and what is wanted is the folder of a run, such as {home / near}")
+        return RunError(
+            f"{run} is an archive, packed from a run already, and what is wanted is the folder of a run, such as {home / near}"
+        )
+    if run.is_file() and (run.parent / RECORD).is_file():
+        return RunError(f"{run} is a file of a run, and what is wanted is the run's folder, {run.parent}")
+    if run.is_file():
+        way = f"; `visor train {run}` makes one of a config" if run.suffix in {".yaml", ".yml"} else ""
+        likely = home / (held or ["NAME"])[0]
+        return RunError(f"{run} is a file, and what is wanted is the folder of a run, such as {likely}{way}")
     close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
     meant = f"did you mean {home / close[0]}? `visor list` shows all runs" if close else ""
     advice = meant or f"make one with `visor train CONFIG --out {run}`"
@@ -129,7 +139,7 @@ def read_record(run: Path) -> Record:
     """Read `run.json`. Raises RunError."""
     try:
         return Record.model_validate_json((run / RECORD).read_bytes())
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         raise missing(run) from err
     except (OSError, ValidationError) as err:
         raise RunError(f"{run / RECORD} cannot be read: {err}; start over with --fresh") from err
@@ -159,9 +169,16 @@ def is_finished(run: Path) -> bool:
     return there and sha256(run / WEIGHTS) == record.weights_digest
 
 
+def has_epoch(run: Path) -> bool:
+    """Tell whether an epoch of the run was finished: what was learnt before is kept nowhere."""
+    return any((run / name).is_file() for name in (CHECKPOINT, HISTORY, WEIGHTS, BACKBONE))
+
+
 def read_finished(run: Path) -> tuple[Record, dict[str, Any]]:
     """Read the record and metrics.json of a finished run. Raises RunError."""
     record = read_record(run)
+    if record.weights_digest is None and not has_epoch(run):
+        raise RunError(f"{run} has learnt nothing: {UNLEARNT}; the same `visor {record.job}` command says why")
     if not is_finished(run):
         raise RunError(f"{run} is not finished, or its weights were changed since; give the same `visor train` command again")
     try:

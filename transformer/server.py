@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import logging
@@ -88,6 +89,7 @@ async def serve_edge(
     model is ready is another matter, which /v2/health/ready tells. `reference`: the archive's, of drift, None where it has none.
     Raises TokensUnusable and PortTaken, before it calls `on_listening`.
     """
+    check_ports(settings)
     return_large_buffers()
     tokens = Tokens(settings.token_file) if settings.token_file else None
     upstream = TorchServe(
@@ -192,12 +194,24 @@ def resolve_host(host: str) -> str:
     return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host
 
 
+def check_ports(settings: EdgeSettings) -> None:
+    """Raise PortTaken where both protocols are to have one port."""
+    if settings.serves_grpc and settings.http_port and settings.http_port == settings.grpc_port:
+        raise PortTaken(f"REST and gRPC cannot both listen on port {settings.grpc_port}; give gRPC another one by --grpc-port")
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening TCP socket whose connections send small packets at once; `::` takes IPv4 too. Raises PortTaken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
     except OSError as err:
+        # getaddrinfo's codes, those of names, are below zero.
+        if err.errno == errno.EADDRNOTAVAIL or (err.errno or 0) < 0:
+            raise PortTaken(
+                f"REST cannot listen on {host!r}: {err.strerror}; --host takes an address of this machine, such as 127.0.0.1, "
+                "or a name that leads to one"
+            ) from err
         raise PortTaken(f"REST cannot listen on {join_port(host, port)}: {err.strerror}; choose another port") from err
     # asyncio sets this only on sockets that it made itself. Without it an answer's body, which uvicorn writes after its
     # headers, waits 40 ms for the client's delayed acknowledgement; the connections take it over from here.

@@ -8,7 +8,7 @@ import re
 import time
 from pathlib import Path
 
-from handlers.errors import counted
+from handlers.errors import counted, unread
 from transformer.errors import TokensUnusable, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def read_tokens(path: Path) -> list[str]:
     try:
         lines = path.read_text("ascii").splitlines()
     except OSError as err:
-        raise TokensUnusable(f"{path} cannot be read: {err.strerror}") from err
+        raise TokensUnusable(f"{path} {unread(err)}; a file of tokens is wanted, one a line") from err
     except UnicodeDecodeError as err:
         raise TokensUnusable(f"{path} holds other characters than a token may have") from err
     tokens = {n: line.strip() for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")}

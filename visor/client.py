@@ -63,14 +63,17 @@ class Client(Answering):
         """Prepare a connection, which the first question makes.
 
         `url`: http:// or https:// for REST, behind a path if need be, grpc:// or grpcs:// for gRPC. `model`: its name, None for
-        the server's only one. `token`: a bearer token, by default the first line of `token_file`, else the environment's
-        VISOR_TOKEN. `headers`: sent along, over gRPC as metadata; `host` names the server to a gateway that serves several.
-        `cacert`: the authorities that may vouch for the server, None for the system's; `cert`, `key`: the client's own
+        the one that `url` names (.../v2/models/NAME), else the server's only one. `token`: a bearer token, by default the first
+        line of `token_file`, else the environment's VISOR_TOKEN. `headers`: sent along, over gRPC as metadata; `host` names the
+        server to a gateway that serves several. `cacert`: the authorities that may vouch for the server, None for the system's;
+        `cert`, `key`: the client's own
         certificate and its key, PEM files. Raises ClientError.
         """
         address = Address.parse(url)
         if model is not None and not isinstance(model, str):
             raise ClientError(f"model must be a name, got {model!r}")
+        if model and address.model not in {None, model}:
+            raise ClientError(f"--url {url!r} names another model than {model!r}; leave out what begins with /v2")
         if token is None:
             token = read_token(_path(token_file, "token_file"))
         token = check_token(token, "of `token`")
@@ -87,7 +90,7 @@ class Client(Answering):
             return connected
 
         self._own: _Connection = in_lasting_thread(lambda: _Connection(open_one))
-        self._name = model
+        self._name = address.model if model is None else model
         self._known_labels: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
@@ -208,7 +211,8 @@ class Client(Answering):
         except InferenceServerException as err:
             if err.status() in REDIRECTS:
                 raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
-            raise ClientError(mistaken(address, err.message() or "") or f"{url}: {err.message()}") from err
+            added = "; /v2 is added to it, so leave that out" if err.status() == "404" and "v2" in address.path.split("/") else ""
+            raise ClientError(mistaken(address, err.message() or "") or f"{url}: {err.message()}{added}") from err
         except ssl.SSLCertVerificationError as err:
             sentence = f"{url} has a certificate that is not trusted: {err.verify_message}; name its authority by --cacert"
             raise ClientError(sentence) from err

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from handlers.errors import unread
 from visor.errors import ClientError
 
 logger = logging.getLogger(__name__)
@@ -31,13 +32,17 @@ _NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~]
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a V2 server. `netloc`: host and port as given. `path`: what stands before /v2, REST alone."""
+    """The address of a V2 server.
+
+    `netloc`: host and port as given. `path`: what stands before /v2, REST alone. `model`: that which the URL names behind /v2.
+    """
 
     url: str
     scheme: str
     host: str
     netloc: str
     path: str
+    model: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> "Address":
@@ -56,9 +61,10 @@ class Address:
             raise ClientError(f"--url {url!r} is not {', '.join(f'{scheme}://HOST:PORT' for scheme in SCHEMES)}")
         if parts.query or parts.fragment:
             raise ClientError(f"--url {url!r} has a query or a fragment, which no address of a server has; leave it out")
-        address = cls(url, parts.scheme, parts.hostname, parts.netloc, parts.path.rstrip("/"))
-        if address.path and address.grpc:
-            raise ClientError(f"--url {url!r} has the path {address.path}, and gRPC has none; leave it out, or ask over REST")
+        path = parts.path.rstrip("/")
+        address = cls(url, parts.scheme, parts.hostname, parts.netloc, *_split(path))
+        if path and address.grpc:
+            raise ClientError(f"--url {url!r} has the path {path}, and gRPC has none; leave it out, or ask over REST")
         if address.grpc and port is None:
             raise ClientError(f"--url {url!r} names no port, and gRPC has none of its own; add one, such as :8081")
         return address
@@ -80,6 +86,15 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost" or self.host.endswith(".localhost")
+
+
+def _split(path: str) -> tuple[str, str | None]:
+    """What stands before /v2 in a path, and the model that is named behind it: `visor serve` prints such an address.
+
+    Other paths stand before /v2 as they are, be it with a segment v2 of their own.
+    """
+    found = re.fullmatch(r"(?:|(.*?)/v2/models(?:/([^/]+)(?:/infer)?)?|/v2)", path)
+    return (found[1] or "", found[2] and unquote(found[2])) if found else (path, None)
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,9 @@ class Access:
 
     def _check_files(self) -> None:
         """Raise ClientError for files that hold no certificates or keys, where both libraries say less."""
+        for flag, file in (("--cacert", self.cacert), ("--cert", self.cert), ("--key", self.key)):
+            if file and not file.exists():
+                raise ClientError(f"{flag} {file} is not there; name a PEM file")
         try:
             if self.cacert:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.cacert)
@@ -161,7 +179,7 @@ def read_token(path: Path | None) -> str:
         try:
             lines = [line.strip() for line in path.read_text().splitlines()]
         except OSError as err:
-            raise ClientError(f"--token-file {path} cannot be read: {err.strerror}") from err
+            raise ClientError(f"--token-file {path} {unread(err)}; name a file with the token on a line of its own") from err
         except UnicodeDecodeError as err:
             raise ClientError(f"--token-file {path} is no text") from err
         token, where = next((line for line in lines if line and not line.startswith("#")), ""), str(path)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from handlers.spec import DECODING, DecodingRule, Limits
 from training import config as configs
-from training import settings
+from training import runs, settings
 from training.data import eda
 from training.data.duplicates import Near, find_near, hash_images
 from training.data.versions import Entry
 from training.data.versions import compare as compare_versions
+from training.errors import DataError
 from visor.runs import flat
 
 if TYPE_CHECKING:
@@ -118,6 +119,12 @@ class DataSet:
         return [Entry(one.path, one.sha256, one.label, one.split, one.mask_sha256) for one in samples]
 
 
+def check_source(source: Path) -> None:
+    """Raise DataError for a run's folder, whose plots are no labelled pictures."""
+    if (source / runs.RECORD).is_file():
+        raise DataError(f"{source} is the folder of a run; name its data set by its config, {source / runs.CONFIG}")
+
+
 def explore(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None, **overrides: Any) -> DataSet:
     """Look at the data set of a config, or at a folder of labelled pictures, and say what it is like; every picture is read.
 
@@ -125,6 +132,7 @@ def explore(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | No
     such as `data={"layout": "labels"}`. `home`: where built-in sets and caches lie, by default the environment's VISOR_HOME, else
     `runs`. Raises ConfigError, DataError.
     """
+    check_source(Path(source))
     place = settings.home() if home is None else Path(home)
     wanted = [f"{key}={json.dumps(value, default=str)}" for key, value in flat(overrides)]
     findings = eda.explore(Path(source), wanted, place)

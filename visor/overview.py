@@ -85,6 +85,8 @@ def _run(run: Path, aliases: Aliases) -> Listed:
         return Listed("run", str(run), run.name, None, when, "unreadable", str(err))
     state: State
     state, what = "begun", f"{record.job}, {counted(epochs, 'epoch')}, not finished; the same command goes on"
+    if not runs.has_epoch(run):
+        what = f"{record.job}, {runs.UNLEARNT}; the same command begins again, and says why"
     if record.job == "pretrain" and record.weights_digest:
         state, what = "finished", f"pretrained, {counted(epochs, 'epoch')}"
     elif record.job == "train" and runs.is_finished(run):

@@ -57,6 +57,8 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, header = list(reader), list(reader.fieldnames or ())
+    except FileNotFoundError as err:
+        raise DataError(f"{KEY} {path} is not there; name a CSV with a column {PATH!r} and those to group by") from err
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise DataError(f"{KEY} {path} cannot be read as CSV: {err}") from err
     wanted = list(columns) or [name for name in header if name != PATH]

@@ -85,7 +85,7 @@ def origin(config: Config) -> Pretrained | None:
     try:
         return Pretrained(weights_digest=sha256(path), **facts)
     except (OSError, ValueError, TypeError) as err:  # ValueError: pydantic's
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+        raise _unreadable(path, err) from err
 
 
 def read_facts(config: Config) -> dict[str, str]:
@@ -100,7 +100,7 @@ def read_facts(config: Config) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
     except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: json's
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+        raise _unreadable(path, err) from err
 
 
 def write_backbone(path: Path, model: Classifier, metadata: Mapping[str, str]) -> str:
@@ -119,10 +119,16 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+        raise _unreadable(path, err) from err
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f"model.pretrained {path} holds no state dict (names → tensors); save one with model.state_dict()")
     return dict(state)
+
+
+def _unreadable(path: Path, err: Exception) -> ConfigError:
+    if not path.exists():
+        return ConfigError(f'model.pretrained {path} is not there; name a .safetensors or .pth file of weights, or "imagenet"')
+    return ConfigError(f"model.pretrained {path} cannot be read as weights: {err}")
 
 
 def load_features(model: Classifier, state: State, source: str) -> None:

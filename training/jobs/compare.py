@@ -130,7 +130,9 @@ def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, se
     if champion and champion[0] == challenger[0]:
         return Promotion(challenger[0], champion[0], False, f"version {champion[0]} is the champion already", None)
     with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
-        loaded = [from_mlflow(tracker, one[1], Path(scratch)) for one in (challenger, champion) if one]
+        # MLflow's runs of one model may all have its name.
+        both = [(from_mlflow(tracker, one[1], Path(scratch)), one[0]) for one in (challenger, champion) if one]
+    loaded = [replace(one, name=f"{name} version {number}") for one, number in both]
     if places.store is not None:
         loaded = with_archives(loaded, places.store, places.public_key)
     contender, holder = loaded[0], loaded[1] if champion else None

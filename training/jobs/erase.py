@@ -243,7 +243,8 @@ def learnt_from(
     data_sets: dict[str, list[str]],
 ) -> Iterator[Finding]:
     """Say which runs and archives have learnt from a picture: what is left of it there goes with another training alone."""
-    said = {one.file.parent: "; ".join(learnt.of_run(one)) for one in found if (one.file.parent / runs.RECORD).is_file()}
+    trained = [one for one in found if (one.file.parent / runs.RECORD).is_file() and runs.has_epoch(one.file.parent)]
+    said = {one.file.parent: "; ".join(learnt.of_run(one)) for one in trained}
     for file, _ in listed:
         lists = [by_list for name in learnt.WEIGHTS if (by_list := learnt.of_weights(file.parent / name, picture))]
         if lists and (file.parent / runs.RECORD).is_file():

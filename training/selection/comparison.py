@@ -360,21 +360,25 @@ def check_comparable(candidates: Sequence[Candidate]) -> None:
     """Raise CompareError unless all answered the same test images, with the same labels at the same costs."""
     first = candidates[0]
     for other in candidates[1:]:
+        one, another = (
+            f"{candidate.name} (run {candidate.run_id})" if other.name == first.name else candidate.name
+            for candidate in (first, other)
+        )
         if other.spec.labels != first.spec.labels:
             raise CompareError(
-                f"{other.name} and {first.name} have other labels, {', '.join(other.spec.labels)} and "
+                f"{another} and {one} have other labels, {', '.join(other.spec.labels)} and "
                 f"{', '.join(first.spec.labels)}, so that their figures say nothing of each other; compare runs of one data set"
             )
         if other.paths != first.paths or not np.array_equal(other.truth, first.truth):
             raise CompareError(
-                f"{other.name} was tested on other images than {first.name}: {len(other.paths)}, {len(first.paths)}, "
+                f"{another} was tested on other images than {one}: {len(other.paths)}, {len(first.paths)}, "
                 f"{len(set(other.paths) & set(first.paths))} of them in both; compare runs of one data set and split"
             )
-        decisions = [one.spec.decision for one in (other, first)]
+        decisions = [candidate.spec.decision for candidate in (other, first)]
         rules = [(rule.positive, rule.cost, rule.review_cost, rule.prevalence) for rule in decisions]
         if rules[0] != rules[1]:
             raise CompareError(
-                f"{other.name} counts other costs, or another mix of labels to come, than {first.name}; evaluate both with the "
+                f"{another} counts other costs, or another mix of labels to come, than {one}; evaluate both with the "
                 "same `decision`"
             )
 

@@ -97,6 +97,8 @@ def parse_object(text: bytes | bytearray | memoryview, content_type: str = "") -
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as err:
+        if not len(text):
+            raise JsonInvalid(f"the body is empty; send a request in JSON, or a picture: {AS_IT_IS}") from err
         by_accident = content_type.lower().startswith(FORM_BY_ACCIDENT)
         if picture := guess_picture(text):
             how = f"{AS_IT_IS}; {UNHARMED}" if by_accident else AS_IT_IS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from archives.errors import KeyLocked
+from handlers.errors import unread
 from training.settings import home, key_passphrase, private_key, public_key, store
 
 EXITS = (
@@ -109,8 +110,10 @@ def read_passphrase(args: argparse.Namespace) -> str | None:
         return key_passphrase()
     try:
         passphrase = file.read_text().partition("\n")[0].removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as err:
-        raise KeyLocked(f"the passphrase in {file} cannot be read: {getattr(err, 'strerror', None) or 'it is no UTF-8'}") from err
+    except OSError as err:
+        raise KeyLocked(f"--passphrase-file {file} {unread(err)}; name a file whose first line is the passphrase") from err
+    except UnicodeDecodeError as err:
+        raise KeyLocked(f"the passphrase in {file} cannot be read: it is no UTF-8") from err
     if not passphrase:
         raise KeyLocked(f"the first line of {file} is empty, and a passphrase is not")
     return passphrase

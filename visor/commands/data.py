@@ -149,8 +149,15 @@ def _manifest(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from training.data import manifest
+    from training.errors import DataChanged
 
     listed = manifest.Manifest.read(args.manifest)
+    paths = [sample.path for sample in listed.samples]
+    if paths and args.folder.is_dir() and not any((args.folder / path).is_file() for path in paths):
+        raise DataChanged(
+            f"{args.folder} has none of the files of {args.manifest}, such as {paths[0]}; name the folder of that data set, or "
+            "its manifest by --manifest"
+        )
     manifest.verify(args.folder, listed)
     print(
         f"{args.folder}: all {counted(len(listed.samples), 'image is', 'images are')} as in {args.manifest} "
@@ -165,7 +172,9 @@ def _diff(args: argparse.Namespace) -> int:
     try:
         old, new = read_versions(args.old, args.new)
     except VisorError as err:
-        print(f"visor: {err}", file=sys.stderr)
+        # A config would say it, and this command reads none.
+        told = "; if it is the right folder, compare the manifest that `visor data manifest CONFIG` writes of it"
+        print(f"visor: {err}{told if 'data.layout' in str(err) else ''}", file=sys.stderr)
         return TROUBLE
     changes = compare(old, new)
     counts = count(changes)
@@ -182,7 +191,9 @@ def _diff(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from training.data.eda import explore
     from training.reports.data_set import notes, write
+    from visor.data import check_source
 
+    check_source(args.source)
     findings = explore(args.source, args.set, args.home)
     write(findings, args.out)
     for note in notes(findings):

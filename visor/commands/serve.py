@@ -64,9 +64,11 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal, printing the addresses."""
     from archives import store
+    from transformer.server import check_ports
     from visor.serving.serve import ServeOptions, serve
 
     edge = dataclasses.replace(EdgeSettings.from_args(args), http_port=args.port, grpc_port=grpc_port(args))
+    check_ports(edge)
     picture_bytes = args.picture_memory_mib and args.picture_memory_mib << 20
     options = ServeOptions(args.public_key, edge, args.digest, args.workers, picture_bytes)
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))

@@ -44,6 +44,8 @@ def read(what: Path, root: Path | None = None) -> Listing:
     left out. Of a list, blanks at the end of a line and a byte order mark do not count. `root`: what the paths of a manifest or
     list are relative to, its own folder by default. Raises DataError.
     """
+    if not what.exists():
+        raise DataError(f"{what} is not there; name a folder of images, a manifest (.json) or a list of paths (.txt)")
     if what.is_dir():
         if root is not None:
             raise DataError(f"{what} is a folder, whose images need no --root")

@@ -90,6 +90,25 @@ def test_a_like_name_a_runs_folder_and_a_folder_of_archives_are_told_apart(tmp_p
         store.find(tmp_path / "store", str(run))
 
 
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("README.md", "README.md is a file, and no archive, whose name ends in .mar"),
+        ("space.yaml", "space.yaml is no archive; of a config, `visor train` makes a run"),
+        ("runs/roofs/plots/a.png", "is a file of the run runs/roofs, which `visor archive runs/roofs` packs"),
+        ("pictures", "pictures is a folder that holds no archive .*the archive is named before them"),
+    ],
+)
+def test_what_is_there_and_no_archive_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
+    for name in ("README.md", "space.yaml", "runs/roofs/run.json", "runs/roofs/plots/a.png", "pictures/a/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    put(tmp_path / "store", "roofs", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=rf"{said}.*store holds no archive of that name \(it holds: roofs\)"):
+        store.find(tmp_path / "store", what)
+
+
 def test_a_name_in_the_store_goes_before_a_run_of_that_name_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path / "store", "roofs", "1")
     (tmp_path / "roofs").mkdir()

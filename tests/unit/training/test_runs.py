@@ -164,7 +164,8 @@ def test_the_run_that_may_be_meant_is_named(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(RunError, match=r"there is no such folder\); did you mean runs/stamps\?"):
             runs.read_finished(Path(what))
     with pytest.raises(
-        RunError, match=r"stamps.mar is an archive, and what is wanted is the folder of a run, such as runs/stamps"
+        RunError,
+        match=r"stamps.mar is an archive, packed from a run already, and .* the folder of a run, such as runs/stamps",
     ):
         runs.read_record(Path("model-store/stamps/1/stamps.mar"))
     monkeypatch.setenv("VISOR_HOME", "other")

@@ -120,6 +120,18 @@ async def test_a_port_that_is_taken_is_named(spec, settings, which):
             await serve_edge(spec, "cd" * 32, settings, lambda _: None, asyncio.Event())
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "203.0.113.7"])
+def test_a_host_that_is_not_this_machine_is_named_and_not_its_port(host):
+    with pytest.raises(PortTaken, match=rf"REST cannot listen on '{host}': .*; --host takes an address of this machine"):
+        listen(host, 0)
+
+
+async def test_one_port_for_both_protocols_is_refused(spec, settings):
+    settings = dataclasses.replace(settings, http_port=8080, grpc_port=8080)
+    with pytest.raises(PortTaken, match="REST and gRPC cannot both listen on port 8080; give gRPC another one by --grpc-port"):
+        await serve_edge(spec, "cd" * 32, settings, lambda _: None, asyncio.Event())
+
+
 def test_answers_do_not_wait_for_acknowledgements():
     with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()

@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_used_is_named_and_not_shown(file, content, words)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(TokensUnusable, match="none cannot be read: No such file"):
+    with pytest.raises(TokensUnusable, match="none is not there; a file of tokens is wanted, one a line"):
         Tokens(tmp_path / "none")
 
 
@@ -162,7 +162,7 @@ def test_a_secret_that_kubernetes_swaps_is_followed(tmp_path, clock):
 
 def test_a_change_that_cannot_be_used_leaves_the_tokens_and_is_logged_once(file, clock, caplog):
     tokens = Tokens(file)
-    for change, words in ((lambda: file.write_text(""), "holds no token"), (file.unlink, "cannot be read")):
+    for change, words in ((lambda: file.write_text(""), "holds no token"), (file.unlink, "is not there")):
         caplog.clear()
         change()
         for _ in range(3):

@@ -15,6 +15,9 @@ import pytest
 
 import visor.commands
 from archives import signing
+from tests.unit.runs import make_record
+from training import runs
+from training.data.manifest import Manifest, Sample
 from visor import cli
 from visor.commands import serve
 
@@ -110,6 +113,19 @@ def test_a_mistyped_command_is_an_error(arguments: list[str], capsys: pytest.Cap
         (["inspect", "nothing"], ["store.missing", "nothing"]),
         (["serve", "nothing.mar"], ["store.missing", "nothing.mar"]),
         (["archive", "nowhere"], ["run.invalid", "nowhere"]),
+        (["archive", "config.yaml"], ["run.invalid: config.yaml is a file, ", "`visor train config.yaml`"]),
+        (["archive", "roofs.mar"], ["run.invalid: roofs.mar is an archive, packed from a run already"]),
+        (["archive", "run"], ["run.invalid: run has learnt nothing: no epoch was finished", "the same `visor train` command"]),
+        (["archive", "run/run.json"], ["run.invalid: run/run.json is a file of a run", "the run's folder, run"]),
+        (["inspect", "run/run.json"], ["store.missing: run/run.json is a file of the run run, which `visor archive run`"]),
+        (["inspect", "config.yaml"], ["store.missing: config.yaml is no archive; of a config, `visor train`"]),
+        (["score", "pictures", "roofs", "--out", "x"], ["store.missing: pictures is a folder that holds no archive", "before"]),
+        (["data", "report", "run"], ["data.invalid: run is the folder of a run", "its config, run/config.yaml"]),
+        (
+            ["data", "verify", "pictures", "--manifest", "m.json"],
+            ["data.changed: pictures has none of the files of m.json", "a/1"],
+        ),
+        (["serve", "roofs", "--port", "7", "--grpc-port", "7"], ["serve.port: REST and gRPC cannot both listen on port 7"]),
         (["evaluate", "nowhere"], ["run.invalid", "nowhere"]),
         (["data", "verify", ".", "--manifest", "nowhere.json"], ["data.", "nowhere.json"]),
         (["demo", "--data", "rofs"], ["demo.failed", "rofs"]),
@@ -119,6 +135,12 @@ def test_an_error_is_one_sentence_with_its_code(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("config.yaml", "roofs.mar", "pictures/b/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "run").mkdir()
+    runs.write_record(tmp_path / "run", make_record())
+    Manifest(("a",), (Sample("a/1.png", 1, "0" * 64, "a", "train"),)).write(tmp_path / "m.json")
     assert cli.main(arguments) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("visor: ")
@@ -235,7 +257,11 @@ def test_a_passphrase_comes_from_a_file_or_the_environment(
         assert cli.main(["keys", "--out", str(tmp_path / folder), *given]) == 0
         assert "whoever has it and its passphrase can sign as you" in capsys.readouterr().out
         signing.check_private(tmp_path / folder / "visor.key", passphrase)
-    for content, words in ((b"\nsecret", "is empty"), (b"\xff", "it is no UTF-8"), (None, "No such file")):
+    for content, words in (
+        (b"\nsecret", "is empty"),
+        (b"\xff", "it is no UTF-8"),
+        (None, "is not there; name a file whose first line"),
+    ):
         file.unlink()
         if content is not None:
             file.write_bytes(content)

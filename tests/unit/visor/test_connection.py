@@ -101,6 +101,39 @@ def test_a_path_stands_before_v2(picture: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("behind", "path", "model"),
+    [
+        ("/v2", "", None),
+        ("/v2/", "", None),
+        ("/v2/models", "", None),
+        ("/v2/models/roofs", "", "roofs"),  # as `visor serve` prints it
+        ("/v2/models/roofs/infer", "", "roofs"),
+        ("/east/v2/models/a%20b", "/east", "a b"),
+        ("/east/v2", "/east/v2", None),  # a prefix of its own
+        ("/v2/models/roofs/versions/1", "/v2/models/roofs/versions/1", None),
+    ],
+)
+def test_what_an_address_says_behind_v2_is_no_prefix(behind: str, path: str, model: str | None) -> None:
+    address = Address.parse(f"http://host:1{behind}")
+    assert (address.path, address.model) == (path, model)
+
+
+def test_the_address_that_serving_prints_is_asked(picture: Path) -> None:
+    with rest_server() as canned:
+        url = f"http://{canned.address}/east/v2/models/roofs"
+        check(ask(url, picture))
+        with pytest.raises(ClientError, match="names another model than 'walls'; leave out what begins with /v2"):
+            Client(url, model="walls")
+    assert canned.paths == ["/east/v2/models/roofs/infer"]
+
+
+@pytest.mark.parametrize("flag", ["cacert", "cert"])
+def test_a_pem_file_that_is_not_there_is_named(flag: str, tmp_path: Path) -> None:
+    with pytest.raises(ClientError, match=f"--{flag} {tmp_path}/none is not there; name a PEM file"):
+        Access(**{flag: tmp_path / "none"}).check(Address.parse("https://host"), {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("grpc://host:1/some/prefix", "gRPC has none"),
@@ -169,7 +202,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
         (Access(key=file), secure, {}, "has no certificate"),
         (Access(cacert=file), plain, {}, "ask grpcs://"),
         (Access(cert=file), plain, {}, "ask grpcs://"),
-        (Access(cacert=tmp_path / "none"), secure, {}, "none holds no certificates"),
+        (Access(cacert=tmp_path / "none"), secure, {}, "none is not there"),
         (Access(cacert=file), secure, {}, "holds no certificates"),
         (Access(cert=file), secure, {}, "hold no certificate with its key"),
         (Access(token=TOKEN), secure, {"authorization": "Basic a"}, "keep one"),
@@ -207,7 +240,7 @@ def test_a_token_file_without_one_is_refused(content: bytes, words: str, tmp_pat
     with pytest.raises(ClientError, match=words) as caught:
         read_token(file)
     assert "two words" not in str(caught.value)
-    with pytest.raises(ClientError, match="cannot be read"):
+    with pytest.raises(ClientError, match=r"--token-file .*/none is not there; name a file"):
         read_token(tmp_path / "none")
 
 

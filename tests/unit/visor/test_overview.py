@@ -8,7 +8,7 @@ import pytest
 
 from archives import signing
 from tests.unit.archives.crafted import put
-from tests.unit.runs import make_run
+from tests.unit.runs import make_record, make_run
 from training import runs
 from visor import cli
 from visor.overview import overview, registered_aliases
@@ -31,8 +31,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "fitted" / "metrics.json").unlink()
     make_run(home / "begun", model_version=None, weights_digest=None)
     runs.write_history(home / "begun", [{"epoch": 1}, {"epoch": 2}])
+    (home / "failed").mkdir()
+    runs.write_record(home / "failed", make_record())
     make_run(home / "backbone", job="pretrain", model_version=None)
-    for run in ("good", "fitted", "begun", "backbone"):
+    for run in ("good", "fitted", "begun", "failed", "backbone"):
         name_it(home / run, f"{run}-name")
     make_run(home / "broken")
     (home / "broken" / "run.json").write_text("{")
@@ -63,6 +65,7 @@ def test_each_run_is_listed_in_its_state_and_each_archive(home: Path, store: Pat
         "good": "finished",
         "fitted": "fitted",
         "begun": "begun",
+        "failed": "begun",
         "backbone": "finished",
         "broken": "unreadable",
     }
@@ -70,6 +73,7 @@ def test_each_run_is_listed_in_its_state_and_each_archive(home: Path, store: Pat
     assert (good.name, good.labels, good.aliases) == ("good-name", ("ill", "well"), ("candidate", "champion"))
     assert good.figures == {"accuracy": 0.875, "fnr": 0.25, "expected_cost": 0.5}
     assert found["begun"].what.startswith("train, 2 epochs, not finished")
+    assert found["failed"].what.startswith("train, no epoch was finished; it failed,")
     archives = [one for one in overview(home, store) if one.kind == "archive"]
     assert [(one.name, one.version, one.state) for one in archives] == [("tiny", "1", "archived"), ("tiny", "2", "unreadable")]
     assert archives[0].labels == ("a", "b", "c")
@@ -80,7 +84,7 @@ def test_the_list_is_text_or_json(home: Path, store: Path, capsys: pytest.Captur
     assert cli.main(["list", *places]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:5] == ["RUN", "OR", "ARCHIVE", "WHEN", "(UTC)"]
-    assert len(lines) == 7
+    assert len(lines) == 8
     [line] = [line for line in lines if line.startswith(f"{home}/good ")]
     wanted = "finished 0.8750 0.2500 0.5000 2: ill, well @candidate @champion 0 epochs, version 1 of good-name"
     assert line.split()[3:] == wanted.split()

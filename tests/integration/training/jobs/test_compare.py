@@ -82,6 +82,13 @@ def test_a_better_version_takes_the_place_and_a_worse_one_does_not(places, tmp_p
     assert tags["promoted"].startswith("its cost less the champion's is -")
 
 
+def test_versions_of_other_images_are_told_apart(places, tmp_path):
+    for alias, paths in (("champion", None), ("candidate", [f"new{n}.png" for n in range(N)])):
+        trained(places, tmp_path, "walls", 1.0, alias, paths=paths)
+    with pytest.raises(CompareError, match="walls version 2 was tested on other images than walls version 1: 80, 80, 0 of them"):
+        promote("walls", None, places, Rule(), 0)
+
+
 def test_an_experiment_beside_its_champion_twice_the_same(places, tmp_path, capsys):
     ids = [trained(places, tmp_path, "leaves", sharpness, "x", seed=n)[0] for n, sharpness in enumerate((1.0, 3.0, 0.0))]
     tracker = Tracker.open(places.home)

@@ -163,7 +163,7 @@ def test_a_csv_that_does_not_fit_is_refused(tmp_path, text, columns, words):
 
 
 def test_the_key_that_errors_name_is_one_of_the_config(tmp_path):
-    with pytest.raises(DataError, match="cannot be read") as error:
+    with pytest.raises(DataError, match="is not there; name a CSV") as error:
         read(tmp_path / "none.csv", (), samples("a"))
     key = re.match(r"data\.invalid: (\S+) ", str(error.value))[1]
     section = Config
@@ -174,7 +174,7 @@ def test_the_key_that_errors_name_is_one_of_the_config(tmp_path):
 
 
 def test_a_missing_file_and_a_column_of_numbers_are_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is not there; name a CSV"):
         read(tmp_path / "none.csv", (), samples("a"))
     path, names = tmp_path / "metadata.csv", [str(n) for n in range(60)]
     path.write_text("path,age\n" + "".join(f"{name},{name}\n" for name in names))

@@ -193,6 +193,14 @@ def test_nothing_is_changed_where_one_of_several_is_not_known(places: ErasurePla
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and "phash" not in file.name} == before
 
 
+def test_a_training_without_an_epoch_has_learnt_nothing(places: ErasurePlaces, tmp_path: Path) -> None:
+    manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    write_run(places.home / "failed", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
+    (places.home / "failed" / runs.WEIGHTS).unlink()
+    [erased] = erase([manifest.samples[0].sha256], places, write=False)
+    assert [Path(one.place).name for one in erased.findings if one.action == "learnt"] == ["run"]
+
+
 def test_a_file_that_cannot_be_changed_is_named(places: ErasurePlaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = write_run(places.home / "run", tmp_path / "set", {"a/1.png": 1, "b/1.png": 2})
 

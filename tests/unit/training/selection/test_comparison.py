@@ -220,6 +220,14 @@ def test_what_cannot_be_compared_is_said(change, words):
         comparison.check_comparable([make("a"), make("b", **change)])
 
 
+def test_two_runs_of_one_name_are_told_apart():
+    one, other = (
+        replace(made, run_id=run_id) for made, run_id in ((make("a"), "1f"), (make("a", truth=np.roll(TRUTH, 1)), "2f"))
+    )
+    with pytest.raises(CompareError, match=r"a \(run 2f\) was tested on other images than a \(run 1f\)"):
+        comparison.check_comparable([one, other])
+
+
 def at(name, latency=None, **values):
     limits = {"openvino": (0.9 * latency, 1.1 * latency)} if latency else {}
     latencies = {"openvino": latency, "torch": 99.0}

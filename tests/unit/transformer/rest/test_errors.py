@@ -204,6 +204,13 @@ async def test_a_form_of_words_is_told_how_forms_are_read(client):
     assert "a form is read as multipart/form-data alone (curl -F image=@FILE)" in message
 
 
+async def test_an_empty_body_is_told_how_a_picture_is_sent(client):
+    message = await refused(client, 400, "request.json", content=b"")
+    assert (
+        "the body is empty; send a request in JSON, or a picture: one picture as it is needs Content-Type: image/jpeg" in message
+    )
+
+
 async def test_bytes_that_are_neither_picture_nor_json_are_told_what_to_send(client):
     sent = {"headers": {"Content-Type": "application/octet-stream"}}
     packed = await refused(client, 400, "request.json", content=gzip.compress(b"{}"), **sent)

@@ -102,6 +102,11 @@ def test_what_cannot_be_a_listing_is_said(tmp_path, name, content, words):
         listing.read(tmp_path / name)
 
 
+def test_what_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path}/none is not there; name a folder of images, a manifest"):
+        listing.read(tmp_path / "none")
+
+
 def test_a_folder_without_images_and_a_root_that_nothing_needs(tmp_path):
     with pytest.raises(DataError, match="holds no image"):
         listing.read(tmp_path)
