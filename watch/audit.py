@@ -69,8 +69,8 @@ class Followed:
     """A promise and what labels say of it so far.
 
     `labels`: of positive images; `missed`, `reviewed`: of these. `lower`: the highest lower bound so far, `upper`: the bound now,
-    each with a chance of `alpha` to be wrong, ever; `upper` is 1 where labels were seen not to be drawn at random. `alarm_at`: after
-    how many labels the lower bound was above the level.
+    each with a chance of `alpha` to be wrong, ever; `upper` is 1 where labels were seen not to be drawn at random. `alarm_at`:
+    after how many labels the lower bound was above the level.
     """
 
     promise: Promise
@@ -155,8 +155,10 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
             decisions[answer.decision] += count
     selected = not negatives["pass"] and _chance_of_none(decisions, negatives.total()) < SURE
     unequal = _unequal(labelled, decisions) if negatives else None  # positive images pass less often than all
-    followed = tuple(_follow(promise, by_promise[promise.group], alpha, bool(unequal)) for promise in wanted)
+    followed = tuple(_follow(promise, by_promise[promise.group], alpha, selected or bool(unequal)) for promise in wanted)
     notes = [unequal] if unequal else []
+    if selected:
+        notes.append("No negative label is of an image that passed: labels were not drawn at random, and misses may be unseen.")
     if labelled and not negatives:
         notes.append("All labels are positive, so that nothing shows whether labels came for a random share of the images.")
     if left_out["contradicting_labels"]:
@@ -197,12 +199,12 @@ def _covered(spec: Spec, answer: Answer, level: float | None) -> bool:
     return level is not None or rule_of(spec, group=answer.group).promise != "overridden"
 
 
-def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float, unequal: bool) -> Followed:
+def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float, not_drawn: bool) -> Followed:
     missed = np.cumsum([decision == "pass" for decision in decisions], dtype=np.int64)
     trials: Int64 = np.arange(1, len(decisions) + 1)
     lower = sequences.lower(missed, trials, alpha)
     above = np.flatnonzero(lower > promise.level)
-    bounded = decisions and not unequal
+    bounded = decisions and not not_drawn
     return Followed(
         promise=promise,
         alpha=alpha,
@@ -216,12 +218,12 @@ def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float, unequa
 
 
 def _chance_of_none(decisions: Mapping[str, int], negatives: int) -> float:
-    """The chance that none of so many images, drawn at random, passed. Of negative images more pass, so that theirs is smaller."""
+    """Compute the chance that none of so many images, drawn at random, passed; more negative ones pass: it is smaller."""
     return float(hypergeom.cdf(0, sum(decisions.values()), decisions.get("pass", 0), negatives))
 
 
 def _unequal(labelled: Mapping[str, int], decisions: Mapping[str, int]) -> str | None:
-    """What is to be said where images that passed have labels more or less often than others, by Fisher's exact test."""
+    """Say where images that passed have labels more or less often than others, by Fisher's exact test."""
     passed, drawn_passed = decisions.get("pass", 0), labelled.get("pass", 0)
     others, drawn_others = sum(decisions.values()) - passed, sum(labelled.values()) - drawn_passed
     if not passed or not others:

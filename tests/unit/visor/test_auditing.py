@@ -207,6 +207,17 @@ def test_labels_for_what_was_flagged_alone_are_refused(audit, log, table):
     assert err.startswith("visor: audit.selection: none of the negative labels")
 
 
+def test_an_alarm_stays_whatever_is_labelled_after_it(audit, log, table):
+    """8 of 40 positive images were missed; the negative labels that follow are all of flagged images."""
+    lines = [line(f"i{n}", "pass" if n < 8 else "flag") for n in range(100)] + [line(f"p{n}", "pass") for n in range(900)]
+    rows = [(f"i{n}", "damaged" if n < 40 else "intact") for n in range(100)]
+    status, out, _ = audit(log(*lines), "--labels", table(rows), "--json")
+    assert status == 3
+    [own] = json.loads(out)["promises"]
+    assert (own["verdict"], own["alarm_at"], own["upper"]) == ("broken", 5, 1.0)
+    assert any(note.startswith("No negative label is of an image that passed") for note in json.loads(out)["notes"])
+
+
 def test_an_image_that_is_asked_again_and_again_counts_once(audit, log, table):
     """Of 50 images 5 passed, and one of them 10,000 times. That none of 10 negative labels is of these has a chance of 31 %."""
     lines = [line(f"d{n}", "pass" if n < 5 else "flag") for n in range(50)] + [line("d0", "pass")] * 9999
