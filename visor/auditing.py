@@ -66,37 +66,38 @@ def _read_parquet(file: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 
 def read_answers(places: Sequence[Path], labels: Labels, spec: Spec, digest: str) -> Answers:
-    """Read the answers to labelled images, and count all. places: files or folders of `visor score`, or request logs.
+    """Read the first answer to each labelled image, and count those to all images. places: files or folders of `visor score`, or
+    request logs, older ones first.
 
     `digest`: the archive's. Raises AnswersUnreadable where there is no answer, or none that labels of this kind can name.
     """
     wanted = {key for key, _ in labels.rows}
     found: dict[str, Answer | Reason] = {}
     seen: dict[str, object] = {}
-    decisions = Counter[str]()
+    answered, again = set[str](), set[str]()
+    images = Counter[Answer]()
     for place in places:
         scored = place.is_dir() or place.suffix == ".parquet"
         if scored != (labels.key == "digest"):
             names = "digests, as `visor score` writes them" if scored else "request ids, as a request log has them"
             raise AnswersUnreadable(f"{place} names images by {names}, and the labels by {labels.key}")
         for key, what, answer in _scored(place, digest) if scored else _logged(place, spec):
-            if isinstance(answer, Answer):
-                decisions[answer.decision] += 1
-            if key not in wanted:
-                continue
-            before = found.setdefault(key, answer)
-            if not isinstance(answer, Answer) or before == "contradicting_answers":
-                continue
-            if key in seen and (answer, what) != (before, seen[key]):
-                found[key] = "contradicting_answers"
-            else:
-                found[key], seen[key] = answer, what
-    if not decisions:
+            if not isinstance(answer, Answer):
+                if key in wanted:
+                    found.setdefault(key, answer)
+            elif key not in answered:
+                answered.add(key)
+                images[answer] += 1
+                if key in wanted:
+                    found[key], seen[key] = answer, what
+            elif key in wanted and (answer, what) != (found[key], seen[key]):
+                again.add(key)
+    if not images:
         raise AnswersUnreadable(
             f"{', '.join(map(str, places))} has no answer of version {spec.version} of {spec.name}; name what "
             "`visor score` wrote, or a request log of that server with --request-log all"
         )
-    return Answers(found, decisions)
+    return Answers(found, images, len(again))
 
 
 def _scored(place: Path, digest: str) -> Iterator[tuple[str, object, Answer | Reason]]:
@@ -153,7 +154,8 @@ def _answer(fields: Mapping[str, Any], spec: Spec) -> Answer | Reason:
     decision = next(iter(fields["decisions"]), spec.decision.on_error)
     if decision not in OUTCOMES:
         return "unanswered"
-    return Answer(cast(Outcome, decision), fields.get("group"))
+    group = fields.get("group")
+    return Answer(cast(Outcome, decision), None if group is None else str(group))
 
 
 def to_json(found: Audit, spec: Spec, digest: str) -> dict[str, Any]:
@@ -184,7 +186,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "visor_audit_labels_total": ("counter", "Labels of positive images that came back and were joined with an answer."),
     "visor_audit_missed_share": ("gauge", "Share of the labelled positive images that were missed."),
     "visor_audit_lower": ("gauge", "Highest lower bound of the missed share so far; above visor_audit_promised is an alarm."),
-    "visor_audit_upper": ("gauge", "Upper bound of the missed share now."),
+    "visor_audit_upper": ("gauge", "Upper bound of the missed share now; 1 where labels were seen not to be drawn at random."),
     "visor_audit_promised": ("gauge", "Largest share of positive images that the archive promises to miss."),
 }
 """Names of the metrics, their types and help; a series of each for every promise, that of a group with its name."""

@@ -3,6 +3,9 @@
 A positive image counts as missed where the served decision was "pass": nobody was shown it. The promise is about the threshold,
 and a review band only shows people more, so whoever keeps the promise keeps it here. Labels must come for a random share of the
 images: whoever labels what was flagged finds no miss. `watch.sequences` has the bounds.
+
+A row is decided when it comes: the first label of an image and its first answer count, whatever follows. So what was shown to be
+broken stays so while rows and answers are only appended.
 """
 
 from collections import Counter
@@ -21,13 +24,14 @@ from watch import sequences
 ALPHA = 0.05
 """The chance of one false alarm, ever, over all promises of an archive; that of an upper bound that errs is the same."""
 SURE = 0.01
-"""Below this chance, labels that came for no image that passed were not drawn at random."""
+"""Below this chance, negative labels none of which is of an image that passed were not drawn at random. Once one is, none is
+refused again, so that this is the chance of a false refusal at all runs together."""
 UNEQUAL = 0.001
-"""Below this chance, those that came more often for some decisions than for others were not."""
+"""Below this chance, at each run, labels that came more often for some decisions than for others were not."""
 
-Reason = Literal["other_archive", "other_threshold", "several_images", "unanswered", "contradicting_answers"]
+Reason = Literal["other_archive", "other_threshold", "several_images", "unanswered"]
 """Why an answer cannot be audited: another archive's; by a threshold that the promise does not cover; of a request with several
-images, among which an id does not choose; an error; ids that came twice, with different answers."""
+images, among which an id does not choose; an error."""
 Verdict = Literal["broken", "kept", "open"]
 
 
@@ -41,10 +45,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was served. `by_id`: of the images that have a label; `decisions`: how many images of all got each decision."""
+    """What was served, by the first answer of each image.
+
+    `by_id`: of the images that have a label; `images`: how many images of all got each answer; `again`: how many of those with a
+    label were answered again in another way.
+    """
 
     by_id: Mapping[str, Answer | Reason]
-    decisions: Mapping[str, int]
+    images: Mapping[Answer, int]
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class Followed:
     """A promise and what labels say of it so far.
 
     `labels`: of positive images; `missed`, `reviewed`: of these. `lower`: the highest lower bound so far, `upper`: the bound now,
-    each with a chance of `alpha` to be wrong, ever. `alarm_at`: after how many labels the lower bound was above the level.
+    each with a chance of `alpha` to be wrong, ever; `upper` is 1 where labels were seen not to be drawn at random. `alarm_at`:
+    after how many labels the lower bound was above the level.
     """
 
     promise: Promise
@@ -90,7 +100,8 @@ class Audit:
     """What the labels say.
 
     `rows`: of the table; `used`: whose image and label were known, each image once; `left_out`: why the others were not.
-    `labelled`: of the used ones, how many images got each decision; `decisions`: of all that were answered.
+    `labelled`: of the used ones, how many images got each decision; `decisions`: of all that were answered by a rule that the
+    promises cover. `selected`: negative labels came only for images that did not pass.
     """
 
     followed: tuple[Followed, ...]
@@ -118,21 +129,19 @@ def promises(spec: Spec, level: float | None = None) -> tuple[Promise, ...]:
 def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level: float | None = None) -> Audit:
     """Join labels with answers and follow each promise. labels: (id, label) in the order in which they came."""
     wanted = promises(spec, level)
-    kept, left_out = _distinct(labels)
+    first, left_out = _first(labels, spec)
     by_promise: dict[str | None, list[Outcome]] = {promise.group: [] for promise in wanted}
-    labelled, negatives = Counter[str](), 0
-    for key, label in kept:
+    labelled, negatives = Counter[str](), Counter[str]()
+    for key, label in first.items():
         answer = answers.by_id.get(key, "unknown_id")
         if isinstance(answer, Answer) and not _covered(spec, answer, level):
             answer = "other_threshold"
-        if label not in spec.labels:
-            answer = "unknown_label"
         if not isinstance(answer, Answer):
             left_out[answer] += 1
             continue
         labelled[answer.decision] += 1
         if label not in spec.decision.positive:
-            negatives += 1
+            negatives[answer.decision] += 1
             continue
         group = answer.group if answer.group in by_promise else None
         if group in by_promise:
@@ -140,31 +149,46 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
         else:
             left_out["no_promise"] += 1
     alpha = ALPHA / max(1, len(wanted))
-    selected, notes = _drawn(labelled, answers.decisions, negatives)
-    followed = tuple(_follow(promise, by_promise[promise.group], alpha) for promise in wanted)
+    decisions = Counter[str]()
+    for answer, count in answers.images.items():
+        if _covered(spec, answer, level):
+            decisions[answer.decision] += count
+    selected = not negatives["pass"] and _chance_of_none(decisions, negatives.total()) < SURE
+    unequal = _unequal(labelled, decisions) if negatives else None  # positive images pass less often than all
+    followed = tuple(_follow(promise, by_promise[promise.group], alpha, selected or bool(unequal)) for promise in wanted)
+    notes = [unequal] if unequal else []
+    if selected:
+        notes.append("No negative label is of an image that passed: labels were not drawn at random, and misses may be unseen.")
+    if labelled and not negatives:
+        notes.append("All labels are positive, so that nothing shows whether labels came for a random share of the images.")
+    if left_out["contradicting_labels"]:
+        notes.append(f"{left_out['contradicting_labels']} rows contradict an earlier label of their image: the first one counts.")
+    if answers.again:
+        notes.append(f"{answers.again} images with a label were answered again in another way: the first answer counts.")
     return Audit(
         followed=followed,
         rows=len(labels),
         used=labelled.total() - left_out["no_promise"],
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
         labelled=dict(labelled),
-        decisions=dict(answers.decisions),
+        decisions=dict(decisions),
         selected=selected,
         notes=(*notes, *_about(spec, followed, level is None)),
     )
 
 
-def _distinct(labels: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, str]], Counter[str]]:
-    """Each id once, where it first came; ids with different labels not at all; and the count of the rows that this leaves out."""
-    found: dict[str, set[str]] = {}
-    rows = Counter[str]()
+def _first(labels: Iterable[tuple[str, str]], spec: Spec) -> tuple[dict[str, str], Counter[str]]:
+    """Find the first label of each id that the archive has, in the order of rows, and count the rows that this leaves out."""
+    first: dict[str, str] = {}
+    left_out = Counter[str]()
     for key, label in labels:
-        found.setdefault(key, set()).add(label)
-        rows[key] += 1
-    kept = [(key, next(iter(own))) for key, own in found.items() if len(own) == 1]
-    contradicting = sum(rows[key] for key, own in found.items() if len(own) > 1)
-    repeated = sum(rows[key] - 1 for key, _ in kept)
-    return kept, Counter(contradicting_labels=contradicting, repeated_label=repeated)
+        if label not in spec.labels:
+            left_out["unknown_label"] += 1
+        elif key not in first:
+            first[key] = label
+        else:
+            left_out["repeated_label" if label == first[key] else "contradicting_labels"] += 1
+    return first, left_out
 
 
 def _covered(spec: Spec, answer: Answer, level: float | None) -> bool:
@@ -175,11 +199,12 @@ def _covered(spec: Spec, answer: Answer, level: float | None) -> bool:
     return level is not None or rule_of(spec, group=answer.group).promise != "overridden"
 
 
-def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float) -> Followed:
+def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float, not_drawn: bool) -> Followed:
     missed = np.cumsum([decision == "pass" for decision in decisions], dtype=np.int64)
     trials: Int64 = np.arange(1, len(decisions) + 1)
     lower = sequences.lower(missed, trials, alpha)
     above = np.flatnonzero(lower > promise.level)
+    bounded = decisions and not not_drawn
     return Followed(
         promise=promise,
         alpha=alpha,
@@ -187,26 +212,26 @@ def _follow(promise: Promise, decisions: Sequence[Outcome], alpha: float) -> Fol
         missed=int(missed[-1]) if decisions else 0,
         reviewed=sum(decision == "review" for decision in decisions),
         lower=float(lower.max(initial=0.0)),
-        upper=float(sequences.upper(missed[-1:], trials[-1:], alpha)[0]) if decisions else 1.0,
+        upper=float(sequences.upper(missed[-1:], trials[-1:], alpha)[0]) if bounded else 1.0,
         alarm_at=int(above[0]) + 1 if len(above) else None,
     )
 
 
-def _drawn(labelled: Mapping[str, int], decisions: Mapping[str, int], negatives: int) -> tuple[bool, list[str]]:
-    """Whether the labels came for images that were chosen by their decision, and what is to be said of it."""
-    total, passed = sum(decisions.values()), decisions.get("pass", 0)
-    drawn, drawn_passed = sum(labelled.values()), labelled.get("pass", 0)
-    if not 0 < passed < total or not drawn:
-        return False, []
-    if not negatives:
-        return False, ["All labels are positive, so that nothing shows whether labels came for a random share of the images."]
-    if drawn_passed == 0 and hypergeom.cdf(0, total, passed, drawn) < SURE:
-        return True, []
-    table = [[drawn_passed, passed - drawn_passed], [drawn - drawn_passed, total - passed - drawn + drawn_passed]]
-    if min(map(min, table)) >= 0 and fisher_exact(table)[1] < UNEQUAL:
-        shares = f"{drawn_passed / passed:.2%} of the images that passed and {table[1][0] / sum(table[1]):.2%} of the others"
-        return False, [f"{shares} have a label: they were not drawn at random, and the missed share is not what it seems."]
-    return False, []
+def _chance_of_none(decisions: Mapping[str, int], negatives: int) -> float:
+    """Compute the chance that none of so many images, drawn at random, passed; more negative ones pass: it is smaller."""
+    return float(hypergeom.cdf(0, sum(decisions.values()), decisions.get("pass", 0), negatives))
+
+
+def _unequal(labelled: Mapping[str, int], decisions: Mapping[str, int]) -> str | None:
+    """Say where images that passed have labels more or less often than others, by Fisher's exact test."""
+    passed, drawn_passed = decisions.get("pass", 0), labelled.get("pass", 0)
+    others, drawn_others = sum(decisions.values()) - passed, sum(labelled.values()) - drawn_passed
+    if not passed or not others:
+        return None
+    if fisher_exact([[drawn_passed, passed - drawn_passed], [drawn_others, others - drawn_others]])[1] >= UNEQUAL:
+        return None
+    shares = f"{drawn_passed / passed:.2%} of the images that passed and {drawn_others / others:.2%} of the others"
+    return f"{shares} have a label: they were not drawn at random, so that no promise is shown to be kept."
 
 
 def _about(spec: Spec, followed: Sequence[Followed], own: bool) -> list[str]:
@@ -215,8 +240,13 @@ def _about(spec: Spec, followed: Sequence[Followed], own: bool) -> list[str]:
     notes = []
     if any(one.alarm_at and one.upper < one.lower for one in followed):
         notes.append("The missed share was not the same at all times: it was above the upper bound of now.")
+    if len(followed) > 1 and followed[0].promise.group is None:
+        notes.append("The archive's own promise is followed on images outside the groups that have their own, not on all.")
     if any(bound and bound.confidence is None for bound in bounds):
         notes.append("The archive's promise holds on average over calibration splits: a single archive may miss more than that.")
     if any(bound and bound.groups for bound in bounds):
-        notes.append("The archive's promise is averaged over groups of images; here each image counts, as if it were by itself.")
+        notes.append(
+            "The archive's promise is averaged over groups of images, which are alike; here each image counts, as if it were by "
+            f"itself, and bounds err more often than in {ALPHA:.0%} unless one image of each group is labelled."
+        )
     return notes

@@ -2,8 +2,9 @@
 
 Each share p is tested by a bet against it (Waudby-Smith, Ramdas, JRSS B 2024, section 4): the likelihood ratio of alternatives
 above p, mixed, begins at 1, is expected to stay where p or less is true, and so reaches 1 / alpha, ever, with a probability of
-alpha at most (Ville 1939). The bound is the least p whose bet has not reached it. That needs no independence: the chance of
-each event, given those before it, must be p at most. The alternatives are mixed as in Robbins 1970 and Howard, Ramdas,
+alpha at most (Ville 1939). The bound is the least p whose bet has not reached it. The chance of each event, given those before
+it, must be p or less for the lower bound, p or more for the upper one. Near-duplicates break both: once one picture of an object
+is missed, the others are, too. The alternatives are mixed as in Robbins 1970 and Howard, Ramdas,
 McAuliffe, Sekhon 2021, section 3.2: a beta distribution cut at p, which finds any excess in the end, and beside it one
 alternative, EXCESS above p (Wald 1945), which finds an excess of some points soon.
 

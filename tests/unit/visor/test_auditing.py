@@ -157,9 +157,23 @@ def test_of_a_log_only_this_archives_own_answers_count(audit, log, table):
     assert status == 0
     found = json.loads(out)
     assert found["left_out"] == {
-        "contradicting_answers": 1, "other_archive": 2, "other_threshold": 2, "several_images": 1, "unanswered": 2,
+        "other_archive": 2, "other_threshold": 2, "several_images": 1, "unanswered": 2,
     }  # fmt: skip
-    assert found["labelled"] == {"pass": 1, "flag": 2}
+    assert found["labelled"] == {"pass": 1, "flag": 3}
+    assert found["answered"] == {"pass": 1, "flag": 3}  # each image once
+    assert "1 images with a label were answered again in another way: the first answer counts." in found["notes"]
+
+
+def test_later_answers_do_not_take_back_an_alarm(audit, log, table):
+    """40 positive images, the first 8 missed; then four of these are answered again, and flagged."""
+    lines = [line(f"i{n}", "pass" if n < 8 else "flag") for n in range(40)]
+    rows = table([(f"i{n}", "damaged") for n in range(40)])
+    status, before, _ = audit(log(*lines), "--labels", rows, "--json")
+    later, after, _ = audit(log(*lines, *(line(f"i{n}") for n in range(4))), "--labels", rows, "--json")
+    assert (status, later) == (3, 3)
+    assert json.loads(after)["promises"] == json.loads(before)["promises"]
+    assert json.loads(after)["promises"][0]["alarm_at"] == 5
+    assert "4 images with a label were answered again in another way" in json.loads(after)["notes"][-2]
 
 
 def test_the_lines_that_the_edge_writes_are_those_that_are_read(audit, table, tmp_path):
@@ -190,7 +204,40 @@ def test_labels_for_what_was_flagged_alone_are_refused(audit, log, table):
     rows = [(f"f{n}", "damaged" if n % 3 else "intact") for n in range(60)]
     status, out, err = audit(log(*lines), "--labels", table(rows))
     assert (status, out) == (1, "")
-    assert err.startswith("visor: audit.selection: none of the 60 labels")
+    assert err.startswith("visor: audit.selection: none of the negative labels")
+
+
+def test_an_alarm_stays_whatever_is_labelled_after_it(audit, log, table):
+    """8 of 40 positive images were missed; the negative labels that follow are all of flagged images."""
+    lines = [line(f"i{n}", "pass" if n < 8 else "flag") for n in range(100)] + [line(f"p{n}", "pass") for n in range(900)]
+    rows = [(f"i{n}", "damaged" if n < 40 else "intact") for n in range(100)]
+    status, out, _ = audit(log(*lines), "--labels", table(rows), "--json")
+    assert status == 3
+    [own] = json.loads(out)["promises"]
+    assert (own["verdict"], own["alarm_at"], own["upper"]) == ("broken", 5, 1.0)
+    assert any(note.startswith("No negative label is of an image that passed") for note in json.loads(out)["notes"])
+
+
+def test_an_image_that_is_asked_again_and_again_counts_once(audit, log, table):
+    """Of 50 images 5 passed, and one of them 10,000 times. That none of 10 negative labels is of these has a chance of 31 %."""
+    lines = [line(f"d{n}", "pass" if n < 5 else "flag") for n in range(50)] + [line("d0", "pass")] * 9999
+    rows = [(f"d{n}", "damaged" if n % 2 else "intact") for n in range(5, 25)]
+    status, out, _ = audit(log(*lines), "--labels", table(rows), "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert (found["answered"], found["labelled"]) == ({"pass": 5, "flag": 45}, {"flag": 20})
+    assert not any("drawn at random" in note for note in found["notes"])
+
+
+def test_labels_that_came_by_decision_show_no_promise_to_be_kept(audit, log, table, tmp_path):
+    """All 200 flagged images have a label, and 2 of 800 that passed: 1 of 151 positive images was missed."""
+    lines = [line(f"d{n}", "pass" if n < 800 else "flag") for n in range(1000)]
+    rows = [(f"d{n}", "damaged" if n < 950 else "intact") for n in range(800, 1000)] + [("d0", "damaged"), ("d1", "intact")]
+    status, out, _ = audit(log(*lines), "--labels", table(rows), "--metrics", tmp_path / "visor.prom")
+    assert status == 0
+    assert "open: the labels do not show yet" in out
+    assert "note: 0.25% of the images that passed and 100.00% of the others have a label" in out
+    assert 'visor_audit_upper{model="tiny",version="1",group=""} 1.0' in (tmp_path / "visor.prom").read_text()
 
 
 def scored(folder, archive, rows, **fields):

@@ -1,5 +1,7 @@
 """Labels joined with answers: who counts for which promise, what is left out and why, when it alarms."""
 
+from collections import Counter
+
 import pytest
 
 from handlers.spec import FnrBound, GroupRule
@@ -22,8 +24,7 @@ def spec_of(**rule):
 
 def answers_of(**by_id):
     found = {key: Answer(answer) if answer in ("pass", "flag", "review") else answer for key, answer in by_id.items()}
-    decisions = {"pass": 500, "flag": 400, "review": 100}
-    return Answers(found, decisions)
+    return Answers(found, {Answer("pass"): 500, Answer("flag"): 400, Answer("review"): 100})
 
 
 def test_missed_is_what_passed_of_the_positive_images():
@@ -47,6 +48,7 @@ def test_each_row_that_is_left_out_is_counted_by_its_reason():
         ("d", "damaged"),
         ("e", "damaged"),
         ("e", "intact"),
+        ("e", "intact"),
         ("f", "unheard of"),
         ("g", "damaged"),
         ("nobody", "damaged"),
@@ -63,7 +65,8 @@ def test_each_row_that_is_left_out_is_counted_by_its_reason():
         "unknown_id": 1,
         "unknown_label": 2,
     }
-    assert (found.rows, found.used) == (12, 1)
+    assert (found.rows, found.used) == (13, 2)
+    assert found.notes[-1].startswith("2 rows contradict an earlier label")
     assert found.used + sum(found.left_out.values()) == found.rows
 
 
@@ -71,16 +74,20 @@ def test_a_group_with_a_promise_of_its_own_is_followed_by_itself():
     """South's threshold is within the archive's cap, east's is not, and west is no group of the archive."""
     spec = spec_of(groups=GROUPS)
     groups = {"n": NORTH, "s": SOUTH, "e": EAST, "w": "site=west", "o": None}
-    answers = Answers({key: Answer("pass", group) for key, group in groups.items()}, {"pass": 5})
+    by_id = {key: Answer("pass", group) for key, group in groups.items()}
+    answers = Answers(by_id, Counter(by_id.values()))
     found = audit(answers, [(key, "damaged") for key in groups], spec)
     assert [(one.promise, one.labels) for one in found.followed] == [(Promise(0.05), 2), (Promise(0.1, NORTH), 1)]
     assert found.left_out == {"other_threshold": 2}
     assert {one.alpha for one in found.followed} == {ALPHA / 2}
+    assert found.decisions == {"pass": 3}  # of rules that no promise covers, none
+    assert "The archive's own promise is followed on images outside the groups that have their own, not on all." in found.notes
 
 
 def test_an_archive_whose_groups_alone_promise_follows_them_alone():
     spec = spec_of(groups=GROUPS, fnr_bound=None)
-    found = audit(Answers({"o": Answer("pass")}, {"pass": 1}), [("o", "damaged")], spec)
+    found = audit(Answers({"o": Answer("pass")}, {Answer("pass"): 1}), [("o", "damaged")], spec)
+    assert not any("own promise is followed" in note for note in found.notes)
     assert promises(spec) == (Promise(0.1, NORTH),)
     assert (found.left_out, found.used) == ({"no_promise": 1}, 0)
     assert promises(spec, 0.02) == (Promise(0.02), Promise(0.1, NORTH))
@@ -90,9 +97,8 @@ def test_an_archive_whose_groups_alone_promise_follows_them_alone():
 def stream(missed_every, count, after=0):
     """Positive images of which every so-many-th is missed, from one on."""
     decisions = ["pass" if n >= after and n % missed_every == 0 else "flag" for n in range(1, count + 1)]
-    return Answers({str(n): Answer(d) for n, d in enumerate(decisions)}, {"pass": 500, "flag": 9000}), [
-        (str(n), "damaged") for n in range(count)
-    ]
+    by_id = {str(n): Answer(d) for n, d in enumerate(decisions)}
+    return Answers(by_id, Counter(by_id.values())), [(str(n), "damaged") for n in range(count)]
 
 
 def test_an_alarm_stays_and_says_when_it_was():
@@ -106,14 +112,26 @@ def test_an_alarm_stays_and_says_when_it_was():
     assert audit(answers, labels[: at - 1], spec_of()).followed[0].verdict == "open"
     assert audit(answers, labels[:at], spec_of()).followed[0].alarm_at == at
     later = {str(n): Answer("flag") for n in range(80, 5000)}
-    more = [(key, "damaged") for key in later]
-    [after] = audit(Answers({**answers.by_id, **later}, answers.decisions), [*labels, *more], spec_of()).followed
+    by_id = {**answers.by_id, **later}
+    found = audit(Answers(by_id, Counter(by_id.values())), [*labels, *((key, "damaged") for key in later)], spec_of())
+    [after] = found.followed
     assert (after.verdict, after.alarm_at) == ("broken", at)
     assert after.upper < after.lower  # which is said
-    assert (
-        "not the same at all times"
-        in audit(Answers({**answers.by_id, **later}, answers.decisions), [*labels, *more], spec_of()).notes[-1]
-    )
+    assert "not the same at all times" in found.notes[-1]
+
+
+def test_rows_that_contradict_earlier_ones_do_not_take_back_an_alarm():
+    """40 positive images, the first 8 missed; then four rows say of four of these that they are negative after all."""
+    by_id = {f"i{n}": Answer("pass" if n < 8 else "flag") for n in range(40)}
+    answers = Answers(by_id, {Answer("pass"): 900, Answer("flag"): 100})
+    labels = [(key, "damaged") for key in by_id]
+    before = audit(answers, labels, spec_of())
+    after = audit(answers, [*labels, *((f"i{n}", "intact") for n in range(4))], spec_of())
+    assert before.followed == after.followed
+    assert (after.alarm, after.followed[0].alarm_at, round(after.followed[0].lower, 3)) == (True, 5, 0.127)
+    assert after.left_out == {"contradicting_labels": 4}
+    assert after.notes[-1] == "4 rows contradict an earlier label of their image: the first one counts."
+    assert audit(answers, [("i0", ""), *labels], spec_of()).followed == before.followed  # an empty cell is no label
 
 
 def test_a_promise_is_kept_once_the_upper_bound_is_within_it():
@@ -125,8 +143,8 @@ def test_a_promise_is_kept_once_the_upper_bound_is_within_it():
 @pytest.mark.parametrize(
     ("passed", "flagged", "selected", "words"),
     [
-        (0, 40, True, ""),  # 0.6 ** 40
-        (0, 4, False, ""),  # too few to tell: 0.6 ** 4
+        (0, 40, True, "0.00% of the images that passed and 10.00% of the others have a label"),  # 20 negatives: 0.4 ** 20
+        (0, 4, False, ""),  # too few to tell: 0.4 ** 2
         (60, 40, False, ""),
         (10, 90, False, "1.67% of the images that passed and 22.50% of the others have a label"),
     ],
@@ -134,9 +152,39 @@ def test_a_promise_is_kept_once_the_upper_bound_is_within_it():
 def test_labels_for_what_was_flagged_alone_are_seen(passed, flagged, selected, words):
     by_id = {f"p{n}": Answer("pass") for n in range(passed)} | {f"f{n}": Answer("flag") for n in range(flagged)}
     labels = [(key, "damaged" if n % 2 else "intact") for n, key in enumerate(by_id)]
-    found = audit(Answers(by_id, {"pass": 600, "flag": 400}), labels, spec_of())
+    found = audit(Answers(by_id, {Answer("pass"): 600, Answer("flag"): 400}), labels, spec_of())
     assert found.selected is selected
     assert (words in found.notes[0]) if words else not found.notes
+
+
+def test_a_missed_image_that_somebody_found_does_not_hide_that_only_the_flagged_ones_have_labels():
+    """All 200 flagged images have a label, 50 of them a negative one, and one of 9,800 that passed, a positive one."""
+    by_id = {f"d{n}": Answer("pass" if n < 9800 else "flag") for n in range(10_000)}
+    labels = [(f"d{n}", "damaged" if n < 9950 else "intact") for n in range(9800, 10_000)] + [("d0", "damaged")]
+    answers = Answers(by_id, Counter(by_id.values()))
+    assert audit(answers, labels, spec_of()).selected
+    found = audit(answers, [*labels, ("d1", "intact")], spec_of())  # nor does a negative one make it a random share
+    assert not found.selected
+    assert found.notes[0].startswith("0.02% of the images that passed and 100.00% of the others have a label")
+    [own] = found.followed
+    assert (own.labels, own.missed, own.verdict, own.upper) == (151, 1, "open", 1.0)
+    alone = audit(Answers(by_id, Counter(by_id[key] for key, _ in labels)), labels[:150], spec_of())
+    assert alone.followed[0].verdict == "kept"  # by the same images, were they all that there are
+
+
+def test_images_of_a_rule_that_no_promise_covers_are_not_counted():
+    """Of both rules every fifth image has a label; more images pass by east's, which is not covered."""
+    by_id = {
+        f"{group}{n}": Answer("pass" if n % 100 < passed else "flag", group)
+        for group, passed in ((None, 60), (EAST, 95))
+        for n in range(2000)
+    }
+    labels = [(key, "damaged" if n % 10 else "intact") for n, key in enumerate(by_id) if n % 5 == 0]
+    found = audit(Answers(by_id, Counter(by_id.values())), labels, spec_of(groups=(GROUPS[2],)))
+    assert found.decisions == {"pass": 1200, "flag": 800}
+    assert found.labelled == {"pass": 240, "flag": 160}
+    assert found.left_out == {"other_threshold": 400}
+    assert found.notes == ()
 
 
 def test_with_positive_labels_alone_nothing_shows_how_they_were_drawn():
@@ -149,7 +197,7 @@ def test_with_positive_labels_alone_nothing_shows_how_they_were_drawn():
     ("bound", "level", "words"),
     [
         ({"confidence": None}, None, ["on average over calibration splits"]),
-        ({"confidence": None, "groups": 20}, None, ["on average over calibration splits", "averaged over groups"]),
+        ({"confidence": None, "groups": 20}, None, ["on average over calibration splits", "bounds err more often than in 5%"]),
         ({"confidence": None, "groups": 20}, 0.1, []),
         ({}, None, []),
     ],

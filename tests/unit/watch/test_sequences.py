@@ -106,3 +106,27 @@ def test_five_points_too_many_are_found_within_400_labels():
     assert bench.found(0.10, 0.15, 400) >= 0.80
     assert bench.once(0.10, 0.15, 400) < 0.92
     assert bench.found(0.05, 0.05, 2000) <= ALPHA
+
+
+def ever(events, share):
+    """The fractions of streams, (N, T), whose lower bound is ever above the share, and whose upper bound is ever below it."""
+    lowest, highest = bench._band(share, events.shape[1], ALPHA)
+    counts = events.cumsum(axis=1)
+    return (counts >= lowest).any(axis=1).mean(), (counts <= highest).any(axis=1).mean()
+
+
+@pytest.mark.parametrize(("pictures", "errs"), [(2, 0.18), (5, 0.47), (20, 0.64)])
+def test_pictures_of_one_object_break_the_lower_bound(pictures, errs):
+    """docs/audit.md has these figures: each object comes as so many pictures, all missed or none; one of each errs as it may."""
+    objects = np.random.default_rng(4).random((2000, 2000 // pictures)) < 0.05
+    assert ever(np.repeat(objects, pictures, axis=1), 0.05)[0] == pytest.approx(errs, abs=0.03)
+    assert ever(objects, 0.05)[0] <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 2000)
+
+
+def test_labels_that_come_later_for_what_passed_break_the_upper_bound():
+    """docs/audit.md has this figure: of images a tenth was missed, whose labels take five times as long."""
+    rng = np.random.default_rng(4)
+    missed = rng.random((2000, 2000)) < 0.10
+    came = np.sort(rng.random((2000, 2000)), axis=1) * 20 + rng.exponential(np.where(missed, 5, 1))
+    assert ever(np.take_along_axis(missed, came.argsort(axis=1), axis=1), 0.05)[1] == pytest.approx(0.11, abs=0.03)
+    assert ever(missed, 0.05)[1] <= ALPHA
