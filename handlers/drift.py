@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 REFERENCE = "reference.npz"
 """The file's name, in a run's folder as in an archive."""
 RULE = 1
-"""Number of the figures' formulas, which goes up with any change of them: bins by one rule say nothing beside counts by another."""
+"""Number of the figures' formulas, which goes up with any change of them: bins of one rule cannot be held against another's."""
 SCORE = "score"
 PICTURE = ("brightness", "contrast", "sharpness", "saturation", "width", "height")
 """The figures of `describe`, in its order."""
@@ -161,8 +161,8 @@ class Reference:
                 rule = int(file["rule"]) if "rule" in file else 1  # the first archives with figures have no number
                 if rule != RULE:
                     logger.warning(
-                        "%s counts images' figures by rule %d and this version of visor by rule %d: none are counted; serve it with "
-                        "the version that built it to see drift",
+                        "%s has images' figures by rule %d and this version of visor by rule %d: none are counted; serve it "
+                        "with the version that built it to see drift",
                         REFERENCE,
                         rule,
                         RULE,

@@ -45,8 +45,8 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:
             raise ReferenceMissing(
-                f"{archive} has no bins that this version of visor can compare with: older versions wrote none, and a newer one may "
-                "count otherwise; `visor evaluate` its run and archive it again, or use the version that built it"
+                f"{archive} has no bins that this version of visor can compare with: older versions wrote none, and newer ones may "
+                "have other formulas; `visor evaluate` its run and archive it again, or use the version that built it"
             )
         if _is_scored(options.images):
             table, root = _read(options.images, verified), options.root

@@ -21,7 +21,7 @@ Word = Literal["calm", "pictures", "labels", "unclear"]
 ROUNDS, SETTLED = 2000, 1e-7
 """Most rounds of the search for class shares, and the change of a share at which it ends before."""
 LOOSEST = 1.5
-"""Greatest multiple of a figure's limit that `left_limit` may be, for what is below it to say anything: where a class that has few
+"""Greatest multiple of a figure's limit that `left_limit` may be for what is below it to say anything: where a class of few
 reference images gets a large share, hardly anything is above it."""
 
 

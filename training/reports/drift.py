@@ -61,8 +61,9 @@ def sentences(window: Window) -> list[str]:
     if not verdict.moved:
         least = max(figure.limit for figure in verdict.figures)
         return [
-            f"Calm: no difference found. {verdict.images} images beside {window.reference_images} show changes with a PSI above "
-            f"{least:.3f} in any figure, and may hide smaller ones. {PROMISE}; nothing here says that these are not."
+            "Calm: no difference found.",
+            f"{verdict.images} images beside {window.reference_images} show changes of a PSI above {least:.3f}, and may hide others.",
+            f"{PROMISE}; nothing here says that these are not.",
         ]
     names = ", ".join(figure.name for figure in verdict.moved[:3]) + (" and others" if len(verdict.moved) > 3 else "")
     said = [f"Drift: {names} moved. {PROMISE}; that is over for these."]
@@ -73,14 +74,15 @@ def sentences(window: Window) -> list[str]:
     if verdict.word == "labels":
         return [
             *said,
-            f"Other shares of the labels suffice to explain it. They moved towards these, and maybe further ({shares}): label a "
-            "sample to know them.",
+            "Other shares of the labels suffice to explain it.",
+            f"They moved towards these, and maybe further ({shares}): label a sample to know them.",
         ]
     if verdict.word == "unclear":
         return [
             *said,
-            "Whether the pictures or the labels' shares are others cannot be told: the nearest shares are of labels that have few "
-            f"images in the calibration split ({shares}). Look at the pictures, and label a sample.",
+            "Whether the pictures or the labels' shares are others cannot be told.",
+            f"The nearest shares ({shares}) are of labels that have few images in the calibration split.",
+            "Look at the pictures, and label a sample.",
         ]
     return [*said, f"The pictures themselves are others: no shares of the labels explain it (the nearest: {shares})."]
 
