@@ -45,7 +45,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:
             raise ReferenceMissing(
-                f"{archive} has no bins that this version of visor can compare with: older versions wrote none, and newer ones may "
+                f"{archive} has no bins that this version of visor can compare with: older versions wrote none, newer ones may "
                 "have other formulas; `visor evaluate` its run and archive it again, or use the version that built it"
             )
         if _is_scored(options.images):

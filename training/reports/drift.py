@@ -62,7 +62,7 @@ def sentences(window: Window) -> list[str]:
         least = max(figure.limit for figure in verdict.figures)
         return [
             "Calm: no difference found.",
-            f"{verdict.images} images beside {window.reference_images} show changes of a PSI above {least:.3f}, and may hide others.",
+            f"{verdict.images} images beside {window.reference_images} show changes of PSI above {least:.3f}, and may hide less.",
             f"{PROMISE}; nothing here says that these are not.",
         ]
     names = ", ".join(figure.name for figure in verdict.moved[:3]) + (" and others" if len(verdict.moved) > 3 else "")
