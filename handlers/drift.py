@@ -5,6 +5,7 @@ What they are compared with is the archive's `reference.npz`, which `training.ev
 """
 
 import io
+import logging
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,11 @@ import numpy as np
 from handlers.arrays import Float32, Float64, Floats, Int64, UInt8
 from handlers.errors import ArchiveBroken
 
+logger = logging.getLogger(__name__)
 REFERENCE = "reference.npz"
 """The file's name, in a run's folder as in an archive."""
+RULE = 1
+"""Number of the figures' formulas, which goes up with any change of them: bins of one rule cannot be held against another's."""
 SCORE = "score"
 PICTURE = ("brightness", "contrast", "sharpness", "saturation", "width", "height")
 """The figures of `describe`, in its order."""
@@ -129,6 +133,7 @@ class Reference:
         counts = [np.pad(counted, (0, BINS - len(counted))) for counted in self.counts]
         by_class = [np.pad(counted, ((0, 0), (0, BINS - counted.shape[1]))) for counted in self.class_counts]
         return {
+            "rule": np.int64(RULE),
             "figures": np.array(self.figures),
             "edges": self._table,  # (F, 9) float32
             "counts": np.stack(counts),  # (F, 10) int64
@@ -142,7 +147,8 @@ class Reference:
 
     @classmethod
     def read(cls, source: bytes | Path) -> Self | None:
-        """Read reference.npz, its bytes or its path; None where it is of an archive from before figures were counted.
+        """Read reference.npz, its bytes or its path; None where it has no figures that this code counts: it is of an archive from
+        before figures were counted, or of another rule. Such an archive is served as ever, without figures.
 
         Raises ArchiveBroken where it cannot be read or its arrays do not fit each other.
         """
@@ -150,7 +156,19 @@ class Reference:
             return None
         try:
             with np.load(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-                return cls._of(file) if "figures" in file else None
+                if "figures" not in file:
+                    return None
+                rule = int(file["rule"]) if "rule" in file else 1  # the first archives with figures have no number
+                if rule != RULE:
+                    logger.warning(
+                        "%s has images' figures by rule %d and this version of visor by rule %d: none are counted; serve it "
+                        "with the version that built it to see drift",
+                        REFERENCE,
+                        rule,
+                        RULE,
+                    )
+                    return None
+                return cls._of(file)
         except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as err:
             raise ArchiveBroken(f"reference.npz cannot be read: {err}; build the archive again") from err
 

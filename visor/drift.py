@@ -21,7 +21,7 @@ from visor.scoring.score import score
 from watch.verdict import count, judge, unusual
 
 LEAST = 30
-"""Images that are needed at least; so few show great changes alone."""
+"""Images that are needed at least; so few show great changes alone, and the answer says how great."""
 SCORED = ["path", "drift", "error"]
 
 
@@ -45,8 +45,8 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:
             raise ReferenceMissing(
-                f"{archive} has no bins to compare with, as older versions of visor wrote none; `visor evaluate` its run and "
-                "archive it again"
+                f"{archive} has no bins that this version of visor can compare with: older versions wrote none, newer ones may "
+                "have other formulas; `visor evaluate` its run and archive it again, or use the version that built it"
             )
         if _is_scored(options.images):
             table, root = _read(options.images, verified), options.root

@@ -129,7 +129,7 @@ class DriftError(VisorError):
 
 
 class ReferenceMissing(DriftError):
-    """The archive was built before its images' figures were counted."""
+    """The archive was built before its images' figures were counted, or with figures of another rule."""
 
     code = "drift.reference"
 

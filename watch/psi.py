@@ -6,10 +6,10 @@ from scipy.stats import chi2
 from handlers.arrays import Floats, Ints
 
 LEVEL = 0.01
-"""Chance of an alarm on any figure of one window where nothing drifts."""
+"""Chance of an alarm on any figure of one window of independent images where nothing drifts."""
 EFFECT = 0.025
 """Least PSI beyond chance that is worth an alarm: docs/drift.md has what it finds. A shift of a figure by a sixth of its standard
-deviation has so much."""
+deviation has so much; one that is found is larger, by what chance explains."""
 EMPTY = 0.5
 """Images that each bin counts beside its own, so that an empty bin has a logarithm."""
 

@@ -3,6 +3,7 @@
 Where classes come in other shares and the pictures of each class are as before (label shift), each figure's shares of bins are
 a mixture of those of the classes, with the new class shares in the place of the old. So the shares that fit best are found, as
 Saerens, Latinne and Decaestecker (2002) find them from answers, and what still differs is the pictures' own (covariate shift).
+The shares found lie between the old ones and the window's own, the nearer to the old the smaller the reference.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ from handlers.drift import Reference
 from watch.psi import psi
 from watch.psi import shares as smoothed
 
-Word = Literal["calm", "pictures", "labels"]
+Word = Literal["calm", "pictures", "labels", "unclear"]
 ROUNDS, SETTLED = 2000, 1e-7
 """Most rounds of the search for class shares, and the change of a share at which it ends before."""
+LOOSEST = 1.5
+"""Greatest multiple of a figure's limit that `left_limit` may be for what is below it to say anything: where a class of few
+reference images gets a large share, hardly anything is above it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Figure:
         """PSI as a multiple of the limit."""
         return self.psi / self.limit
 
+    @property
+    def explained(self) -> bool:
+        """Whether other class shares leave nothing above the limit."""
+        return self.unexplained <= self.left_limit
+
+    @property
+    def loose(self) -> bool:
+        """Whether the limit beside other class shares is so high that being below it says nothing."""
+        return self.left_limit > LOOSEST * self.limit
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -62,10 +76,14 @@ class Verdict:
 
     @property
     def word(self) -> Word:
-        """What moved: "labels" where other class shares leave nothing above its limit, "pictures" where they do not."""
+        """What moved: "pictures" where other class shares leave something above its limit, "labels" where they do not, "unclear"
+        where they do not and a limit is loose.
+        """
         if not self.moved:
             return "calm"
-        return "labels" if all(figure.unexplained <= figure.left_limit for figure in self.figures) else "pictures"
+        if not all(figure.explained for figure in self.figures):
+            return "pictures"
+        return "unclear" if any(figure.loose for figure in self.figures) else "labels"
 
 
 def judge(reference: Reference, live: Sequence[Ints]) -> Verdict:
@@ -90,7 +108,8 @@ def class_shares(reference: Reference, live: Sequence[Ints]) -> Float64:
     """Find the class shares w, (K,), under which the window is most likely: Σ over figures and bins of n_b log Σ_k w_k p_kb is
     greatest, by expectation-maximisation. p_kb: the share of bin b among the reference images of class k.
 
-    Each figure counts by itself, as if it were of other images: that changes how sure w is, and not what it tends to. live: as
+    Each figure counts by itself, as if it were of other images. w is drawn towards the reference's class shares, as p_kb are
+    those of few images, smoothed: of 240 images half of one class it says 26 % where 20 % are right (docs/drift.md). live: as
     `judge` has it.
     """
     sizes = reference.class_counts[0].sum(axis=1)

@@ -59,7 +59,12 @@ def sentences(window: Window) -> list[str]:
     """Say the verdict."""
     verdict = window.verdict
     if not verdict.moved:
-        return [f"Calm: no figure moved further than chance explains. {PROMISE}, and these are like them."]
+        least = max(figure.limit for figure in verdict.figures)
+        return [
+            "Calm: no difference found.",
+            f"{verdict.images} images beside {window.reference_images} show changes of PSI above {least:.3f}, and may hide less.",
+            f"{PROMISE}; nothing here says that these are not.",
+        ]
     names = ", ".join(figure.name for figure in verdict.moved[:3]) + (" and others" if len(verdict.moved) > 3 else "")
     said = [f"Drift: {names} moved. {PROMISE}; that is over for these."]
     shares = "; ".join(
@@ -67,7 +72,18 @@ def sentences(window: Window) -> list[str]:
         for label, before, share in zip(window.labels, verdict.before.tolist(), verdict.shares.tolist(), strict=True)
     )
     if verdict.word == "labels":
-        return [*said, f"The labels' shares explain all of it ({shares}): the pictures of each label look as they did."]
+        return [
+            *said,
+            "Other shares of the labels suffice to explain it.",
+            f"They moved towards these, and maybe further ({shares}): label a sample to know them.",
+        ]
+    if verdict.word == "unclear":
+        return [
+            *said,
+            "Whether the pictures or the labels' shares are others cannot be told.",
+            f"The nearest shares ({shares}) are of labels that have few images in the calibration split.",
+            "Look at the pictures, and label a sample.",
+        ]
     return [*said, f"The pictures themselves are others: no shares of the labels explain it (the nearest: {shares})."]
 
 

@@ -116,6 +116,18 @@ def test_archives_from_before_have_no_reference(tmp_path: Path):
     assert Reference.read(tmp_path / "reference.npz") is None
 
 
+def test_a_reference_without_a_number_is_of_the_first_rule_and_one_of_another_rule_is_left_alone(caplog):
+    arrays = make_reference().arrays
+    assert arrays["rule"] == drift.RULE == 1
+    assert Reference.read(saved(**{name: value for name, value in arrays.items() if name != "rule"})) is not None
+    assert not caplog.records
+    # Whatever the arrays of another rule are, the archive is served on.
+    assert Reference.read(saved(rule=np.int64(2), figures=arrays["figures"][:1])) is None
+    assert "rule 2 and this version of visor by rule 1" in caplog.text
+    with pytest.raises(ArchiveBroken, match=r"reference\.npz"):
+        Reference.read(saved(**arrays | {"rule": np.array(["one"])}))
+
+
 def test_a_damaged_reference_is_said():
     arrays = make_reference().arrays
     wrong = [arrays | {"counts": arrays["counts"][:-1]}, arrays | {"figures": arrays["figures"][::-1]}]

@@ -10,7 +10,7 @@ from handlers.drift import Reference
 from tests.unit.references import make_reference
 from training.evaluation.drift import Seen, fit
 from watch.psi import psi
-from watch.verdict import class_shares, count, judge, unusual
+from watch.verdict import LOOSEST, Figure, Verdict, class_shares, count, judge, unusual
 
 M = 1000
 
@@ -25,6 +25,13 @@ def draw(rng: np.random.Generator, truth: np.ndarray, darker: float = 0.0) -> Se
     pooled = rng.normal(0, 1, (count, 4)).astype(np.float32)
     pooled[:, 0] += 3 * sided
     return Seen(pictures, pooled, 1 / (1 + np.exp(-3 * sided - rng.normal(0, 1, count))))
+
+
+def fitted(rng: np.random.Generator, images: int, share: float) -> Reference:
+    """A reference of so many images, the share of which is of class 1."""
+    truth = (np.arange(images) < share * images).astype(int)
+    seen = draw(rng, truth)
+    return fit(draw(rng, rng.integers(0, 2, M)).pooled, seen, truth, seen, 3, 2).reference
 
 
 def bins_of(reference: Reference, seen: Seen) -> np.ndarray:
@@ -99,6 +106,56 @@ def test_class_shares_are_those_of_the_greatest_likelihood(reference):
 
     best = minimize_scalar(against, bounds=(0, 1), method="bounded", options={"xatol": 1e-8})
     assert class_shares(reference, live)[1] == pytest.approx(best.x, abs=1e-4)
+
+
+@pytest.mark.parametrize(("images", "before", "now"), [(60, 0.5, 0.2), (240, 0.5, 0.2), (240, 0.1, 0.6)])
+def test_class_shares_of_few_reference_images_are_drawn_towards_the_old_ones(images, before, now):
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        known = fitted(rng, images, before)
+        live = bins_of(known, draw(rng, (rng.uniform(size=2000) < now).astype(int)))
+        found.append(class_shares(known, count(live, known))[1])
+    low, high = sorted((before, now))
+    assert low < np.median(found) < high
+    assert abs(np.median(found) - now) > 0.01  # with 2,000 images, a share's own standard error
+
+
+def ten_classes(seed: int, images: int) -> tuple[Reference, np.ndarray]:
+    """Classes of half to a hundredth of the images; a window of them whose pictures moved towards those of the rarest."""
+    rng, weights = np.random.default_rng(seed), np.array([0.5, 0.2, 0.1, 0.05, 0.05, 0.03, 0.03, 0.02, 0.01, 0.01])
+    middles = rng.normal(size=(10, 19))
+
+    def some(count: int, shift: np.ndarray | float = 0.0) -> tuple[Seen, np.ndarray]:
+        truth = rng.choice(10, count, p=weights)
+        values = 0.7 * rng.normal(size=(count, 19)) + middles[truth] + shift
+        return Seen(values[:, 1:7], values[:, 7:].astype(np.float32), values[:, 0]), truth
+
+    seen, truth = some(images)
+    known = fit(some(500)[0].pooled, seen, truth, seen, 12, 10).reference
+    return known, bins_of(known, some(500, 0.7 * (middles[9] - weights @ middles))[0])
+
+
+def test_pictures_that_look_like_a_rare_class_are_not_taken_for_it():
+    """So few reference images of a class leave nearly nothing above a limit: 500 images like it may be of it, or not."""
+    words, bare = [], []
+    for seed in range(12):
+        known, live = ten_classes(seed, 240)
+        verdict = judge(known, count(live, known))
+        words.append(verdict.word)
+        bare.append(all(figure.explained for figure in verdict.figures))
+    assert sum(bare) >= 6  # which would be wrong words
+    assert set(words) <= {"pictures", "unclear"}
+
+
+def test_labels_are_said_only_where_the_limit_beside_other_shares_is_near_the_first():
+    def word(psi_left: float, left_limit: float) -> str:
+        figures = (Figure("score", 0.3, 0.2, psi_left, left_limit), Figure("width", 0.01, 0.1, 0.01, 0.1))
+        return Verdict(500, figures, np.array([0.2, 0.8]), np.array([0.5, 0.5])).word
+
+    assert word(0.1, LOOSEST * 0.2) == "labels"
+    assert word(0.1, LOOSEST * 0.2 + 0.01) == "unclear"
+    assert word(0.4, LOOSEST * 0.2 + 0.01) == "pictures"
 
 
 def test_a_class_without_reference_images_has_no_share():
