@@ -60,6 +60,15 @@ IMAGES = ("learnt", "chosen_by")
 """The entries that hold the digests of images; `training.jobs.seen` says which."""
 
 
+STRANGE = (ValueError, LookupError, TypeError, AttributeError)
+"""What torch raises, beside its own errors, about bytes that happen to begin like a pickle."""
+WEIGHTS = (
+    "give a .safetensors file, or a .pth that holds a state dict alone, of torchvision (of timm for efficientnet_lite0 and "
+    "vit_tiny_patch16) or of an earlier run"
+)
+"""What may be given."""
+
+
 def make_model(config: Config, classes: int) -> Classifier:
     """Build the config's network, its random part drawn from the config's seed, its pretrained part loaded.
 
@@ -85,7 +94,7 @@ def origin(config: Config) -> Pretrained | None:
     try:
         return Pretrained(weights_digest=sha256(path), **facts)
     except (OSError, ValueError, TypeError) as err:  # ValueError: pydantic's
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+        raise _unreadable(path, err) from err
 
 
 def read_facts(config: Config) -> dict[str, str]:
@@ -100,7 +109,7 @@ def read_facts(config: Config) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
     except (OSError, SafetensorError, ValueError, TypeError) as err:  # ValueError: json's
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+        raise _unreadable(path, err) from err
 
 
 def write_backbone(path: Path, model: Classifier, metadata: Mapping[str, str]) -> str:
@@ -118,11 +127,17 @@ def read(path: Path) -> dict[str, Tensor]:
     """Read a state dict from .safetensors, or from a .pth that holds tensors and nothing else. Raises ConfigError."""
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise ConfigError(f"model.pretrained {path} cannot be read as weights: {err}") from err
+    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, *STRANGE) as err:
+        raise _unreadable(path, err) from err
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f"model.pretrained {path} holds no state dict (names → tensors); save one with model.state_dict()")
     return dict(state)
+
+
+def _unreadable(path: Path, err: Exception) -> ConfigError:
+    """Say in one line that a file holds no weights: what torch says has many lines, and would have one run what a file holds."""
+    why = getattr(err, "strerror", None) or "it holds something other than tensors, or is damaged"
+    return ConfigError(f"model.pretrained {path} cannot be read as weights: {why}; {WEIGHTS}")
 
 
 def load_features(model: Classifier, state: State, source: str) -> None:
