@@ -14,6 +14,13 @@ from typing import BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk, or of a user's share of one, that has no space left."""
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""How the names of files end that hold other files."""
+
+
+def is_packed(path: Path) -> bool:
+    """Tell whether a path is a file that is named as those are that others are packed into."""
+    return path.suffix.lower() in PACKED and path.is_file()
 
 
 @contextmanager

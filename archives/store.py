@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 from pathlib import Path
 
 from archives.errors import StoreError
@@ -75,7 +76,7 @@ def _check_folder(store: Path, what: str) -> None:
     if (folder / _RUN).is_file():
         name = folder.resolve().name
         packed = f", and {name} names the newest of that name" if versions(store, name) else ""
-        raise StoreError(f"{what} is the folder of a run, and no archive; `visor archive {what}` makes one{packed}")
+        raise StoreError(f"{what} is the folder of a run, and no archive; `visor archive {shlex.quote(what)}` makes one{packed}")
     if what and (held := sorted(folder.glob("*.mar")) or sorted(folder.glob("[1-9]*/*.mar"))):
         raise StoreError(f"{what} is a folder, and no archive; name one that it holds, such as {held[-1]}")
 

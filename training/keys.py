@@ -21,6 +21,17 @@ LIKE, ALIKE = 0.6, 0.8
 """How alike a key has to be to be suggested (difflib's ratio), beside the wrong one and elsewhere."""
 KIND = "Input should be "
 """What pydantic begins a sentence with that goes on with a kind of value."""
+LIST, TEXT = "a list", "text"
+PLAIN = {
+    "a valid dictionary": "a mapping of keys to values",
+    "a valid tuple": LIST,
+    "a valid list": LIST,
+    "a valid string": TEXT,
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+}
+"""What pydantic calls a kind of value, by how it begins, in the words of the docs."""
 
 
 PATTERN = "String should match pattern"
@@ -160,7 +171,9 @@ def set_value(tree: Any, override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override {override!r} is not KEY=VALUE, such as fit.batch_size=16")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
+    except KeyTwice as err:
+        raise ConfigError(f"override {override!r}: {err}") from err
     except yaml.YAMLError as err:
         raise ConfigError(f"override {override!r}: the value is not YAML: {yaml_trouble(err)}") from err
     parts = key.split(".")
@@ -176,6 +189,46 @@ def set_value(tree: Any, override: str) -> None:
             tree[found] = value
         else:
             tree = tree.setdefault(found, {}) if isinstance(tree, dict) else tree[found]
+
+
+class KeyTwice(ValueError):
+    """A YAML mapping has a key twice, of which PyYAML would take the last one without a word."""
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML of which each mapping has each key once. Raises yaml.YAMLError; KeyTwice, which names key and lines."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if twice := list(dict.fromkeys(_twice(node, "", set()))):
+            raise KeyTwice("; ".join(twice))
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _twice(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
+    """Say which keys stand twice in one mapping, anywhere below a node. `seen`: nodes that aliases have led to already."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            yield from _twice(item, f"{path}{place}.", seen)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines and key.tag != "tag:yaml.org,2002:merge":
+                first = lines[key.value]
+                where = f"on line {line}" if line == first else f"on lines {first} and {line}"
+                yield f"{path}{key.value}: stands twice, {where}; keep one of the two"
+            lines.setdefault(key.value, line)
+            yield from _twice(value, f"{path}{key.value}.", seen)
 
 
 def yaml_trouble(error: yaml.YAMLError) -> str:
@@ -219,27 +272,54 @@ def sentences(error: ValidationError, model: type[BaseModel], whole: str = "conf
             says.append(one["msg"])
     # A list whose entries are wrong is called too short, too, as none of them counts.
     return "; ".join(
-        _sentence(where, says, values.get(where))
+        _sentence(where, says, values.get(where), model)
         for where, says in found.items()
         if not any(other.startswith(f"{where}.") for other in found)
     )
 
 
-def _sentence(where: str, says: Sequence[str], value: Any) -> str:
+def _sentence(where: str, says: Sequence[str], value: Any, model: type[BaseModel]) -> str:
     if not says:
         return where  # which is a sentence already
     if list(says) == ["Field required"]:
         return f"{where}: missing, and there is no default"
-    kinds = [said.removeprefix(KIND).partition(", unable to")[0] for said in says if said.startswith(KIND)]
-    kinds = ["a mapping of keys to values" if kind.startswith("a valid dictionary") else kind for kind in kinds]
+    kinds = [said.removeprefix(KIND) for said in says if said.startswith(KIND)]
+    kinds = [next((words for part, words in PLAIN.items() if kind.startswith(part)), kind) for kind in kinds]
+    if LIST in kinds:
+        kinds[kinds.index(LIST)] = _as_list(where, value, model)
+    if TEXT in kinds and not isinstance(value, bool | None | list | dict):
+        kinds[kinds.index(TEXT)] = f'{TEXT}, with its quotes: "{value}"'
     kinds += ["a path" for said in says if said.startswith("Input is not a valid path")]
     others = [
-        said.removeprefix("Value error, ").replace("Tuple should", "it must") for said in says if not said.startswith("Input ")
+        said.removeprefix("Value error, ").replace("Tuple should", "it must").replace(" after validation", "")
+        for said in says
+        if not said.startswith("Input ")
     ]
     if any(said.startswith(PATTERN) for said in others):
         others = [NAME.format(as_name(str(value)))]
     told = "; ".join([*([f"must be {' or '.join(kinds)}"] if kinds else []), *others])
     return f"{where}: {told} (got {str(value)[:SHOWN]!r})"
+
+
+def _as_list(where: str, value: Any, model: type[BaseModel]) -> str:
+    """Say which list a key holds, in the words of `kind_of`, and how the value that was given is written as one."""
+    kind = next((key.kind for key in keys_of(model) if key.path == _unnumbered(where)), "").partition(" or ")[0] or "list"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    items: list[Any] = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    if kind == "list of lists of numbers":
+        example = "[[0, 1], [5, 0]]"
+    elif kind.startswith("list of text") and (number or isinstance(value, str)):
+        example = _flow([str(item) for item in items])
+    elif kind.startswith("list of ") and number:
+        count = re.match("list of ([0-9]+) ", kind)
+        example = _flow(items * (int(count[1]) if count else 1))
+    else:
+        return f"a {kind}"
+    return f"a {kind}, such as {example}"
+
+
+def _flow(items: Sequence[Any]) -> str:
+    return yaml.safe_dump(list(items), default_flow_style=True, allow_unicode=True, width=float("inf")).strip()
 
 
 def _place(parts: Sequence[int | str], model: type[BaseModel], extra: bool) -> tuple[str, list[str]]:

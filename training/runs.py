@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +126,7 @@ def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunEr
         return RunError(f"{run} is a file, and what is wanted is the folder of a run, such as {likely}{way}")
     close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
     meant = f"did you mean {home / close[0]}? `visor list` shows all runs" if close else ""
-    advice = meant or f"make one with `visor train CONFIG --out {run}`"
+    advice = meant or f"make one with `visor train CONFIG --out {shlex.quote(str(run))}`"
     return RunError(f"{run} holds no run ({f'{lacking} is missing' if run.exists() else 'there is no such folder'}); {advice}")
 
 
@@ -184,7 +185,9 @@ def read_finished(run: Path) -> tuple[Record, dict[str, Any]]:
     try:
         return record, dict(json.loads((run / METRICS).read_bytes()))
     except (OSError, ValueError) as err:
-        raise RunError(f"{run / METRICS} cannot be read: {err}; make it again with `visor evaluate {run}`") from err
+        raise RunError(
+            f"{run / METRICS} cannot be read: {err}; make it again with `visor evaluate {shlex.quote(str(run))}`"
+        ) from err
 
 
 def write_history(run: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -1,6 +1,7 @@
 """The environment is read in this module alone: VISOR_*, MLFLOW_TRACKING_URI, SOURCE_DATE_EPOCH, torchrun's own."""
 
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def is_embedded(home: Path) -> bool:
 def mlflow_command(*words: str) -> str:
     """Write a command of MLflow's for a person to give, which sends nobody usage statistics either."""
     silent = "MLFLOW_DISABLE_TELEMETRY"
-    return " ".join((f"{silent}={MLFLOW_DEFAULTS[silent]} mlflow", *words))
+    return " ".join((f"{silent}={MLFLOW_DEFAULTS[silent]} mlflow", *map(shlex.quote, words)))
 
 
 def look(home: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from handlers.errors import ImageUndecodable, VisorError
+from handlers.errors import ImageUndecodable, VisorError, counted
 from transformer.errors import BinaryInvalid, DatatypeInvalid, ShapeInvalid, show
 
 BYTES = "BYTES"
@@ -115,7 +115,9 @@ def decode_bytes(name: str, data: Buffer, count: int) -> list[memoryview]:
     at = 0
     while at < len(view):
         if len(elements) == count:
-            raise ShapeInvalid(f"input {show(name)} goes on for {len(view) - at} bytes after the {count} elements of its shape")
+            raise ShapeInvalid(
+                f"input {show(name)} goes on for {len(view) - at} bytes after the {counted(count, 'element')} of its shape"
+            )
         start = at + LENGTH.size
         if start > len(view):
             raise BinaryInvalid(f"input {show(name)}: {len(view) - at} bytes after element {len(elements)} are no length of four")
@@ -183,7 +185,7 @@ def _flatten(tensor: InputTensor, data: object) -> list[Any]:
 
 def _check_count(name: str, promised: int, count: int) -> None:
     if count != promised:
-        raise ShapeInvalid(f"input {show(name)} has {count} elements where its shape promises {promised}")
+        raise ShapeInvalid(f"input {show(name)} has {counted(count, 'element')} where its shape promises {promised}")
 
 
 def _decode_base64(name: str, text: object) -> bytes | VisorError:

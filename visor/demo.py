@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -168,7 +169,10 @@ def _ask(journal: Journal, protocol: str, url: str, images: dict[Path, str], run
     arguments = ["predict", *map(str, images), "--url", url, "--explain", str(out), "--json"]
     step = f"predict-{protocol}"
     with journal.measure(step) as log:
-        print(f"\n── {step}: visor predict ({counted(len(images), 'image')}) --url {url} --explain {out}", flush=True)
+        print(
+            f"\n── {step}: visor predict ({counted(len(images), 'image')}) --url {url} --explain {shlex.quote(str(out))}",
+            flush=True,
+        )
         done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
         log.write_text(done.stdout + done.stderr)
         if done.returncode:
@@ -208,7 +212,7 @@ def _summarise(
         "heat maps": run / "overlays",
         "archive": archive,
         "MLflow": look(paths.home),
-        "next": f"visor inspect {archive}; visor serve {archive}",
+        "next": "visor inspect {0}; visor serve {0}".format(shlex.quote(str(archive))),
     }
     for what, place in where.items():
         console.print(f"[bold]{what:10}[/bold] {place}", soft_wrap=True, highlight=False)

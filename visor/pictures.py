@@ -1,6 +1,7 @@
 """What may be asked about: a path, an encoded picture's bytes, a PIL image or an array, read to what a model answers to."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, TypeGuard, cast
@@ -61,9 +62,8 @@ def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except IsADirectoryError as err:
-        raise ImageUnreadable(
-            f"{path} cannot be read: it is a folder; `visor score NAME {path} --out scores.parquet` answers for all images in it"
-        ) from err
+        command = f"visor score NAME {shlex.quote(str(path))} --out scores.parquet"
+        raise ImageUnreadable(f"{path} cannot be read: it is a folder; `{command}` answers for all images in it") from err
     except (OSError, ValueError) as err:  # ValueError: a name with a zero byte
         raise ImageUnreadable(f"{path} cannot be read: {getattr(err, 'strerror', None) or err}") from err
 

@@ -82,10 +82,20 @@ def test_the_import_contracts_see_every_module() -> None:
 def test_one_of_a_thing_is_no_plural() -> None:
     assert [counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
     assert [counted(number, "class is", "classes are") for number in (1, 3)] == ["1 class is", "3 classes are"]
-    bare = re.compile(r"(?:%d|\{len\([^{}]*\)\}) (?:files|images|pairs|epochs|groups|tokens)\b")
-    sources = [
-        path for name in ("archives", "handlers", "training", "transformer", "visor") for path in (ROOT / name).rglob("*.py")
-    ]
+    bare = re.compile(r"(?:%d|\{len\([^{}]*\)\}) (?:files|images|pairs|epochs|groups|tokens|elements)\b")
+    templates = re.compile(r"length\)? \}\} (?:images|labels|files|pairs)\b")
+    places = [ROOT / name for name in ("archives", "handlers", "training", "transformer", "visor")]
+    sources = [path for place in places for path in place.rglob("*.py")]
+    assert [f"{path.relative_to(ROOT)}: {found[0]}" for path in sources for found in bare.finditer(path.read_text())] == []
+    pages = [path for place in places for path in place.rglob("*.j2")]
+    assert pages
+    assert [f"{path.name}: {found[0]}" for path in pages for found in templates.finditer(path.read_text())] == []
+
+
+def test_a_command_that_is_shown_quotes_its_paths() -> None:
+    """In backticks, a path that was given stands as a shell reads it."""
+    bare = re.compile(r"`(?:visor|dvc) [^`\n]*\{(?!shlex\.|(?:record\.)?job\})[^`\n]*`")
+    sources = [path for name in ("archives", "training", "visor") for path in (ROOT / name).rglob("*.py")]
     assert [f"{path.relative_to(ROOT)}: {found[0]}" for path in sources for found in bare.finditer(path.read_text())] == []
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from archives.files import is_packed
 from handlers.spec import DECODING, DecodingRule, Limits, Preprocessing, Probability
 from training import keys
 from training.config.data import DataConfig
@@ -114,13 +116,20 @@ def load(path: Path, overrides: Sequence[str] = (), decoding: DecodingRule = DEC
 
 
 def read_tree(path: Path, what: str = "config") -> dict[str, Any]:
-    """Read a YAML file that holds a mapping. Raises ConfigError."""
+    """Read a YAML file that holds a mapping, each key once. Raises ConfigError."""
+    if is_packed(path):
+        raise ConfigError(
+            f"{path} is an archive of files, and a {what} is a YAML file; unpack it, and for a folder of images take "
+            "training/configs/imagefolder.yaml with --set data.path=FOLDER"
+        )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        tree = keys.read_yaml(path.read_text(encoding="utf-8-sig"))
+    except keys.KeyTwice as err:
+        raise ConfigError(f"{path}: {err}") from err
     except IsADirectoryError as err:
         raise ConfigError(
             f"{path} is a folder, and a {what} is a YAML file; for a folder of images take training/configs/imagefolder.yaml "
-            f"with --set data.path={path}"
+            f"with --set data.path={shlex.quote(str(path))}"
         ) from err
     except OSError as err:
         raise ConfigError(f"{path} cannot be read: {err.strerror}; name a {what}, a YAML file") from err

@@ -8,6 +8,7 @@ its transform with other signs, or transposed. docs/data.md says which bound on 
 
 import logging
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,18 @@ class Near:
 
 
 def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> None:
-    """Look for near-duplicates in two splits. Raises DataLeak, or warns, as `data.leaks` says; raises as `hash_images`."""
+    """Look for near-duplicates in two splits. Raises DataLeak, or warns, as `data.leaks` says; raises as `hash_images`.
+
+    Warns of those under two labels, wherever they lie: one of the labels is wrong, or the labels do not exclude each other.
+    """
     policy = config.data.leaks or default_policy(config.data)
     if policy == "allow":
         return
     hashes = hash_images(root, manifest.samples, config.limits, home / "cache", config.preprocessing.decoding)
-    leaks = [near for near in find_near(manifest.samples, hashes, config.data.near_duplicate_bits) if is_leak(near)]
+    found = find_near(manifest.samples, hashes, config.data.near_duplicate_bits)
+    if said := under_two_labels(found):
+        logger.warning("%s; `visor data report` shows them", said)
+    leaks = [near for near in found if is_leak(near)]
     if not leaks:
         return
     shown = "; ".join(
@@ -75,6 +82,16 @@ def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> N
         f"{sentence}. What a test shares with training makes it easier than the world is: keep such images together with "
         "data.group_pattern, remove them, or say data.leaks: warn; `visor data report` shows them"
     )
+
+
+def under_two_labels(found: Sequence[Near]) -> str:
+    """Say how many pairs have two labels, and which pairs of labels; "" where none has. `found`: the nearest first."""
+    labels = Counter(tuple(sorted((near.one.label, near.other.label))) for near in found if near.one.label != near.other.label)
+    if not labels:
+        return ""
+    shown = "; ".join(f"{one}, {other}: {counted(pairs, 'pair')}" for (one, other), pairs in labels.most_common(NAMED))
+    more = f"; and {len(labels) - NAMED} more pairs of labels" if len(labels) > NAMED else ""
+    return f"the same picture, or nearly the same, lies under two labels: {shown}{more}"
 
 
 def default_policy(data: DataConfig) -> str:

@@ -4,6 +4,7 @@ Format: https://dvc.org/doc/user-guide/project-structure/dvc-files. DVC itself i
 """
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def _check(output: Output) -> None:
 
 
 def _advice(pointer: Path, seen: str) -> str:
-    return f"{seen}: get the images with `dvc pull {pointer}`"
+    return f"{seen}: get the images with `dvc pull {shlex.quote(str(pointer))}`"
 
 
 def _read(pointer: Path) -> list[Output]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from scipy.ndimage import laplace
 from scipy.stats import median_abs_deviation
 
+from archives.files import is_packed
 from handlers.arrays import Floats
 from handlers.containers import sift
 from handlers.decode import openable
@@ -104,6 +105,10 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     """
     if not source.exists():
         raise DataError(f"{source} is not there; name a config, or a folder that holds a folder of images for each label")
+    if is_packed(source):
+        raise DataError(
+            f"{source} is an archive of files: unpack it, and name the folder of it that holds a folder of images for each label"
+        )
     if source.is_dir():
         data, view, limits, name = data_of(source, overrides), VIEW, Limits(), source.resolve().name
     else:
@@ -154,10 +159,11 @@ def data_of(folder: Path, overrides: Sequence[str]) -> DataConfig:
 
 def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, bool]:
     """The images with their splits; those that training would refuse all in one, and its sentence."""
+    found = scan(root, data.layout)
     try:
-        return sources.build_manifest(root, data), None, True
+        return sources.build_manifest(root, data, found), None, True
     except DataError as err:
-        tree = manifest.choose(scan(root, data.layout), data, sources.left_out(data))
+        tree = manifest.choose(found, data, sources.left_out(data))
         if not tree.images:
             raise
         samples = []

@@ -131,16 +131,23 @@ class _File(Frozen):
     chosen: bool = False
 
 
-def build(root: Path, config: DataConfig, pattern: str | None = None, left_out: Collection[str] = ()) -> Manifest:
+def build(
+    root: Path,
+    config: DataConfig,
+    pattern: str | None = None,
+    left_out: Collection[str] = (),
+    found: Tree | None = None,
+) -> Manifest:
     """Read a data set's tree, hash its files and split it.
 
     `pattern` groups images where `data.group_pattern` is not given; labels in `left_out` are taken only where `data.classes`
-    names them. Both are what `training.data.sources` knows about a particular data set.
+    names them. Both are what `training.data.sources` knows about a particular data set. `found`: the tree, where it was scanned
+    already, of which the scan has said what it left out.
 
     Raises DataError when there are fewer than two labels, one that data.classes names and the tree has not, a label without
     images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
-    found = scan(root, config.layout)
+    found = scan(root, config.layout) if found is None else found
     tree = choose(found, config, left_out)
     _check_tree(root, tree)
     groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)

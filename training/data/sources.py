@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from archives.files import atomic_folder
+from archives.files import atomic_folder, is_packed
 from training.config import DataConfig
 from training.data import catalogue, detection, dvc, manifest, published
 from training.data.manifest import Manifest
 from training.data.roofs import roofs
+from training.data.tree import Tree
 from training.errors import DataError
 
 DIGITS_LEVELS = 16
@@ -35,10 +36,11 @@ def prepare(config: DataConfig, home: Path) -> Path:
     return published.unpack(root, home / "data", catalogue.FASHION if config.source == "fashion-mnist" else ())
 
 
-def build_manifest(root: Path, config: DataConfig) -> Manifest:
-    """Build the manifest of the config's data set, by what its source is known to hold. Raises as `manifest.build`."""
+def build_manifest(root: Path, config: DataConfig, found: Tree | None = None) -> Manifest:
+    """Build the manifest of the config's data set, by what its source is known to hold. `found`, and errors: as of
+    `manifest.build`."""
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
-    return manifest.build(root, config, pattern, left_out(config))
+    return manifest.build(root, config, pattern, left_out(config), found)
 
 
 def left_out(config: DataConfig) -> tuple[str, ...]:
@@ -48,7 +50,8 @@ def left_out(config: DataConfig) -> tuple[str, ...]:
 
 def _image_folder(path: Path | None) -> Path:
     if path is None or not path.is_dir():
-        raise DataError(f"data.path {path} is not a folder; give one that holds a folder of images for each label")
+        packed = ", but an archive of files: unpack it" if path and is_packed(path) else ""
+        raise DataError(f"data.path {path} is not a folder{packed}; give one that holds a folder of images for each label")
     catalogue.check_folder(path)
     detection.refuse(path)
     return path

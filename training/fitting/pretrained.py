@@ -60,6 +60,15 @@ IMAGES = ("learnt", "chosen_by")
 """The entries that hold the digests of images; `training.jobs.seen` says which."""
 
 
+STRANGE = (ValueError, LookupError, TypeError, AttributeError)
+"""What torch raises, beside its own errors, about bytes that happen to begin like a pickle."""
+WEIGHTS = (
+    "give a .safetensors file, or a .pth that holds a state dict alone, of torchvision (of timm for efficientnet_lite0 and "
+    "vit_tiny_patch16) or of an earlier run"
+)
+"""What may be given."""
+
+
 def make_model(config: Config, classes: int) -> Classifier:
     """Build the config's network, its random part drawn from the config's seed, its pretrained part loaded.
 
@@ -118,7 +127,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """Read a state dict from .safetensors, or from a .pth that holds tensors and nothing else. Raises ConfigError."""
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
+    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, *STRANGE) as err:
         raise _unreadable(path, err) from err
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f"model.pretrained {path} holds no state dict (names → tensors); save one with model.state_dict()")
@@ -126,9 +135,11 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path, err: Exception) -> ConfigError:
+    """Say in one line that a file holds no weights: what torch says has many lines, and would have one run what a file holds."""
     if not path.exists():
         return ConfigError(f'model.pretrained {path} is not there; name a .safetensors or .pth file of weights, or "imagenet"')
-    return ConfigError(f"model.pretrained {path} cannot be read as weights: {err}")
+    why = getattr(err, "strerror", None) or "it holds something other than tensors, or is damaged"
+    return ConfigError(f"model.pretrained {path} cannot be read as weights: {why}; {WEIGHTS}")
 
 
 def load_features(model: Classifier, state: State, source: str) -> None:

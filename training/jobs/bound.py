@@ -1,6 +1,7 @@
 """A run's saved answers → what its bound on missed images does over random splits, as a table and a plot."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,9 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path, con
     try:
         spec, saved = Spec.read(run / SPEC), np.load(run / runs.PREDICTIONS)
     except OSError as err:
-        raise RunError(f"{run} has no saved answers ({err.strerror}: {runs.PREDICTIONS}); run `visor evaluate {run}`") from err
+        raise RunError(
+            f"{run} has no saved answers ({err.strerror}: {runs.PREDICTIONS}); run `visor evaluate {shlex.quote(str(run))}`"
+        ) from err
     if not spec.positive_index:
         raise ConfigError(f"{run} flags no label, so there is nothing to miss; name it in decision.positive and evaluate again")
     confidence = confidence or (config.decision.max_fnr_confidence if level is None else None)

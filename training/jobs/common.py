@@ -1,6 +1,7 @@
 """What several jobs do alike: preparing data, beginning or resuming a run, and choosing the images of a split."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def previous(run: Path, config: Config, manifest: Manifest, job: runs.JobName = 
     if record.dataset_digest != manifest.digest:
         raise RunError(
             f"{run} belongs to another data set: its digest is {record.dataset_digest}, this one's is {manifest.digest} "
-            f"(`visor data diff {run} {record.dataset_root}` shows each image); {advice}"
+            f"(`visor data diff {shlex.quote(str(run))} {shlex.quote(str(record.dataset_root))}` shows each image); {advice}"
         )
     return record
 

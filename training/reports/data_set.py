@@ -14,7 +14,7 @@ from archives.files import replacing
 from handlers.decode import decode, openable
 from handlers.errors import counted
 from handlers.spec import Limits, Preprocessing
-from training.data.duplicates import Near, is_leak
+from training.data.duplicates import Near, is_leak, under_two_labels
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
 from training.data.manifest import Sample
 from training.data.splits import evenly_spaced
@@ -26,6 +26,7 @@ from training.reports.tables import Table
 
 THUMBNAIL = 160
 PER_LABEL, LABELS, PAIRS, OUTLIERS, UNREADABLE = 6, 24, 12, 8, 20
+NAMED = 5
 IMBALANCE = 10
 """The largest label's images for each of the smallest one, from which on the report says so."""
 
@@ -83,6 +84,8 @@ def notes(findings: Findings) -> list[str]:
             "shares with training makes it easier than the world is. Keep such images together with data.group_pattern, or "
             "remove them."
         )
+    if twice := under_two_labels(findings.near):
+        said.append(f"{twice[0].upper()}{twice[1:]}. A picture has one label: remove one of the two, or merge the labels.")
     if findings.unreadable:
         said.append(f"{counted(len(findings.unreadable), 'file')} cannot be decoded; training would stop there.")
     if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
@@ -91,8 +94,12 @@ def notes(findings: Findings) -> list[str]:
             f"{counted(len(dim), 'grey image has', 'grey images have')} 16 bits, brightest value {sample} of {white}: seen "
             "darker than half of white. If their samples have fewer bits, their files must say so (docs/guide.md, Pictures)."
         )
-    sizes = [sum(held.values()) for held in findings.counts().values()]
-    if (ratio := max(sizes) / max(min(sizes), 1)) >= IMBALANCE:
+    sizes = {label: held.total() for label, held in findings.counts().items()}
+    if empty := [label for label, size in sizes.items() if not size]:
+        named = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
+        said.append(f"{counted(len(empty), 'label has', 'labels have')} no image that can be shown: {named}.")
+    some = [size for size in sizes.values() if size]
+    if some and (ratio := max(some) / min(some)) >= IMBALANCE:
         said.append(f"The largest label has {ratio:.0f} times the images of the smallest: look at the smallest one's recall.")
     return said
 
@@ -105,11 +112,12 @@ def figures(findings: Findings) -> list[tuple[str, str, str]]:
     width, height = (np.median([getattr(image, side) for image in images] or [0]) for side in ("width", "height"))
     megabytes = sum(image.sample.size for image in images) / 1e6
     leaks = f"{len(findings.leaks)} of them in two splits" if findings.split else "the splits are not known"
+    pairs = "pair" if len(findings.near) == 1 else "pairs"
     return [
         ("Images", f"{len(images):,}", f"of {len(findings.labels)} labels, {megabytes:,.1f} MB"),
         ("Smallest label", f"{sizes[least]:,}", f"images of {least}, of {most} {sizes[most]:,}"),
         ("Median size", f"{width:.0f} x {height:.0f}", "pixels, width and height each for itself"),
-        ("Near-duplicates", str(len(findings.near)), f"pairs at most {findings.bits} of 256 bits apart; {leaks}"),
+        ("Near-duplicates", str(len(findings.near)), f"{pairs} at most {findings.bits} of 256 bits apart; {leaks}"),
         ("Brightness", str(len(findings.brightness)), "images much darker or brighter than the others"),
         ("Sharpness", str(len(findings.sharpness)), "images much more blurred or sharper than the others"),
         ("Unreadable", str(len(findings.unreadable)), "files that cannot be decoded"),

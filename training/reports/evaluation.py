@@ -132,7 +132,16 @@ def describe_rule(spec: Spec) -> list[str]:
     sentences = [f"Flag an image when the probability of {names} is at least {rule.threshold:.1%}; otherwise pass it."]
     low, high = (min(1.0, max(0.0, end)) for end in band_of(spec))
     if high > low:
-        sentences.append(f"From {low:.1%} up to {high:.1%} neither is worth its risk, so a person looks: review.")
+        below = "Pass it below" if low else "None is passed"
+        above = f"flag it from {high:.1%} on" if band_of(spec)[1] <= 1 else "and none is flagged"
+        sentences = [
+            (
+                f"Review an image when the probability of {names} is from {low:.1%} up to {high:.1%}: neither of the others is "
+                "worth its risk."
+            ),
+            f"{below}, {above}.",
+            f"Recall, precision, false alarms and expected cost are at the threshold, {rule.threshold:.1%}, as if nobody looked.",
+        ]
         if budget:
             sentences.append(f"The band is sized to a budget: a person sees {budget}.")
     if bound := rule.fnr_bound:

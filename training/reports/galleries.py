@@ -52,7 +52,7 @@ def scale(answers: Sequence[Answer]) -> Picture | None:
 def galleries(samples: Sequence[Sample], answers: Sequence[Answer], truth: Ints, spec: Spec, root: Path) -> list[Gallery]:
     """Choose the answers that a person should look at. answers: one a sample; truth: (N,), classes; `root`: the data set's.
 
-    With positive labels: the worst false negatives and false positives at the threshold, and some images flagged rightly.
+    With positive labels: the worst false negatives and false positives at the threshold, and some images rightly at or above it.
     Without: the surest errors of each class that has any, and some right answers. Each error comes with a right answer of the
     same label, where there is one. Raises DataUnreadable.
     """
@@ -93,7 +93,7 @@ def galleries(samples: Sequence[Sample], answers: Sequence[Answer], truth: Ints,
                 errors(alarms[np.argsort(-score[alarms], kind="stable")][:WORST], positive == flagged),
             ),
             Gallery(
-                "Flagged rightly",
+                "At or above the threshold, rightly",
                 f"Some images labelled {names} at or above the threshold, taken evenly from the split.",
                 "None.",
                 cases(evenly(np.flatnonzero(positive & flagged))),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from handlers.errors import counted
+
 UNDEFINED = "\N{EN DASH}"
 """What stands in the place of a figure that is not defined."""
 
@@ -34,7 +36,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"share": share, "number": number, "unbroken": unbroken}
+    made.filters |= {"counted": counted, "share": share, "number": number, "unbroken": unbroken}
     return made
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 from pathlib import Path
 
 from training.settings import private_key, rank
@@ -39,6 +40,6 @@ def run(args: argparse.Namespace) -> int:
         if folder.name != settings.name:
             logger.info("archives of it are called %s, by the config's name, and not %s", settings.name, folder.name)
         keys = "" if private_key().is_file() else "visor keys; "
-        logger.info("%-8s %svisor archive %s", "next", keys, folder)
+        logger.info("%-8s %svisor archive %s", "next", keys, shlex.quote(str(folder)))
         print(folder)
     return 0

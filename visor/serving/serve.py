@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -131,7 +132,7 @@ async def _announce_ready(
     await server.wait_ready(archive.spec.name)
     ports = await listening
     spec = archive.spec
-    token = f" --token-file {settings.token_file}" if settings.token_file else ""
+    token = f" --token-file {shlex.quote(str(settings.token_file))}" if settings.token_file else ""
     page = f"  page  http://{ports.http_address}/\n" if settings.page else ""
     announce(
         f"serving {spec.name} version {spec.version} (archive {archive.digest[:12]}) with {counted(workers, 'worker')}\n"

@@ -1,13 +1,15 @@
 """The keys of configs and spaces: suggestions, values set in lists, and errors without pydantic's own words."""
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from training.config import Config, load
 from training.errors import ConfigError
-from training.keys import NAME_LENGTH, as_name, keys_of
+from training.keys import NAME_LENGTH, as_name, keys_of, read_yaml
 from training.selection.search import Space, with_values
 
 DIGITS = Path(__file__).parents[3] / "training" / "configs" / "digits.yaml"
@@ -45,20 +47,69 @@ def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("fit.phases.0.unfreeze=x", "fit.phases.0.unfreeze: must be a valid integer or 'all' (got 'x')"),
+        ("fit.phases.0.unfreeze=x", "fit.phases.0.unfreeze: must be a whole number or 'all' (got 'x')"),
         ("fit.phases.0.epochs=0", "fit.phases.0.epochs: must be greater than or equal to 1 (got '0')"),
         ("model.pretrained=[1]", "model.pretrained: must be 'imagenet' or a path (got '[1]')"),
-        ("decision.prevalence={a: x}", "decision.prevalence.a: must be a valid number (got 'x')"),
-        ("decision.cost=[[a]]", "decision.cost.0.0: must be a valid number (got 'a')"),
+        ("decision.prevalence={a: x}", "decision.prevalence.a: must be a number (got 'x')"),
+        ("decision.cost=[[a]]", "decision.cost.0.0: must be a number (got 'a')"),
         ("fit={}", "fit.phases: missing, and there is no default"),
         ("fit=3", "fit: must be a mapping of keys to values (got '3')"),
-        ("fit.phases=[]", "fit.phases: it must have at least 1 item after validation, not 0 (got '[]')"),
+        ("fit.phases=[]", "fit.phases: it must have at least 1 item, not 0 (got '[]')"),
+        ("decision.positive=Blume", "decision.positive: must be a list of texts, such as [Blume] (got 'Blume')"),
+        ("decision.positive=a,b", "decision.positive: must be a list of texts, such as [a, b] (got 'a,b')"),
+        (
+            "preprocessing.mean=0.5",
+            "preprocessing.mean: must be a list of 3 numbers, such as [0.5, 0.5, 0.5] (got '0.5')",
+        ),
+        ("preprocessing.mean=[1, 2, 3, 4]", "preprocessing.mean: it must have at most 3 items, not 4 (got '[1, 2, 3, 4]')"),
+        ("decision.cost=5", "decision.cost: must be a list of lists of numbers, such as [[0, 1], [5, 0]] (got '5')"),
+        ("decision.cost=[5]", "decision.cost.0: must be a list (got '5')"),
+        ("fit.phases=3", "fit.phases: must be a list (got '3')"),
+        ("name=2026", "name: must be text, with its quotes: \"2026\" (got '2026')"),
+        ("name=true", "name: must be text (got 'True')"),
+        ("augment.flip_horizontal=5", "augment.flip_horizontal: must be true or false (got '5')"),
+        ("fit.batch_size=1.5", "fit.batch_size: must be a whole number (got '1.5')"),
     ],
 )
 def test_an_error_names_the_key_alone_and_what_may_stand_there(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(DIGITS, [override])
     assert str(raised.value) == f"config.invalid: {DIGITS}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name: a\nseed: 1\nname: b\n", "name: stands twice, on lines 1 and 3; keep one of the two"),
+        (
+            "name: a\nfit:\n  phases:\n    - epochs: 1\n      epochs: 2\n",
+            "fit.phases.0.epochs: stands twice, on lines 4 and 5; keep one of the two",
+        ),
+        ("seed: 1\nname: a\nseed: 1\nname: b", "seed: stands twice, on lines 1 and 3; keep one of the two; name: stands twice"),
+        ("fit: {epochs: 1, epochs: 2}", "fit.epochs: stands twice, on line 1; keep one of the two"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    for read in (load, Space.read):
+        with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}/config.yaml: {said}")):
+            read(tmp_path / "config.yaml")
+
+
+def test_yaml_is_read_as_pyyaml_reads_it() -> None:
+    """Anchors, merges of which a key may override, and aliases that lead back are no keys that stand twice."""
+    for text in (DIGITS.read_text(), "", "a: &b {c: 1}\nd: {<<: *b, c: 2}\ne: *b\n", "- &a [1, *a]", "[a, a]", "1"):
+        assert repr(read_yaml(text)) == repr(yaml.safe_load(text))
+    with pytest.raises(ConfigError, match=r"override .*: a: stands twice"):
+        load(DIGITS, ["fit={a: 1, a: 2}"])
+
+
+def test_a_packed_file_is_to_be_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "icons.ZIP"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/b.png", b"")
+    with pytest.raises(ConfigError, match=rf"{path} is an archive of files, and a config is a YAML file; unpack it, and for a "):
+        load(path)
 
 
 def test_values_are_set_in_lists_by_number() -> None:

@@ -174,3 +174,5 @@ def test_the_run_that_may_be_meant_is_named(tmp_path: Path, monkeypatch: pytest.
         runs.read_config(Path("leaves"))
     with pytest.raises(RunError, match="make one with `visor train CONFIG --out nothing`"):
         runs.read_config(Path("nothing"))
+    with pytest.raises(RunError, match="make one with `visor train CONFIG --out 'no thing'`"):
+        runs.read_config(Path("no thing"))

@@ -62,7 +62,7 @@ def test_any_raw_bytes_are_elements_or_an_error_of_the_request(data, count):
         (b"\x02\0\0", 1, BinaryInvalid, "3 bytes after element 0"),
         (b"\x05\0\0\0abcd", 1, BinaryInvalid, "element 0 says it has 5 bytes, 4 are left"),
         (b"\0\0\0\0" * 3, 2, ShapeInvalid, "4 bytes after the 2 elements"),
-        (b"\0\0\0\0", 2, ShapeInvalid, "1 elements where its shape promises 2"),
+        (b"\0\0\0\0", 2, ShapeInvalid, "1 element where its shape promises 2"),
     ],
 )
 def test_raw_bytes_that_do_not_add_up(data, count, error, words):

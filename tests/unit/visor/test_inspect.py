@@ -85,3 +85,11 @@ def test_what_is_read_by_people_has_key_figures_and_a_band_only_where_something_
     shown = capsys.readouterr().out
     assert "more: visor inspect --json" in shown
     assert "review_below" not in shown
+
+
+def test_labels_are_printed_as_they_are_written(
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = put(tmp_path, keys[0], spec=make_spec(("Blüte", "Blatt", "木"), name="tiny", version="1"))
+    assert show(archive, keys[1], as_json=False) == 0
+    assert "labels: [Blüte, Blatt, 木]" in capsys.readouterr().out

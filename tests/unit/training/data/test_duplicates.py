@@ -181,6 +181,23 @@ def test_within_one_split_nothing_leaks(root: Path, photo: bytes, tmp_path: Path
     assert len(prepare(config(root), tmp_path).samples) == 26
 
 
+def test_the_same_picture_under_two_labels_is_told(
+    root: Path, photo: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one split, where nothing leaks, too; a picture that lies twice under one label is no matter."""
+    for name in ("ash/photo", "ash/again", "oak/photo"):
+        (root / f"train/{name}.jpg").write_bytes(photo)
+    caplog.set_level(logging.WARNING)
+    prepare(config(root), tmp_path)
+    assert caplog.messages == [
+        "the same picture, or nearly the same, lies under two labels: ash, oak: 1 pair; `visor data report` shows them"
+    ]
+    caplog.clear()
+    (root / "train/oak/photo.jpg").unlink()
+    prepare(config(root), tmp_path)
+    assert caplog.messages == []
+
+
 def test_the_config_decides(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in SPLITS:
         (root / split / "ash/again.png").write_bytes((root / "train/oak/0.png").read_bytes())

@@ -11,9 +11,11 @@ import sklearn.datasets
 from PIL import Image, ImageEnhance, ImageFilter
 
 from tests.unit.pages import check_page, check_style
+from training.config import DataConfig
+from training.data import sources
 from training.data.eda import OUTLIER, Findings, explore, laplacian_variance, robust_z
 from training.errors import ConfigError, DataError
-from training.reports.data_set import render, thumbnail
+from training.reports.data_set import figures, notes, render, thumbnail
 from visor import cli
 
 RNG = np.random.default_rng(0)
@@ -129,6 +131,46 @@ def test_the_page_shows_it_and_needs_nothing_else(findings: Findings, html: str)
     assert len(pairs) == sum(near.one.label != near.other.label for near in findings.near)
     leaks = len(findings.leaks)
     assert bool(re.search(rf"{leaks} pairs? of near-duplicates lies? in two splits", page.text)) == bool(leaks)
+
+
+def test_a_picture_under_two_labels_is_in_the_notes(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for n in range(4):
+            path = tmp_path / f"set/{label}/{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    shutil.copy(tmp_path / "set/a/0.png", tmp_path / "set/b/0.png")
+    found = explore(tmp_path / "set", [], tmp_path / "home")
+    said = "The same picture, or nearly the same, lies under two labels: a, b: 1 pair. A picture has one label: remove one of"
+    assert [note[: len(said)] for note in notes(found) if "two labels" in note] == [said]
+    [meaning] = [meaning for name, _, meaning in figures(found) if name == "Near-duplicates"]
+    assert meaning.startswith("pair at most 16 of 256 bits apart")
+
+
+def test_an_empty_label_is_named_and_each_sentence_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("full/a", "Full/b", "empty"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        if name == "empty":
+            (tmp_path / "set/empty").mkdir()
+            continue
+        for n in range(12 if name == "full/a" else 1):
+            Image.fromarray(RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(tmp_path / f"set/{name}{n}.png")
+    (tmp_path / "set/full/notes.txt").touch()
+    with caplog.at_level("WARNING"):
+        found = explore(tmp_path / "set", [], tmp_path / "home")
+    assert len([said for said in caplog.messages if "left out" in said]) == 1
+    assert len([said for said in caplog.messages if "differ only by case" in said]) == 1
+    told = " ".join(notes(found))
+    assert "1 label has no image that can be shown: empty." in told
+    assert "The largest label has 12 times the images of the smallest" in told  # of those that have any
+
+
+def test_a_packed_folder_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "icons.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=f"{tmp_path}/icons.zip is an archive of files: unpack it, and name the folder"):
+        explore(tmp_path / "icons.zip", [], tmp_path)
+    with pytest.raises(DataError, match=r"icons.zip is not a folder, but an archive of files: unpack it; give one that holds"):
+        sources.prepare(DataConfig(source="imagefolder", path=tmp_path / "icons.zip"), tmp_path)
 
 
 def test_a_folder_that_training_would_refuse_is_shown_all_the_same(tmp_path: Path) -> None:

@@ -159,13 +159,15 @@ def test_weights_of_another_network_are_named_tensor_by_tensor(tmp_path):
     assert "1 other shapes (stages.0.0.weight (64, 1, 7, 7) for (64, 3, 7, 7))" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights"])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"# visor\n\nA README.\n"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".md"])
 def test_a_file_that_is_not_weights_is_named(tmp_path, content, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"{path} cannot be read as weights"):
+    with pytest.raises(ConfigError, match=f"{path} cannot be read as weights: .*give a .safetensors file, or a .pth") as raised:
         make_model(config(pretrained=str(path)), 2)
+    assert "\n" not in str(raised.value)
+    assert "weights_only" not in str(raised.value)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -120,11 +120,18 @@ def test_digests_and_notes_are_shown():
 
 def test_the_rule_in_words():
     assert describe_rule(make_spec(review_from=0.1, review_to=0.5, review_cost=0.3)) == [
-        "Flag an image when the probability of damaged is at least 25.0%; otherwise pass it.",
-        "From 10.0% up to 50.0% neither is worth its risk, so a person looks: review.",
+        "Review an image when the probability of damaged is from 10.0% up to 50.0%: neither of the others is worth its risk.",
+        "Pass it below, flag it from 50.0% on.",
+        "Recall, precision, false alarms and expected cost are at the threshold, 25.0%, as if nobody looked.",
         f"At these costs, {CHOSEN}",
     ]
-    assert len(describe_rule(make_spec())) == 2
+    assert describe_rule(make_spec()) == [
+        "Flag an image when the probability of damaged is at least 25.0%; otherwise pass it.",
+        f"At these costs, {CHOSEN}",
+    ]
+    assert describe_rule(make_spec(review_from=0.0, review_to=0.5, review_cost=0.3))[1] == (
+        "None is passed, flag it from 50.0% on."
+    )
     selective = describe_rule(make_spec(positive=(), threshold=0.9, review_cost=0.1))
     assert selective[0] == "Pass an image when the network is at least 90.0% sure of its label; otherwise ask a person."
 
