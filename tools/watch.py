@@ -7,6 +7,7 @@ import argparse
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from transformer.settings import port
+from transformer.flags import at_least, port
 from watch.alerts import ALERTS, group
 from watch.boards import BOARDS
 from watch.page import page
@@ -29,19 +30,26 @@ from watch.page import page
 ROOT = Path(__file__).parents[1]
 SELECTOR = 'job="visor"'
 READY_S = 30.0
+MOST_S = 60
+"""Between two scrapes, as the alerts' shortest window is five minutes."""
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running Prometheus. `address`: HOST:PORT of its API and page."""
+    """A running Prometheus. `address`: HOST:PORT of its API and page; `log`: the file that it writes."""
 
     process: "subprocess.Popen[bytes]"
     address: str
+    log: Path
 
     @property
     def page(self) -> str:
         """The page's URL."""
         return f"http://{self.address}/consoles/visor.html"
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-2000:]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,15 +57,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make watch", description=__doc__)
     parser.add_argument("targets", nargs="*", default=["127.0.0.1:8080"], metavar="HOST:PORT", help="servers' REST addresses")
     parser.add_argument("--port", type=port, default=9090, help="TCP port of Prometheus (default: %(default)s)")
-    parser.add_argument("--interval", type=int, default=5, metavar="S", help="seconds between two scrapes (default: %(default)s)")
+    parser.add_argument(
+        "--interval",
+        type=at_least(1),
+        default=5,
+        metavar="S",
+        help=f"seconds between two scrapes, up to {MOST_S} (default: %(default)s)",
+    )
     parser.add_argument("--storage", type=Path, metavar="FOLDER", help="folder that keeps the data (default: one that goes)")
     args = parser.parse_args(argv)
+    if args.interval > MOST_S:
+        parser.error(f"--interval {args.interval} is above {MOST_S}: rates over the alerts' five minutes need several scrapes")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with started(args.targets, args.port, args.interval, args.storage) as running:
             sys.stdout.write(f"page        {running.page}\nPrometheus  http://{running.address}\nCtrl-C ends both\n")
             sys.stdout.flush()
-            return running.process.wait()
+            code = running.process.wait()
+            sys.stderr.write(f"make watch: Prometheus has ended by itself, with exit code {code}:\n{running.tail()}\n")
+            return 1
     except KeyboardInterrupt:
         return 0
     except RuntimeError as err:
@@ -69,11 +87,14 @@ def main(argv: list[str] | None = None) -> int:
 def started(
     targets: list[str], port: int, interval_s: int = 5, storage: Path | None = None, program: str | None = None
 ) -> Iterator[Prometheus]:
-    """Run Prometheus until the block ends. Raises RuntimeError where there is none, or it does not start."""
+    """Run Prometheus until the block ends. `port`: 0 for a free one.
+
+    Raises RuntimeError where there is no Prometheus, the port is taken, or it does not start.
+    """
     program = program or shutil.which("prometheus")
     if program is None:
         raise RuntimeError("there is no Prometheus on this machine; `make prometheus` installs Debian's")
-    address = f"127.0.0.1:{port}"
+    address = f"127.0.0.1:{_free(port)}"
     with tempfile.TemporaryDirectory(prefix="visor-watch-") as name:
         folder = Path(name)
         config = write(folder, targets, interval_s)
@@ -87,13 +108,14 @@ def started(
         ]
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        running = Prometheus(process, address, folder / "log")
         try:
             deadline = time.monotonic() + READY_S
             while not _ready(address):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"Prometheus did not start:\n{(folder / 'log').read_text()[-2000:]}")
+                    raise RuntimeError(f"Prometheus did not start:\n{running.tail()}")
                 time.sleep(0.1)
-            yield Prometheus(process, address)
+            yield running
         finally:
             process.terminate()
             process.wait()
@@ -111,7 +133,7 @@ def write(folder: Path, targets: list[str], interval_s: int) -> Path:
         "scrape_configs": [{"job_name": "visor", "static_configs": [{"targets": targets}]}],
     }
     (folder / "consoles").mkdir()
-    (folder / "consoles/visor.html").write_text(page(BOARDS, SELECTOR, limits))
+    (folder / "consoles/visor.html").write_text(page(BOARDS, SELECTOR, limits, interval_s))
     (folder / "rules.json").write_text(json.dumps(rules))  # JSON is YAML
     (folder / "prometheus.json").write_text(json.dumps(config))
     return folder / "prometheus.json"
@@ -133,6 +155,20 @@ def parts_of(values: dict[str, Any]) -> dict[str, str]:
         "least_effect": alerts["drift"]["leastEffect"],
     }
     return {name: str(value) for name, value in numbers.items()}
+
+
+def _free(port: int) -> int:
+    """The port, or a free one for 0. Raises RuntimeError where it is taken: whoever has it could answer for this Prometheus."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Prometheus does, or ended connections take it
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as err:
+            raise RuntimeError(
+                f"port {port} cannot be had ({err.strerror}); choose another one with ARGS='--port PORT', "
+                "or stop what listens there, such as the service of Debian's package"
+            ) from err
+        return int(probe.getsockname()[1])
 
 
 def _ready(address: str) -> bool:

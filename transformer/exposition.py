@@ -37,7 +37,9 @@ class Exposition:
         return comment
 
     def _head(self, family: Metric, sample: Sample) -> str:
-        line = _written(family, sample).splitlines()[-1]
+        line = (
+            _written(family, sample).removesuffix("\n").rpartition("\n")[2]
+        )  # splitlines would part U+2028 and \r in labels, too
         head = self._heads[sample.name, *sample.labels.values()] = line.rpartition(" ")[0]
         return head
 

@@ -1,6 +1,6 @@
 """The edge's metrics, which `transformer.declared` declares; each edge has a registry of its own."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from functools import cache
 from typing import TypeVar
 
@@ -54,6 +54,7 @@ class Metrics:
         self._cached = self._make(Counter, declared.LOOKUPS)
         if self._drift:
             self._registry.register(self._drift)
+        self._ready = self._make(Gauge, declared.READY)
         self._queue = self._make(Gauge, declared.QUEUED)
         self._memory = self._make(Gauge, declared.MEMORY)
         self._memory_refused = self._make(Gauge, declared.MEMORY_REFUSED)
@@ -75,6 +76,10 @@ class Metrics:
 
     def _histogram(self, metric: Declared) -> Histogram:
         return Histogram(metric.name, metric.about, metric.label_names, buckets=metric.buckets, registry=self._registry)
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Report whether requests are answered, as this says, whenever metrics are read."""
+        self._ready.labels(*self._model).set_function(ready)
 
     def watch_queue(self, queue: Sized) -> None:
         """Report this queue's length whenever metrics are read."""

@@ -117,6 +117,7 @@ async def serve_edge(
         listening = Listening(host, listener.getsockname()[1], grpc_port)
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
+        watching = asyncio.create_task(service.watch())
         trimming = asyncio.create_task(return_free_pages())
         left_s = settings.grace_s
         gc.collect()
@@ -129,6 +130,7 @@ async def serve_edge(
                 left_s -= await _drain(http_server, listening, min(settings.drain_s, left_s))
         finally:
             stopped.cancel()
+            watching.cancel()
             trimming.cancel()
             http_server.config.timeout_graceful_shutdown = math.ceil(left_s)
             http_server.should_exit = True

@@ -38,6 +38,8 @@ from transformer.upstream.torchserve import TorchServe
 # much [0.4 ms]. No more of them at once than an event loop can bear [1 ms].
 FLUSH_S = 0.05
 MAX_UNFLUSHED = 16
+WATCH_S = 5.0
+"""Between two looks at TorchServe, so that `visor_ready` is true where no probe and no client asks."""
 THREAD_BYTES = 1 << 20
 """From here on a request is parsed in a thread, so that health checks and other requests are answered meanwhile."""
 
@@ -85,6 +87,7 @@ class Service:
         self.limits = limits
         self.budget = budget or Budget(limits.memory_bytes or UNLIMITED_BYTES)
         metrics.watch_budget(self.budget)
+        metrics.watch_ready(lambda: upstream.known_ready and not self.draining)
         self.tokens = tokens
         self.draining = False
         self._outputs = AnswerOutputs(spec)
@@ -115,6 +118,12 @@ class Service:
     async def ready(self) -> bool:
         """Whether an inference would find a worker and the service is not about to stop."""
         return await self._dispatcher.ready() and not self.draining
+
+    async def watch(self) -> None:
+        """Look whether TorchServe is ready, every WATCH_S, until cancelled."""
+        while True:
+            await self._dispatcher.ready()
+            await asyncio.sleep(WATCH_S)
 
     def check_model(self, name: str, version: str = "") -> None:
         """Raise ModelUnknown or VersionUnknown unless name and version are this archive's; version "" is this one."""

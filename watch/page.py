@@ -11,10 +11,15 @@ from watch.boards import DRIFT
 from watch.queries import Board, fill
 
 TEMPLATE = Path(__file__).with_name("page.html")
+LEAST_S = 60
+"""The shortest window of a rate, in seconds, where scrapes come often."""
 
 
-def page(boards: Sequence[Board], selector: str, limits: Mapping[str, float]) -> str:
-    """The page's HTML. `limits`: the SLO's numbers by the names that panels have for them. `$window` is the page's to fill in."""
+def page(boards: Sequence[Board], selector: str, limits: Mapping[str, float], interval_s: int) -> str:
+    """The page's HTML. `limits`: the SLO's numbers by the names that panels have for them. `$window` is the page's to fill in.
+
+    `interval_s`: between two scrapes. A rate needs two of them in its window, and looks at four, as Grafana's `$__rate_interval`.
+    """
     data = [
         {
             "title": board.title,
@@ -39,4 +44,5 @@ def page(boards: Sequence[Board], selector: str, limits: Mapping[str, float]) ->
     ]
     # Neither the end of the script nor, to Prometheus, the beginning of an action.
     text = json.dumps(data).replace("<", "\\u003c").replace("{{", "{ {")
-    return TEMPLATE.read_text().replace("BOARDS", text, 1)
+    template = TEMPLATE.read_text().replace("LEAST_S", str(max(LEAST_S, 4 * interval_s)), 1)
+    return template.replace("BOARDS", text, 1)

@@ -1,4 +1,4 @@
-"""Whose pods the queries of Prometheus count, by the pods' names: KEDA's default one and those that docs/kubernetes.md shows.
+"""Whose pods the queries of Prometheus count, by the pods' names: KEDA's default one and those that docs show.
 
 `make e2e-full` asks a Prometheus: tests/e2e/test_keda.py.
 """
@@ -46,8 +46,9 @@ def test_keda_scales_a_track_by_the_load_of_its_own_pods(render: Any, name: str)
 
 def documented() -> list[str]:
     """The selectors of the documented queries."""
-    [block] = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
-    return re.findall(r"\{.*?\}", block)
+    pages = ("docs/kubernetes.md", "loadtests/README.md")
+    blocks = [re.findall(r"```promql\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) for page in pages]
+    return [selector for [block] in blocks for selector in re.findall(r"\{.*?\}", block)]
 
 
 @pytest.mark.parametrize("selector", documented())

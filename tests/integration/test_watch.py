@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import psutil
@@ -172,6 +174,65 @@ def test_the_command_says_where_the_page_is_and_ends_what_it_began(ending: signa
     assert (tmp_path / "kept/wal").is_dir()
 
 
+def test_a_port_that_another_prometheus_has_is_refused(prometheus: Prometheus, capsys: Any) -> None:
+    port = prometheus.address.rpartition(":")[2]
+    assert watch.main(["--port", port]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"port {port} cannot be had (Address already in use)" in said.err
+    assert httpx.get(prometheus.page).status_code == 200  # it runs on
+
+
+def test_a_free_port_can_be_asked_for() -> None:
+    with watch.started(["127.0.0.1:1"], 0) as running:
+        assert not running.address.endswith(":0")
+        assert httpx.get(running.page).status_code == 200
+
+
+def test_a_prometheus_that_ends_by_itself_leaves_its_last_words() -> None:
+    command = [sys.executable, "-m", "tools.watch", "127.0.0.1:1", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        [child] = psutil.Process(process.pid).children()
+        child.terminate()
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "Prometheus has ended by itself, with exit code 0:" in said
+    assert "See you next time!" in said
+
+
+@pytest.mark.parametrize("interval", ["0", "-5", "61", "1.5"])
+def test_an_interval_that_prometheus_or_the_alerts_cannot_have_is_refused(interval: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        watch.main(["--interval", interval])
+    assert "--interval" in capsys.readouterr().err
+
+
+def test_failures_until_the_first_scrape_that_finds_any_do_not_count(prometheus: Prometheus, served: Server, asked: int) -> None:
+    """Two requests for another model, ended within one flush; then a third one, which is growth."""
+    assert asked
+    nowhere = q.series("visor_request_seconds_count", 'code="404"')
+    growth = fill(f"sum (increase({nowhere}[1m]))", **PARTS)
+    counted = fill(f"sum (count_over_time({nowhere}[1m]))", **PARTS)
+
+    def ask_another(_: int) -> int:
+        return httpx.post(f"http://{served.rest}/v2/models/another/infer", json={"inputs": []}).status_code
+
+    def scraped(samples: int) -> None:
+        while not (found(prometheus, counted) and found(prometheus, counted)[0][1] >= samples):
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(ask_another, range(2))) == [404, 404]
+    scraped(2)
+    assert found(prometheus, fill(f"sum ({nowhere})", **PARTS)) == [({}, 2)]
+    assert found(prometheus, growth) == [({}, 0)]
+    assert ask_another(2) == 404
+    scraped(6)
+    assert found(prometheus, growth)[0][1] > 0
+
+
 def test_without_prometheus_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert watch.main([]) == 1
@@ -185,6 +246,21 @@ def test_the_page_asks_what_the_boards_ask(prometheus: Prometheus) -> None:
     assert [board["title"] for board in boards] == [board.title for board in BOARDS]
     queries = [query["text"] for board in boards for panel in board["panels"] for query in panel["queries"]]
     assert queries == [fill(str(case.values[0].text), selector=watch.SELECTOR) for case in PANELS]
+
+
+@pytest.mark.skipif(browser.find() is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")
+@pytest.mark.parametrize(("interval", "window"), [(5, 120), (60, 240)])
+def test_the_page_s_rates_look_at_four_scrapes_at_least(interval: int, window: int) -> None:
+    """Of the last hour a thirtieth, which is two minutes, where that is enough."""
+    chromium = browser.find()
+    assert chromium, "CI has a Chromium: `make browser`"
+    with watch.started(["127.0.0.1:1"], 0, interval) as running, browser.started(chromium) as tab:
+        tab.open(running.page, browser.WIDTHS[0])
+        while "as of" not in str(tab.evaluate("document.getElementById('state').textContent")):
+            time.sleep(0.1)
+        asked = [url for url in tab.asked if "visor_request_seconds_bucket" in url]
+        assert asked
+        assert {found for url in asked for found in re.findall(r"\[(\d+)s\]", unquote(url))} == {str(window)}
 
 
 @pytest.mark.skipif(browser.find() is None and not os.environ.get("CI"), reason="no Chromium; `make browser` installs one")

@@ -114,6 +114,11 @@ class TorchServe:
         """Whether `ready` would ask TorchServe."""
         return time.monotonic() >= self._ready_until
 
+    @property
+    def known_ready(self) -> bool:
+        """What `ready` would say without asking: by TorchServe's last answer, and by the workers that hang now."""
+        return bool(self.workers) and not self.direct.hang
+
     async def ready(self) -> bool:
         """Whether TorchServe has a READY worker for the model, and not all hang; it is asked at most once in `ready_cache_s`."""
         async with self._asking:
@@ -124,7 +129,7 @@ class TorchServe:
                 self.workers = workers  # now: who waits for the first number is not to go past those that can be asked directly
                 self._ready_until = time.monotonic() + self._ready_cache_s
                 self.on_change()
-        return bool(self.workers) and not self.direct.hang
+        return self.known_ready
 
     async def _count_workers(self) -> int:
         try:

@@ -111,9 +111,13 @@ def test_every_metric_is_exposed_as_it_is_declared_and_no_other() -> None:
 
 
 def test_what_is_kept_between_scrapes_changes_nothing_of_what_is_read() -> None:
-    """As prometheus_client itself writes it; a label's quotes, a backslash and the end of a line too."""
-    spec = make_spec(('a "b"', "c\\d\ne"), name="roofs", version="3", positive=('a "b"',))
+    """As prometheus_client itself writes it; a label's quotes, a backslash and whatever ends a line to Python too."""
+    ends = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    assert len(f"{ends}.".splitlines()) == len(ends) + 1
+    labels = ('a "b"', "c\\d\ne", *(f"{end}f{end}g {end}" for end in ends))
+    spec = make_spec(labels, name="roofs", version="3", positive=('a "b"',))
     metrics = Metrics(spec, "ab" * 32, reference=LARGEST)
+    metrics.watch_ready(lambda: True)
     for _ in range(3):
         assert metrics.render() == generate_latest(metrics._registry)
         metrics.end(inference(*(answer(label, drift=(3,) * 19) for label in spec.labels), seconds=1e7))
@@ -123,6 +127,7 @@ def test_what_is_kept_between_scrapes_changes_nothing_of_what_is_read() -> None:
 def test_the_series_of_a_pod_have_the_bound_that_is_declared() -> None:
     """However many requests there were: two rounds of all that can be counted make as many series as one."""
     metrics = Metrics(SPEC, "ab" * 32, "stable", LARGEST)
+    metrics.watch_ready(lambda: True)
     metrics.watch_queue([])
     metrics.watch_budget(Budget(1))
     for _ in range(2):

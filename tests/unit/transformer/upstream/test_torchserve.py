@@ -156,6 +156,35 @@ async def test_a_failure_makes_readiness_ask_again(torchserve):
         assert not await upstream.ready()
 
 
+async def exposed_ready(client):
+    """What `/metrics` says of readiness."""
+    [line] = [line for line in (await client.get("/metrics")).text.splitlines() if line.startswith("visor_ready{")]
+    name, _, value = line.rpartition(" ")
+    assert name == 'visor_ready{model="roofs",version="3"}'
+    return float(value)
+
+
+async def test_metrics_say_what_readiness_said_and_ask_nothing(client, torchserve, service):
+    ready, down = [{"status": "READY"}], [{"status": "LOADING"}]
+    assert await exposed_ready(client) == 0
+    assert torchserve.polls == 0
+    for polls, torchserve.workers in enumerate((ready, down, None, ready), 1):
+        said = (await client.get("/v2/health/ready")).status_code == 200
+        assert said == (torchserve.workers is ready)
+        assert await exposed_ready(client) == said
+        assert torchserve.polls == polls
+    service.drain()
+    assert await exposed_ready(client) == 0
+
+
+async def test_an_edge_that_nobody_asks_looks_by_itself(edge, torchserve, monkeypatch):
+    monkeypatch.setattr("transformer.service.WATCH_S", 0.01)  # from the first look on
+    async with httpx.AsyncClient(base_url=f"http://{edge.http}") as client, asyncio.timeout(10):
+        for torchserve.workers, expected in (([{"status": "READY"}], 1), ([], 0), ([{"status": "READY"}], 1)):
+            while await exposed_ready(client) != expected:
+                await asyncio.sleep(0.01)
+
+
 async def test_the_line_follows_the_workers_whether_or_not_anybody_asks_for_readiness(client, torchserve):
     """One early inference found one worker; the others are used once they are there."""
     together = asyncio.Barrier(4)
