@@ -156,6 +156,7 @@ DRIFT_LIMIT = Declared(
     (*MODEL, FIGURE),
 )
 DRIFT_EFFECT = Declared("visor_drift_effect", "gauge", "The least effect, a PSI, that counts as drift.", MODEL)
+READY = Declared("visor_ready", "gauge", "Whether requests are answered: 1 where readiness says so.", MODEL)
 QUEUED = Declared("visor_queue_images", "gauge", "Images that wait at the edge.", MODEL)
 MEMORY = Declared("visor_memory_bytes", "gauge", "Memory for requests under way, bytes.", (STATE,))
 MEMORY_REFUSED = Declared(
@@ -180,6 +181,7 @@ ALL = (
     DRIFT_REFERENCE,
     DRIFT_LIMIT,
     DRIFT_EFFECT,
+    READY,
     QUEUED,
     MEMORY,
     MEMORY_REFUSED,
