@@ -1,8 +1,8 @@
 """The alerts of a release: when each fires, how bad that is, and what it says.
 
-An alert's expression has names to be filled in beside `$selector`; the chart's template does it from its values, `group` from the
-same defaults on one machine. `$stable` and `$canary` choose the pods of one track, `$selector` those of both. `$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's; latencies are in seconds, as a bucket's `le`
-writes them.
+An alert's expression has names to be filled in beside `$selector`; the chart's template does it from its values, `group` from
+the same defaults on one machine. `$stable` and `$canary` choose the pods of one track, `$selector` those of both.
+`$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's; latencies are in seconds, as a bucket's `le` writes them.
 
 Burn rates and windows are those of Beyer et al., "The Site Reliability Workbook" (2018), chapter 5, table 5-8: an alert fires
 once 2 % of a 30 days' budget are gone in an hour, 5 % in six hours or 10 % in three days, and ends soon after the cause, as a
@@ -44,8 +44,8 @@ QUANTILES = {"p50": 0.5, "p95": 0.05, "p99": 0.01}
 class Alert:
     """An alert. `lasting` is how long its condition holds before it fires.
 
-    `needs`: what a release has to have for it: `pods` at all times, which one that scales to zero has not, or a `canary`. `labels`:
-    what tells it from others of its name.
+    `needs`: what a release has to have for it: `pods` at all times, which one that scales to zero has not, or a `canary`.
+    `labels`: what tells it from others of its name.
     """
 
     name: str
@@ -130,7 +130,7 @@ ALERTS = (
         "5m",
         "critical",
         "No pod of the release is ready",
-        "For five minutes Prometheus has seen no stable pod that answers requests: there is none, none is ready, or none is scraped.",
+        "For five minutes Prometheus has seen no stable pod that answers requests: none is there, ready or scraped.",
         needs="pods",
     ),
     Alert(

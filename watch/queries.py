@@ -18,7 +18,7 @@ OF_BIN = (*OF_FIGURE, "bin")
 OF_POD = ("namespace", "pod", "instance")
 """What tells targets apart, in a cluster and on one machine, where there is an instance alone."""
 OF_PODS = "-predictor-([0-9]{5}-dep.*|[^-]+(-[^-]+)?)"
-"""How the names of a track's pods end, of a Deployment or of a revision in Knative; those of a release `roofs-predictor` do not."""
+"""How the names of a track's pods end, of a Deployment or of a revision in Knative; those of a `roofs-predictor` do not."""
 FAILED = 'code=~"5.."'
 ANSWERED = 'code=~"2.."'
 OVERLOADED = 'code=~"server[.].*"'

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.test_queries import NEIGHBOURS, pod_of, pods_of
+from tests.charts.test_queries import NEIGHBOURS, pods_of
 from tests.charts.visor_values import REQUIRED
 from watch.boards import BOARDS
 
@@ -45,7 +45,6 @@ def test_the_release_that_is_chosen_is_the_pod_s(render: Any, pod: str) -> None:
         found = re.search(regex.strip("/"), name)
         assert found
         assert found[1] == pod.removesuffix("-canary")
-    assert not re.search(regex.strip("/"), f"{pod_of(pod)}.other")
 
 
 def test_a_dashboard_s_queries_are_about_one_release_and_its_canary(render: Any) -> None:
