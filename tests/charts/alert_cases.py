@@ -172,7 +172,7 @@ CASES = (
         "one of two pods is ready",
         {},
         "10m",
-        up=up(ready="0x20") | up(PODS[1]),
+        up=UP | up(PODS[1], ready="0x20"),
     ),
     Case(
         "a canary hides no stable track that is gone",
