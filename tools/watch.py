@@ -125,8 +125,9 @@ def write(folder: Path, targets: list[str], interval_s: int) -> Path:
     """Write configuration, alerts and page into a folder; the configuration's path."""
     values = yaml.safe_load((ROOT / "charts/visor/values.yaml").read_text())
     limits = {share: ms / 1000 for share, ms in values["slo"]["latencyMs"].items()} | {"errors": values["slo"]["errorRate"]}
-    parts = parts_of(values) | {"selector": SELECTOR}
-    rules = {"groups": [group("visor", ALERTS, parts, (ROOT / "docs/runbooks.md").as_uri())]}
+    parts = parts_of(values) | {"selector": SELECTOR, "stable": SELECTOR}
+    alerts = [alert for alert in ALERTS if alert.needs != "canary"]
+    rules = {"groups": [group("visor", alerts, parts, (ROOT / "docs/runbooks.md").as_uri())]}
     config: dict[str, Any] = {
         "global": {"scrape_interval": f"{interval_s}s", "evaluation_interval": f"{max(interval_s, 15)}s"},
         "rule_files": ["rules.json"],
@@ -152,6 +153,7 @@ def parts_of(values: dict[str, Any]) -> dict[str, str]:
         "review_share": alerts["decisions"]["reviewShare"],
         "rejected_share": alerts["decisions"]["rejectedShare"],
         "drift_window": alerts["drift"]["window"],
+        "drift_min_images": alerts["drift"]["minImages"],
         "least_effect": alerts["drift"]["leastEffect"],
     }
     return {name: str(value) for name, value in numbers.items()}

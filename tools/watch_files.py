@@ -1,7 +1,4 @@
-"""Make what the chart has of the package `watch`: charts/visor/dashboards/*.json for Grafana and charts/visor/alerts.yaml.
-
-The SLO's numbers in the dashboards' lines are those of loadtests/slo.yaml.
-"""
+"""Make what the chart has of the package `watch`: charts/visor/dashboards/*.json for Grafana and charts/visor/alerts.yaml."""
 
 import argparse
 import sys
@@ -39,9 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def files() -> dict[str, str]:
     """The text of each file, by its path in the chart."""
-    slo = yaml.safe_load((ROOT / "loadtests/slo.yaml").read_text())
-    limits = {name: ms / 1000 for name, ms in slo["latency_ms"].items()} | {"errors": slo["error_rate"]}
-    boards = {f"dashboards/{board.name}.json": dashboard(board, limits) for board in BOARDS}
+    boards = {f"dashboards/{board.name}.json": dashboard(board) for board in BOARDS}
     return boards | {"alerts.yaml": "".join((HEAD, *_alerts()))}
 
 
@@ -56,7 +51,7 @@ def _alerts() -> Iterator[str]:
             "summary": alert.summary,
             "description": alert.description,
             "runbook": alert.anchor,
-            "always": alert.always,
+            "needs": alert.needs,
         }
         text = yaml.safe_dump([rule], sort_keys=False, width=float("inf"), allow_unicode=True)
         yield textwrap.indent(text, "  ")

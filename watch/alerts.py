@@ -1,8 +1,8 @@
 """The alerts of a release: when each fires, how bad that is, and what it says.
 
-An alert's expression has names to be filled in beside `$selector`; the chart's template does it from its values, `group` from the
-same defaults on one machine. `$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's; latencies are in seconds, as a bucket's `le`
-writes them.
+An alert's expression has names to be filled in beside `$selector`; the chart's template does it from its values, `group` from
+the same defaults on one machine. `$stable` and `$canary` choose the pods of one track, `$selector` those of both.
+`$error_rate`, `$p50`, `$p95` and `$p99` are the SLO's; latencies are in seconds, as a bucket's `le` writes them.
 
 Burn rates and windows are those of Beyer et al., "The Site Reliability Workbook" (2018), chapter 5, table 5-8: an alert fires
 once 2 % of a 30 days' budget are gone in an hour, 5 % in six hours or 10 % in three days, and ends soon after the cause, as a
@@ -44,8 +44,8 @@ QUANTILES = {"p50": 0.5, "p95": 0.05, "p99": 0.01}
 class Alert:
     """An alert. `lasting` is how long its condition holds before it fires.
 
-    `always`: whether it wants a pod to be there, which a release that scales to zero does not have. `labels`: what tells it from
-    others of its name.
+    `needs`: what a release has to have for it: `pods` at all times, which one that scales to zero has not, or a `canary`.
+    `labels`: what tells it from others of its name.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Alert:
     severity: Severity
     summary: str
     description: str
-    always: bool = False
+    needs: Literal["nothing", "pods", "canary"] = "nothing"
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -63,19 +63,32 @@ class Alert:
         return self.name.lower()
 
 
-def _enough(window: str) -> str:
-    return f"{q.increase('visor_request_seconds_count', q.OF_MODEL, window=window)} >= $min_requests"
+def _enough(window: str, *matchers: str) -> str:
+    return f"{q.increase('visor_request_seconds_count', q.OF_MODEL, *matchers, window=window)} >= $min_requests"
+
+
+def _down(track: str) -> str:
+    """No pod of the track says that it is ready, be it that there is none."""
+    return f"(max (visor_ready{{{track}}}) or vector(0)) == 0"
+
+
+def _lost_lines() -> str:
+    """Lines that were lost since, or before a pod was scraped for the first time, which is no growth."""
+    now = q.total(q.OF_POD, q.series("visor_log_lines_lost"), "max")
+    before = q.total(q.OF_POD, f"{q.series('visor_log_lines_lost')} offset 15m", "max")
+    return f"{q.increase('visor_log_lines_lost', q.OF_POD, window='15m')} > 0 or ({now} > 0 unless {before})"
 
 
 def _limit() -> str:
     """The drift's limit, with a least effect that may be raised above the archive's own."""
-    of_archive = q.total(q.OF_MODEL, q.series("visor_drift_effect"), "max")
+    of_archive = q.reference("visor_drift_effect", q.OF_MODEL, "$drift_window")
     return f"({q.psi_limit('$drift_window', f'clamp_min({of_archive}, $least_effect)')})"
 
 
 def _budgets() -> tuple[Alert, ...]:
-    def both(burn: Burn, share_of: dict[str, str], bound: str) -> str:
-        return " and ".join((*(f"{share_of[window]} > {bound}" for window in (burn.short, burn.long)), _enough(burn.long)))
+    def both(burn: Burn, share_of: dict[str, str], bound: str, *judged: str) -> str:
+        shares = (f"{share_of[window]} > {bound}" for window in (burn.short, burn.long))
+        return " and ".join((*shares, _enough(burn.long, *judged)))
 
     found = [
         Alert(
@@ -96,7 +109,7 @@ def _budgets() -> tuple[Alert, ...]:
                 found.append(
                     Alert(
                         "VisorLatencyBudgetBurn",
-                        both(burn, shares, f"{burn.rate * budget:g}"),
+                        both(burn, shares, f"{burn.rate * budget:g}", q.ANSWERED),
                         burn.lasting,
                         burn.severity,
                         f"{{{{ $labels.model }}}} {{{{ $labels.version }}}} answers {{{{ $value | humanizePercentage }}}} of its "
@@ -113,12 +126,21 @@ ALERTS = (
     *_budgets(),
     Alert(
         "VisorDown",
-        f"absent({q.series('visor_build_info')})",
+        _down("$stable"),
         "5m",
         "critical",
-        "No pod of the release is there to be scraped",
-        "Prometheus has seen no pod of the release for five minutes.",
-        always=True,
+        "No pod of the release is ready",
+        "For five minutes Prometheus has seen no stable pod that answers requests: none is there, ready or scraped.",
+        needs="pods",
+    ),
+    Alert(
+        "VisorCanaryDown",
+        _down("$canary"),
+        "5m",
+        "critical",
+        "No pod of the canary is ready",
+        "For five minutes Prometheus has seen no pod of the canary that answers requests, and its share of them is lost.",
+        needs="canary",
     ),
     Alert(
         "VisorNoTraffic",
@@ -126,8 +148,8 @@ ALERTS = (
         f"{q.increase('visor_request_seconds_count', (), window='1d', ago='$no_traffic')} >= $min_requests",
         "5m",
         "warning",
-        "Nobody has asked the release for $no_traffic",
-        "Within the day before, it had been asked.",
+        "Nobody has asked the release for $no_traffic, or nobody has counted it",
+        "Within the day before, it had been asked. Where its pods are not scraped any more, requests are not seen either.",
     ),
     Alert(
         "VisorRefusing",
@@ -155,11 +177,20 @@ ALERTS = (
     ),
     Alert(
         "VisorImagesRejected",
-        f"{q.rejected_share('$decisions_window')} > $rejected_share and {q.sent('$decisions_window')} >= $min_images",
+        f"{q.rejected_share(q.OF_IMAGES, window='$decisions_window')} > $rejected_share and "
+        f"{q.sent('$decisions_window')} >= $min_images",
         "15m",
         "warning",
         "{{ $labels.model }} {{ $labels.version }} answers {{ $value | humanizePercentage }} of its images by an error",
         "Clients send what is no image, or one that the archive does not take.",
+    ),
+    Alert(
+        "VisorUnanswerable",
+        f"{q.increase('visor_images_rejected_total', q.OF_MODEL, q.UNANSWERABLE, window='15m')} > 0",
+        "0s",
+        "critical",
+        "The network of {{ $labels.model }} {{ $labels.version }} answered {{ $value | humanize }} images by no number",
+        "NaN or infinity came out of the network: the archive is broken, not the images.",
     ),
     Alert(
         "VisorReviewShare",
@@ -172,7 +203,7 @@ ALERTS = (
     ),
     Alert(
         "VisorDrift",
-        f"{q.psi('$drift_window')} > {_limit()} and {q.images(window='$drift_window')} >= $min_images",
+        f"{q.psi('$drift_window')} > {_limit()} and {q.images(window='$drift_window')} >= $drift_min_images",
         "30m",
         "warning",
         "Images of {{ $labels.model }} {{ $labels.version }} have drifted: {{ $labels.figure }} (index {{ $value | humanize }})",
@@ -181,7 +212,7 @@ ALERTS = (
     ),
     Alert(
         "VisorLogLinesLost",
-        f"{q.increase('visor_log_lines_lost', q.OF_POD, window='15m')} > 0",
+        _lost_lines(),
         "0s",
         "warning",
         "{{ $labels.pod }} has lost {{ $value | humanize }} lines of its log in 15 minutes",

@@ -208,12 +208,12 @@ DRIFT = Board(
             Panel(
                 "Index",
                 "Population stability index of each figure.",
-                (Query(q.psi(), "short", q.OF_FIGURE),),
+                (Query(f"{q.psi()} and {q.images()} > 0", "short", q.OF_FIGURE),),
             ),
             Panel(
                 "Limit",
                 "Limit of the index: the more images in the window, the lower.",
-                (Query(q.psi_limit(), "short", q.OF_FIGURE),),
+                (Query(f"{q.psi_limit()} and {q.images()} > 0", "short", q.OF_FIGURE),),
             ),
             Panel(
                 "Images",

@@ -1,11 +1,11 @@
 """Grafana dashboards, made of `watch/boards.py` by Grafana's own SDK, which is of the environment for development alone.
 
 One set serves all releases that a Prometheus knows: data source, namespace and release are chosen on the page. `make chart-watch`
-writes them into the chart.
+writes them into the chart, whose template puts its `slo` in place of "$p95" and "$errors", the lines of panels.
 """
 
 import json
-from collections.abc import Mapping
+from typing import cast
 
 from grafana_foundation_sdk.builders import bargauge, common, timeseries
 from grafana_foundation_sdk.builders.dashboard import (
@@ -21,16 +21,16 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.common import GraphTresholdsStyleMode, LegendDisplayMode, LegendPlacement, VizOrientation
 
-from watch.queries import Board, Panel, Query, fill
+from watch.queries import OF_PODS, Board, Panel, Query, fill
 
-SELECTOR = 'namespace="$namespace",pod=~"$release(-canary)?-predictor-.*"'
+SELECTOR = f'namespace="$namespace",pod=~"$release(-canary)?{OF_PODS}"'
 WINDOWS = "1h,6h,1d,7d"
 WIDTH, HEIGHT = 8, 8
 """Three panels a row of Grafana's 24 columns."""
 
 
-def dashboard(board: Board, limits: Mapping[str, float]) -> str:
-    """A dashboard's JSON. `limits`: the SLO's numbers by the names that panels have for them, latencies in seconds."""
+def dashboard(board: Board) -> str:
+    """A dashboard's JSON."""
     made = (
         Dashboard(board.title)
         .uid(f"visor-{board.name}")
@@ -43,7 +43,7 @@ def dashboard(board: Board, limits: Mapping[str, float]) -> str:
         .with_variable(_chosen("namespace", "label_values(visor_build_info, namespace)"))
         .with_variable(
             _chosen("release", 'label_values(visor_build_info{namespace="$namespace"}, pod)').regex(
-                "/^(.+?)(?:-canary)?-predictor-/"
+                f"/^(.+?)(?:-canary)?{OF_PODS.replace('(', '(?:')}$/"
             )
         )
     )
@@ -53,7 +53,7 @@ def dashboard(board: Board, limits: Mapping[str, float]) -> str:
     for title, panels in board.rows.items():
         made = made.with_row(Row(title))
         for panel in panels:
-            made = made.with_panel(_panel(panel, board.window, limits))
+            made = made.with_panel(_panel(panel, board.window))
     return json.dumps(made.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 
@@ -73,8 +73,9 @@ def _source() -> models.DataSourceRef:
     return models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
-def _panel(panel: Panel, window: str, limits: Mapping[str, float]) -> timeseries.Panel | bargauge.Panel:
-    limit = limits[panel.limit] if isinstance(panel.limit, str) else panel.limit
+def _panel(panel: Panel, window: str) -> timeseries.Panel | bargauge.Panel:
+    # A name is no number before the chart has filled it in; the SDK passes it through.
+    limit = cast("float", f"${panel.limit}") if isinstance(panel.limit, str) else panel.limit
     made: timeseries.Panel | bargauge.Panel
     if panel.kind == "bars":
         last = common.ReduceDataOptions().calcs(["lastNotNull"])

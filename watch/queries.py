@@ -1,7 +1,7 @@
 """Every query of Prometheus that dashboards, alerts, the page and the notebook ask, each written once.
 
 A query is PromQL with names to be filled in (`fill`): `$selector` are the matchers that choose a release's series, such as
-`namespace="demo",pod=~"roofs(-canary)?-predictor-.*"`, `$window` is how far back it looks. Counters are summed over pods before
+`namespace="demo",pod=~"roofs(-canary)?-predictor-..."`, `$window` is how far back it looks. Counters are summed over pods before
 anything is divided, so replicas add up; a share whose part was never counted is 0. Metrics: `transformer/metrics.py`.
 """
 
@@ -17,10 +17,15 @@ OF_FIGURE = (*OF_MODEL, "figure")
 OF_BIN = (*OF_FIGURE, "bin")
 OF_POD = ("namespace", "pod", "instance")
 """What tells targets apart, in a cluster and on one machine, where there is an instance alone."""
+OF_PODS = "-predictor-([0-9]{5}-dep.*|[^-]+(-[^-]+)?)"
+"""How the names of a track's pods end, of a Deployment or of a revision in Knative; those of a `roofs-predictor` do not."""
 FAILED = 'code=~"5.."'
 ANSWERED = 'code=~"2.."'
 OVERLOADED = 'code=~"server[.].*"'
 """Refusals for want of room in the queue or of memory."""
+UNANSWERABLE = 'code="image.unanswerable"'
+OF_IMAGES = 'code!="image.unanswerable"'
+"""Errors of images that are about the image; the other one is the network's own fault, an answer that is no number."""
 
 
 def fill(text: str, **parts: str) -> str:
@@ -73,9 +78,9 @@ def overloaded_share(window: str = "$window") -> str:
     return share(rate("visor_requests_refused_total", OF_MODEL, OVERLOADED, window=window), whole)
 
 
-def rejected_share(window: str = "$window") -> str:
-    """Share of images that were answered by an error of their own."""
-    rejected = increase("visor_images_rejected_total", OF_MODEL, window=window)
+def rejected_share(*matchers: str, window: str = "$window") -> str:
+    """Share of images that were answered by an error of their own, or by some of these errors."""
+    rejected = increase("visor_images_rejected_total", OF_MODEL, *matchers, window=window)
     return share(rejected, sent(window))
 
 
@@ -124,30 +129,35 @@ def images(by: tuple[str, ...] = OF_FIGURE, window: str = "$window") -> str:
     return increase("visor_drift_images_total", by, window=window)
 
 
-def reference_share() -> str:
+def reference(metric: str, by: tuple[str, ...], window: str = "$window") -> str:
+    """What pods say of their archive's reference, those that have ended in the window, too: their images still count."""
+    return total(by, f"last_over_time({series(metric)}[{window}])", "max")
+
+
+def reference_share(window: str = "$window") -> str:
     """Share of a bin among the reference's images, r = (m + 0.5) / (M + 0.5 B)."""
-    return total(OF_BIN, series("visor_drift_reference_share"), "max")
+    return reference("visor_drift_reference_share", OF_BIN, window)
 
 
 def bin_share(window: str = "$window") -> str:
     """Share of a bin among the window's images, q = (n + 0.5) / (N + 0.5 B) for n of N images and B bins."""
-    bins = total(OF_FIGURE, reference_share(), "count")
+    bins = total(OF_FIGURE, reference_share(window), "count")
     return f"({images(OF_BIN, window)} + 0.5) / ignoring (bin) group_left () ({images(window=window)} + 0.5 * {bins})"
 
 
 def psi(window: str = "$window") -> str:
     """Population stability index of a figure, sum over bins of (q - r) ln(q / r); `watch/psi.py` says where it is from."""
-    q, r = bin_share(window), reference_share()
+    q, r = bin_share(window), reference_share(window)
     return total(OF_FIGURE, f"({q} - {r}) * ln({q} / {r})")
 
 
 def psi_limit(window: str = "$window", effect: str | None = None) -> str:
     """The index above which a window has drifted: quantile of the null law * (1/N + 1/M) + least effect."""
-    of_null = total(OF_FIGURE, series("visor_drift_limit_quantile"), "max")
-    reference = total(OF_MODEL, series("visor_drift_reference_images"), "max")
-    least = effect or total(OF_MODEL, series("visor_drift_effect"), "max")
+    of_null = reference("visor_drift_limit_quantile", OF_FIGURE, window)
+    known = reference("visor_drift_reference_images", OF_MODEL, window)
+    least = effect or reference("visor_drift_effect", OF_MODEL, window)
     on_model = f"+ on ({', '.join(OF_MODEL)}) group_left ()"
-    return f"{of_null} * (1 / {images(window=window)} {on_model} 1 / {reference}) {on_model} {least}"
+    return f"{of_null} * (1 / {images(window=window)} {on_model} 1 / {known}) {on_model} {least}"
 
 
 def psi_of_limit(window: str = "$window") -> str:

@@ -54,12 +54,33 @@ def drifted(**figures: tuple[str, ...]) -> Series:
     return found
 
 
-UP = {named("visor_build_info", **MODEL, track="stable"): "1x2000"}
+def up(pod: str = PODS[0], values: str = "1x2000", ready: str = "1x2000", track: str = "stable") -> Series:
+    """A pod that is there, and whether it is ready."""
+    return {named("visor_build_info", pod, **MODEL, track=track): values, named("visor_ready", pod, **MODEL): ready}
+
+
+def gusts(hours: int) -> Series:
+    """Images of one bin alone for 20 minutes of each hour, each time on another pod of Knative, 100 a minute."""
+    found = {}
+    for hour in range(hours):
+        for name, values in drifted(score=("0x20", "0x20", "0+100x20")).items():
+            here = name.replace(PODS[0], f"roofs-predictor-00001-deployment-5d9f-aaaa{hour}")
+            found[here] = (f"_x{60 * hour} " if hour else "") + values.replace("x200", "x20") + " stale"
+    return found
+
+
+UP = up()
+CANARY_POD = "roofs-canary-predictor-5d9f-aaaaa"
+CANARY = ("canary.enabled=true", "canary.archive=pvc://models/roofs/2")
+IDLE = ("mode=Knative",)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A case. `at`: when; `fires`: name and labels of each alert that does; `interval`: between two values of a series."""
+    """A case. `at`: when; `fires`: name and labels of each alert that does; `interval`: between two values of a series.
+
+    `values`: of the chart, where they are not the defaults.
+    """
 
     name: str
     series: Series
@@ -67,6 +88,7 @@ class Case:
     fires: tuple[tuple[str, Labels], ...] = ()
     interval: str = "1m"
     up: Series = field(default_factory=lambda: UP)
+    values: tuple[str, ...] = ()
 
 
 def budget(*windows: str, promise: str = "") -> tuple[tuple[str, Labels], ...]:
@@ -76,6 +98,11 @@ def budget(*windows: str, promise: str = "") -> tuple[tuple[str, Labels], ...]:
         own = [{"promise": promise, "window": window} for window in windows]
         return tuple(("VisorLatencyBudgetBurn", {**MODEL, **each, "severity": severity[each["window"]]}) for each in own)
     return tuple(("VisorErrorBudgetBurn", {**MODEL, "window": window, "severity": severity[window]}) for window in windows)
+
+
+def critical(alert: str, **labels: str) -> tuple[str, Labels]:
+    """An alert that wants a person now."""
+    return alert, {**labels, "severity": "critical"}
 
 
 def warning(alert: str, **labels: str) -> tuple[str, Labels]:
@@ -132,16 +159,51 @@ CASES = (
         "4h",
         interval="10m",
     ),
+    Case(
+        "one answer of many requests is slow, and all others are errors of clients",
+        requests("400", "0+50x120") | answered({"0.1": "0x120", "0.25": "0x120", "0.5": "0x120"}, "0x30 1x90"),
+        "33m",
+    ),
     Case("few requests are slow", answered({"0.1": "0x60", "0.25": "0x60", "0.5": "0x60"}, "0+1x60"), "60m"),
     # pods and traffic
-    Case("no pod is there", {}, "10m", (("VisorDown", {"severity": "critical"}),), up={}),
+    Case("no pod is there", {}, "10m", (critical("VisorDown"),), up={}),
+    Case("pods are there, and none is ready", {}, "10m", (critical("VisorDown"),), up=up(ready="0x20")),
+    Case(
+        "one of two pods is ready",
+        {},
+        "10m",
+        up=UP | up(PODS[1], ready="0x20"),
+    ),
+    Case(
+        "a canary hides no stable track that is gone",
+        {},
+        "40m",
+        (critical("VisorDown"),),
+        up=up(values="1x10 stale", ready="1x10 stale") | up(CANARY_POD, track="canary"),
+        values=CANARY,
+    ),
+    Case(
+        "no pod of the canary is ready",
+        {},
+        "10m",
+        (critical("VisorCanaryDown"),),
+        up=UP | up(CANARY_POD, ready="0x20"),
+        values=CANARY,
+    ),
+    Case("both tracks are there", {}, "10m", up=UP | up(CANARY_POD, track="canary"), values=CANARY),
     Case("no pod has been there for a moment", {}, "4m", up={}),
     Case(
         "pods of another release",
         {},
         "10m",
-        (("VisorDown", {"severity": "critical"}),),
-        up={named("visor_build_info", "roofs-2-predictor-5d9f-aaaaa", **MODEL): "1x20"},
+        (critical("VisorDown"),),
+        up=up("roofs-2-predictor-5d9f-aaaaa") | up("roofs-predictor-predictor-5d9f-aaaaa"),
+    ),
+    Case(
+        "another release fails, whose name begins as the pods do",
+        requests("200", "0+48x30", "roofs-predictor-predictor-5d9f-aaaaa")
+        | requests("500", "0+2x30", "roofs-predictor-predictor-5d9f-aaaaa"),
+        "15m",
     ),
     Case("nobody asks any more", requests("200", "0+50x180 9000x120"), "4h10m", (("VisorNoTraffic", {"severity": "warning"}),)),
     Case("nobody has asked for half an hour", requests("200", "0+50x180 9000x120"), "3h30m"),
@@ -194,7 +256,19 @@ CASES = (
         "15m",
         (warning("VisorLogLinesLost", **POD),),
     ),
+    Case(
+        "a pod had lost lines before it was scraped",
+        {named("visor_log_lines_lost"): "_x10 7x20"},
+        "15m",
+        (warning("VisorLogLinesLost", **POD),),
+    ),
     # images
+    Case(
+        "the network answers no number",
+        requests("400", "0+10x60") | {named("visor_images_rejected_total", **MODEL, code="image.unanswerable"): "0+10x60"},
+        "45m",
+        (critical("VisorUnanswerable", **MODEL),),
+    ),
     Case(
         "a fifth of the images is rejected",
         decided("pass", "0+8x60") | {named("visor_images_rejected_total", **MODEL, code="image.undecodable"): "0+2x60"},
@@ -233,7 +307,15 @@ CASES = (
         (warning("VisorDrift", **MODEL, figure="brightness"),),
     ),
     Case("images are like the reference", drifted(score=("0+3x120", "0+3x120", "0+4x120")), "2h"),
-    Case("few images, all alike", drifted(score=("0+1x90", "0x90", "0x90")), "90m"),
+    Case("few images, all alike", drifted(score=("0+4x120", "0x120", "0x120")), "2h"),
+    Case(
+        "images have moved, and pods come and go",
+        gusts(6),
+        "5h",
+        (warning("VisorDrift", **MODEL, figure="score"),),
+        up={},
+        values=IDLE,
+    ),
     Case(
         "an archive without a reference",
         {named("visor_drift_images_total", **MODEL, figure="score", bin="0"): "0+10x120"},

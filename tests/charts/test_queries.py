@@ -44,6 +44,35 @@ def test_keda_scales_a_track_by_the_load_of_its_own_pods(render: Any, name: str)
         assert 'namespace="ns"' in query
 
 
+NEIGHBOURS = ("roofs-2", "flat-roofs", "roofs-predictor", "roofs-predictor-2", "roofs-canary-2")
+"""Other releases of one namespace whose names begin or end as that of `roofs` or of its pods."""
+
+
+def pods_of(service: str) -> set[str]:
+    """Pods of a Deployment, and of a revision in Knative, whose Deployment has `-deployment` in its name."""
+    return {pod_of(service), f"{service}-predictor-00001-deployment-6b5bbddc8b-"[:58] + "h7ztb"}
+
+
+@pytest.mark.parametrize("name", ["roofs", "r" * 33])
+def test_alerts_are_about_the_pods_of_one_release(render: Any, name: str) -> None:
+    canary = ["--set", "canary.enabled=true,canary.archive=pvc://models/roofs/2", "--set", f"fullnameOverride={name}"]
+    [rules] = [
+        item["spec"]["groups"][0]["rules"]
+        for item in render(*REQUIRED, *canary, "--set", "alerts.enabled=true")
+        if item["kind"] == "PrometheusRule"
+    ]
+    tracks = {"VisorDown": {name}, "VisorCanaryDown": {f"{name}-canary"}}
+    others = {each.replace("roofs", name) for each in NEIGHBOURS}
+    for rule in rules:
+        own = tracks.get(rule["alert"], {name, f"{name}-canary"})
+        patterns = set(POD.findall(rule["expr"]))
+        assert len(patterns) == 1
+        for service in {name, f"{name}-canary"} | others:
+            for pod in pods_of(service):
+                if len(service) <= 40:  # that of a canary in Knative is a release's own, with a hash in place of its end
+                    assert {bool(re.fullmatch(pattern, pod)) for pattern in patterns} == {service in own}, pod
+
+
 def documented() -> list[str]:
     """The selectors of the documented queries."""
     pages = ("docs/kubernetes.md", "loadtests/README.md")

@@ -60,6 +60,10 @@ REFUSED = [
     ("alerts.noTraffic=", "at '/alerts/noTraffic': minLength"),
     ("alerts.drift.window=1 day", "at '/alerts/drift/window': '1 day' does not match pattern"),
     ("alerts.decisions.reviewShare=30", "at '/alerts/decisions/reviewShare': maximum: got 30, want 1"),
+    ("alerts.ruleLabels.__name__=c", "at '/alerts/ruleLabels': additional properties '__name__' not allowed"),
+    ("alerts.ruleLabels.team=a{{b", "at '/alerts/ruleLabels/team': 'a{{b' does not match pattern"),
+    ("alerts.runbooks=https://x/{{", "at '/alerts/runbooks'"),
+    ("alerts.drift.minImages=-1", "at '/alerts/drift/minImages': minimum"),
     ("alerts.ruleLabels.a-b=c", "at '/alerts/ruleLabels': additional properties 'a-b' not allowed"),
     ("alerts.runbooks=docs/runbooks.md", "at '/alerts/runbooks': 'docs/runbooks.md' does not match pattern"),
     ("podDisruptionBudget.minAvailable=most", "at '/podDisruptionBudget/minAvailable'"),
@@ -171,6 +175,7 @@ ALL_ON = {
 # Where a value matters only together with, or only without, something else.
 BASES: dict[str, Values] = {
     "mode": PLAIN,
+    "metrics.annotations.enabled": PLAIN,
     "archive.publicKey": {"archive": {"uri": "pvc://models/roofs/1", "publicKey": "-----BEGIN PUBLIC KEY-----\n\n"}},
     "canary.enabled": {**PLAIN, "canary": {"archive": "pvc://models/roofs/2"}},
     "edge.token.key": {**PLAIN, "edge": {"token": {"secretName": "roofs-tokens"}}},

@@ -46,10 +46,10 @@ PARTS = parts_of(
             "minImages": 1,
             "noTraffic": "1s",
             "decisions": {"window": "1h", "reviewShare": 0.3, "rejectedShare": 0.1},
-            "drift": {"window": "1h", "leastEffect": 0},
+            "drift": {"window": "1h", "minImages": 1, "leastEffect": 0},
         },
     }
-) | {"selector": watch.SELECTOR, "window": "1m"}
+) | {"selector": watch.SELECTOR, "stable": watch.SELECTOR, "canary": watch.SELECTOR, "window": "1m"}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_target_that_is_gone_is_an_alert_before_it_fires(served: Server, asked
     nobody, port = free_ports(2)
     with watch.started([f"127.0.0.1:{nobody}"], port, interval_s=1) as alone:
         query = fill(next(alert.expression for alert in ALERTS if alert.name == "VisorDown"), **PARTS)
-        assert found(alone, query) == [({"job": "visor"}, 1.0)]
+        assert found(alone, query) == [({}, 0.0)]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -3,7 +3,10 @@
 {{- $root := index . 0 -}}
 {{- $bounds := index . 1 -}}
 {{- with $root.Values -}}
-selector: {{ printf "namespace=%q,pod=~%q" $root.Release.Namespace (printf "%s(-canary)?-predictor-.*" (include "visor.fullname" $root)) | quote }}
+{{- /* How the names of pods end, as in watch/queries.py: of a Deployment, or of a revision in Knative. */}}
+{{- range $which, $track := dict "selector" "(-canary)?" "stable" "" "canary" "-canary" }}
+{{ $which }}: {{ printf "namespace=%q,pod=~%q" $root.Release.Namespace (printf "%s%s-predictor-([0-9]{5}-dep.*|[^-]+(-[^-]+)?)" (include "visor.fullname" $root) $track) | quote }}
+{{- end }}
 {{- range $share, $milliseconds := .slo.latencyMs }}
 {{- $seconds := divf (toString $milliseconds | float64) 1000 }}
 {{- if not (has $seconds $bounds) }}
@@ -21,6 +24,7 @@ decisions_window: {{ .alerts.decisions.window | quote }}
 review_share: {{ .alerts.decisions.reviewShare | quote }}
 rejected_share: {{ .alerts.decisions.rejectedShare | quote }}
 drift_window: {{ .alerts.drift.window | quote }}
+drift_min_images: {{ .alerts.drift.minImages | quote }}
 least_effect: {{ .alerts.drift.leastEffect | quote }}
 {{- end -}}
 {{- end -}}

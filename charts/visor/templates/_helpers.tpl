@@ -213,7 +213,8 @@ rules are one field to the API server, and an upgrade that says what is there al
 {{- with .Values.archive.publicKey -}}
 {{- $_ := set $annotations "visor.io/public-key-digest" (sha256sum .) -}}
 {{- end -}}
-{{- if .Values.metrics.annotations.enabled -}}
+{{- /* Beside a PodMonitor they would have pods scraped twice, and everything counted twice. */ -}}
+{{- if and .Values.metrics.annotations.enabled (not .Values.metrics.podMonitor.enabled) -}}
 {{- $annotations = merge $annotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics") -}}
 {{- end -}}
 {{- if eq .Values.mode "Knative" -}}

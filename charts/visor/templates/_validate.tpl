@@ -6,6 +6,7 @@
 {{- include "visor.validate.resources" . -}}
 {{- include "visor.validate.volumes" . -}}
 {{- include "visor.validate.times" . -}}
+{{- include "visor.validate.watch" . -}}
 {{- if not (eq .Values.mode "Knative") -}}
 {{- include "visor.validate.standard" . -}}
 {{- end -}}
@@ -14,6 +15,9 @@
 {{- $canary := .Values.canary -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $name) -}}
 {{- fail (printf "the name %q must begin with a letter, hold only a-z, 0-9 and -, and have at most 40 characters; set fullnameOverride" $name) -}}
+{{- end -}}
+{{- if hasSuffix "-canary" $name -}}
+{{- fail (printf "the name %q ends in -canary, as the canary's objects and pods of a release %q do; set fullnameOverride" $name (trimSuffix "-canary" $name)) -}}
 {{- end -}}
 {{- if not .Values.archive.uri -}}
 {{- fail "archive.uri is required: where NAME.mar and NAME.mar.sig are, such as pvc://models/roofs/1" -}}

@@ -15,9 +15,10 @@ TARGET = {"namespace", "pod", "instance", "job", "track"}
 EXTERNAL = {"container_cpu_usage_seconds_total": {"container"}}
 """Metrics of others that a panel asks for; of cAdvisor in the kubelet, which a Prometheus for the cluster scrapes."""
 PARTS = {
-    "selector": 'namespace="demo"', "window": "5m", "error_rate": "0.001", "p50": "0.1", "p95": "0.25", "p99": "0.5",
-    "min_requests": "1", "min_images": "1", "no_traffic": "1h", "decisions_window": "1h", "review_share": "0.3",
-    "rejected_share": "0.1", "drift_window": "1d", "least_effect": "0",
+    "selector": 'namespace="demo"', "stable": 'namespace="demo"', "canary": 'namespace="demo"', "window": "5m",
+    "error_rate": "0.001", "p50": "0.1", "p95": "0.25", "p99": "0.5", "min_requests": "1", "min_images": "1",
+    "drift_min_images": "1", "no_traffic": "1h", "decisions_window": "1h", "review_share": "0.3", "rejected_share": "0.1",
+    "drift_window": "1d", "least_effect": "0",
 }  # fmt: skip
 QUERIES = [
     pytest.param(query.text, query.external, id=f"{board.name}-{panel.title}-{query.name}")
