@@ -37,9 +37,8 @@ class Exposition:
         return comment
 
     def _head(self, family: Metric, sample: Sample) -> str:
-        line = (
-            _written(family, sample).removesuffix("\n").rpartition("\n")[2]
-        )  # splitlines would part U+2028 and \r in labels, too
+        # Not splitlines, which would part a label at \r or U+2028, too.
+        line = _written(family, sample).removesuffix("\n").rpartition("\n")[2]
         head = self._heads[sample.name, *sample.labels.values()] = line.rpartition(" ")[0]
         return head
 
