@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -207,30 +206,6 @@ def test_an_interval_that_prometheus_or_the_alerts_cannot_have_is_refused(interv
     with pytest.raises(SystemExit, match="2"):
         watch.main(["--interval", interval])
     assert "--interval" in capsys.readouterr().err
-
-
-def test_failures_until_the_first_scrape_that_finds_any_do_not_count(prometheus: Prometheus, served: Server, asked: int) -> None:
-    """Two requests for another model, ended within one flush; then a third one, which is growth."""
-    assert asked
-    nowhere = q.series("visor_request_seconds_count", 'code="404"')
-    growth = fill(f"sum (increase({nowhere}[1m]))", **PARTS)
-    counted = fill(f"sum (count_over_time({nowhere}[1m]))", **PARTS)
-
-    def ask_another(_: int) -> int:
-        return httpx.post(f"http://{served.rest}/v2/models/another/infer", json={"inputs": []}).status_code
-
-    def scraped(samples: int) -> None:
-        while not (found(prometheus, counted) and found(prometheus, counted)[0][1] >= samples):
-            time.sleep(0.1)
-
-    with ThreadPoolExecutor() as threads:
-        assert list(threads.map(ask_another, range(2))) == [404, 404]
-    scraped(2)
-    assert found(prometheus, fill(f"sum ({nowhere})", **PARTS)) == [({}, 2)]
-    assert found(prometheus, growth) == [({}, 0)]
-    assert ask_another(2) == 404
-    scraped(6)
-    assert found(prometheus, growth)[0][1] > 0
 
 
 def test_without_prometheus_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
