@@ -86,7 +86,7 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         return "a folder that holds no archive (where images are asked for, too, the archive is named before them)"
     if (run := next((folder for folder in path.parents if (folder / _RUN).is_file()), None)) is not None:
-        return f"a file of the run {run}, which `visor archive {run}` packs, and no archive"
+        return f"a file of the run {run}, which `visor archive {shlex.quote(str(run))}` packs, and no archive"
     if path.suffix in {".yaml", ".yml"}:
         return "no archive; of a config, `visor train` makes a run and `visor archive` of the run an archive"
     return "a file, and no archive, whose name ends in .mar (where images are asked for, too, the archive is named before them)"

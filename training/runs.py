@@ -121,7 +121,7 @@ def missing(run: Path, lacking: str = RECORD, home: Path | None = None) -> RunEr
     if run.is_file() and (run.parent / RECORD).is_file():
         return RunError(f"{run} is a file of a run, and what is wanted is the run's folder, {run.parent}")
     if run.is_file():
-        way = f"; `visor train {run}` makes one of a config" if run.suffix in {".yaml", ".yml"} else ""
+        way = f"; `visor train {shlex.quote(str(run))}` makes one of a config" if run.suffix in {".yaml", ".yml"} else ""
         likely = home / (held or ["NAME"])[0]
         return RunError(f"{run} is a file, and what is wanted is the folder of a run, such as {likely}{way}")
     close = [run.name] if run.name in held else difflib.get_close_matches(run.name, held, 1)
