@@ -122,8 +122,9 @@ class Service:
     async def watch(self) -> None:
         """Look whether TorchServe is ready, every WATCH_S, until cancelled."""
         while True:
-            await self._dispatcher.ready()
             await asyncio.sleep(WATCH_S)
+            if not await self._dispatcher.ready():
+                self._dispatcher.forget()  # so that an early inference asks anew, instead of what was true before it
 
     def check_model(self, name: str, version: str = "") -> None:
         """Raise ModelUnknown or VersionUnknown unless name and version are this archive's; version "" is this one."""

@@ -117,12 +117,23 @@ def test_a_panel_s_query_returns_series(prometheus: Prometheus, asked: int, quer
 
 
 def sides(expression: str) -> Iterator[str]:
-    """What an alert compares: both sides of each of its conditions; of `absent`, what has to be absent."""
-    for condition in re.split(" and ", expression):
-        yield from (re.sub(r"^absent\((.*)\)$", r"\1", side) for side in re.split(" (?:>=|>|==) ", condition))
+    """What an alert compares: both sides of each of its conditions; of `absent`, what has to be absent.
+
+    Nothing has been for 15 minutes here, and no network answers NaN: of that alert, all codes of images.
+    """
+    for condition in re.split(" (?:and|or|unless) ", expression.replace(',code="image.unanswerable"', "")):
+        for side in re.split(" (?:>=|>|==) ", condition):
+            extra = side.count("(") - side.count(")")  # of what stood around several
+            side = side[max(extra, 0) : min(extra, 0) or None]
+            if " offset " not in side:
+                yield re.sub(r"^absent\((.*)\)$", r"\1", side)
 
 
-@pytest.mark.parametrize("expression", sorted({side for alert in ALERTS for side in sides(alert.expression)}))
+SERVED = [alert for alert in ALERTS if alert.needs != "canary"]
+"""The alerts of one server."""
+
+
+@pytest.mark.parametrize("expression", sorted({side for alert in SERVED for side in sides(alert.expression)}))
 def test_an_alert_s_query_returns_series(prometheus: Prometheus, asked: int, expression: str) -> None:
     assert asked
     assert found(prometheus, fill(expression, **PARTS))
@@ -130,7 +141,7 @@ def test_an_alert_s_query_returns_series(prometheus: Prometheus, asked: int, exp
 
 def test_prometheus_has_loaded_every_alert(prometheus: Prometheus) -> None:
     groups = httpx.get(f"http://{prometheus.address}/api/v1/rules").json()["data"]["groups"]
-    assert [rule["name"] for rule in groups[0]["rules"]] == [alert.name for alert in ALERTS]
+    assert [rule["name"] for rule in groups[0]["rules"]] == [alert.name for alert in SERVED]
 
 
 def test_each_answered_image_is_in_one_bin_of_each_figure(prometheus: Prometheus, asked: int) -> None:

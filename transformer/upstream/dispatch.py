@@ -59,6 +59,10 @@ class Dispatcher:
         """True while a call would find a worker."""
         return await self._upstream.ready()
 
+    def forget(self) -> None:
+        """Have whoever asks next ask TorchServe."""
+        self._upstream.forget()
+
     @property
     def workers(self) -> int:
         """The number of workers, 0 while it is not known. One that the edge asks itself may be too new for TorchServe's count."""

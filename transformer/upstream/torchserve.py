@@ -119,6 +119,10 @@ class TorchServe:
         """What `ready` would say without asking: by TorchServe's last answer, and by the workers that hang now."""
         return bool(self.workers) and not self.direct.hang
 
+    def forget(self) -> None:
+        """Have `ready` ask TorchServe when it is called next."""
+        self._ready_until = 0.0
+
     async def ready(self) -> bool:
         """Whether TorchServe has a READY worker for the model, and not all hang; it is asked at most once in `ready_cache_s`."""
         async with self._asking:
@@ -171,7 +175,7 @@ class TorchServe:
         return UpstreamFailed(f"TorchServe answered {reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
 
     def _not_ready(self, why: str) -> ModelNotReady:
-        self._ready_until = 0.0
+        self.forget()
         return ModelNotReady(f"model {self._name} cannot take a request now, {why}; try again in a few seconds")
 
 

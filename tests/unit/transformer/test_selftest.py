@@ -26,7 +26,7 @@ async def test_it_waits_until_the_model_is_loaded(edge, torchserve, protocol, ca
     torchserve.workers = []
     address = f"http://{edge.http}" if protocol == "--rest" else edge.grpc
     task = asyncio.create_task(asyncio.to_thread(main, [protocol, address, "--timeout-s", "10"]))
-    while torchserve.polls < 2:  # one is the edge's own look
+    while not torchserve.polls:
         await asyncio.sleep(0.01)
     torchserve.workers = [{"id": "9000", "status": "READY"}]
     assert await task == 0
