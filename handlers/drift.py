@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from handlers.arrays import Float32, Float64, Floats, Int64, UInt8
+from handlers.arrays import Float32, Float64, Floats, Int64, Ints, UInt8
 from handlers.errors import ArchiveBroken
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ BINS = 10
 """Bins that a figure has at most."""
 SAMPLES = 56
 """Places along the picture's shorter side that are looked at, at most [224 x 224: every fourth; all take ten times as long]."""
+EMPTY = 0.5
+"""Images that each bin counts beside its own, so that an empty bin has a logarithm."""
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """ITU-R BT.601: shares of red, green and blue in what is seen as brightness."""
 
@@ -86,6 +88,12 @@ def measure(pictures: Floats, pooled: Floats, scores: Floats, centre: Float32, a
     values[:, 0], values[:, 1 : 1 + len(PICTURE)] = scores, pictures
     values[:, 1 + len(PICTURE) :] = (pooled - centre) @ axes.T
     return values
+
+
+def shares(counts: Ints | Floats) -> Floats:
+    """Compute the bins' smoothed shares. (B,) or (N, B) → the same, (n_b + 0.5) / (N + 0.5 B)."""
+    smoothed = np.asarray(counts, dtype=np.float64) + EMPTY
+    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-import gevent
 import psutil
 
 EVERY_S = 2.0
@@ -19,14 +18,19 @@ def tree(pid: int) -> list[psutil.Process]:
     return []
 
 
-def cpu_seconds(pid: int) -> float:
-    """Sum up the CPU time of a tree up to now, with that of children that were waited for."""
+def spent_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Sum up user and system time of processes up to now, with that of children that they have waited for."""
     total = 0.0
-    for process in tree(pid):
+    for process in processes:
         with suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def cpu_seconds(pid: int) -> float:
+    """Sum up the CPU time of a tree up to now."""
+    return spent_seconds(tree(pid))
 
 
 def own_cpu_seconds() -> float:
@@ -51,6 +55,8 @@ def cores() -> int:
 @contextmanager
 def memory_watched(pid: int | None, now: Callable[[], float]) -> Iterator[list[tuple[float, int]]]:
     """Note a tree's memory every EVERY_S until the block's end, as (seconds by `now`, bytes); nothing without a process."""
+    import gevent  # of locust's users: bench has asyncio's
+
     noted: list[tuple[float, int]] = []
 
     def note() -> None:

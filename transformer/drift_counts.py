@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from handlers.drift import Reference
+from handlers.drift import Reference, shares
 from transformer import declared
 from transformer.declared import Declared
 
@@ -28,12 +28,10 @@ class DriftCounts(Collector):
         self._labels = [dict(zip(declared.DRIFT_IMAGES.label_names, one, strict=True)) for one in series]
         self._images = [0] * len(series)
         self._first = tuple(accumulate(self.bins[:-1], initial=0))  # each figure's first place in them
-        shares = [
-            (count + 0.5) / (reference.images + 0.5 * len(counts)) for counts in reference.counts for count in map(int, counts)
-        ]
+        smoothed = [share for counts in reference.counts for share in shares(counts).tolist()]
         limits = zip(reference.figures, reference.limit_quantiles.tolist(), strict=True)
         self._reference = (
-            _gauge(declared.DRIFT_SHARE, zip(series, shares, strict=True)),
+            _gauge(declared.DRIFT_SHARE, zip(series, smoothed, strict=True)),
             _gauge(declared.DRIFT_REFERENCE, [(model, reference.images)]),
             _gauge(declared.DRIFT_LIMIT, (((*model, figure), limit) for figure, limit in limits)),
             _gauge(declared.DRIFT_EFFECT, [(model, reference.effect)]),

@@ -102,8 +102,7 @@ def read_answers(places: Sequence[Path], labels: Labels, spec: Spec, digest: str
 
 def _scored(place: Path, digest: str) -> Iterator[tuple[str, object, Answer | Reason]]:
     """Each image's digest and answer; the same picture twice has one answer."""
-    files = sorted(place.glob("part-*.parquet")) if place.is_dir() else [place]
-    for file in files:
+    for file in parts.files(place):
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             scoring = parts.parse(file, parquet.schema_arrow.metadata or {})

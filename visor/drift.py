@@ -86,9 +86,8 @@ def _is_scored(images: Path) -> bool:
 
 def _read(scored: Path, archive: Opened) -> pa.Table:
     """Read the columns of what `visor score` wrote with the archive. Raises DriftError."""
-    files = sorted(scored.glob("part-*.parquet")) if scored.is_dir() else [scored]
     tables = []
-    for file in files:
+    for file in parts.files(scored):
         try:
             schema = pq.read_schema(file)
             scoring = parts.parse(file, schema.metadata or {})

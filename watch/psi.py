@@ -4,20 +4,13 @@ import numpy as np
 from scipy.stats import chi2
 
 from handlers.arrays import Floats, Ints
+from handlers.drift import shares as shares
 
 LEVEL = 0.01
 """Chance of an alarm on any figure of one window of independent images where nothing drifts."""
 EFFECT = 0.025
 """Least PSI beyond chance that is worth an alarm: docs/drift.md has what it finds. A shift of a figure by a sixth of its standard
 deviation has so much; one that is found is larger, by what chance explains."""
-EMPTY = 0.5
-"""Images that each bin counts beside its own, so that an empty bin has a logarithm."""
-
-
-def shares(counts: Ints | Floats) -> Floats:
-    """Compute the bins' smoothed shares. (B,) or (N, B) → the same, (n_b + 0.5) / (N + 0.5 B)."""
-    smoothed = np.asarray(counts, dtype=np.float64) + EMPTY
-    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
 
 
 def psi(reference: Ints | Floats, live: Ints | Floats) -> float:

@@ -6,26 +6,12 @@ from contextlib import suppress
 
 import psutil
 
+from loadtests.processes import spent_seconds as cpu_seconds
+from loadtests.processes import tree
+
+__all__ = ["cpu_seconds", "memory_bytes", "stop", "tree"]
+
 STOP_TIMEOUT_S, KILL_TIMEOUT_S = 30.0, 10.0
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    """The process and its descendants that live now; none where it has ended."""
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """User and system time of processes up to now, with that of children that they have waited for."""
-    total = 0.0
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
 
 
 def memory_bytes(processes: Sequence[psutil.Process]) -> int:

@@ -180,6 +180,11 @@ def parse(path: Path, metadata: Mapping[bytes, bytes]) -> Scoring:
         raise ScoreError(f"{path} was not written by `visor score`; choose another --out") from err
 
 
+def files(place: Path) -> list[Path]:
+    """List the Parquet files of what `visor score` wrote, in order."""
+    return sorted(place.glob("part-*.parquet")) if place.is_dir() else [place]
+
+
 def merge(folder: Path, scoring: Scoring, target: Path) -> None:
     """Write one file of all parts in order, which appears when it is complete. Raises ScoreError where a part is missing."""
     schema = COLUMNS.with_metadata({SCORING: scoring.model_dump_json()})
