@@ -24,6 +24,7 @@ from tests.integration.cgroups import enter
 
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 240.0  # beside an image that is being written, MLflow's store waits for the disk: 60 s were not enough
 # What a developer's own shell may say is not for these tests.
 OWN = ("MLFLOW_TRACKING_URI", "VISOR_HOME", "VISOR_STORE", "VISOR_KEY", "VISOR_PUBLIC_KEY", "SOURCE_DATE_EPOCH")
 BeginHome = Callable[[Path], Path]  # the fixture `begin_home`

@@ -9,19 +9,22 @@ from pathlib import Path
 
 import mlflow
 
-from tests.integration.running import QUICK, ROOT, Workspace
+from tests.integration.running import QUICK, ROOT, STOP_TIMEOUT_S, Workspace
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["train", str(ROOT / "training/configs/digits.yaml"), *QUICK, "--set", "backend=torch", "--out", str(run)]
     command = [sys.executable, "-m", "visor.cli", *arguments]
-    process = subprocess.Popen(command, cwd=workspace.path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)  # Ctrl-C ends in the same place: tests/unit/visor/test_cli.py
-    _, said = process.communicate(timeout=60)
+    with subprocess.Popen(command, cwd=workspace.path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)  # Ctrl-C ends in the same place: tests/unit/visor/test_cli.py
+        try:
+            _, said = process.communicate(timeout=STOP_TIMEOUT_S)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "interrupted; the same command goes on from here" in said
     assert "Traceback" not in said

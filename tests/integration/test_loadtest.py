@@ -52,7 +52,7 @@ def python(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[st
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=480,
         check=False,
     )
 
@@ -120,7 +120,8 @@ def test_a_closed_loop_asks_again_once_it_is_answered(server: Server, pictures: 
 
 def test_an_overload_is_offered_and_measured(server: Server, pictures: Path, tmp_path: Path) -> None:
     """How much of it this shared machine answers is for a quiet one to say; here, that it is offered, refused and over."""
-    done = loadtest(tmp_path, pictures, *to(server), "--shape", "overload", "--duration", "10", "--arrivals", "even")
+    shape = ["--shape", "overload", "--duration", "10", "--arrivals", "even"]
+    done = loadtest(tmp_path, pictures, *to(server), *shape, "--timeout", "60")  # beside an image's build, 10 s passed
     assert done.returncode in (0, 1), done.stderr
     overload = json.loads((tmp_path / "report.json").read_text())["overload"]
     assert overload["offered"] == pytest.approx(3 * 8 * overload["capacity_per_s"], rel=0.02)  # 3 times the capacity, 8 of 10 s

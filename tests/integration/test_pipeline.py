@@ -16,7 +16,7 @@ import pytest
 
 from archives import provenance
 from archives.opening import opened
-from tests.integration.running import QUICK, ROOT, BeginHome, Workspace
+from tests.integration.running import QUICK, ROOT, STOP_TIMEOUT_S, BeginHome, Workspace
 from tests.s3 import S3, s3_server
 
 IMAGES_PER_LABEL = 30
@@ -81,7 +81,7 @@ def kill_after_an_epoch(workspace: Workspace, s3: S3) -> None:
     while not list(workspace.home.glob("digits-*/checkpoint.pt")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)  # what a node that dies leaves no time to answer
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=STOP_TIMEOUT_S)
     assert process.returncode == -signal.SIGKILL, said
     assert not list(workspace.home.glob("digits-*/metrics.json")), "killed too late to show anything"
 

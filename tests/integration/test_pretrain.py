@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from archives import files
 from archives.lineage import Pretrained
-from tests.integration.running import OWN, BeginHome, Workspace
+from tests.integration.running import OWN, STOP_TIMEOUT_S, BeginHome, Workspace
 from training import config as configs
 from training import runs
 from training.errors import RunError
@@ -79,7 +79,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_backbone(place: Workspace, who
     while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=STOP_TIMEOUT_S)
     assert process.returncode == -signal.SIGKILL, said
     assert not (run / "backbone.safetensors").exists(), "killed too late to show anything"
     done = place.visor("pretrain", "leaves.yaml")

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.running import Workspace
+from tests.integration.running import STOP_TIMEOUT_S, Workspace
 
 IMAGES = 500
 
@@ -124,7 +124,7 @@ def test_a_stopped_scoring_stops_in_order(workspace: Workspace, archive: Path, p
     while not list((tmp_path / "scores").glob("part-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=STOP_TIMEOUT_S)
     assert process.returncode == 130
     assert "interrupted; the same command goes on from here" in said
     assert "Traceback" not in said

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.integration.running import OWN, ROOT, BeginHome
+from tests.integration.running import OWN, ROOT, STOP_TIMEOUT_S, BeginHome
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
@@ -60,7 +60,7 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(tmp_path: Pat
         time.sleep(0.05)
     family = psutil.Process(started.pid).children(recursive=True)
     of_rank(started.pid, 1).send_signal(signal.SIGKILL)
-    _, said = started.communicate(timeout=120)
+    _, said = started.communicate(timeout=STOP_TIMEOUT_S)
     assert started.returncode != 0
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     # Whichever is first: the connection that breaks, or torchrun's signal.

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from tests.integration import test_notebook
-from tests.integration.running import ROOT, Server, Workspace, ask, start_server, stop_server
+from tests.integration.running import ROOT, STOP_TIMEOUT_S, Server, Workspace, ask, start_server, stop_server
 from tools import browser, watch
 from tools.watch import Prometheus, parts_of
 from visor.serving.ports import free_ports
@@ -203,7 +203,7 @@ def test_a_prometheus_that_ends_by_itself_leaves_its_last_words() -> None:
         assert process.stdout.readline()
         [child] = psutil.Process(process.pid).children()
         child.terminate()
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=STOP_TIMEOUT_S)
         assert process.returncode == 1
     assert "Prometheus has ended by itself, with exit code 0:" in said
     assert "See you next time!" in said
