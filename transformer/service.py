@@ -28,6 +28,7 @@ from transformer.metrics import Metrics
 from transformer.outputs import AnswerOutputs, Options, read_options
 from transformer.request_log import Record, RequestLog
 from transformer.settings import EdgeLimits
+from transformer.shadow import Shadow
 from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.dispatch import Dispatcher, Question
@@ -63,6 +64,7 @@ class Service:
     """The service of one archive. `track`: what its answers call this release, "" for nothing.
 
     `allow_threshold`: whether a request may bring a threshold of its own.
+    `shadow`: what compares another release's answers, None where there is none.
     `tokens`: those of which a request brings one, None where whoever reaches the server may ask.
     """
 
@@ -80,6 +82,7 @@ class Service:
         log: RequestLog | None = None,
         budget: Budget | None = None,
         tokens: Tokens | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.spec = spec
         self.archive_digest = archive_digest
@@ -89,6 +92,7 @@ class Service:
         metrics.watch_budget(self.budget)
         metrics.watch_ready(lambda: upstream.known_ready and not self.draining)
         self.tokens = tokens
+        self._shadow = shadow
         self.draining = False
         self._outputs = AnswerOutputs(spec)
         self._on_error = spec.decision.on_error
@@ -113,11 +117,18 @@ class Service:
     async def close(self) -> None:
         """Cancel the calls that no request waits for any more, and count and log the requests that have ended."""
         await self._dispatcher.close()
+        if self._shadow:
+            await self._shadow.close()
         self.flush()
 
     async def ready(self) -> bool:
         """Whether an inference would find a worker and the service is not about to stop."""
         return await self._dispatcher.ready() and not self.draining
+
+    async def follow(self) -> None:
+        """Follow what the shadow's file says, until cancelled."""
+        if self._shadow:
+            await self._shadow.follow()
 
     async def watch(self) -> None:
         """Look whether TorchServe is ready, every WATCH_S, until cancelled."""
@@ -173,9 +184,9 @@ class Service:
         """Count and log the requests that have ended and were not yet."""
         ended, self._ended = self._ended, []
         for record in ended:
-            if record.inference:
+            if record.inference and not record.shadow:  # what another edge asks again is counted there
                 self.metrics.end(record)
-            else:
+            elif not record.inference:
                 self.metrics.count_error(record)
             self._log.write(record)
 
@@ -212,6 +223,8 @@ class Service:
         what `Dispatcher.ask` does, and DeadlineExceeded or UpstreamTimeout when the client's time or the server's is up.
         """
         results = await self._ask_in_time(prepared, record, left_s)
+        if self._shadow:
+            self._shadow.offer(prepared.questions, results, record)
         errors = [result for result in results if isinstance(result, VisorError)]
         if len(errors) == len(results):
             undecided = [error for error in errors if not (self._on_error and isinstance(error, ImageError))]

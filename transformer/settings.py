@@ -196,6 +196,19 @@ class EdgeSettings(Flags):
             shown="none, whoever reaches the ports may ask",
         ),
     )
+    shadow_file: Path | None = field(
+        default=None,
+        metadata=flag(
+            "--shadow-file",
+            'JSON file, such as {"url": "http://127.0.0.1:8090", "percent": 20}, of another edge of the model and the share of '
+            "images that it is asked about, too, once they are answered here, to compare both answers; clients see nothing of "
+            "it. A changed file is followed within a second, and where there is none nobody is asked; on the track canary it is "
+            "not read",
+            type=Path,
+            metavar="FILE",
+            shown="none, no other edge is asked",
+        ),
+    )
     allow_threshold: bool = field(
         default=True,
         metadata=flag(

@@ -47,8 +47,8 @@ def add(commands: Commands) -> None:
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
         "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
-    flags = ("--host", "--token-file", "--no-allow-threshold", "--max-queue", "--hang-s", "--cache-images", "--request-log")
-    EdgeSettings.add_flags(serve, flags)
+    flags = ("--host", "--token-file", "--shadow-file", "--no-allow-threshold", "--max-queue", "--hang-s", "--cache-images")
+    EdgeSettings.add_flags(serve, (*flags, "--request-log"))
     serve.add_argument(
         "--no-page",
         dest="page",
