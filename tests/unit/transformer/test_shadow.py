@@ -1,4 +1,4 @@
-"""The shadow of one edge before another, both of them real: who is asked about what, what is counted, and what users never see."""
+"""The shadow of one edge before another, both of them real: who is asked what, what is counted, and what users never see."""
 
 import asyncio
 import contextlib
@@ -142,7 +142,7 @@ async def test_answers_are_compared_whatever_the_protocol(start_stable, canary, 
         assert await value(stable, "visor_shadow_score_difference_count") == 6
         assert await value(stable, "visor_shadow_score_difference_sum") == pytest.approx(2 * 0.5, abs=1e-5)
         assert await value(stable, "visor_shadow_seconds_count") == 6
-        # Costs by hand: a pass stands for intact, 0.25 * 5 + 0.25 * 1, or for unsure, 0.25 * 1 + 0.25 * 1; a flag for damaged, 0.25 * 1.
+        # By hand: a pass stands for intact, 0.25 * 5 + 0.25 * 1, or unsure, 0.25 * 1 + 0.25 * 1; a flag for damaged, 0.25 * 1.
         costs = await counted(stable, "visor_shadow_cost_total", "track")
         assert costs == pytest.approx({"stable": 6 * 1.5, "canary": 3 * 1.5 + 0.5 + 2 * 0.25})
         assert await value(stable, "visor_shadow_priced_images_total") == 6
