@@ -153,9 +153,8 @@ async def test_a_refused_picture_is_compared_too(start_stable, canary, others, f
     point(file, f"http://{canary.http}")
     async with start_stable() as stable:
         assert (await infer(stable, b"broken")).status_code == 400
-        assert (
-            await infer(stable, b"broken", b"new to it", b"")
-        ).status_code == 200  # the last is refused before anybody is asked
+        # The last one is refused before anybody is asked.
+        assert (await infer(stable, b"broken", b"new to it", b"")).status_code == 200
         await eventually(stable, agreed=2, decision=1)
 
 
@@ -236,13 +235,15 @@ async def begun(edge):
             await asyncio.sleep(0.05)
 
 
-async def test_without_a_file_there_is_none_and_a_new_one_is_followed(
-    start_stable, start_edge, settings, canary, others, file, caplog
-):
-    """Off by default: no metric, no question, and without the flag nothing that is asked whether there is one."""
-    async with start_edge(settings) as plain:
-        await infer(plain, b"same")
-        assert "visor_shadow" not in await metrics(plain)
+async def test_it_is_off_by_default(start_edge, settings, service):
+    """No metric, and no shadow that a request could ask whether it wants something."""
+    assert service._shadow is None
+    async with start_edge(settings) as edge:
+        await infer(edge, b"same")
+        assert "visor_shadow" not in await metrics(edge)
+
+
+async def test_without_a_file_there_is_none_and_a_new_one_is_followed(start_stable, canary, others, file, caplog):
     async with start_stable() as stable:
         await infer(stable, b"same")
         assert "visor_shadow" not in await metrics(stable)
