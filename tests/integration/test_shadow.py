@@ -1,4 +1,4 @@
-"""`visor serve` twice, a stable release and its canary: what a shadow counts, and that users see nothing of a canary that fails."""
+"""`visor serve` twice, a stable release and its canary: what a shadow counts, and that users see nothing of a failing one."""
 
 import json
 import os
