@@ -103,7 +103,8 @@ COMPARED = Label(
     "not asked, as too many wait",
     ("agreed", "label", "decision", "error", "timeout", "dropped"),
 )
-TRACK = Label("track", "whose decisions, `stable` or `canary`", ("stable", "canary"))
+# Not "track", which the PodMonitor gives each series of a pod.
+WHOSE = Label("whose", "whose decisions they are, `stable` or `canary`", ("stable", "canary"))
 STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))
 FIGURE = Label(
     "figure",
@@ -187,7 +188,7 @@ SHADOW_COST = Declared(
     "counter",
     "A shadow's images that both answered: expected cost of each one's decisions, by its own probabilities and the stable "
     "archive's costs.",
-    (*MODEL, TRACK),
+    (*MODEL, WHOSE),
 )
 SHADOW_PRICED = Declared("visor_shadow_priced_images_total", "counter", "Images of which that cost is the sum.", MODEL)
 READY = Declared("visor_ready", "gauge", "Whether requests are answered: 1 where readiness says so.", MODEL)

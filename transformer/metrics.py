@@ -167,7 +167,7 @@ class ShadowMetrics:
         self._images = {result: images.labels(*model, result) for result in get_args(Compared)}
         self._seconds = seconds.labels(*model)
         self._score = score.labels(*model)
-        self._costs = [cost.labels(*model, track) for track in ("stable", "canary")]
+        self._costs = [cost.labels(*model, whose) for whose in ("stable", "canary")]
         self._priced = priced.labels(*model)
 
     def count(self, result: Compared) -> None:

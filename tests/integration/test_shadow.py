@@ -79,7 +79,7 @@ def exposed(server: Server) -> dict[str, float]:
     for family in text_string_to_metric_families(httpx.get(f"http://{server.rest}/metrics").text):
         for sample in family.samples:
             if sample.name.startswith("visor_shadow") and "le" not in sample.labels:
-                key = sample.labels.get("result") or " ".join(filter(None, (sample.name, sample.labels.get("track"))))
+                key = sample.labels.get("result") or " ".join(filter(None, (sample.name, sample.labels.get("whose"))))
                 found[key] = sample.value
     return found
 

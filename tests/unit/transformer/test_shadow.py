@@ -143,7 +143,7 @@ async def test_answers_are_compared_whatever_the_protocol(start_stable, canary, 
         assert await value(stable, "visor_shadow_score_difference_sum") == pytest.approx(2 * 0.5, abs=1e-5)
         assert await value(stable, "visor_shadow_seconds_count") == 6
         # By hand: a pass stands for intact, 0.25 * 5 + 0.25 * 1, or unsure, 0.25 * 1 + 0.25 * 1; a flag for damaged, 0.25 * 1.
-        costs = await counted(stable, "visor_shadow_cost_total", "track")
+        costs = await counted(stable, "visor_shadow_cost_total", "whose")
         assert costs == pytest.approx({"stable": 6 * 1.5, "canary": 3 * 1.5 + 0.5 + 2 * 0.25})
         assert await value(stable, "visor_shadow_priced_images_total") == 6
 
