@@ -29,7 +29,7 @@ from transformer.request_log import RequestLog
 from transformer.rest.app import create_app
 from transformer.rest.connection import Patience
 from transformer.rest.http_protocol import HttpProtocol
-from transformer.service import UNLIMITED_BYTES, Service
+from transformer.service import CANARY, UNLIMITED_BYTES, Service
 from transformer.settings import EdgeSettings
 from transformer.shadow import Shadow
 from transformer.tokens import Tokens
@@ -38,8 +38,6 @@ from transformer.upstream.torchserve import TorchServe
 
 logger = logging.getLogger(__name__)
 
-CANARY = "canary"
-"""The track of a release that is compared with the stable one."""
 BACKLOG = 2048
 DRAIN_POLL_S = 0.05
 

@@ -44,6 +44,9 @@ WATCH_S = 5.0
 THREAD_BYTES = 1 << 20
 """From here on a request is parsed in a thread, so that health checks and other requests are answered meanwhile."""
 
+CANARY = "canary"
+"""The track of what is compared with the stable release."""
+
 T = TypeVar("T")
 
 UNLIMITED_BYTES = 1 << 40
@@ -93,6 +96,8 @@ class Service:
         metrics.watch_ready(lambda: upstream.known_ready and not self.draining)
         self.tokens = tokens
         self._shadow = shadow
+        self._is_canary = track == CANARY
+        self.heeds_shadows = self._is_canary or shadow is not None
         self.draining = False
         self._outputs = AnswerOutputs(spec)
         self._on_error = spec.decision.on_error
@@ -184,9 +189,11 @@ class Service:
         """Count and log the requests that have ended and were not yet."""
         ended, self._ended = self._ended, []
         for record in ended:
-            if record.inference and not record.shadow:  # what another edge asks again is counted there
+            if record.shadow and self._is_canary:
+                pass  # the stable release counts what becomes of it; elsewhere nobody is to hide by a header
+            elif record.inference:
                 self.metrics.end(record)
-            elif not record.inference:
+            else:
                 self.metrics.count_error(record)
             self._log.write(record)
 

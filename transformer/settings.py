@@ -180,7 +180,8 @@ class EdgeSettings(Flags):
         default="",
         metadata=flag(
             "--track",
-            "name of this release's track, stable or canary, which answers and metrics carry",
+            "name of this release's track, stable or canary, which answers and metrics carry; what a shadow asks a canary is not "
+            "counted among its requests",
             metavar="TRACK",
             shown="the environment variable VISOR_TRACK, else none",
         ),

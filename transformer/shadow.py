@@ -38,7 +38,7 @@ from transformer.upstream.loopback import Connections
 logger = logging.getLogger(__name__)
 
 HEADER = "x-visor-shadow"
-"""The header of a shadow's requests: whoever gets one neither counts it as a request nor asks another shadow."""
+"""The header of a shadow's requests: no shadow asks about one again, and the canary does not count it among its users'."""
 
 MAX_CALLS = 4
 """Images that the canary is asked about at once."""

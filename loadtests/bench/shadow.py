@@ -103,7 +103,7 @@ async def _measure(model: Model, args: argparse.Namespace, own: int, others: int
         file = Path(folder) / "shadow.json"
         with (
             _on_cpu(own, model, "--shadow-file", str(file)) as stable,
-            _on_cpu(others, model) as canary,
+            _on_cpu(others, model, "--track", "canary") as canary,
         ):
             address, processes = stable.grpc if args.grpc else stable.rest, tree(stable.pid)
             async with connected(address, is_grpc=args.grpc) as client:

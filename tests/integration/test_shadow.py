@@ -52,14 +52,14 @@ def other(workspace: Workspace, archive: Path, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def canary(workspace: Workspace, other: Path, place: Path) -> Iterator[Server]:
-    server = start_server(workspace, str(other), place / "canary.log", "--workers", "1")
+    server = start_server(workspace, str(other), place / "canary.log", "--workers", "1", "--track", "canary")
     yield server
     stop_server(server)
 
 
 @pytest.fixture(scope="module")
 def stable(workspace: Workspace, archive: Path, place: Path) -> Iterator[Server]:
-    flags = ("--workers", "1", "--shadow-file", str(place / "shadow.json"))
+    flags = ("--workers", "1", "--track", "stable", "--shadow-file", str(place / "shadow.json"))
     server = start_server(workspace, str(archive), place / "stable.log", *flags)
     yield server
     stop_server(server)

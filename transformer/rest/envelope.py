@@ -54,7 +54,8 @@ class Envelope:
         self._own_site = own_site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = Record("rest", scope["path"], scope["method"], shadow=_header(scope, _SHADOW) is not None)
+        shadow = self._service.heeds_shadows and _header(scope, _SHADOW) is not None
+        record = Record("rest", scope["path"], scope["method"], shadow=shadow)
         record.name(_header(scope, _ID) or "")
         scope[RECORD] = record
 

@@ -214,6 +214,7 @@ async def test_a_shadows_request_has_no_shadow_and_a_canary_none_at_all(start_st
         await eventually(stable, decision=1)
         assert len(others.calls) == 1
         assert "visor_shadow" not in await metrics(second)
+        assert await value(stable, "visor_request_seconds_count") == 2  # where nobody hides by a header from what is counted
 
 
 async def test_a_token_is_sent_where_one_is_asked_for(start_stable, start_edge, settings, others, file, tmp_path):
