@@ -55,6 +55,8 @@ class Declared:
     def series(self, labels: int) -> int:
         """How many series a pod has of it at most, for an archive of so many labels."""
         each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # +Inf, _sum, _count
+        if any(bound < 0 for bound in self.buckets):
+            each -= 1  # no _sum: one that may fall is no counter
         return each * math.prod(label.count(labels) for label in self.labels)
 
 
@@ -179,7 +181,7 @@ SHADOW_SECONDS = Declared(
 SHADOW_SCORE = Declared(
     "visor_shadow_score_difference",
     "histogram",
-    "A shadow's images that both answered: the canary's score minus the stable one.",
+    "A shadow's images that both answered: the canary's score minus the stable one. It has no sum, as that could fall.",
     MODEL,
     DIFFERENCE,
 )
