@@ -88,8 +88,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 async def measure(model: Model, args: argparse.Namespace) -> str:
     """All rounds; the table. Raises ServerFailed."""
     cpus = os.sched_getaffinity(0)
+    machine = ", ".join(f"{key} {value}" for key, value in describe(("openvino", "uvicorn")).items())
     try:
-        return await _measure(model, args, *sorted(cpus)[:2])
+        return f"{await _measure(model, args, *sorted(cpus)[:2])}\n{machine}"
     finally:
         os.sched_setaffinity(0, cpus)
 
@@ -126,7 +127,6 @@ async def _measure(model: Model, args: argparse.Namespace, own: int, others: int
             _line("p50, ms", [(off.p50_ms, on.p50_ms) for off, on in pairs]),
             _line("CPU a request, ms", [(off.cpu_ms, on.cpu_ms) for off, on in pairs]),
             f"\nThe shadow's images, at {args.percent:g} %: {results}.\n",
-            ", ".join(f"{key} {value}" for key, value in describe(("openvino", "uvicorn")).items()),
         ]
     )
 
