@@ -22,6 +22,7 @@ REFUSED = [
     ("archive.publicKey=visor.pub", "at '/archive/publicKey': 'visor.pub' does not match pattern"),
     ("keda.serverAddress=http://x evil: 1", "at '/keda/serverAddress': 'http://x evil: 1' does not match pattern"),
     ("canary.trafficPercent=101", "at '/canary/trafficPercent': maximum: got 101, want 100"),
+    ("canary.shadowPercent=100.5", "at '/canary/shadowPercent': maximum: got 100.5, want 100"),
     ("canary.trafficPercent=-1", "at '/canary/trafficPercent': minimum: got -1, want 0"),
     ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
     ("knative.metric=cpu", "at '/knative/metric': value must be one of 'concurrency', 'rps'"),
