@@ -18,6 +18,7 @@ import numpy as np
 
 from handlers.arrays import Float64, Ints
 
+Totals = Ints | float
 HALVINGS = 45
 """Of an interval within (0, 1), which leaves an error in a payoff's expectation below 1e-12."""
 
@@ -31,7 +32,7 @@ class Factors(NamedTuple):
     second_none: Float64
 
 
-def against_gap(first: Float64, second: Float64, gap: Float64 | float, first_total: Ints, second_total: Ints) -> Factors:
+def against_gap(first: Float64, second: Float64, gap: Float64 | float, first_total: Totals, second_total: Totals) -> Factors:
     """Make the bet on rates `first` and `second`, in (0, 1), against "the first is at most the second + gap".
 
     Totals: how many are about to be counted, or numbers in their proportion. All of one shape, or to be broadcast to it.
@@ -57,7 +58,7 @@ def payoff(factors: Factors, first_events: Ints, first_total: Ints, second_event
     )
 
 
-def _nearest(first: Float64, second: Float64, gap: Float64 | float, first_total: Ints, second_total: Ints) -> Float64:
+def _nearest(first: Float64, second: Float64, gap: Float64 | float, first_total: Totals, second_total: Totals) -> Float64:
     """The second track's rate t of the nearest pair (t + gap, t): where the divergence's derivative in t changes its sign."""
     low, high = np.maximum(second, -np.asarray(gap)), np.minimum(np.subtract(first, gap), 1.0)
     for _ in range(HALVINGS):
@@ -68,7 +69,7 @@ def _nearest(first: Float64, second: Float64, gap: Float64 | float, first_total:
             second_rate - second
         ) * first_rate * (1 - first_rate)
         low, high = np.where(slope < 0, second_rate, low), np.where(slope < 0, high, second_rate)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def _factors(first: Float64, second: Float64, first_true: Float64, second_true: Float64) -> Factors:

@@ -84,7 +84,7 @@ class Evidence:
         return cls({gate.name: SafeTest.begin(gate) for gate in gates}, alpha)
 
     def look(self, counts: Mapping[str, tuple[Count, Count]]) -> Self:
-        """Take in what was counted of canary and stable release since the last look, by gate; those of other gates are passed over.
+        """Take in what was counted of canary and stable release since the last look, by gate; other gates' are passed over.
 
         The counts of one look must be of one weight: at a change of it, look before and after. Of a gate that is not paired, the
         stable release's are passed over.
@@ -100,7 +100,7 @@ class Evidence:
         return all(bool(test.proven(self.alpha)) for test in self.tests.values())
 
     def findings(self, share: float | None = None) -> list[Finding]:
-        """What each gate knows. `share`: the canary's part of the requests to come, for what is needed; that of all so far if None."""
+        """What each gate knows. `share`: the canary's part of the requests to come, for `needed`; None for that of all so far."""
         return [self._finding(test, share) for test in self.tests.values()]
 
     def _finding(self, test: SafeTest, share: float | None) -> Finding:
@@ -120,10 +120,11 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, in what JSON has; floats are written in full, so that nothing is lost."""
-        tests = [
-            {"gate": asdict(test.gate)} | {key: getattr(test, key).tolist() for key in STATE} for test in self.tests.values()
-        ]
-        return {"alpha": self.alpha, "tests": tests}
+
+        def state(test: SafeTest) -> dict[str, Any]:
+            return {"gate": asdict(test.gate)} | {key: getattr(test, key).tolist() for key in STATE}
+
+        return {"alpha": self.alpha, "tests": [state(test) for test in self.tests.values()]}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Self:

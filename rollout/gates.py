@@ -1,4 +1,4 @@
-"""What of a canary is compared: counted events, each with the difference that a release may have. docs/rollout.md says why these."""
+"""What of a canary is compared: counted events, each with the difference that a release may have. docs/rollout.md."""
 
 from dataclasses import dataclass
 from typing import Self

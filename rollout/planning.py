@@ -11,7 +11,7 @@ import numpy as np
 
 from rollout.bets import Factors, against_gap, against_share
 from rollout.gates import Gate
-from rollout.safe_test import AT_MARGIN, HALVES, LIFTS, differences, excesses, lesser
+from rollout.safe_test import AT_MARGIN, HALVES, LIFTS, excesses, lesser
 
 LEAST = 1e-6
 """No rate is taken as less: of a release that never had an event nobody knows that it never will."""
@@ -42,7 +42,7 @@ def requests_to_prove(
     if not gate.paired:
         return _requests(gate, against_share(rates, gate.margin), (canary, stable), (1.0, 0.0), len(HALVES) / alpha, power)
     totals = (1 - share) / share, 1.0
-    bet = against_gap(np.asarray(stable), rates, -differences(gate)[AT_MARGIN], *totals)
+    bet = against_gap(np.asarray(stable), rates, -gate.margin, *totals)
     return _requests(gate, bet, (stable, canary), totals, len(HALVES) / alpha, power)
 
 

@@ -44,8 +44,8 @@ class SafeTest:
     """A gate's state after some looks. Counts are (..., 4): canary's events and total, stable's events and total.
 
     `seen`: all that was counted; `waiting`: the part of it that was not bet on yet; `waited`: for how many looks, (...).
-    `capital`: (..., 8) logarithms, that of no bet first; `proof`: (..., 9, 2) logarithms, by BOUNDS and HALVES. `weighed`: (..., 2)
-    sums of w (canary's share - stable's) and of w over what was bet on, w = n_c n_s / (n_c + n_s) (Mantel, Haenszel 1959).
+    `capital`: (..., 8) logarithms, that of no bet first; `proof`: (..., 9, 2) logarithms, by BOUNDS and HALVES. `weighed`: (...,
+    2) sums of w (canary's share - stable's) and of w over what was compared, w = n_c n_s / (n_c + n_s) (Mantel, Haenszel 1959).
     """
 
     gate: Gate
@@ -119,7 +119,7 @@ class SafeTest:
 
 
 def guess(gate: Gate, events: Int64, total: Int64) -> Float64:
-    """The stable release's rate as it looks before a block; half an event at the margin's rate stands for what is not known yet."""
+    """The stable release's rate as it looks before a block; half an event at the margin's rate stands for what is not known."""
     return np.asarray((events + 0.5) / (total + 0.5 / gate.margin))
 
 
@@ -162,7 +162,7 @@ def lesser(gate: Gate, stable: Float64) -> Float64:
 
 def differences(gate: Gate) -> Float64:
     """The differences, or shares, that are tested for promotion: (9,), ascending."""
-    return np.minimum(gate.margin * BOUNDS, MOST)
+    return np.asarray(np.minimum(gate.margin * BOUNDS, MOST))
 
 
 def _shared(capital: Float64) -> Float64:
