@@ -157,7 +157,7 @@ def lesser(gate: Gate, stable: Float64) -> Float64:
     bounds = differences(gate)[:, None]
     if gate.paired:
         return np.asarray(np.minimum(stable[..., None, None] + bounds * HALVES, MOST))
-    return np.broadcast_to(bounds * np.maximum(HALVES, LOW), (*np.shape(stable), len(BOUNDS), len(HALVES)))
+    return np.asarray(np.broadcast_to(bounds * np.maximum(HALVES, LOW), (*np.shape(stable), len(BOUNDS), len(HALVES))))
 
 
 def differences(gate: Gate) -> Float64:
@@ -167,7 +167,7 @@ def differences(gate: Gate) -> Float64:
 
 def _shared(capital: Float64) -> Float64:
     total = np.logaddexp.reduce(capital, axis=-1, keepdims=True)
-    return np.logaddexp(np.log1p(-SHARED) + capital, np.log(SHARED / capital.shape[-1]) + total)
+    return np.asarray(np.logaddexp(np.log1p(-SHARED) + capital, np.log(SHARED / capital.shape[-1]) + total))
 
 
 def _weighed(block: Int64) -> Float64:
