@@ -16,9 +16,10 @@ import numpy as np
 
 from rollout.gates import GATES, Count, Gate
 from rollout.planning import requests_to_prove
-from rollout.safe_test import AT_MARGIN, SafeTest
+from rollout.safe_test import SafeTest
 
 ALPHA = 0.05
+LEAST_SHARE = 0.001
 MOST_LOG = 700.0
 """A float has no more."""
 STATE = ("seen", "waiting", "waited", "capital", "proof", "weighed")
@@ -129,7 +130,12 @@ class Evidence:
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Self:
         """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
-        tests = [SafeTest(Gate(**one["gate"]), *(np.array(one[key]) for key in STATE)) for one in state["tests"]]
+
+        def read(one: Mapping[str, Any]) -> SafeTest:
+            arrays: dict[str, Any] = {key: np.array(one[key]) for key in STATE}
+            return replace(SafeTest.begin(Gate(**one["gate"])), **arrays)
+
+        tests = [read(one) for one in state["tests"]]
         return cls({test.gate.name: test for test in tests}, float(state["alpha"]))
 
 
@@ -153,8 +159,8 @@ def _needed(test: SafeTest, difference: float, share: float | None, alpha: float
     if share is None:
         share = canary.total / max(canary.total + stable.total, 1)
     base = stable.events / max(stable.total, 1) if test.gate.paired else 0.0
-    won = float(test.log_proof[AT_MARGIN])
-    return requests_to_prove(test.gate, base, min(max(share, 0.001), 0.999), alpha * math.exp(won), 0.5, difference)
+    won = float(test.log_at_margin)
+    return requests_to_prove(test.gate, base, min(max(share, LEAST_SHARE), 1 - LEAST_SHARE), alpha, 0.5, difference, won)
 
 
 def _share(count: Count) -> str:

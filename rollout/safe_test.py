@@ -24,12 +24,11 @@ from handlers.arrays import Bools, Float64, Int64
 from rollout.bets import against_gap, against_share, payoff
 from rollout.gates import Gate
 
-LIFTS = 2.0 ** np.arange(-4, 3)
+LIFTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 """Excesses that are bet on: so much higher in log-odds than what is tolerated."""
 SHARED = 0.01
-BOUNDS = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0])
-"""Differences that are tested for promotion, in margins."""
-AT_MARGIN = 3
+BOUNDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+"""Differences that are tested for promotion, in margins; the margin itself must be one."""
 HALVES = np.array([0.0, 0.5])
 """The differences that promotion's bets are on, in those that they are against."""
 LOW = 0.125
@@ -55,19 +54,29 @@ class SafeTest:
     capital: Float64
     proof: Float64
     weighed: Float64
+    lifts: tuple[float, ...] = LIFTS
+    bounds: tuple[float, ...] = BOUNDS
 
     @classmethod
-    def begin(cls, gate: Gate, shape: tuple[int, ...] = ()) -> "SafeTest":
-        """Begin with nothing seen; `shape`: of the leading axes."""
+    def begin(
+        cls,
+        gate: Gate,
+        shape: tuple[int, ...] = (),
+        lifts: tuple[float, ...] = LIFTS,
+        bounds: tuple[float, ...] = BOUNDS,
+    ) -> "SafeTest":
+        """Begin with nothing seen; `shape`: of the leading axes. A simulation asks for the bets that it is about alone."""
         none = np.zeros((*shape, 4), dtype=np.int64)
         return cls(
             gate,
             seen=none,
             waiting=none,
             waited=np.zeros(shape, dtype=np.int64),
-            capital=np.full((*shape, 1 + len(LIFTS)), -np.log(1 + len(LIFTS))),
-            proof=np.full((*shape, len(BOUNDS), len(HALVES)), -np.log(len(HALVES))),
+            capital=np.full((*shape, 1 + len(lifts)), -np.log(1 + len(lifts))),
+            proof=np.full((*shape, len(bounds), len(HALVES)), -np.log(len(HALVES))),
             weighed=np.zeros((*shape, 2)),
+            lifts=lifts,
+            bounds=bounds,
         )
 
     def look(self, counts: Int64) -> "SafeTest":
@@ -78,14 +87,14 @@ class SafeTest:
         bets = full & ((before[..., 3] > 0) | (not self.gate.paired))  # the first block tells what to bet on
         gone = full | (self.waited + 1 >= PATIENCE)
         stable = guess(self.gate, before[..., 2], before[..., 3])
-        capital = self.capital + np.where(bets[..., None], _against_little(self.gate, stable, block), 0.0)
+        capital = self.capital + np.where(bets[..., None], self._against_little(stable, block), 0.0)
         return replace(
             self,
             seen=self.seen + counts,
             waiting=np.where(gone[..., None], 0, block),
             waited=np.where(gone, 0, self.waited + 1),
             capital=_shared(capital),
-            proof=self.proof + np.where(bets[..., None, None], _against_much(self.gate, stable, block), 0.0),
+            proof=self.proof + np.where(bets[..., None, None], self._against_much(stable, block), 0.0),
             weighed=self.weighed + np.where(full[..., None], _weighed(block), 0.0),
         )
 
@@ -99,13 +108,18 @@ class SafeTest:
         """The logarithms of the capital against each of BOUNDS, (..., 9)."""
         return np.asarray(np.logaddexp.reduce(self.proof, axis=-1))
 
+    @property
+    def log_at_margin(self) -> Float64:
+        """The logarithm of the capital against "the margin more, or above", (...)."""
+        return np.asarray(self.log_proof[..., self.bounds.index(1.0)])
+
     def proven(self, alpha: float) -> Bools:
         """Whether the difference is known to be less than the margin, (...)."""
-        return np.asarray(self.log_proof[..., AT_MARGIN] >= -np.log(alpha))
+        return np.asarray(self.log_at_margin >= -np.log(alpha))
 
     def upper(self, alpha: float) -> Float64:
         """Compute the upper end of the confidence sequence at 1 - alpha, one of BOUNDS; 1 where nothing is known yet; (...)."""
-        bounds = np.append(differences(self.gate), 1.0)
+        bounds = np.append(differences(self.gate, self.bounds), 1.0)
         known = np.append(self.log_proof >= -np.log(alpha), np.ones((*self.waited.shape, 1), dtype=bool), axis=-1)
         return np.asarray(bounds[known.argmax(axis=-1)])
 
@@ -117,52 +131,52 @@ class SafeTest:
                 return np.asarray(self.seen[..., 0] / self.seen[..., 1])
             return np.asarray(self.weighed[..., 0] / self.weighed[..., 1])
 
+    def _against_little(self, stable: Float64, block: Int64) -> Float64:
+        """What a block pays the bets for the alarm: (...), (..., 4) → (..., 8), the first of which is none."""
+        gate = self.gate
+        canary_events, canary_total, stable_events, stable_total = np.moveaxis(block[..., None, :], -1, 0)
+        canary = excesses(gate, stable, self.lifts)
+        if gate.paired:
+            factors = against_gap(canary, stable[..., None], gate.tolerance, canary_total, stable_total)
+        else:
+            factors = against_share(canary, gate.margin)
+        won = payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
+        return np.concatenate([np.zeros((*won.shape[:-1], 1)), won], axis=-1)
+
+    def _against_much(self, stable: Float64, block: Int64) -> Float64:
+        """What a block pays the bets for promotion: (...), (..., 4) → (..., 9, 2)."""
+        gate = self.gate
+        canary_events, canary_total, stable_events, stable_total = np.moveaxis(block[..., None, None, :], -1, 0)
+        canary, bounds = lesser(gate, stable, self.bounds), differences(gate, self.bounds)[:, None]
+        if gate.paired:
+            factors = against_gap(stable[..., None, None], canary, -bounds, stable_total, canary_total)
+            return payoff(factors, stable_events, stable_total, canary_events, canary_total) / gate.together
+        factors = against_share(canary, bounds)
+        return payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
+
 
 def guess(gate: Gate, events: Int64, total: Int64) -> Float64:
     """The stable release's rate as it looks before a block; half an event at the margin's rate stands for what is not known."""
     return np.asarray((events + 0.5) / (total + 0.5 / gate.margin))
 
 
-def excesses(gate: Gate, stable: Float64) -> Float64:
-    """The canary's rates that are bet on for the alarm: (...) → (..., 7)."""
+def excesses(gate: Gate, stable: Float64, lifts: tuple[float, ...]) -> Float64:
+    """The canary's rates that are bet on for the alarm: (...) → (..., lifts)."""
     edge = np.minimum(stable + gate.tolerance, MOST) if gate.paired else np.full(np.shape(stable), gate.margin)
-    return np.asarray(1 / (1 + np.exp(-(np.log(edge) - np.log1p(-edge))[..., None] - LIFTS)))
+    return np.asarray(1 / (1 + np.exp(-(np.log(edge) - np.log1p(-edge))[..., None] - np.array(lifts))))
 
 
-def _against_little(gate: Gate, stable: Float64, block: Int64) -> Float64:
-    """What a block pays the bets for the alarm: (...), (..., 4) → (..., 8), the first of which is none."""
-    canary_events, canary_total, stable_events, stable_total = np.moveaxis(block[..., None, :], -1, 0)
-    canary = excesses(gate, stable)
+def lesser(gate: Gate, stable: Float64, bounds: tuple[float, ...]) -> Float64:
+    """The canary's rates that are bet on for promotion: (...) → (..., bounds, 2)."""
+    against = differences(gate, bounds)[:, None]
     if gate.paired:
-        factors = against_gap(canary, stable[..., None], gate.tolerance, canary_total, stable_total)
-    else:
-        factors = against_share(canary, gate.margin)
-    won = payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
-    return np.concatenate([np.zeros((*won.shape[:-1], 1)), won], axis=-1)
+        return np.asarray(np.minimum(stable[..., None, None] + against * HALVES, MOST))
+    return np.asarray(np.broadcast_to(against * np.maximum(HALVES, LOW), (*np.shape(stable), len(bounds), len(HALVES))))
 
 
-def _against_much(gate: Gate, stable: Float64, block: Int64) -> Float64:
-    """What a block pays the bets for promotion: (...), (..., 4) → (..., 9, 2)."""
-    canary_events, canary_total, stable_events, stable_total = np.moveaxis(block[..., None, None, :], -1, 0)
-    canary, bounds = lesser(gate, stable), differences(gate)[:, None]
-    if gate.paired:
-        factors = against_gap(stable[..., None, None], canary, -bounds, stable_total, canary_total)
-        return payoff(factors, stable_events, stable_total, canary_events, canary_total) / gate.together
-    factors = against_share(canary, bounds)
-    return payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
-
-
-def lesser(gate: Gate, stable: Float64) -> Float64:
-    """The canary's rates that are bet on for promotion: (...) → (..., 9, 2)."""
-    bounds = differences(gate)[:, None]
-    if gate.paired:
-        return np.asarray(np.minimum(stable[..., None, None] + bounds * HALVES, MOST))
-    return np.asarray(np.broadcast_to(bounds * np.maximum(HALVES, LOW), (*np.shape(stable), len(BOUNDS), len(HALVES))))
-
-
-def differences(gate: Gate) -> Float64:
-    """The differences, or shares, that are tested for promotion: (9,), ascending."""
-    return np.asarray(np.minimum(gate.margin * BOUNDS, MOST))
+def differences(gate: Gate, bounds: tuple[float, ...]) -> Float64:
+    """The differences, or shares, that are tested for promotion: (bounds,)."""
+    return np.asarray(np.minimum(gate.margin * np.array(bounds), MOST))
 
 
 def _shared(capital: Float64) -> Float64:

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import betaln, xlog1py, xlogy
@@ -17,7 +18,7 @@ from scipy.special import betaln, xlog1py, xlogy
 from handlers.arrays import Bools, Float64, Int64
 from rollout.gates import GATES, Gate
 from rollout.planning import requests_to_find, requests_to_prove
-from rollout.safe_test import SafeTest
+from rollout.safe_test import LIFTS, SafeTest
 
 ALPHA = 0.05
 LOOKS, LOOK_S = 180, 10.0
@@ -25,11 +26,15 @@ RELEASES, PIECE = 10_000, 500
 STEPS = tuple(0.01 * percent for percent in (5, 25, 50) for _ in range(LOOKS // 3))
 TENTH = (0.1,) * LOOKS
 SWING = 0.9
-BASES = {"errors": 0.001, "refusals": 0.002, "slow": 0.01, "slower": 0.04, "flagged": 0.2, "reviewed": 0.1, "disagreement": 0.0}
+BASES = {"errors": 0.001, "refusals": 0.002, "slow": 0.01, "slower": 0.04, "flagged": 0.2, "reviewed": 0.1}
+DISAGREES = 0.02
+"""The share of images of which two releases that are to be promoted decide differently."""
 BY_NAME = {gate.name: gate for gate in GATES}
 EFFECTS = (("errors", 0.001, 0.02), ("slow", 0.05, 0.5), ("slow", 0.05, 0.1), ("flagged", 0.2, 0.3), ("flagged", 0.2, 0.25))
 """The gate, the stable release's rate and the canary's."""
 NEVER = -1
+MOST_LOG = 700.0
+"""A float has no more."""
 
 
 @dataclass(frozen=True)
@@ -53,44 +58,59 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Of each release, (N,): the look at which the alarm was raised and the proof complete, NEVER where it was not; the canary's
-    requests until then, or until the end; and the capitals at the end."""
+class First:
+    """Of each release, (N,): at which look something was so, NEVER for none, and the canary's requests until then."""
 
-    alarm: Int64
-    alarm_requests: Int64
-    proof: Int64
-    proof_requests: Int64
+    look: Int64
+    requests: Int64
+
+    @property
+    def share(self) -> str:
+        """How many of the releases it ever was so in."""
+        return f"{100 * (self.look != NEVER).mean():.2f} %"
+
+    @property
+    def median_s(self) -> float:
+        """After how many seconds it was so in half of them."""
+        return float(np.median(np.where(self.look != NEVER, (self.look + 1) * LOOK_S, np.inf)))
+
+    def within(self, part: float) -> str:
+        """How many of the canary's requests it took in this part of them."""
+        return f"{np.quantile(np.where(self.look != NEVER, self.requests, np.inf), part, method='higher'):,.0f}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """When the alarm was raised, when the difference was proven to be less than the margin, when sums over looks would have said
+    so, and the capitals (N,) against what is tolerated and against the margin at the end."""
+
+    alarm: First
+    proof: First
+    sums: First
     capital: Float64
     proof_capital: Float64
-    pooled: Int64
-    pooled_requests: Int64
 
 
-def simulate(scenario: Scenario, releases: int, seed: int, gates: int = len(GATES)) -> Outcome:
-    """Draw the counts of so many releases and let the tests look at them; `gates` share ALPHA."""
+def simulate(scenario: Scenario, releases: int, seed: int, lifts: tuple[float, ...] = LIFTS) -> Outcome:
+    """Draw the counts of so many releases and let the tests look at them, one of len(GATES) gates that share ALPHA."""
     rng = np.random.default_rng(seed)
-    pieces = [_piece(scenario, min(PIECE, releases - begin), rng, gates) for begin in range(0, releases, PIECE)]
-    return Outcome(*(np.concatenate([getattr(piece, key) for piece in pieces]) for key in Outcome.__dataclass_fields__))
+    pieces = [_piece(scenario, min(PIECE, releases - begin), rng, lifts) for begin in range(0, releases, PIECE)]
+    alarm, proof, sums, capital, at_margin = (np.concatenate(kind, axis=-1) for kind in zip(*pieces, strict=True))
+    return Outcome(First(*alarm), First(*proof), First(*sums), capital, at_margin)
 
 
-def _piece(scenario: Scenario, releases: int, rng: np.random.Generator, gates: int) -> Outcome:
-    test = SafeTest.begin(scenario.gate, (releases,))
-    firsts = [(np.full(releases, NEVER), np.zeros(releases, dtype=np.int64)) for _ in range(3)]
+def _piece(scenario: Scenario, releases: int, rng: np.random.Generator, lifts: tuple[float, ...]) -> list[Any]:
+    """Arrays (2, releases) of looks and requests for alarm, proof and sums, and (releases,) of both capitals."""
+    test = SafeTest.begin(scenario.gate, (releases,), lifts, (1.0,))
+    firsts = np.zeros((3, 2, releases), dtype=np.int64)
+    firsts[:, 0] = NEVER
     for look in range(LOOKS):
         test = test.look(draw(scenario, look, releases, rng))
-        reached = (
-            test.log_e >= math.log(gates / ALPHA),
-            test.proven(ALPHA),
-            _pooled(test.seen, scenario.gate.margin) if scenario.gate.paired else np.zeros(releases, dtype=bool),
-        )
-        for (first, requests), now in zip(firsts, reached, strict=True):
-            requests[first == NEVER] = test.seen[first == NEVER, 1]
-            first[now & (first == NEVER)] = look
-    (alarm, alarm_requests), (proof, proof_requests), (pooled, pooled_requests) = firsts
-    at_margin = np.exp(np.minimum(test.log_proof[:, 3], 700))
-    capital = np.exp(np.minimum(test.log_e, 700))
-    return Outcome(alarm, alarm_requests, proof, proof_requests, capital, at_margin, pooled, pooled_requests)
+        alarm = test.log_e >= math.log(len(GATES) / ALPHA)
+        for first, now in zip(firsts, (alarm, test.proven(ALPHA), _by_sums(test.seen, scenario.gate)), strict=True):
+            new = now & (first[0] == NEVER)
+            first[0, new], first[1, new] = look, test.seen[new, 1]
+    return [*firsts, *(np.exp(np.minimum(log, MOST_LOG)) for log in (test.log_e, test.log_at_margin))]
 
 
 def draw(scenario: Scenario, look: int, releases: int, rng: np.random.Generator) -> Int64:
@@ -107,11 +127,11 @@ def draw(scenario: Scenario, look: int, releases: int, rng: np.random.Generator)
     return np.stack(drawn, axis=-1) * scenario.bunch
 
 
-def _pooled(seen: Int64, margin: float) -> Bools:
-    """What the sums of all looks say of the margin: a confidence sequence for each rate at ALPHA / 2 (Robbins 1970)."""
+def _by_sums(seen: Int64, gate: Gate) -> Bools:
+    """What sums over looks say of the margin: a confidence sequence for each rate at ALPHA / 2 (Robbins 1970), the usual way."""
     upper = _robbins(seen[:, 0], seen[:, 1])
     lower = 1 - _robbins(seen[:, 3] - seen[:, 2], seen[:, 3])
-    return np.asarray(upper - lower < margin)
+    return np.asarray((upper - lower < gate.margin) & gate.paired)
 
 
 def _robbins(events: Int64, total: Int64) -> Float64:
@@ -129,33 +149,34 @@ def _head(*columns: str) -> None:
     print(f"| | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
 
 
-def _share(true: Bools) -> str:
-    return f"{100 * true.mean():.2f} %"
-
-
 def _errors(releases: int) -> None:
-    """A canary that is the same, or as much worse as every gate tolerates: how often it is rolled back, and promoted."""
-    _head("rolled back", "by its worst gate", "mean of E over all gates", "promoted")
+    """A canary that is the same, or as much worse as every gate tolerates: how often it is rolled back, and proven."""
+    _head("rolled back", "by its worst gate", "mean of E, least and most of a gate", "proven")
     forms = (
-        ("10 %, steady", TENTH, 0.0),
-        ("10 %, swinging", TENTH, SWING),
-        ("5, 25, 50 %, steady", STEPS, 0.0),
-        ("5, 25, 50 %, swinging", STEPS, SWING),
+        ("the same, 10 %, steady", TENTH, 0.0, False),
+        ("the same, 10 %, swinging", TENTH, SWING, False),
+        ("the same, 5, 25, 50 %, steady", STEPS, 0.0, False),
+        ("the same, 5, 25, 50 %, swinging", STEPS, SWING, False),
+        ("tolerated, 5, 25, 50 %, steady", STEPS, 0.0, True),
+        ("tolerated, 5, 25, 50 %, swinging", STEPS, SWING, True),
     )
-    for (form, weights, swing), tolerated in itertools.product(forms, (False, True)):
+    for form, weights, swing, tolerated in forms:
         outcomes = []
         for number, gate in enumerate(GATES):
             scenario = Scenario(gate, BASES[gate.name], gate.tolerance if tolerated else 0.0, weights, swing=swing)
-            if not gate.paired:  # in the shadow, of a fifth of the images, and always at its promise: nothing swings there
-                scenario = Scenario(gate, gate.margin, per_s=4.0)
+            if not gate.paired:  # in the shadow, of a fifth of the images: nothing swings there
+                scenario = Scenario(gate, gate.tolerance if tolerated else DISAGREES, per_s=4.0)
             outcomes.append(simulate(scenario, releases, number))
-        back = np.stack([outcome.alarm != NEVER for outcome in outcomes])
-        capital = np.concatenate([outcome.capital for outcome in outcomes])
-        promoted = np.stack([outcome.proof != NEVER for outcome in outcomes[:-1]]).all(axis=0)
-        mean = f"{capital.mean():.3f} ± {capital.std() / math.sqrt(len(capital)):.3f}"
-        told = "tolerated" if tolerated else "the same"
-        cells = (_share(back.any(axis=0)), f"{100 * back.mean(axis=1).max():.2f} %", mean, _share(promoted))
-        print(f"| {told}, {form} | {' | '.join(cells)} |", flush=True)
+        back = np.stack([outcome.alarm.look != NEVER for outcome in outcomes])
+        proven = np.stack([outcome.proof.look != NEVER for outcome in outcomes]).all(axis=0)
+        means = [outcome.capital.mean() for outcome in outcomes]
+        cells = (
+            f"{100 * back.any(axis=0).mean():.2f} %",
+            f"{100 * back.mean(axis=1).max():.2f} %",
+            f"{min(means):.2f}, {max(means):.2f}",
+            f"{100 * proven.mean():.2f} %",
+        )
+        print(f"| {form} | {' | '.join(cells)} |", flush=True)
 
 
 def _margins(releases: int) -> None:
@@ -163,14 +184,15 @@ def _margins(releases: int) -> None:
     _head("steady", "swinging", "effect swings, too, at 10 %", "and at 5, 25, 50 %", "by sums, steady", "by sums, swinging")
     for number, gate in enumerate(GATES):
         if not gate.paired:
-            alone = simulate(Scenario(gate, gate.margin, per_s=4.0), releases, number)
-            print(f"| {gate.name} | {_share(alone.proof != NEVER)} | | | | | |", flush=True)
+            alone = simulate(Scenario(gate, gate.margin, per_s=4.0), releases, number, lifts=())
+            print(f"| {gate.name} | {alone.proof.share} | | | | | |", flush=True)
             continue
         steady = Scenario(gate, BASES[gate.name], gate.margin, STEPS)
         swinging = replace(steady, swing=SWING)
         growing = replace(swinging, grows=True)
-        outcomes = [simulate(one, releases, number) for one in (steady, swinging, replace(growing, weights=TENTH), growing)]
-        cells = [_share(one.proof != NEVER) for one in outcomes] + [_share(one.pooled != NEVER) for one in outcomes[:2]]
+        scenarios = (steady, swinging, replace(growing, weights=TENTH), growing)
+        outcomes = [simulate(one, releases, number, lifts=()) for one in scenarios]
+        cells = [one.proof.share for one in outcomes] + [one.sums.share for one in outcomes[:2]]
         print(f"| {gate.name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -181,49 +203,34 @@ def _power(releases: int) -> None:
         gate = BY_NAME[name]
         steady = Scenario(gate, base, worse - base)
         swinging, late, few = replace(steady, swing=SWING), replace(steady, begins=LOOKS // 2), replace(steady, per_s=2.0)
-        now, swung, later, slow = (simulate(one, releases, number) for one in (steady, swinging, late, few))
-        requests = np.where(now.alarm != NEVER, now.alarm_requests, np.inf)
-        cells = (
-            _share(now.alarm != NEVER),
-            f"{_after(now):.0f} s",
-            _share(swung.alarm != NEVER),
-            _share(later.alarm != NEVER),
-            f"{_after(later) - LOOKS // 2 * LOOK_S:.0f} s",
-            _share(slow.alarm != NEVER),
-            *(f"{np.quantile(requests, at, method='higher'):,.0f}" for at in (0.5, 0.95)),
-            f"{requests_to_find(gate, base, worse - base, 0.1, ALPHA / len(GATES)):,}",
-        )
-        print(f"| {name} {100 * base:g} → {100 * worse:g} % | {' | '.join(cells)} |", flush=True)
-
-
-def _after(outcome: Outcome) -> float:
-    """The median time of the alarm, in seconds."""
-    return float(np.median(np.where(outcome.alarm != NEVER, (outcome.alarm + 1) * LOOK_S, np.inf)))
+        now, swung, later, slow = (simulate(one, releases, number).alarm for one in (steady, swinging, late, few))
+        forecast = f"{requests_to_find(gate, base, worse - base, 0.1, ALPHA / len(GATES)):,}"
+        after = f"{later.median_s - LOOKS // 2 * LOOK_S:.0f} s"
+        found = (now.share, f"{now.median_s:.0f} s", swung.share, later.share, after, slow.share)
+        needs = (now.within(0.5), now.within(0.95), forecast)
+        print(f"| {name} {100 * base:g} → {100 * worse:g} % | {' | '.join([*found, *needs])} |", flush=True)
 
 
 def _proofs(releases: int) -> None:
     """A canary that is the same: the requests that it needs to be proven, beside the forecast, and by sums over looks."""
     _head("weight", "needs, half", "in 95 %", "forecast", "by sums, half")
-    for (number, gate), weight in itertools.product(enumerate(GATES[:-1]), (0.1, 0.5)):
-        base = BASES[gate.name]
-        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number)
-        proof = np.where(outcome.proof != NEVER, outcome.proof_requests, np.inf)
-        pooled = np.where(outcome.pooled != NEVER, outcome.pooled_requests, np.inf)
-        half, most, sums = (np.quantile(one, at, method="higher") for one, at in ((proof, 0.5), (proof, 0.95), (pooled, 0.5)))
-        told = f"{requests_to_prove(gate, base, weight, ALPHA):,}"
-        print(
-            f"| {gate.name} {100 * base:g} % | {100 * weight:g} % | {half:,.0f} | {most:,.0f} | {told} | {sums:,.0f} |",
-            flush=True,
+    for (number, gate), weight in itertools.product(enumerate(GATES), (0.1, 0.5)):
+        base = BASES[gate.name] if gate.paired else DISAGREES
+        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, lifts=())
+        forecast = requests_to_prove(
+            gate, 0.0 if not gate.paired else base, weight, ALPHA, difference=0.0 if gate.paired else base
         )
+        cells = (outcome.proof.within(0.5), outcome.proof.within(0.95), f"{forecast:,}", outcome.sums.within(0.5))
+        print(f"| {gate.name} {100 * base:g} % | {100 * weight:g} % | {' | '.join(cells)} |", flush=True)
 
 
 def _bunches(releases: int) -> None:
-    """The same release, asked about 16 images a request that are all flagged or none, of which 20 % are: what `together` is for."""
+    """The same release, asked about 16 images a request that are all flagged, as 20 % are, or none: what `together` is for."""
     _head("rolled back")
     for together in (1.0, 16.0):
         gate = replace(BY_NAME["flagged"], together=together)
         outcome = simulate(Scenario(gate, 0.2, weights=STEPS, per_s=64.0, bunch=16), releases, 0)
-        print(f"| `together` {together:g} | {_share(outcome.alarm != NEVER)} |", flush=True)
+        print(f"| `together` {together:g} | {outcome.alarm.share} |", flush=True)
 
 
 TABLES: dict[str, Callable[[int], None]] = {
