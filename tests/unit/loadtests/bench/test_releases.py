@@ -11,7 +11,7 @@ from loadtests.bench.releases import ALPHA, BASES, BY_NAME, EFFECTS, LOOKS, NEVE
 from rollout.gates import GATES
 from rollout.planning import requests_to_find, requests_to_prove
 
-N = 500
+N = 300
 
 
 def at_most(share: float) -> float:
