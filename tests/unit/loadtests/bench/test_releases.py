@@ -33,6 +33,14 @@ def test_counts_are_drawn_as_the_scenario_says():
         assert (counts % 2 == 0).all()
 
 
+def test_an_excess_that_swings_meets_the_canary_s_requests_at_57_percent_of_its_average():
+    """By arithmetic: weights times traffic times level, over weights times traffic. docs/rollout.md."""
+    phases = [2 * math.pi * (look + 0.5) / LOOKS for look in range(LOOKS)]
+    requests = [weight * (1 + SWING * math.cos(phase)) for weight, phase in zip(STEPS, phases, strict=True)]
+    excess = [more * (1 + SWING * math.sin(phase)) for more, phase in zip(requests, phases, strict=True)]
+    assert sum(excess) / sum(requests) == pytest.approx(0.57, abs=0.005)
+
+
 @pytest.mark.parametrize("name", ["errors", "slower", "flagged"])
 def test_of_what_is_tolerated_few_are_rolled_back_while_rates_and_weights_change(name):
     """Each gate has a seventh of 5 %; E's mean is 1 at most."""
