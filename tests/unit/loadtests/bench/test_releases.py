@@ -53,14 +53,14 @@ def test_of_what_is_tolerated_few_are_rolled_back_while_rates_and_weights_change
 @pytest.mark.parametrize("name", ["errors", "slower", "flagged"])
 def test_at_the_margin_few_are_proven_while_rates_and_weights_change(name):
     gate = BY_NAME[name]
-    outcome = simulate(Scenario(gate, BASES[name], gate.margin, STEPS, swing=SWING), N, 2, lifts=())
+    outcome = simulate(Scenario(gate, BASES[name], gate.margin, STEPS, swing=SWING), N, 2, proof_alone=True)
     assert (outcome.proof.look != NEVER).mean() <= at_most(ALPHA)
     assert outcome.proof_capital.mean() <= 1 + 3 * outcome.proof_capital.std() / math.sqrt(N)
 
 
 def test_sums_over_looks_would_promote_what_is_at_its_margin():
     gate = BY_NAME["flagged"]
-    outcome = simulate(Scenario(gate, BASES["flagged"], gate.margin, STEPS, swing=SWING), 50, 2, lifts=())
+    outcome = simulate(Scenario(gate, BASES["flagged"], gate.margin, STEPS, swing=SWING), 50, 2, proof_alone=True)
     assert (outcome.sums.look != NEVER).mean() > 0.9
 
 
@@ -85,7 +85,7 @@ def test_an_effect_that_begins_late_is_found_too():
 def test_the_same_release_is_proven_with_the_requests_of_the_forecast(name, weight):
     gate = BY_NAME[name]
     scenario = Scenario(gate, BASES[name], weights=(weight,) * LOOKS, per_s=60.0)
-    proof = simulate(scenario, N, 5, lifts=()).proof
+    proof = simulate(scenario, N, 5, proof_alone=True).proof
     forecast = requests_to_prove(gate, BASES[name], weight, ALPHA)
     assert forecast is not None
     assert 0.5 * forecast <= np.quantile(proof.requests[proof.look != NEVER], 0.95) <= 1.5 * forecast
