@@ -226,8 +226,8 @@ def _proofs(releases: int) -> None:
     """A canary that is the same: the requests that it needs to be proven, beside the forecast, and by sums over looks."""
     _head("weight", "needs, half", "in 95 %", "forecast", "by sums, half")
     for (number, gate), weight in itertools.product(enumerate(GATES), (0.1, 0.5)):
-        base = BASES[gate.name] if gate.paired else DISAGREES
-        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, proof_alone=True)
+        base, per_s = (BASES[gate.name], 60.0) if gate.paired else (DISAGREES, 4.0)
+        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=per_s), releases, number, proof_alone=True)
         forecast = requests_to_prove(
             gate, 0.0 if not gate.paired else base, weight, ALPHA, difference=0.0 if gate.paired else base
         )
