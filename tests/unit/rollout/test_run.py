@@ -1,0 +1,489 @@
+"""The loop against an API server and a Prometheus in miniature, over real HTTP, with a clock of the test's own.
+
+Traffic goes by the weights that the routes have: what the loop writes decides who counts.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from rollout import page, record, report
+from rollout.cluster import Cluster
+from rollout.errors import ClusterError, RecordUnreadable, RolloutBusy, RolloutMissing
+from rollout.run import LEASE_S, Loop, run
+from rollout.setup import Order
+from rollout.steps import Step
+from tests.unit.rollout.conftest import NAMESPACE, MiniApi, crashing, make_pod, make_route, route_path, shared_rules
+
+STABLE, CANARY, DIGESTS = (
+    "pvc://models/roofs/1",
+    "pvc://models/roofs/2",
+    {"pvc://models/roofs/1": "11", "pvc://models/roofs/2": "22"},
+)
+STEPS = (Step(10, 20, 50), Step(50, 20, 50), Step(100, 10, 0))
+RECORD = f"/api/v1/namespaces/{NAMESPACE}/configmaps/roofs-rollout"
+RUNTIME = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/servingruntimes/roofs"
+BORN = "2026-11-30T00:00:00Z"
+START = 1_800_000_000.0  # later than the pods
+PER_TURN = 400
+
+
+class Interrupted(Exception):
+    """What kills a loop in a test."""
+
+
+def service_of(name: str, archive: str, replicas: int = 1) -> dict[str, Any]:
+    """An InferenceService as Helm applied it and KServe defaulted it."""
+    digest = DIGESTS[archive]
+    fields = {"f:spec": {"f:predictor": {"f:minReplicas": {}, "f:model": {"f:args": {}, "f:storageUri": {}, "f:runtime": {}}}}}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "generation": 1,
+            "resourceVersion": "7",
+            "annotations": {"serving.kserve.io/autoscalerClass": "none"},
+            "managedFields": [{"manager": "helm", "operation": "Apply", "time": BORN, "fieldsV1": fields}],
+        },
+        "spec": {
+            "predictor": {
+                "minReplicas": replicas,
+                "maxReplicas": 9,
+                "model": {"storageUri": archive, "args": [f"--digest={digest}"], "runtime": "roofs", "resources": {}},
+            }
+        },
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def service_at(name: str) -> str:
+    return f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/{name}"
+
+
+def pod_of(service: str, archive: str, number: int = 1, restarts: int = 0, *containers: dict[str, Any]) -> dict[str, Any]:
+    pod = make_pod(
+        *(containers or [{"name": "kserve-container", "restartCount": restarts}]),
+        ready=not containers,
+        archive=archive,
+        name=f"{service}-{number}",
+        creationTimestamp=BORN,
+    )
+    pod["metadata"]["labels"] = {"serving.kserve.io/inferenceservice": service}
+    return pod
+
+
+class World:
+    """A release and its traffic. `wrong`: the share of the canary's requests that fail."""
+
+    def __init__(self, api: MiniApi, cluster: Cluster) -> None:
+        self.api, self.cluster = api, cluster
+        self.now, self.wrong, self.deaf = START, 0.0, False
+        self.counts = {"roofs-1": [0, 0], "roofs-canary-1": [0, 0]}  # requests and failures
+        self.unscraped: set[str] = set()
+        self.url = ""
+        api.objects.update(
+            {
+                route_path("HTTPRoute"): make_route("HTTPRoute", *shared_rules(ports=(80, 8081))),
+                service_at("roofs"): service_of("roofs", STABLE),
+                service_at("roofs-canary"): service_of("roofs-canary", CANARY),
+                RUNTIME: {"metadata": {"name": "roofs"}, "spec": {}},
+            }
+        )
+        del api.objects[route_path("GRPCRoute")]
+        api.pods = [pod_of("roofs", STABLE), pod_of("roofs-canary", CANARY)]
+
+    @property
+    def order(self) -> Order:
+        return Order("roofs", NAMESPACE, self.url, STEPS, every_s=10.0, ready_s=100.0)
+
+    @property
+    def percent(self) -> int:
+        """The canary's weight."""
+        [first, second, *_] = self.api.weights("HTTPRoute")
+        assert first == second
+        return int(first[1] or 0)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return dict(json.loads(self.api.objects[RECORD]["data"]["record.json"]))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(self.record["state"])
+
+    def traffic(self) -> None:
+        """Ten seconds pass, with requests by the weights."""
+        self.now += 10
+        ours = PER_TURN * self.percent // 100
+        for pod, count, wrong in (("roofs-canary-1", ours, self.wrong), ("roofs-1", PER_TURN - ours, 0.0)):
+            self.counts[pod][0] += count
+            self.counts[pod][1] += round(count * wrong)
+
+    def kserve(self) -> None:
+        """KServe follows what its objects say at once."""
+        for name in ("roofs", "roofs-canary"):
+            service = self.api.objects.get(service_at(name))
+            if service is None:
+                continue
+            archive = service["spec"]["predictor"]["model"]["storageUri"]
+            arguments = service["spec"]["predictor"]["model"]["args"]
+            others = [pod for pod in self.api.pods if not pod["metadata"]["name"].startswith(f"{name}-1")]
+            mine = [pod for pod in self.api.pods if pod["metadata"]["name"].startswith(f"{name}-1")]
+            if any(pod["metadata"]["annotations"] != pod_of(name, archive)["metadata"]["annotations"] for pod in mine):
+                mine = [pod_of(name, archive)]
+            for pod in mine:
+                pod["spec"] = {"containers": [{"name": "kserve-container", "args": arguments}]}
+            self.api.pods = [*others, *mine]
+            template = {**pod_of(name, archive), "spec": {"containers": [{"name": "kserve-container", "args": arguments}]}}
+            self.api.objects[f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}-predictor"] = {
+                "metadata": {"generation": 1},
+                "spec": {"replicas": service["spec"]["predictor"]["minReplicas"], "template": template},
+                "status": {"observedGeneration": 1, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1},
+            }
+
+    def turn(self, loop: Loop) -> bool:
+        self.traffic()
+        self.kserve()
+        return loop.turn(self.now)
+
+    def until(self, loop: Loop, done: Callable[[], bool], turns: int = 60) -> None:
+        for _ in range(turns):
+            if done():
+                return
+            self.turn(loop)
+        raise AssertionError(self.record["state"])
+
+    def end(self, loop: Loop | None = None, turns: int = 60) -> dict[str, Any]:
+        """Go on to the release's end; the record."""
+        loop = loop or Loop(self.cluster, self.order, self.now, "one")
+        for _ in range(turns):
+            if self.turn(loop):
+                return self.record
+        raise AssertionError(self.record["state"])
+
+    def series(self, query: str) -> list[dict[str, Any]]:
+        found = re.search(r'pod=~"([^"]*)"', query)
+        assert found
+        series: list[tuple[dict[str, str], int]] = []
+        for pod in set(found[1].split("|")) & self.counts.keys() - self.unscraped:
+            count, failed = self.counts[pod]
+            for code, number in (("200", count - failed), ("500", failed)):
+                series.append(({"__name__": "visor_request_seconds_count", "code": code, "pod": pod}, number))
+            for le in ("0.1", "0.5", "+Inf"):
+                series.append(({"__name__": "visor_request_seconds_bucket", "code": "200", "le": le, "pod": pod}, count - failed))
+            series.append(({"__name__": "visor_decisions_total", "decision": "pass", "pod": pod}, count - failed))
+            series.append(({"__name__": "visor_build_info", "pod": pod}, 1))
+        if query.startswith("sum"):
+            return [{"metric": {}, "value": [self.now, "40"]}]
+        return [{"metric": labels, "value": [self.now, str(value)]} for labels, value in series]
+
+
+@pytest.fixture
+def world(api: MiniApi, cluster: Cluster) -> Iterator[World]:
+    made = World(api, cluster)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            query = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["query"][0]
+            found = {"status": "success", "data": {"resultType": "vector", "result": made.series(query)}}
+            text = json.dumps(found).encode()
+            self.send_response(503 if made.deaf else 200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+def test_a_good_canary_is_promoted_and_the_record_says_how(world: World) -> None:
+    ended = world.end()
+    assert ended["state"]["phase"] == "promoted"
+    assert world.percent == 0
+    stable = world.api.objects[service_at("roofs")]["spec"]["predictor"]
+    assert stable["model"] == {"storageUri": CANARY, "args": ["--digest=22"], "runtime": "roofs"}
+    assert {manager for manager, _ in world.api.applied} == {"helm"}
+    told = [entry["what"] for entry in ended["history"]]
+    assert f"{CANARY} is to take the place of {STABLE}" in told[0]
+    assert [text for text in told if text.startswith("the canary's share is")] == [
+        f"the canary's share is {percent} % now" for percent in (10, 50, 100, 0)
+    ]
+    assert world.api.objects[RECORD]["data"]["phase"] == "promoted"
+    assert world.api.objects[RECORD]["metadata"]["annotations"]["visor.io/rollout"].startswith("promoted at 0 %")
+    reasons = [event["reason"] for event in world.api.events]
+    assert {"RolloutStepping", "RolloutPromoting", "RolloutPromoted"} <= set(reasons)
+    assert {event["involvedObject"]["name"] for event in world.api.events} == {"roofs"}
+
+
+def test_what_helm_owns_is_applied_again_and_what_kserve_added_is_not(world: World) -> None:
+    world.end()
+    [body] = [body for _, body in world.api.applied if body["kind"] == "InferenceService"]
+    assert set(body["spec"]["predictor"]) == {"minReplicas", "model"}
+    assert "managedFields" not in body["metadata"]
+
+
+def test_an_erring_canary_is_rolled_back_in_its_first_step(world: World) -> None:
+    world.wrong = 0.2
+    ended = world.end()
+    assert ended["state"]["phase"] == "rolled-back"
+    assert "errors" in ended["state"]["reason"]
+    assert world.percent == 0
+    assert ended["state"]["step"] == 0
+    assert world.api.objects[service_at("roofs")]["spec"]["predictor"]["model"]["storageUri"] == STABLE
+    [last] = [event for event in world.api.events if event["reason"] == "RolloutRolledBack"][:1]
+    assert last["type"] == "Warning"
+
+
+def test_a_crashing_canary_is_rolled_back(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    world.turn(loop)
+    world.api.pods[1] = pod_of("roofs-canary", CANARY, 1, 2, crashing("out of memory"))
+    ended = world.end(loop)
+    assert ended["state"]["phase"] == "rolled-back"
+    assert "out of memory" in ended["state"]["reason"]
+
+
+KILLS = ["before the record", "after the record"]
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.2])
+@pytest.mark.parametrize("when", KILLS)
+def test_a_loop_that_is_killed_at_any_write_ends_alike(world: World, when: str, wrong: float) -> None:
+    """Each write of the record, and each apply, is the last thing of one loop; another one goes on."""
+    world.wrong = wrong
+    deaths, writes = 0, 0
+
+    def die(_path: str, _body: dict[str, Any]) -> None:
+        nonlocal writes
+        writes += 1
+
+    world.api.on_patch = die
+    for _ in range(400):
+        loop = Loop(world.cluster, world.order, world.now, f"loop-{deaths}")
+        before = writes
+        done = False
+        while writes == before and not done:
+            if when == "before the record":
+                world.traffic()
+                world.kserve()
+                done = killed(loop, world, apart=False)
+            else:
+                world.traffic()
+                world.kserve()
+                done = killed(loop, world, apart=True)
+        deaths += 1
+        world.now += LEASE_S
+        if done:
+            break
+    ended = world.record
+    assert deaths > 5
+    assert ended["state"]["phase"] == ("rolled-back" if wrong else "promoted")
+    [errors] = [test for test in ended["state"]["evidence"]["tests"] if test["gate"]["name"] == "errors"]
+    seen = errors["seen"]
+    counted = ended["counters"]["pods"]
+    assert seen[1] == counted["roofs-canary-1"].get("requests", 0)
+    assert seen[0] == counted["roofs-canary-1"].get("failed", 0)
+    assert world.percent == 0
+
+
+def killed(loop: Loop, world: World, apart: bool) -> bool:
+    """One turn of a loop which dies right after its record is written, before it acts; or after all of it."""
+    if not apart:
+        return loop.turn(world.now)
+    write = loop._write
+
+    def last(after: record.Record) -> None:
+        write(after)
+        raise Interrupted
+
+    loop._write = last  # type: ignore[method-assign]
+    try:
+        return loop.turn(world.now)
+    except Interrupted:
+        return False
+
+
+def test_no_prometheus_holds_and_says_so_and_goes_on_by_itself(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.deaf = True
+    for _ in range(20):
+        assert not world.turn(loop)
+    assert (world.percent, world.state["phase"]) == (0, "waiting")
+    assert "does not answer" in world.state["held"]
+    world.deaf = False
+    world.until(loop, lambda: world.percent == 10)
+    world.deaf = True
+    for _ in range(20):
+        world.turn(loop)
+    assert (world.percent, world.state["phase"]) == (10, "stepping")
+    world.deaf = False
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
+def test_a_pod_that_prometheus_does_not_scrape_gets_no_request(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.unscraped = {"roofs-canary-1"}
+    for _ in range(20):
+        world.turn(loop)
+    assert world.percent == 0
+    assert "nothing of pod roofs-canary-1" in world.state["held"]
+
+
+def test_weights_of_others_are_left_and_their_writer_is_named(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.state["percent"] == 10 if RECORD in world.api.objects else False)
+    route = world.api.objects[route_path("HTTPRoute")]
+    route["metadata"]["managedFields"].append({"manager": "kubectl-patch", "operation": "Update", "time": "2027-01-01T00:00:00Z"})
+    for rule in route["spec"]["rules"][:2]:
+        rule["backendRefs"][0]["weight"], rule["backendRefs"][1]["weight"] = 70, 30
+    for _ in range(10):
+        world.turn(loop)
+    assert world.percent == 30
+    assert world.state["phase"] == "yielded"
+    assert world.state["reason"].startswith("kubectl-patch gave the canary a share of 30 %")
+    record.Store(world.cluster, "roofs").order("resume", world.now)
+    world.turn(loop)
+    assert world.percent == 10
+
+
+def test_orders_are_obeyed_once(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    store = record.Store(world.cluster, "roofs")
+    with pytest.raises(RolloutMissing, match="visor rollout start roofs"):
+        store.order("pause", world.now)
+    world.until(loop, lambda: world.percent == 10)
+    store.order("pause", world.now)
+    for _ in range(20):
+        world.turn(loop)
+    assert (world.state["phase"], world.percent) == ("paused", 10)
+    store.order("resume", world.now)
+    world.turn(loop)
+    assert world.state["phase"] == "stepping"
+    store.order("abort", world.now)
+    assert world.end(loop)["state"]["phase"] == "aborted"
+    assert world.percent == 0
+
+
+def test_an_order_that_comes_while_the_record_is_written_is_not_lost(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    came = False
+
+    def between(path: str, body: dict[str, Any]) -> None:
+        nonlocal came
+        if path == RECORD and "record.json" in body.get("data", {}) and not came:
+            came = True
+            there = world.api.objects[RECORD]
+            there["data"]["order"] = f"abort {world.now}"
+            there["metadata"]["resourceVersion"] += "0"
+
+    world.api.on_patch = between
+    assert world.end(loop)["state"]["phase"] == "aborted"
+
+
+def test_a_second_loop_is_refused_while_the_first_one_lives(world: World) -> None:
+    first, second = (Loop(world.cluster, world.order, world.now, holder) for holder in ("first", "second"))
+    world.until(first, lambda: world.percent == 10)
+    assert not second.turn(world.now)
+    world.turn(first)
+    with pytest.raises(RolloutBusy, match="first moves roofs already"):
+        second.turn(world.now)
+
+
+def test_a_loop_that_left_is_followed_at_once(world: World) -> None:
+    first = Loop(world.cluster, world.order, world.now, "first")
+    world.until(first, lambda: world.percent == 10)
+    first.leave()
+    second = Loop(world.cluster, world.order, world.now, "second")
+    world.turn(second)
+    assert world.record["holder"] == "second"
+
+
+def test_an_end_stays_an_end_and_another_attempt_begins_anew(world: World) -> None:
+    world.wrong = 0.2
+    world.end()
+    applied = len(world.api.applied)
+    assert Loop(world.cluster, world.order, world.now, "two").turn(world.now)
+    assert len(world.api.applied) == applied
+    world.wrong = 0.0
+    again = Order(**{**world.order.__dict__, "attempt": 2})
+    ended = world.end(Loop(world.cluster, again, world.now, "three"))
+    assert ended["state"]["phase"] == "promoted"
+    assert "rolled-back" in ended["earlier"][0]["what"]
+    assert ended["history"][0]["what"].startswith(CANARY)
+
+
+def test_without_a_canary_it_waits_and_then_says_so(world: World) -> None:
+    del world.api.objects[service_at("roofs-canary")]
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    for _ in range(9):
+        assert not world.turn(loop)
+    with pytest.raises(RolloutMissing, match="has no canary to release"):
+        world.turn(loop)
+    assert RECORD not in world.api.objects
+
+
+def test_an_api_server_that_does_not_answer_is_waited_for(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    world.api.refusals["GET"] = [503, 500, 429]
+    for _ in range(3):
+        assert not world.turn(loop)
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
+def test_what_is_forbidden_is_an_error(world: World) -> None:
+    world.api.refusals["GET"] = [403]
+    with pytest.raises(ClusterError, match="403"):
+        world.turn(Loop(world.cluster, world.order, world.now, "one"))
+
+
+def test_a_record_that_cannot_be_read_is_an_error_that_says_what_to_do(world: World) -> None:
+    metadata = {"name": "roofs-rollout", "resourceVersion": "1"}
+    for text in ("{", "{}", '{"format": 2}'):
+        world.api.objects[RECORD] = {"metadata": metadata, "data": {"record.json": text}}
+        with pytest.raises(RecordUnreadable):
+            world.turn(Loop(world.cluster, world.order, world.now, "one"))
+
+
+def test_run_goes_on_until_the_end(world: World) -> None:
+    def sleep(_seconds: float) -> None:
+        world.traffic()
+        world.kserve()
+
+    world.kserve()
+    assert run(world.cluster, world.order, lambda: world.now, sleep).state.phase == "promoted"
+    assert world.record["holder"] == ""
+
+
+def test_the_record_is_told_in_every_form(world: World) -> None:
+    world.end()
+    known, _ = record.Store(world.cluster, "roofs").read()
+    assert known is not None
+    assert json.loads(json.dumps(known.to_json())) == world.record
+    text = report.text("roofs", known, world.now)
+    assert text.startswith("roofs: promoted at 0 %")
+    assert "errors: 0 % of the canary's" in text
+    told = report.to_json(known)
+    assert {one["gate"]["name"] for one in told["findings"]} >= {"errors", "slow", "flagged"}
+    json.dumps(told)
+    assert report.values(known) == {"canary": {"enabled": False}, "archive": {"uri": CANARY, "digest": "22"}}
+    written = report.metrics("roofs", "demo", known)
+    assert 'visor_rollout_phase{namespace="demo",release="roofs",phase="promoted"} 1' in written
+    assert "<td>errors" in page.page("roofs", known)
