@@ -1,0 +1,258 @@
+"""How often `rollout.evidence` errs, and what it finds: simulated releases of 30 minutes, looked at every 10 s, a table each.
+
+`python -m loadtests.bench.releases` prints all tables as Markdown; docs/rollout.md has them. Each gate's counts are drawn for
+as many releases as are asked for, and go through the code that decides about real ones.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import betaln, xlog1py, xlogy
+
+from handlers.arrays import Bools, Float64, Int64
+from rollout.gates import GATES, Gate
+from rollout.planning import requests_to_find, requests_to_prove
+from rollout.safe_test import LIFTS, SafeTest
+
+ALPHA = 0.05
+LOOKS, LOOK_S = 180, 10.0
+RELEASES, PIECE = 10_000, 500
+STEPS = tuple(0.01 * percent for percent in (5, 25, 50) for _ in range(LOOKS // 3))
+TENTH = (0.1,) * LOOKS
+SWING = 0.9
+BASES = {"errors": 0.001, "refusals": 0.002, "slow": 0.01, "slower": 0.04, "flagged": 0.2, "reviewed": 0.1}
+DISAGREES = 0.02
+"""The share of images of which two releases that are to be promoted decide differently."""
+BY_NAME = {gate.name: gate for gate in GATES}
+EFFECTS = (("errors", 0.001, 0.02), ("slow", 0.05, 0.5), ("slow", 0.05, 0.1), ("flagged", 0.2, 0.3), ("flagged", 0.2, 0.25))
+"""The gate, the stable release's rate and the canary's."""
+NEVER = -1
+MOST_LOG = 700.0
+"""A float has no more."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One gate of a release. `weights`: the canary's share at each look; `per_s`: requests, or images, of both tracks.
+
+    `base`: the stable release's rate; `effect`: so much more of the canary. `swing`: rates go up and down by so much, once in
+    30 minutes, and so does traffic, a quarter later; `grows`: the effect swings with the rate instead of being added to it.
+    `begins`: the look at which the canary gets so. `bunch`: requests that share one fate.
+    """
+
+    gate: Gate
+    base: float
+    effect: float = 0.0
+    weights: tuple[float, ...] = TENTH
+    per_s: float = 20.0
+    swing: float = 0.0
+    grows: bool = False
+    begins: int = 0
+    bunch: int = 1
+
+
+@dataclass(frozen=True)
+class First:
+    """Of each release, (N,): at which look something was so, NEVER for none, and the canary's requests until then."""
+
+    look: Int64
+    requests: Int64
+
+    @property
+    def share(self) -> str:
+        """How many of the releases it ever was so in."""
+        return f"{100 * (self.look != NEVER).mean():.2f} %"
+
+    @property
+    def median_s(self) -> float:
+        """After how many seconds it was so in half of them."""
+        return float(np.median(np.where(self.look != NEVER, (self.look + 1) * LOOK_S, np.inf)))
+
+    def within(self, part: float) -> str:
+        """How many of the canary's requests it took in this part of them."""
+        return f"{np.quantile(np.where(self.look != NEVER, self.requests, np.inf), part, method='higher'):,.0f}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """When the alarm was raised, when the difference was proven to be less than the margin, when sums over looks would have said
+    so, and the capitals (N,) against what is tolerated and against the margin at the end."""
+
+    alarm: First
+    proof: First
+    sums: First
+    capital: Float64
+    proof_capital: Float64
+
+
+def simulate(scenario: Scenario, releases: int, seed: int, lifts: tuple[float, ...] = LIFTS) -> Outcome:
+    """Draw the counts of so many releases and let the tests look at them, one of len(GATES) gates that share ALPHA."""
+    rng = np.random.default_rng(seed)
+    pieces = [_piece(scenario, min(PIECE, releases - begin), rng, lifts) for begin in range(0, releases, PIECE)]
+    alarm, proof, sums, capital, at_margin = (np.concatenate(kind, axis=-1) for kind in zip(*pieces, strict=True))
+    return Outcome(First(*alarm), First(*proof), First(*sums), capital, at_margin)
+
+
+def _piece(scenario: Scenario, releases: int, rng: np.random.Generator, lifts: tuple[float, ...]) -> list[Any]:
+    """Arrays (2, releases) of looks and requests for alarm, proof and sums, and (releases,) of both capitals."""
+    test = SafeTest.begin(scenario.gate, (releases,), lifts, (1.0,))
+    firsts = np.zeros((3, 2, releases), dtype=np.int64)
+    firsts[:, 0] = NEVER
+    for look in range(LOOKS):
+        test = test.look(draw(scenario, look, releases, rng))
+        alarm = test.log_e >= math.log(len(GATES) / ALPHA)
+        for first, now in zip(firsts, (alarm, test.proven(ALPHA), _by_sums(test.seen, scenario.gate)), strict=True):
+            new = now & (first[0] == NEVER)
+            first[0, new], first[1, new] = look, test.seen[new, 1]
+    return [*firsts, *(np.exp(np.minimum(log, MOST_LOG)) for log in (test.log_e, test.log_at_margin))]
+
+
+def draw(scenario: Scenario, look: int, releases: int, rng: np.random.Generator) -> Int64:
+    """Draw one look's counts of so many releases: (releases, 4)."""
+    phase = 2 * math.pi * (look + 0.5) / LOOKS
+    level = 1 + scenario.swing * math.sin(phase)
+    bunches = rng.poisson(scenario.per_s * LOOK_S * (1 + scenario.swing * math.cos(phase)) / scenario.bunch, releases)
+    canary = rng.binomial(bunches, scenario.weights[look]) if scenario.gate.paired else bunches
+    stable = bunches - canary
+    rate = scenario.base * level
+    effect = scenario.effect if look >= scenario.begins else 0.0
+    worse = rate + effect * (level if scenario.grows else 1)
+    drawn = rng.binomial(canary, worse), canary, rng.binomial(stable, rate), stable
+    return np.stack(drawn, axis=-1) * scenario.bunch
+
+
+def _by_sums(seen: Int64, gate: Gate) -> Bools:
+    """What sums over looks say of the margin: a confidence sequence for each rate at ALPHA / 2 (Robbins 1970), the usual way."""
+    upper = _robbins(seen[:, 0], seen[:, 1])
+    lower = 1 - _robbins(seen[:, 3] - seen[:, 2], seen[:, 3])
+    return np.asarray((upper - lower < gate.margin) & gate.paired)
+
+
+def _robbins(events: Int64, total: Int64) -> Float64:
+    """The upper end for a rate: where the beta-binomial mixture's likelihood ratio reaches 2 / ALPHA, by halving."""
+    low, high = events / np.maximum(total, 1), np.ones(len(events))
+    mixed = betaln(events + 1, total - events + 1)
+    for _ in range(30):
+        middle = (low + high) / 2
+        out = mixed - xlogy(events, middle) - xlog1py(total - events, -middle) >= math.log(2 / ALPHA)
+        low, high = np.where(out, low, middle), np.where(out, middle, high)
+    return np.asarray(high)
+
+
+def _head(*columns: str) -> None:
+    print(f"| | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
+
+
+def _errors(releases: int) -> None:
+    """A canary that is the same, or as much worse as every gate tolerates: how often it is rolled back, and proven."""
+    _head("rolled back", "by its worst gate", "mean of E, least and most of a gate", "proven")
+    forms = (
+        ("the same, 10 %, steady", TENTH, 0.0, False),
+        ("the same, 10 %, swinging", TENTH, SWING, False),
+        ("the same, 5, 25, 50 %, steady", STEPS, 0.0, False),
+        ("the same, 5, 25, 50 %, swinging", STEPS, SWING, False),
+        ("tolerated, 5, 25, 50 %, steady", STEPS, 0.0, True),
+        ("tolerated, 5, 25, 50 %, swinging", STEPS, SWING, True),
+    )
+    for form, weights, swing, tolerated in forms:
+        outcomes = []
+        for number, gate in enumerate(GATES):
+            scenario = Scenario(gate, BASES[gate.name], gate.tolerance if tolerated else 0.0, weights, swing=swing)
+            if not gate.paired:  # in the shadow, of a fifth of the images: nothing swings there
+                scenario = Scenario(gate, gate.tolerance if tolerated else DISAGREES, per_s=4.0)
+            outcomes.append(simulate(scenario, releases, number))
+        back = np.stack([outcome.alarm.look != NEVER for outcome in outcomes])
+        proven = np.stack([outcome.proof.look != NEVER for outcome in outcomes]).all(axis=0)
+        means = [outcome.capital.mean() for outcome in outcomes]
+        cells = (
+            f"{100 * back.any(axis=0).mean():.2f} %",
+            f"{100 * back.mean(axis=1).max():.2f} %",
+            f"{min(means):.2f}, {max(means):.2f}",
+            f"{100 * proven.mean():.2f} %",
+        )
+        print(f"| {form} | {' | '.join(cells)} |", flush=True)
+
+
+def _margins(releases: int) -> None:
+    """A gate at its margin: how often it is proven not to be, by the tests of each look and by sums over looks."""
+    _head("steady", "swinging", "effect swings, too, at 10 %", "and at 5, 25, 50 %", "by sums, steady", "by sums, swinging")
+    for number, gate in enumerate(GATES):
+        if not gate.paired:
+            alone = simulate(Scenario(gate, gate.margin, per_s=4.0), releases, number, lifts=())
+            print(f"| {gate.name} | {alone.proof.share} | | | | | |", flush=True)
+            continue
+        steady = Scenario(gate, BASES[gate.name], gate.margin, STEPS)
+        swinging = replace(steady, swing=SWING)
+        growing = replace(swinging, grows=True)
+        scenarios = (steady, swinging, replace(growing, weights=TENTH), growing)
+        outcomes = [simulate(one, releases, number, lifts=()) for one in scenarios]
+        cells = [one.proof.share for one in outcomes] + [one.sums.share for one in outcomes[:2]]
+        print(f"| {gate.name} | {' | '.join(cells)} |", flush=True)
+
+
+def _power(releases: int) -> None:
+    """Effects at 10 % of the requests: how often they are found within 30 minutes, when, and with how many requests."""
+    _head("20/s", "median", "swinging", "from the middle on", "after", "2/s", "needs, half", "in 95 %", "forecast")
+    for number, (name, base, worse) in enumerate(EFFECTS):
+        gate = BY_NAME[name]
+        steady = Scenario(gate, base, worse - base)
+        swinging, late, few = replace(steady, swing=SWING), replace(steady, begins=LOOKS // 2), replace(steady, per_s=2.0)
+        now, swung, later, slow = (simulate(one, releases, number).alarm for one in (steady, swinging, late, few))
+        forecast = f"{requests_to_find(gate, base, worse - base, 0.1, ALPHA / len(GATES)):,}"
+        after = f"{later.median_s - LOOKS // 2 * LOOK_S:.0f} s"
+        found = (now.share, f"{now.median_s:.0f} s", swung.share, later.share, after, slow.share)
+        needs = (now.within(0.5), now.within(0.95), forecast)
+        print(f"| {name} {100 * base:g} → {100 * worse:g} % | {' | '.join([*found, *needs])} |", flush=True)
+
+
+def _proofs(releases: int) -> None:
+    """A canary that is the same: the requests that it needs to be proven, beside the forecast, and by sums over looks."""
+    _head("weight", "needs, half", "in 95 %", "forecast", "by sums, half")
+    for (number, gate), weight in itertools.product(enumerate(GATES), (0.1, 0.5)):
+        base = BASES[gate.name] if gate.paired else DISAGREES
+        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, lifts=())
+        forecast = requests_to_prove(
+            gate, 0.0 if not gate.paired else base, weight, ALPHA, difference=0.0 if gate.paired else base
+        )
+        cells = (outcome.proof.within(0.5), outcome.proof.within(0.95), f"{forecast:,}", outcome.sums.within(0.5))
+        print(f"| {gate.name} {100 * base:g} % | {100 * weight:g} % | {' | '.join(cells)} |", flush=True)
+
+
+def _bunches(releases: int) -> None:
+    """The same release, asked about 16 images a request that are all flagged, as 20 % are, or none: what `together` is for."""
+    _head("rolled back")
+    for together in (1.0, 16.0):
+        gate = replace(BY_NAME["flagged"], together=together)
+        outcome = simulate(Scenario(gate, 0.2, weights=STEPS, per_s=64.0, bunch=16), releases, 0)
+        print(f"| `together` {together:g} | {outcome.alarm.share} |", flush=True)
+
+
+TABLES: dict[str, Callable[[int], None]] = {
+    "errors": _errors,
+    "margins": _margins,
+    "power": _power,
+    "proofs": _proofs,
+    "bunches": _bunches,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.releases", description=__doc__)
+    parser.add_argument("--releases", type=int, default=RELEASES, help="simulated releases of each row (default: %(default)s)")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables (default: all)")
+    args = parser.parse_args(argv)
+    for name in args.tables:
+        print(f"\n{TABLES[name].__doc__}\n")
+        TABLES[name](args.releases)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

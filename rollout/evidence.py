@@ -1,0 +1,167 @@
+"""All gates' evidence about a canary: which of them raise the alarm, and which are known to be within their margins.
+
+Two errors, each with a probability of alpha at most, over all gates, however often one looks and whenever one stops:
+
+- a canary that is within the tolerance of every gate is rolled back: each gate has alpha over the number of gates (Bonferroni);
+- one that is at or above the margin of any gate is promoted: as all gates must be proven, each may have the whole alpha (an
+  intersection-union test, Berger 1982).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from rollout.gates import GATES, Count, Gate
+from rollout.planning import requests_to_prove
+from rollout.safe_test import SafeTest
+
+ALPHA = 0.05
+LEAST_SHARE = 0.001
+MOST_LOG = 700.0
+"""A float has no more."""
+STATE = ("seen", "waiting", "waited", "capital", "proof", "weighed")
+"""What of a test changes, and is written beside its gate."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one gate knows.
+
+    `canary`, `stable`: all that was counted; `difference`: of their shares, estimated from looks at the same time, or the
+    canary's share where the gate is not paired, None before any; `upper`: it is at most this, at all times with 1 - alpha; 1 for
+    not known; `grown`: what a bet on a canary that is not tolerated has made of 1; `limit`: the alarm is raised from here on;
+    `proven`: that the difference is less than the margin; `needed`: about how many more of the canary's requests prove it if all
+    goes on as it did, None where it would never.
+    """
+
+    gate: Gate
+    canary: Count
+    stable: Count
+    difference: float | None
+    upper: float
+    grown: float
+    limit: float
+    proven: bool
+    needed: int | None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the canary has to be rolled back."""
+        return self.grown >= self.limit
+
+    @property
+    def words(self) -> str:
+        """The finding as a sentence."""
+        gate, more = self.gate, " points more" if self.gate.paired else " %"
+        told = f"{gate.name}: {_share(self.canary)} of the canary's {self.canary.total:,} {gate.unit}"
+        if gate.paired:
+            told += f", {_share(self.stable)} of the stable release's {self.stable.total:,}"
+        if self.alarm:
+            against = f"at most {100 * gate.tolerance:g}{more}"
+            return f"{told}; a bet against {against} has made {self.grown:,.0f} of 1, where {self.limit:,.0f} is an alarm"
+        told += f"; at most {100 * self.upper:.3g}{more}" if self.upper < 1 else "; too few to bound it"
+        margin = f"{100 * gate.margin:g}{more}"
+        if self.proven:
+            return f"{told}, less than the margin of {margin}"
+        needs = f"needs about {self.needed:,} more" if self.needed is not None else "will not be proven by more of the same"
+        return f"{told}, not yet known to be less than the margin of {margin}: {needs}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The state of all gates; each look makes a new one. `alpha`: the probability of each of the two errors."""
+
+    tests: Mapping[str, SafeTest]
+    alpha: float = ALPHA
+
+    @classmethod
+    def begin(cls, gates: Sequence[Gate] = GATES, alpha: float = ALPHA) -> Self:
+        """Begin with nothing seen. Leave out a gate that nothing will be counted for: it would never be proven."""
+        if not 0 < alpha < 1:
+            raise ValueError(f"an alpha of {alpha} is not within 0 and 1")
+        return cls({gate.name: SafeTest.begin(gate) for gate in gates}, alpha)
+
+    def look(self, counts: Mapping[str, tuple[Count, Count]]) -> Self:
+        """Take in what was counted of canary and stable release since the last look, by gate; other gates' are passed over.
+
+        The counts of one look must be of one weight: at a change of it, look before and after. Of a gate that is not paired, the
+        stable release's are passed over.
+        """
+        return replace(self, tests={name: _looked(test, counts.get(name)) for name, test in self.tests.items()})
+
+    def alarms(self) -> list[Finding]:
+        """The gates by which the canary has to be rolled back, the strongest first."""
+        return sorted((one for one in self.findings() if one.alarm), key=lambda one: -one.grown)
+
+    def proven(self) -> bool:
+        """Whether every gate's difference is known to be less than its margin, as promotion asks."""
+        return all(bool(test.proven(self.alpha)) for test in self.tests.values())
+
+    def findings(self, share: float | None = None) -> list[Finding]:
+        """What each gate knows. `share`: the canary's part of the requests to come, for `needed`; None for that of all so far."""
+        return [self._finding(test, share) for test in self.tests.values()]
+
+    def _finding(self, test: SafeTest, share: float | None) -> Finding:
+        canary, stable = _counts(test)
+        proven, difference = bool(test.proven(self.alpha)), float(test.difference)
+        return Finding(
+            gate=test.gate,
+            canary=canary,
+            stable=stable,
+            difference=None if math.isnan(difference) else difference,
+            upper=float(test.upper(self.alpha)),
+            grown=math.exp(min(float(test.log_e), MOST_LOG)),
+            limit=len(self.tests) / self.alpha,
+            proven=proven,
+            needed=0 if proven else _needed(test, difference, share, self.alpha),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, in what JSON has; floats are written in full, so that nothing is lost."""
+
+        def state(test: SafeTest) -> dict[str, Any]:
+            return {"gate": asdict(test.gate)} | {key: getattr(test, key).tolist() for key in STATE}
+
+        return {"alpha": self.alpha, "tests": [state(test) for test in self.tests.values()]}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Self:
+        """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
+
+        def read(one: Mapping[str, Any]) -> SafeTest:
+            arrays: dict[str, Any] = {key: np.array(one[key]) for key in STATE}
+            return replace(SafeTest.begin(Gate(**one["gate"])), **arrays)
+
+        tests = [read(one) for one in state["tests"]]
+        return cls({test.gate.name: test for test in tests}, float(state["alpha"]))
+
+
+def _looked(test: SafeTest, counts: tuple[Count, Count] | None) -> SafeTest:
+    if counts is None:
+        return test
+    canary, stable = counts
+    return test.look(np.array([canary.events, canary.total, stable.events, stable.total]))
+
+
+def _counts(test: SafeTest) -> tuple[Count, Count]:
+    canary_events, canary_total, stable_events, stable_total = test.seen.tolist()
+    return Count(canary_events, canary_total), Count(stable_events, stable_total)
+
+
+def _needed(test: SafeTest, difference: float, share: float | None, alpha: float) -> int | None:
+    """About how many more, if the canary goes on as it did; half of those that are needed come later than that."""
+    canary, stable = _counts(test)
+    if math.isnan(difference):
+        difference = 0.0
+    if share is None:
+        share = canary.total / max(canary.total + stable.total, 1)
+    base = stable.events / max(stable.total, 1) if test.gate.paired else 0.0
+    won = float(test.log_at_margin)
+    return requests_to_prove(test.gate, base, min(max(share, LEAST_SHARE), 1 - LEAST_SHARE), alpha, 0.5, difference, won)
+
+
+def _share(count: Count) -> str:
+    return f"{100 * count.events / count.total:.3g} %" if count.total else "none"

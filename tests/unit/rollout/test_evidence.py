@@ -1,0 +1,179 @@
+"""All gates together: who raises the alarm, what promotion lacks, and that a state that was written goes on unchanged."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from rollout.evidence import Evidence
+from rollout.gates import GATES, Count, Gate
+from rollout.planning import requests_to_find, requests_to_prove
+
+GATE = {gate.name: gate for gate in GATES}
+RATES = {"errors": 0.001, "refusals": 0.002, "slow": 0.01, "slower": 0.04, "flagged": 0.2, "reviewed": 0.1}
+
+
+def counts(rng, share=0.5, total=400, **more):
+    """One look of a release with these rates, and so much more of the canary's in some gates; 1 % of the shadow's images."""
+    found = {"disagreement": (Count(int(rng.binomial(40, 0.01 + more.get("disagreement", 0.0))), 40), Count(0, 0))}
+    for name, rate in RATES.items():
+        canary = int(rng.binomial(total, share))
+        found[name] = (
+            Count(int(rng.binomial(canary, rate + more.get(name, 0.0))), canary),
+            Count(int(rng.binomial(total - canary, rate)), total - canary),
+        )
+    return found
+
+
+def after(looks, **more):
+    rng, evidence = np.random.default_rng(5), Evidence.begin()
+    for _ in range(looks):
+        evidence = evidence.look(counts(rng, **more))
+    return evidence
+
+
+def test_the_gates_and_their_margins_are_those_of_the_page():
+    assert {gate.name: (gate.margin, gate.tolerance) for gate in GATES} == {
+        "errors": (0.005, 0.001),
+        "refusals": (0.005, 0.001),
+        "slow": (0.02, 0.01),
+        "slower": (0.02, 0.01),
+        "flagged": (0.05, 0.005),
+        "reviewed": (0.05, 0.005),
+        "disagreement": (0.05, 0.05),
+    }
+    assert [gate.name for gate in GATES if not gate.paired] == ["disagreement"]
+
+
+def test_a_good_canary_is_proven_and_raises_no_alarm():
+    evidence = after(60)
+    assert evidence.alarms() == []
+    assert evidence.proven()
+    assert all(finding.proven and finding.needed == 0 for finding in evidence.findings())
+
+
+@pytest.mark.parametrize("name", GATE)
+def test_each_gate_finds_what_it_is_for_and_no_other_one_does(name):
+    evidence = after(60, **{name: 0.15})
+    assert [finding.gate.name for finding in evidence.alarms()] == [name]
+    assert not evidence.proven()
+    (alarm,) = evidence.alarms()
+    assert alarm.alarm
+    assert alarm.grown >= alarm.limit == pytest.approx(len(GATES) / 0.05)
+    assert alarm.words.startswith(f"{name}: ")
+
+
+def test_one_gate_that_is_not_proven_is_enough_to_hold():
+    rng, evidence = np.random.default_rng(5), Evidence.begin()
+    for _ in range(60):
+        evidence = evidence.look({name: both for name, both in counts(rng).items() if name != "reviewed"})
+    assert [finding.gate.name for finding in evidence.findings() if not finding.proven] == ["reviewed"]
+    assert not evidence.proven()
+
+
+def test_gates_share_alpha():
+    """Alone a gate has all of it; the alarm of one of seven asks for seven times as much."""
+    alone = Evidence.begin([GATE["errors"]])
+    assert alone.findings()[0].limit == pytest.approx(20)
+    assert Evidence.begin().findings()[0].limit == pytest.approx(140)
+
+
+def test_a_state_goes_on_exactly_where_it_was_written():
+    rng, other = np.random.default_rng(1), np.random.default_rng(1)
+    kept, read = Evidence.begin(), Evidence.begin()
+    for look in range(25):
+        share = 0.0 if look < 5 else 0.1
+        kept = kept.look(counts(rng, share=share, total=12))
+        read = Evidence.from_json(json.loads(json.dumps(read.look(counts(other, share=share, total=12)).to_json())))
+    assert read.to_json() == kept.to_json()
+    assert read.findings() == kept.findings()
+    assert len(json.dumps(kept.to_json())) < 16_000  # of a ConfigMap's 1 MiB
+
+
+def test_nothing_seen_is_no_alarm_and_no_proof():
+    evidence = Evidence.begin().look({}).look({"errors": (Count(0, 0), Count(0, 0))})
+    assert evidence.alarms() == []
+    assert not evidence.proven()
+    for finding in evidence.findings():
+        assert (finding.difference, finding.upper, finding.grown) == (None, 1, pytest.approx(1))
+        assert "none of the canary's 0 " in finding.words
+        assert "too few to bound it" in finding.words
+
+
+def test_words_have_the_figures():
+    evidence = Evidence.begin([GATE["errors"]]).look({"errors": (Count(0, 1), Count(0, 1))})
+    for _ in range(4):
+        evidence = evidence.look({"errors": (Count(5, 100), Count(1, 1000))})
+    (alarm,) = evidence.alarms()
+    assert alarm.words == (
+        "errors: 4.99 % of the canary's 401 requests, 0.1 % of the stable release's 4,001; "
+        f"a bet against at most 0.1 points more has made {alarm.grown:,.0f} of 1, where 20 is an alarm"
+    )
+    good = Evidence.begin([GATE["flagged"]])
+    for _ in range(6):
+        good = good.look({"flagged": (Count(20, 100), Count(20, 100))})
+    (finding,) = good.findings()
+    assert finding.words == (
+        "flagged: 20 % of the canary's 600 images, 20 % of the stable release's 600; at most 7.5 points more, "
+        f"not yet known to be less than the margin of 5 points more: needs about {finding.needed:,} more"
+    )
+
+
+def test_a_canary_beyond_its_margin_is_said_not_to_be_proven_by_more_of_the_same():
+    evidence = Evidence.begin([GATE["flagged"]])
+    for _ in range(10):
+        evidence = evidence.look({"flagged": (Count(26, 100), Count(20, 100))})
+    assert evidence.findings()[0].needed is None
+    assert evidence.findings()[0].words.endswith("will not be proven by more of the same")
+
+
+def test_what_is_needed_is_about_what_it_takes():
+    evidence = Evidence.begin([GATE["flagged"]])
+    for _ in range(6):
+        evidence = evidence.look({"flagged": (Count(20, 100), Count(20, 100))})
+    needed, more = evidence.findings()[0].needed, 0
+    while not evidence.proven():
+        evidence = evidence.look({"flagged": (Count(20, 100), Count(20, 100))})
+        more += 100
+    assert needed == pytest.approx(more, abs=100)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, math.nan])
+def test_an_alpha_that_is_none_is_refused(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        Evidence.begin(alpha=alpha)
+
+
+def test_counts_and_gates_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="3 events of 2"):
+        Count(3, 2)
+    with pytest.raises(ValueError, match="-1 events"):
+        Count(-1, 2)
+    with pytest.raises(ValueError, match=r"gate errors: a margin of 1.5"):
+        Gate("errors", margin=1.5, tolerance=0.1)
+    with pytest.raises(ValueError, match=r"a tolerance of 0.2 is not within 0 and the margin 0.1"):
+        Gate("errors", margin=0.1, tolerance=0.2)
+    with pytest.raises(ValueError, match="less than one"):
+        Gate("errors", margin=0.1, tolerance=0.0, together=0)
+    assert Count(1, 2) + Count(3, 4) == Count(4, 6)
+
+
+def test_planning_says_never_of_what_is_tolerated_or_beyond_the_margin():
+    flagged = GATE["flagged"]
+    assert requests_to_find(flagged, 0.2, 0.005, 0.1, 0.01) is None
+    assert requests_to_find(flagged, 0.2, 0.02, 0.1, 0.01) is not None
+    assert requests_to_prove(flagged, 0.2, 0.1, 0.05, difference=0.05) is None
+    assert requests_to_find(GATE["disagreement"], 0.0, 0.05, 0.1, 0.01) is None
+    assert requests_to_prove(GATE["disagreement"], 0.0, 0.1, 0.05, difference=0.02) is not None
+
+
+def test_planning_asks_for_more_where_less_is_known():
+    def find(base=0.2, effect=0.1, share=0.1, alpha=0.007, power=0.95):
+        return requests_to_find(GATE["flagged"], base, effect, share, alpha, power)
+
+    assert find(effect=0.05) > 3 * find()
+    assert find(power=0.99) > find() > find(power=0.5)
+    assert find(alpha=0.001) > find()
+    assert find(share=0.5) > find(share=0.1)  # of the canary's requests; of all of them it is less than half
+    assert find(share=0.5) / 0.5 < find(share=0.1) / 0.1
