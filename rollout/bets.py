@@ -50,12 +50,13 @@ def against_share(rate: Float64, share: Float64 | float) -> Factors:
 
 def payoff(factors: Factors, first_events: Ints, first_total: Ints, second_events: Ints, second_total: Ints) -> Float64:
     """Compute the logarithm of what a stake of 1 has become by these counts."""
-    return np.asarray(
-        first_events * factors.first_event
-        + (first_total - first_events) * factors.first_none
-        + second_events * factors.second_event
-        + (second_total - second_events) * factors.second_none
-    )
+    with np.errstate(invalid="ignore"):  # of a total of 0, whose payoff nobody takes
+        return np.asarray(
+            first_events * factors.first_event
+            + (first_total - first_events) * factors.first_none
+            + second_events * factors.second_event
+            + (second_total - second_events) * factors.second_none
+        )
 
 
 def _nearest(first: Float64, second: Float64, gap: Float64 | float, first_total: Totals, second_total: Totals) -> Float64:

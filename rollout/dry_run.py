@@ -14,7 +14,7 @@ def outlook(cluster: Cluster, order: Order) -> Iterator[str]:
     """Say it, line by line. Raises ClusterError, RouteUnexpected, RolloutMissing, RecordUnreadable."""
     sight = tracks_of(cluster, order.name, order.routes, order.manager).see()
     if not sight.canary or not sight.stable:
-        raise RolloutMissing(f"{order.name} has no canary to release; docs/rollout.md says how to give it one")
+        raise RolloutMissing(f"{order.name} does not have a canary; docs/rollout.md says how a release begins")
     known, _ = record.Store(cluster, order.name).read()
     if known is not None:
         yield f"the record, of {known.plan.canary}: {record.sentence(known)}"

@@ -69,6 +69,10 @@ def add_start(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds within which the canary must serve, or it is rolled back (default: %(default)g)",
     )
+    for flag, what in (("--archive", "canary"), ("--stable-archive", "stable release")):
+        command.add_argument(
+            flag, metavar="URI", help=f"storageUri that the {what} must name before this begins (default: whichever it names)"
+        )
     command.add_argument(
         "--attempt",
         type=int,
@@ -124,6 +128,8 @@ def order_of(args: argparse.Namespace) -> "Order":
         bound_s=args.bound_ms / 1000,
         every_s=args.every_s,
         ready_s=args.ready_timeout_s,
+        archive=args.archive,
+        stable_archive=args.stable_archive,
         attempt=args.attempt,
         routes=(*(("HTTPRoute", name) for name in args.httproute), *(("GRPCRoute", name) for name in args.grpcroute)),
         manager=args.field_manager,

@@ -124,11 +124,8 @@ class Loop:
             self._theirs = known.held_at
             self._say(f"{known.holder} moved {self._order.name} {now - known.held_at:.0f} s ago; waiting whether it still does")
             return None
-        if not sight.canary or not sight.stable:
-            if now - self._started >= self._order.ready_s:
-                raise RolloutMissing(f"{self._order.name} has no canary to release; docs/rollout.md says how to give it one")
-            self._say(f"waiting for the canary of {self._order.name}")
-            return None
+        if not sight.canary or not sight.stable or self._order.archive not in (None, sight.canary):
+            return self._wait(now, f"a canary of {self._order.archive}" if self._order.archive else "a canary")
         plan = Plan(
             sight.stable,
             sight.canary,
@@ -143,6 +140,8 @@ class Loop:
             there = replace(known.plan, steps=plan.steps, ready_s=plan.ready_s)
             state = replace(known.state, step=min(known.state.step, len(plan.steps) - 1))
             return replace(known, plan=there, state=state)
+        if self._order.stable_archive not in (None, sight.stable):
+            return self._wait(now, f"the archive {self._order.stable_archive}")
         evidence = Evidence.begin(gates_of(self._order), self._order.alpha)
         state = State(now, 0.0 if sight.percent is None else sight.percent, evidence, restarts=dict(sight.restarts))
         earlier: tuple[Entry, ...] = ()
@@ -153,9 +152,14 @@ class Loop:
             now, f"{plan.canary} is to take the place of {plan.stable}"
         )
 
+    def _wait(self, now: float, what: str) -> None:
+        if now - self._started >= self._order.ready_s:
+            raise RolloutMissing(f"{self._order.name} does not have {what}; docs/rollout.md says how a release begins")
+        self._say(f"waiting until {self._order.name} has {what}")
+
     def _look(self, known: Record, sight: tracks.Sight, now: float) -> tuple[Record, dict[str, tuple[Count, Count]]]:
         """Read the counters where it is time to; the record with them, and what they say happened."""
-        if now - known.looked < self._order.every_s:
+        if now - known.looked < self._order.every_s or known.state.phase in FINAL:
             return known, {}
         try:
             query = counters.query_of(self._order.namespace, sight.pods_of)

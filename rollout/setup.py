@@ -12,6 +12,7 @@ from rollout.steps import Step
 class Order:
     """What `visor rollout start` and the chart's Job are told.
 
+    `archive`, `stable_archive`: what canary and stable release must name before it begins, None for whatever they name;
     `prometheus`: its address; `bound_s`: the SLO's bound, a bucket's; `every_s`: between two looks at the counters; `routes`:
     kind and name of each, empty for all that lead to the canary; `manager`: the field manager that owns the release's objects.
     """
@@ -25,6 +26,8 @@ class Order:
     bound_s: float = 0.5
     every_s: float = 10.0
     ready_s: float = 240.0
+    archive: str | None = None
+    stable_archive: str | None = None
     attempt: int = 1
     routes: tuple[tuple[str, str], ...] = ()
     manager: str = "helm"
