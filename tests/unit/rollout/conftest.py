@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from rollout.cluster import Cluster
+
+if TYPE_CHECKING:
+    from tests.unit.rollout.world import World
 
 NAMESPACE = "demo"
 ARCHIVE = "pvc://models/roofs/2"
@@ -223,3 +226,12 @@ def cluster(kubeconfig: None) -> Iterator[Cluster]:  # noqa: ARG001 - the client
     cluster = Cluster(NAMESPACE)
     yield cluster
     cluster.close()
+
+
+@pytest.fixture
+def world(api: MiniApi, cluster: Cluster) -> Iterator["World"]:
+    """A release and its traffic."""
+    from tests.unit.rollout.world import started
+
+    with started(api, cluster) as made:
+        yield made
