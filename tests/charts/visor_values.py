@@ -23,6 +23,11 @@ REFUSED = [
     ("keda.serverAddress=http://x evil: 1", "at '/keda/serverAddress': 'http://x evil: 1' does not match pattern"),
     ("canary.trafficPercent=101", "at '/canary/trafficPercent': maximum: got 101, want 100"),
     ("canary.trafficPercent=-1", "at '/canary/trafficPercent': minimum: got -1, want 0"),
+    ("canary.rollout.prometheus=prometheus:9090", "at '/canary/rollout/prometheus': 'prometheus:9090' does not match pattern"),
+    ("canary.rollout.steps[0].percent=101", "at '/canary/rollout/steps/0/percent': maximum: got 101, want 100"),
+    ("canary.rollout.steps[0].share=1", "at '/canary/rollout/steps/0': additional properties 'share' not allowed"),
+    ("canary.rollout.margins.errors=0", "at '/canary/rollout/margins/errors': exclusiveMinimum"),
+    ("canary.rollout.margins.speed=0.1", "at '/canary/rollout/margins': additional properties 'speed' not allowed"),
     ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
     ("knative.metric=cpu", "at '/knative/metric': value must be one of 'concurrency', 'rps'"),
     ("images.serving.digest=sha256:12", "at '/images/serving/digest': 'sha256:12' does not match pattern"),
@@ -117,6 +122,10 @@ OTHER: dict[str, Any] = {
     "archive.publicKeyConfigMap.key": "other.pub",
     "canary.archive": "pvc://other/2",
     "canary.digest": "a" * 64,
+    "canary.rollout.prometheus": "https://other",
+    "canary.rollout.steps": [{"percent": 7, "seconds": 7, "requests": 7}],
+    "canary.rollout.margins": {"errors": 0.07},
+    "canary.rollout.alpha": 0.07,
     "imagePullSecrets": [{"name": "other"}],
     "edge.requestLog": "errors",
     "extraEnv.serving": [{"name": "A", "value": "b"}],
@@ -172,12 +181,15 @@ ALL_ON = {
     "podDisruptionBudget": {"enabled": True},
     "networkPolicy": {"enabled": True},
 }
+RELEASED = {**PLAIN, "canary": {**ALL_ON["canary"], "rollout": {"enabled": True, "prometheus": "http://prometheus"}}}
 # Where a value matters only together with, or only without, something else.
 BASES: dict[str, Values] = {
     "mode": PLAIN,
     "metrics.annotations.enabled": PLAIN,
     "archive.publicKey": {"archive": {"uri": "pvc://models/roofs/1", "publicKey": "-----BEGIN PUBLIC KEY-----\n\n"}},
     "canary.enabled": {**PLAIN, "canary": {"archive": "pvc://models/roofs/2"}},
+    "canary.rollout.enabled": {**PLAIN, "canary": {**RELEASED["canary"], "rollout": {"prometheus": "http://prometheus"}}},
+    **{f"canary.rollout.{name}": RELEASED for name in ("prometheus", "steps", "margins", "alpha", "everySeconds", "attempt")},
     "edge.token.key": {**PLAIN, "edge": {"token": {"secretName": "roofs-tokens"}}},
     "replicas": PLAIN,
     "route.enabled": PLAIN,
@@ -188,7 +200,7 @@ BASES: dict[str, Values] = {
     "knative": {**PLAIN, "mode": "Knative"},
 }
 
-# A question to a cluster: charts/visor/tests/contradictions_test.yaml.
-UNSEEN = frozenset({"capabilities.check"})
+# A question to a cluster: charts/visor/tests/contradictions_test.yaml. And a step that is there with canary.shadowPercent alone.
+UNSEEN = frozenset({"capabilities.check", "canary.rollout.shadow"})
 
 VISOR = ChartValues(ROOT / "charts" / "visor", REQUIRED, OPEN, REFUSED, BASES, ALL_ON, OTHER, unseen=UNSEEN)
