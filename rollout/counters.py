@@ -112,7 +112,7 @@ def look(
     None before the first look, with which counting begins. Where a pod that is ready is missing, nothing is counted, and the next
     complete look finds it all. `bound_s`: the SLO's bound, a bucket's.
     """
-    if missing := _missing(read, pods):
+    if missing := _missing(read, pods, bound_s):
         return counters, {}, missing
     if counters is None:
         return Counters(now, {name: _kept(tally, bound_s, None) for name, tally in read.items() if name in pods}), {}, ""
@@ -140,11 +140,13 @@ def edge_of(early: Tally) -> float | None:
     return next((bound for bound in finite if early[f"within:{bound:g}"] >= P95 * answered), finite[-1])
 
 
-def _missing(read: Mapping[str, Tally], pods: Mapping[str, Pod]) -> str:
+def _missing(read: Mapping[str, Tally], pods: Mapping[str, Pod], bound_s: float) -> str:
     unseen = [name for name, pod in sorted(pods.items()) if pod.ready and name not in read]
-    if not unseen:
-        return ""
-    return f"Prometheus has nothing of pod {unseen[0]}; docs/rollout.md says what it has to scrape"
+    if unseen:
+        return f"Prometheus has nothing of pod {unseen[0]}; docs/rollout.md says what it has to scrape"
+    if any(tally.get("answered") and f"within:{bound_s:g}" not in tally for tally in read.values()):
+        return f"visor_request_seconds has no bucket of {bound_s:g} s, which alone are counted; docs/metrics.md lists them"
+    return ""
 
 
 def _growth(counters: Counters, name: str, pod: Pod, now: Tally) -> Tally:

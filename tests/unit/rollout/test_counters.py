@@ -150,6 +150,12 @@ def test_nothing_is_counted_while_a_ready_pod_is_missing_and_nothing_is_lost() -
     assert counted["errors"] == (Count(0, 2), Count(0, 40))
 
 
+def test_a_bound_that_is_no_bucket_s_is_missing() -> None:
+    read = {"c": {}, "s": timed(5, {0.5: 5})}
+    assert look(None, read, PODS, NOW, BOUND)[2] == ""
+    assert "no bucket of 0.6 s" in look(None, read, PODS, NOW, 0.6)[2]
+
+
 def test_a_pod_that_is_not_ready_may_be_missing() -> None:
     pods = {**PODS, "starting": Pod("stable", NOW, ready=False)}
     assert look(None, {"c": of(), "s": of()}, pods, NOW, BOUND)[2] == ""
