@@ -132,8 +132,14 @@ class Evidence:
         """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
 
         def read(one: Mapping[str, Any]) -> SafeTest:
-            arrays: dict[str, Any] = {key: np.array(one[key]) for key in STATE}
-            return replace(SafeTest.begin(Gate(**one["gate"])), **arrays)
+            new, arrays = SafeTest.begin(Gate(**one["gate"])), dict[str, Any]()
+            for key in STATE:
+                arrays[key] = np.array(one[key])
+                if arrays[key].shape != getattr(new, key).shape:
+                    raise ValueError(
+                        f"{key} of gate {new.gate.name} has the shape {arrays[key].shape} of another version's state"
+                    )
+            return replace(new, **arrays)
 
         tests = [read(one) for one in state["tests"]]
         return cls({test.gate.name: test for test in tests}, float(state["alpha"]))

@@ -32,6 +32,15 @@ DISAGREES = 0.02
 BY_NAME = {gate.name: gate for gate in GATES}
 EFFECTS = (("errors", 0.001, 0.02), ("slow", 0.05, 0.5), ("slow", 0.05, 0.1), ("flagged", 0.2, 0.3), ("flagged", 0.2, 0.25))
 """The gate, the stable release's rate and the canary's."""
+FORMS = (
+    ("the same, 10 %, steady", TENTH, 0.0, False),
+    ("the same, 10 %, swinging", TENTH, SWING, False),
+    ("the same, 5, 25, 50 %, steady", STEPS, 0.0, False),
+    ("the same, 5, 25, 50 %, swinging", STEPS, SWING, False),
+    ("tolerated, 5, 25, 50 %, steady", STEPS, 0.0, True),
+    ("tolerated, 5, 25, 50 %, swinging", STEPS, SWING, True),
+)
+"""Of a canary that should not be rolled back: weights, the swing, and whether it is as much worse as is tolerated."""
 NEVER = -1
 MOST_LOG = 700.0
 """A float has no more."""
@@ -152,19 +161,12 @@ def _head(*columns: str) -> None:
 def _errors(releases: int) -> None:
     """A canary that is the same, or as much worse as every gate tolerates: how often it is rolled back, and proven."""
     _head("rolled back", "by its worst gate", "mean of E, least and most of a gate", "proven")
-    forms = (
-        ("the same, 10 %, steady", TENTH, 0.0, False),
-        ("the same, 10 %, swinging", TENTH, SWING, False),
-        ("the same, 5, 25, 50 %, steady", STEPS, 0.0, False),
-        ("the same, 5, 25, 50 %, swinging", STEPS, SWING, False),
-        ("tolerated, 5, 25, 50 %, steady", STEPS, 0.0, True),
-        ("tolerated, 5, 25, 50 %, swinging", STEPS, SWING, True),
-    )
-    for form, weights, swing, tolerated in forms:
+    for form, weights, swing, tolerated in FORMS:
         outcomes = []
         for number, gate in enumerate(GATES):
-            scenario = Scenario(gate, BASES[gate.name], gate.tolerance if tolerated else 0.0, weights, swing=swing)
-            if not gate.paired:  # in the shadow, of a fifth of the images: nothing swings there
+            if gate.paired:
+                scenario = Scenario(gate, BASES[gate.name], gate.tolerance if tolerated else 0.0, weights, swing=swing)
+            else:  # in the shadow, of a fifth of the images: nothing swings there
                 scenario = Scenario(gate, gate.tolerance if tolerated else DISAGREES, per_s=4.0)
             outcomes.append(simulate(scenario, releases, number))
         back = np.stack([outcome.alarm.look != NEVER for outcome in outcomes])

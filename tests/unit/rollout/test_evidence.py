@@ -91,6 +91,13 @@ def test_a_state_goes_on_exactly_where_it_was_written():
     assert len(json.dumps(kept.to_json())) < 16_000  # of a ConfigMap's 1 MiB
 
 
+def test_a_state_of_another_shape_is_refused():
+    state = Evidence.begin().to_json()
+    state["tests"][0]["capital"].append(0.0)
+    with pytest.raises(ValueError, match="capital of gate errors has the shape"):
+        Evidence.from_json(state)
+
+
 def test_nothing_seen_is_no_alarm_and_no_proof():
     evidence = Evidence.begin().look({}).look({"errors": (Count(0, 0), Count(0, 0))})
     assert evidence.alarms() == []
