@@ -38,8 +38,8 @@ class Record:
     """All that is known of a release.
 
     `looked`: when counters were last read; `missing`: why they were not; `stable_restarts`: of each stable pod, how often a
-    container was started again; `obeyed`: the last order; `holder`, `held_at`: which loop moves the release, and when it last
-    said so; `earlier`: the ends of the releases before.
+    container was started again; `judged`: the canary's images when its drift was last asked for; `obeyed`: the last order;
+    `holder`, `held_at`: which loop moves the release, and when it last said so; `earlier`: the ends of the releases before.
     """
 
     plan: Plan
@@ -48,6 +48,7 @@ class Record:
     looked: float = 0.0
     missing: str = ""
     stable_restarts: Mapping[str, int] | None = None
+    judged: int = 0
     obeyed: str = ""
     holder: str = ""
     held_at: float = 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rollout import counters, record, tracks
+from rollout import counters, drift, record, tracks
 from rollout.cluster import Cluster
 from rollout.errors import (
     ClusterConflict,
@@ -98,10 +98,12 @@ class Loop:
         if self._record.state.phase in FINAL and self._record.state.percent == self._record.state.target:
             return True
         _, order = self._store.read()
-        before, looked = self._record, self._look(self._record, sight, now)
-        seen = _seen(looked[0], sight, looked[1], order, now)
+        before = self._record
+        looked, counts = self._look(before, sight, now)
+        looked, drifted = self._drift(looked, sight, counts, now)
+        seen = replace(_seen(looked, sight, counts, order, now), drifted=drifted)
         state = advance(before.plan, before.state, seen)
-        after = replace(looked[0], state=state, obeyed=order, stable_restarts=dict(sight.stable_restarts))
+        after = replace(looked, state=state, obeyed=order, stable_restarts=dict(sight.stable_restarts))
         after = self._told(before, after, now)
         if after.looked != before.looked or _key(after) != _key(before):
             self._write(replace(after, holder=self._me, held_at=now))
@@ -125,7 +127,8 @@ class Loop:
             self._say(f"{known.holder} moved {self._order.name} {now - known.held_at:.0f} s ago; waiting whether it still does")
             return None
         if not sight.canary or not sight.stable or self._order.archive not in (None, sight.canary):
-            return self._wait(now, f"a canary of {self._order.archive}" if self._order.archive else "a canary")
+            self._wait(now, f"a canary of {self._order.archive}" if self._order.archive else "a canary")
+            return None
         plan = Plan(
             sight.stable,
             sight.canary,
@@ -141,7 +144,8 @@ class Loop:
             state = replace(known.state, step=min(known.state.step, len(plan.steps) - 1))
             return replace(known, plan=there, state=state)
         if self._order.stable_archive not in (None, sight.stable):
-            return self._wait(now, f"the archive {self._order.stable_archive}")
+            self._wait(now, f"the archive {self._order.stable_archive}")
+            return None
         evidence = Evidence.begin(gates_of(self._order), self._order.alpha)
         state = State(now, 0.0 if sight.percent is None else sight.percent, evidence, restarts=dict(sight.restarts))
         earlier: tuple[Entry, ...] = ()
@@ -153,6 +157,7 @@ class Loop:
         )
 
     def _wait(self, now: float, what: str) -> None:
+        """Say what the release lacks to begin. Raises RolloutMissing once that has lasted."""
         if now - self._started >= self._order.ready_s:
             raise RolloutMissing(f"{self._order.name} does not have {what}; docs/rollout.md says how a release begins")
         self._say(f"waiting until {self._order.name} has {what}")
@@ -168,6 +173,17 @@ class Loop:
             return replace(known, looked=now, missing=str(err)), {}
         there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s)
         return replace(known, counters=there, looked=now, missing=missing), counted
+
+    def _drift(self, known: Record, sight: tracks.Sight, counts: Mapping[str, object], now: float) -> tuple[Record, str]:
+        """Ask for the canary's drift where its images have doubled since; the record with that, and what is said."""
+        images = known.state.evidence.tests["flagged"].seen[1] if counts else 0
+        if images < max(drift.FIRST, 2 * known.judged):
+            return known, ""
+        try:
+            said = drift.look(self._order.prometheus, self._order.namespace, sight.pods_of, now - known.state.began)
+        except PrometheusUnreachable:
+            return known, ""  # the next look asks again
+        return replace(known, judged=int(images)), said
 
     def _told(self, before: Record, after: Record, now: float) -> Record:
         """The record with what has happened."""

@@ -72,7 +72,8 @@ class Seen:
     """What one look found.
 
     `percent`: the share that the routes give, None where they differ among themselves; `by`: who wrote it last; `stable`,
-    `canary`: the archives that are named now; `failure`, `unready`: why the canary fails, or is not ready; `settling`: what the
+    `canary`: the archives that are named now; `failure`, `unready`: why the canary fails, or is not ready; `drifted`: that its
+    images, and not the stable release's, are unlike those that it was calibrated with; `settling`: what the
     stable release still waits for on its way to the archive that it names; `restarts`: of each pod of the canary, how often a
     container was started again; `shaken`: whether a stable pod's was, too, since the last look; `counts`: events of canary and
     stable release by gate since the last look, empty between two looks; `missing`: why there are none.
@@ -85,6 +86,7 @@ class Seen:
     canary: str = ""
     failure: str = ""
     unready: str = ""
+    drifted: str = ""
     settling: str = ""
     pods: Pods = field(default_factory=Pods)
     restarts: Mapping[str, int] = field(default_factory=dict)
@@ -236,7 +238,7 @@ def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
     if state.phase in ("waiting", "yielded"):
         return None
     again = [pod for pod, count in seen.restarts.items() if count > state.restarts.get(pod, 0)]
-    why = seen.failure
+    why = seen.failure or seen.drifted
     if not why and again and not seen.shaken:
         why = f"a container of pod {again[0]} ended and was started again"
     if not why and state.percent > 0 and seen.pods.ready == 0:

@@ -78,6 +78,7 @@ class World:
         self.now, self.wrong, self.deaf = START, 0.0, False
         self.counts = {"roofs-1": [0, 0], "roofs-canary-1": [0, 0]}  # requests and failures
         self.unscraped: set[str] = set()
+        self.drifts = {"roofs": False, "roofs-canary": False}
         self.url = ""
         api.objects.update(
             {
@@ -163,6 +164,8 @@ class World:
     def series(self, query: str) -> list[dict[str, Any]]:
         found = re.search(r'pod=~"([^"]*)"', query)
         assert found
+        if "visor_drift" in query:
+            return self.drift(query, found[1].split("|"))
         series: list[tuple[dict[str, str], int]] = []
         for pod in set(found[1].split("|")) & self.counts.keys() - self.unscraped:
             count, failed = self.counts[pod]
@@ -174,6 +177,22 @@ class World:
             series.append(({"__name__": "visor_build_info", "pod": pod}, 1))
         if query.startswith("sum"):
             return [{"metric": {}, "value": [self.now, "40"]}]
+        return [{"metric": labels, "value": [self.now, str(value)]} for labels, value in series]
+
+    def drift(self, query: str, pods: list[str]) -> list[dict[str, Any]]:
+        """Images by ten bins, of which one is fuller where they have drifted, and what an archive says of its reference."""
+        [name] = {pod.rpartition("-")[0] for pod in pods}
+        images = sum(sum(self.counts[pod]) for pod in pods if pod in self.counts)
+        bins = {str(number): images / 10 for number in range(10)}
+        if self.drifts[name]:
+            bins["9"] += images
+        if query.startswith("sum"):
+            return [{"metric": {"figure": "score", "bin": n}, "value": [self.now, str(count)]} for n, count in bins.items()]
+        series: list[tuple[dict[str, str], float]] = [
+            ({"__name__": "visor_drift_reference_share", "figure": "score", "bin": n}, 0.1) for n in bins
+        ]
+        series += [({"__name__": "visor_drift_limit_quantile", "figure": "score"}, 29.6)]
+        series += [({"__name__": "visor_drift_reference_images"}, 240.0), ({"__name__": "visor_drift_effect"}, 0.025)]
         return [{"metric": labels, "value": [self.now, str(value)]} for labels, value in series]
 
 
