@@ -114,17 +114,13 @@ class Store:
         except json.JSONDecodeError as err:
             raise RecordUnreadable(f"record.json of ConfigMap {self.name} is no JSON; delete it to begin anew") from err
 
-    def write(self, record: Record, holder: str) -> None:
-        """Write the record, if `holder` still moves this release: ClusterConflict where another loop has taken it."""
+    def write(self, record: Record) -> None:
+        """Write the record. Raises ClusterConflict where somebody else writes again and again."""
         for _ in range(TRIES):
             found = self._cluster.config_map(self.name)
             if found is None:
                 self._cluster.create_config_map({"metadata": {"name": self.name, "labels": {"visor.io/release": self._release}}})
                 continue
-            text = (found.get("data") or {}).get("record.json")
-            there = json.loads(text) if text else {}
-            if there.get("holder", "") not in ("", holder) and there["held_at"] > record.held_at:
-                raise ClusterConflict(f"{there['holder']} moves this release now")
             change = {
                 "metadata": {
                     "resourceVersion": found["metadata"]["resourceVersion"],

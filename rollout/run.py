@@ -19,6 +19,7 @@ from rollout.errors import (
     ClusterError,
     ClusterUnreachable,
     PrometheusUnreachable,
+    RecordUnreadable,
     RolloutBusy,
     RolloutMissing,
     RouteUnexpected,
@@ -82,11 +83,14 @@ class Loop:
 
     def leave(self) -> None:
         """Let another loop have the release at once, as far as the cluster can be told."""
-        if self._record is not None and self._record.holder:
-            try:
+        if self._record is None:
+            return
+        try:
+            there, _ = self._store.read()
+            if there is not None and there.holder == self._me:
                 self._write(replace(self._record, holder=""))
-            except ClusterError as err:
-                logger.info("the record still names this loop: %s", err)
+        except (ClusterError, RecordUnreadable) as err:
+            logger.info("the record still names this loop: %s", err)
 
     def _turn(self, now: float) -> bool:
         self._tracks = self._tracks or tracks.tracks_of(self._cluster, self._order.name, self._order.routes, self._order.manager)
@@ -97,8 +101,10 @@ class Loop:
             return False
         if self._record.state.phase in FINAL and self._record.state.percent == self._record.state.target:
             return True
-        _, order = self._store.read()
+        there, order = self._store.read()
         before = self._record
+        if there is not None and there.holder not in ("", self._me) and there.held_at > before.held_at:
+            raise RolloutBusy(f"{there.holder} moves {self._order.name} now")
         looked, counts = self._look(before, sight, now)
         looked, drifted = self._drift(looked, sight, counts, now)
         seen = replace(_seen(looked, sight, counts, order, now), drifted=drifted)
@@ -164,7 +170,7 @@ class Loop:
 
     def _look(self, known: Record, sight: tracks.Sight, now: float) -> tuple[Record, dict[str, tuple[Count, Count]]]:
         """Read the counters where it is time to; the record with them, and what they say happened."""
-        if now - known.looked < self._order.every_s or known.state.phase in FINAL:
+        if now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
             return known, {}
         try:
             query = counters.query_of(self._order.namespace, sight.pods_of)
@@ -196,7 +202,7 @@ class Loop:
         return after
 
     def _write(self, after: Record) -> None:
-        self._store.write(after, self._me)
+        self._store.write(after)
         self._record = after
 
     def _publish(self, before: Record, after: Record) -> None:

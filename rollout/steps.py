@@ -163,13 +163,12 @@ def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
         return ()
     if state.phase in ("rolled-back", "aborted") and not plan.knative and seen.stable == plan.canary != plan.stable:
         return Adopt(plan.stable, plan.stable_args), Share(0)
+    wanted = pods_for(plan, state.target, seen.pods)
+    if seen.pods.canary < wanted:
+        return (Scale(wanted),)
     if seen.percent != state.target:
-        if state.target <= state.percent:
-            return (Share(state.target),)
-        wanted = pods_for(plan, state.target, seen.pods)
-        if seen.pods.canary < wanted:
-            return (Scale(wanted),)
-        return () if seen.unready or seen.pods.ready < wanted else (Share(state.target),)
+        waits = state.target > state.percent and (seen.unready or seen.pods.ready < wanted)
+        return () if waits else (Share(state.target),)
     if state.phase == "promoting" and not plan.knative and seen.stable != plan.canary:
         return (Adopt(plan.canary, plan.canary_args),)
     return ()

@@ -194,6 +194,18 @@ def test_a_second_loop_is_refused_while_the_first_one_lives(world: World) -> Non
         second.turn(world.now)
 
 
+def test_a_loop_that_was_taken_for_dead_stops(world: World) -> None:
+    first = Loop(world.cluster, world.order, world.now, "first")
+    world.until(first, lambda: world.percent == 10)
+    world.now += LEASE_S
+    second = Loop(world.cluster, world.order, world.now, "second")
+    world.turn(second)
+    with pytest.raises(RolloutBusy, match="second moves roofs now"):
+        world.turn(first)
+    first.leave()
+    assert world.record["holder"] == "second"
+
+
 def test_a_loop_that_left_is_followed_at_once(world: World) -> None:
     first = Loop(world.cluster, world.order, world.now, "first")
     world.until(first, lambda: world.percent == 10)

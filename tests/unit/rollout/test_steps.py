@@ -298,6 +298,14 @@ def test_a_larger_share_waits_for_its_pods(world: World) -> None:
     assert world.moved == [Scale(2), Share(50)]
 
 
+def test_pods_that_somebody_takes_away_meanwhile_are_given_back(world: World) -> None:
+    """An upgrade of the release sets the canary's number of pods as its values say."""
+    world.until(1)
+    world.seen = replace(world.seen, pods=Pods(4, 1, 1))
+    world.turn(GOOD)
+    assert world.moved == [Scale(2)]
+
+
 @pytest.mark.parametrize(("stable", "percent", "pods"), [(1, 5, 1), (2, 50, 1), (3, 50, 2), (4, 25, 1), (5, 25, 2), (4, 100, 4)])
 def test_as_many_pods_for_each_request_as_the_stable_release_has(stable: int, percent: int, pods: int) -> None:
     assert pods_for(PLAN, percent, Pods(stable=stable)) == pods
