@@ -114,8 +114,8 @@ def add_release(command: argparse.ArgumentParser) -> None:
 
 def order_of(args: argparse.Namespace) -> "Order":
     """The order that the flags give."""
+    from rollout.plan import Step
     from rollout.setup import Order
-    from rollout.steps import Step
 
     steps = args.step or [_step(text) for text in STEPS.split()]
     return Order(

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from rollout import counters
 from rollout.counters import Pod, Tally
+from rollout.plan import ALL
 from rollout.planning import requests_to_find, requests_to_prove
 from rollout.setup import Order, gates_of
-from rollout.steps import ALL, compared
+from rollout.steps import compared
 
 OVER = "10m"
 RATED = {"requests": "visor_request_seconds_count", "images": "visor_decisions_total"}

@@ -14,7 +14,7 @@ from rollout.cluster import Cluster
 from rollout.counters import Counters
 from rollout.errors import ClusterConflict, RecordUnreadable, RolloutMissing
 from rollout.evidence import Evidence
-from rollout.steps import Plan, State, Step, Verb
+from rollout.plan import Plan, State, Step, Verb
 
 FORMAT = 1
 ANNOTATION = "visor.io/rollout"

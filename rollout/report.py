@@ -4,8 +4,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from rollout.plan import ALL
 from rollout.record import Record, sentence
-from rollout.steps import ALL
 
 SHOWN = 10
 """The last things that happened, of which the text tells."""

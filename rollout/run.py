@@ -26,9 +26,10 @@ from rollout.errors import (
 )
 from rollout.evidence import Evidence
 from rollout.gates import Count
+from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, State
 from rollout.record import Entry, Record
 from rollout.setup import Order, gates_of
-from rollout.steps import FINAL, Adopt, Move, Plan, Scale, Seen, Share, State, advance, moves
+from rollout.steps import advance, moves
 
 logger = logging.getLogger(__name__)
 

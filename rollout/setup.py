@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from rollout.evidence import ALPHA
 from rollout.gates import GATES, Gate
-from rollout.steps import Step
+from rollout.plan import Step
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from rollout.cluster import Cluster
 from rollout.counters import Pod
 from rollout.errors import RouteUnexpected
 from rollout.fields import changed, owned, writer_of, writes
+from rollout.plan import Pods
 from rollout.pods import archive_of, describe, failure_of, is_ready, live
 from rollout.release import Seen, is_knative, read_release, runtime_of
 from rollout.routes import canary_percent, set_canary_percent, to_apply
-from rollout.steps import Pods
 
 Object = Mapping[str, Any]
 PREDICTOR = ("spec", "predictor")
@@ -24,7 +24,7 @@ PREDICTOR = ("spec", "predictor")
 
 @dataclass(frozen=True)
 class Sight:
-    """What one look at the cluster found; names as in `steps.Seen` and `steps.Plan`.
+    """What one look at the cluster found; names as in `plan.Seen` and `plan.Plan`.
 
     `pods_of`: every live pod of both tracks, by its name.
     """

@@ -7,7 +7,8 @@ import pytest
 
 from rollout.evidence import Evidence
 from rollout.gates import GATES, Count
-from rollout.steps import FINAL, Adopt, Move, Plan, Pods, Scale, Seen, Share, State, Step, advance, moves, pods_for, proof_is_due
+from rollout.plan import FINAL, Adopt, Move, Plan, Pods, Scale, Seen, Share, State, Step
+from rollout.steps import advance, moves, pods_for, proof_is_due
 
 PAIRED = tuple(gate for gate in GATES if gate.paired)
 STEPS = (Step(5, 60, 100), Step(50, 60, 100), Step(100, 60, 0))

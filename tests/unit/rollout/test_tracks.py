@@ -6,7 +6,7 @@ import pytest
 
 from rollout.cluster import Cluster
 from rollout.errors import RouteUnexpected
-from rollout.steps import Pods
+from rollout.plan import Pods
 from rollout.tracks import Knative, Standard, pods_of, restarts, tracks_of
 from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, make_route, route_path, shared_rules
 from tests.unit.rollout.world import CANARY, STABLE, World, pod_of, service_at, service_of

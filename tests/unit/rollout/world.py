@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from rollout.cluster import Cluster
+from rollout.plan import Step
 from rollout.run import Loop
 from rollout.setup import Order
-from rollout.steps import Step
 from tests.unit.rollout.conftest import NAMESPACE, MiniApi, make_pod, make_route, route_path, shared_rules
 
 STABLE, CANARY = "pvc://models/roofs/1", "pvc://models/roofs/2"
