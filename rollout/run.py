@@ -94,7 +94,8 @@ class Loop:
             logger.info("the record still names this loop: %s", err)
 
     def _turn(self, now: float) -> bool:
-        self._tracks = self._tracks or tracks.tracks_of(self._cluster, self._order.name, self._order.routes, self._order.manager)
+        if self._tracks is None or self._record is None:  # before it begins, the release may not be there yet
+            self._tracks = tracks.tracks_of(self._cluster, self._order.name, self._order.routes, self._order.manager)
         sight = self._tracks.see()
         if self._record is None:
             self._record = self._begun(sight, now)

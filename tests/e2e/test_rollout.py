@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.cluster import ENVIRONMENT, ROOT, items, state, wait_until
 from tests.e2e.load import Load
-from tests.e2e.releases import Archives, Release, Values
+from tests.e2e.releases import Archives, Release, Values, base_values
 from tests.e2e.scraping import SCRAPED_S, scraping
 
 pytestmark = pytest.mark.timeout(1200)
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(1200)
 STEPS = [(20, 15, 60), (50, 30, 200), (100, 10, 0)]
 MARGINS = {"errors": 0.03, "refusals": 0.03, "slow": 0.15, "slower": 0.15, "flagged": 0.1, "reviewed": 0.1}
 AFTER = 200  # requests after the end
+ENDS = ("promoted", "rolled-back", "superseded", "yielded", "aborted")
 KILL = """
 import os, signal
 for pid in filter(str.isdigit, os.listdir('/proc')):
@@ -98,7 +99,7 @@ def test_a_good_canary_takes_the_stable_release_s_place_untouched_although_the_j
     release.upgrade(canary_of("pvc://models/v2", prometheus))
     wait_share(release, 20)
     release.kubectl("delete", "pod", "--selector", "app.kubernetes.io/component=rollout", "--grace-period", "0", "--force")
-    ended = wait_phase(release, "promoted", "rolled-back", "superseded", "yielded", "aborted")
+    ended = wait_phase(release, *ENDS)
     assert ended["state"]["phase"] == "promoted", described(release)
     assert shares(ended) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100, 0)]
     release.wait_ready()
@@ -130,7 +131,7 @@ def test_a_crashing_canary_is_taken_back_in_its_first_step(release: Release, loa
     wait_share(release, 20)
     pod = release.pods(release.canary)[0]["metadata"]["name"]
     release.kubectl("exec", pod, "--container", "kserve-container", "--", "python", "-c", KILL, check=False)
-    ended = wait_phase(release, "promoted", "rolled-back", "superseded", "yielded", "aborted")
+    ended = wait_phase(release, *ENDS)
     assert ended["state"]["phase"] == "rolled-back", described(release)
     assert shares(ended)[:1] == ["the canary's share is 20 % now"]
     wait_share(release, 0)
@@ -148,3 +149,46 @@ def ends(release: Release) -> set[str]:
     """How the release's Jobs have ended."""
     jobs = [job for job in items("jobs", release.namespace) if job["metadata"]["name"].startswith(f"{release.name}-rollout-")]
     return {one["type"] for job in jobs for one in job["status"].get("conditions", []) if one["status"] == "True"}
+
+
+@pytest.fixture(scope="module")
+def revisions(namespace: str, archives: Archives) -> Iterator[Release]:
+    """A release in Knative mode."""
+    made = Release("revisions", namespace, base_values(archives))
+    made.upgrade({"mode": "Knative", "protocol": "rest", "knative": {"minScale": 1, "maxScale": 2}})
+    made.wait_ready()
+    yield made
+    made.helm("uninstall", "--ignore-not-found", "--wait")
+
+
+@pytest.mark.full
+def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_back(
+    revisions: Release, archives: Archives, prometheus: str
+) -> None:
+    with Load(revisions.target, archives.picture, protocols=("rest",)) as load:
+        load.wait_for(50)
+        revisions.upgrade(canary_of("pvc://models/v2", prometheus))
+        ended = wait_phase(revisions, *ENDS)
+        assert ended["state"]["phase"] == "promoted", described(revisions)
+        assert shares(ended) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100)]
+        mark = len(load.outcomes)
+        load.wait_for(mark + AFTER)
+        assert load.failures == []
+        assert set(load.versions(since=mark)) == {"2"}
+        revisions.upgrade({"archive": {"uri": "pvc://models/v2"}, "canary": {"enabled": False}})
+
+        revisions.upgrade(canary_of("pvc://models/v1", prometheus))
+        wait_share(revisions, 20)
+        newest = record(revisions)["plan"]["stable"]
+        [pod] = [
+            pod["metadata"]["name"]
+            for pod in revisions.pods()
+            if pod["metadata"]["labels"]["serving.knative.dev/revision"] != newest
+        ]
+        revisions.kubectl("exec", pod, "--container", "kserve-container", "--", "python", "-c", KILL, check=False)
+        ended = wait_phase(revisions, *ENDS)
+        assert ended["state"]["phase"] == "rolled-back", described(revisions)
+        wait_share(revisions, 0)
+        mark = len(load.outcomes)
+        load.wait_for(mark + AFTER)
+        assert set(load.versions(since=mark)) == {"2"}
