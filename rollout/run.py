@@ -6,6 +6,7 @@ counts on from the values that it had read. Whoever else writes a share or an ar
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -229,10 +230,11 @@ class Loop:
                 logger.info("the stable release is given %s", archive)
 
     def _say(self, what: str) -> None:
-        """Log what is new."""
-        if what != self._said:
+        """Log what is new; that a count has grown is not."""
+        new = re.sub(r"\d+", "", what)
+        if new != self._said:
             logger.info("%s", what)
-        self._said = what
+        self._said = new
 
 
 def _seen(known: Record, sight: tracks.Sight, counts: Mapping[str, tuple[Count, Count]], order: str, now: float) -> Seen:

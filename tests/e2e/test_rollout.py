@@ -101,7 +101,8 @@ def test_a_good_canary_takes_the_stable_release_s_place_untouched_although_the_j
     release.kubectl("delete", "pod", "--selector", "app.kubernetes.io/component=rollout", "--grace-period", "0", "--force")
     ended = wait_phase(release, *ENDS)
     assert ended["state"]["phase"] == "promoted", described(release)
-    assert shares(ended) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100, 0)]
+    wait_share(release, 0)
+    assert shares(record(release)) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100, 0)]
     release.wait_ready()
     mark = len(load.outcomes)
     load.wait_for(mark + AFTER)
