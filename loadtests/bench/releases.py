@@ -42,6 +42,8 @@ FORMS = (
 )
 """Of a canary that should not be rolled back: weights, the swing, and whether it is as much worse as is tolerated."""
 NEVER = -1
+HALVINGS = 20
+"""Of the interval that a sum's bound is searched in."""
 MOST_LOG = 700.0
 """A float has no more."""
 
@@ -100,23 +102,27 @@ class Outcome:
     proof_capital: Float64
 
 
-def simulate(scenario: Scenario, releases: int, seed: int, lifts: tuple[float, ...] = LIFTS) -> Outcome:
-    """Draw the counts of so many releases and let the tests look at them, one of len(GATES) gates that share ALPHA."""
+def simulate(scenario: Scenario, releases: int, seed: int, proof_alone: bool = False) -> Outcome:
+    """Draw the counts of so many releases and let the tests look at them, one of len(GATES) gates that share ALPHA.
+
+    `proof_alone`: without the alarm, and with what sums say.
+    """
     rng = np.random.default_rng(seed)
-    pieces = [_piece(scenario, min(PIECE, releases - begin), rng, lifts) for begin in range(0, releases, PIECE)]
+    pieces = [_piece(scenario, min(PIECE, releases - begin), rng, proof_alone) for begin in range(0, releases, PIECE)]
     alarm, proof, sums, capital, at_margin = (np.concatenate(kind, axis=-1) for kind in zip(*pieces, strict=True))
     return Outcome(First(*alarm), First(*proof), First(*sums), capital, at_margin)
 
 
-def _piece(scenario: Scenario, releases: int, rng: np.random.Generator, lifts: tuple[float, ...]) -> list[Any]:
+def _piece(scenario: Scenario, releases: int, rng: np.random.Generator, proof_alone: bool) -> list[Any]:
     """Arrays (2, releases) of looks and requests for alarm, proof and sums, and (releases,) of both capitals."""
-    test = SafeTest.begin(scenario.gate, (releases,), lifts, (1.0,))
+    test = SafeTest.begin(scenario.gate, (releases,), () if proof_alone else LIFTS, (1.0,))
     firsts = np.zeros((3, 2, releases), dtype=np.int64)
     firsts[:, 0] = NEVER
     for look in range(LOOKS):
         test = test.look(draw(scenario, look, releases, rng))
         alarm = test.log_e >= math.log(len(GATES) / ALPHA)
-        for first, now in zip(firsts, (alarm, test.proven(ALPHA), _by_sums(test.seen, scenario.gate)), strict=True):
+        sums = _by_sums(test.seen, scenario.gate) if proof_alone else np.zeros(releases, dtype=bool)
+        for first, now in zip(firsts, (alarm, test.proven(ALPHA), sums), strict=True):
             new = now & (first[0] == NEVER)
             first[0, new], first[1, new] = look, test.seen[new, 1]
     return [*firsts, *(np.exp(np.minimum(log, MOST_LOG)) for log in (test.log_e, test.log_at_margin))]
@@ -147,7 +153,7 @@ def _robbins(events: Int64, total: Int64) -> Float64:
     """The upper end for a rate: where the beta-binomial mixture's likelihood ratio reaches 2 / ALPHA, by halving."""
     low, high = events / np.maximum(total, 1), np.ones(len(events))
     mixed = betaln(events + 1, total - events + 1)
-    for _ in range(30):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         out = mixed - xlogy(events, middle) - xlog1py(total - events, -middle) >= math.log(2 / ALPHA)
         low, high = np.where(out, low, middle), np.where(out, middle, high)
@@ -186,14 +192,14 @@ def _margins(releases: int) -> None:
     _head("steady", "swinging", "effect swings, too, at 10 %", "and at 5, 25, 50 %", "by sums, steady", "by sums, swinging")
     for number, gate in enumerate(GATES):
         if not gate.paired:
-            alone = simulate(Scenario(gate, gate.margin, per_s=4.0), releases, number, lifts=())
+            alone = simulate(Scenario(gate, gate.margin, per_s=4.0), releases, number, proof_alone=True)
             print(f"| {gate.name} | {alone.proof.share} | | | | | |", flush=True)
             continue
         steady = Scenario(gate, BASES[gate.name], gate.margin, STEPS)
         swinging = replace(steady, swing=SWING)
         growing = replace(swinging, grows=True)
         scenarios = (steady, swinging, replace(growing, weights=TENTH), growing)
-        outcomes = [simulate(one, releases, number, lifts=()) for one in scenarios]
+        outcomes = [simulate(one, releases, number, proof_alone=True) for one in scenarios]
         cells = [one.proof.share for one in outcomes] + [one.sums.share for one in outcomes[:2]]
         print(f"| {gate.name} | {' | '.join(cells)} |", flush=True)
 
@@ -218,7 +224,7 @@ def _proofs(releases: int) -> None:
     _head("weight", "needs, half", "in 95 %", "forecast", "by sums, half")
     for (number, gate), weight in itertools.product(enumerate(GATES), (0.1, 0.5)):
         base = BASES[gate.name] if gate.paired else DISAGREES
-        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, lifts=())
+        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, proof_alone=True)
         forecast = requests_to_prove(
             gate, 0.0 if not gate.paired else base, weight, ALPHA, difference=0.0 if gate.paired else base
         )

@@ -58,6 +58,25 @@ def test_no_bet_is_expected_to_win_where_the_statement_is_true(a, b, gap, totals
             assert expected(bet, *totals, edge, second) <= 1 + 1e-9
 
 
+EXTREMES = [
+    (0.5, 1e-6, 0.001, 1, 100_000),
+    (1e-4, 2e-5, 1e-5, 3, 50_000),
+    (1e-5, 1e-4, -0.3, 9_000, 7),
+    (0.9999, 0.5, -1e-4, 2, 2),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "gap", "first_total", "second_total"), EXTREMES)
+def test_a_bet_is_fair_on_average_over_requests_also_at_extreme_rates_and_totals(a, b, gap, first_total, second_total):
+    """At both ends of the statement's edge: what a request is expected to multiply by is a straight line in the rate."""
+    bet = against_gap(np.array(a), np.array(b), gap, np.array(first_total), np.array(second_total))
+    for second in (max(0.0, -gap), min(1.0, 1 - gap)):
+        first = second + gap
+        ours = first * math.exp(bet.first_event) + (1 - first) * math.exp(bet.first_none)
+        theirs = second * math.exp(bet.second_event) + (1 - second) * math.exp(bet.second_none)
+        assert first_total * ours + second_total * theirs == pytest.approx(first_total + second_total, rel=1e-8)
+
+
 def test_a_bet_is_expected_to_win_where_it_is_right():
     for (a, b), gap in itertools.product(PAIRS, (0.0, -0.02)):
         bet = against_gap(np.array(a), np.array(b), gap, np.array(5), np.array(5))

@@ -11,7 +11,7 @@ from loadtests.bench.releases import ALPHA, BASES, BY_NAME, EFFECTS, LOOKS, NEVE
 from rollout.gates import GATES
 from rollout.planning import requests_to_find, requests_to_prove
 
-N = 500
+N = 300
 
 
 def at_most(share: float) -> float:
@@ -33,6 +33,14 @@ def test_counts_are_drawn_as_the_scenario_says():
         assert (counts % 2 == 0).all()
 
 
+def test_an_excess_that_swings_meets_the_canary_s_requests_at_57_percent_of_its_average():
+    """By arithmetic: weights times traffic times level, over weights times traffic. docs/rollout.md."""
+    phases = [2 * math.pi * (look + 0.5) / LOOKS for look in range(LOOKS)]
+    requests = [weight * (1 + SWING * math.cos(phase)) for weight, phase in zip(STEPS, phases, strict=True)]
+    excess = [more * (1 + SWING * math.sin(phase)) for more, phase in zip(requests, phases, strict=True)]
+    assert sum(excess) / sum(requests) == pytest.approx(0.57, abs=0.005)
+
+
 @pytest.mark.parametrize("name", ["errors", "slower", "flagged"])
 def test_of_what_is_tolerated_few_are_rolled_back_while_rates_and_weights_change(name):
     """Each gate has a seventh of 5 %; E's mean is 1 at most."""
@@ -45,14 +53,14 @@ def test_of_what_is_tolerated_few_are_rolled_back_while_rates_and_weights_change
 @pytest.mark.parametrize("name", ["errors", "slower", "flagged"])
 def test_at_the_margin_few_are_proven_while_rates_and_weights_change(name):
     gate = BY_NAME[name]
-    outcome = simulate(Scenario(gate, BASES[name], gate.margin, STEPS, swing=SWING), N, 2, lifts=())
+    outcome = simulate(Scenario(gate, BASES[name], gate.margin, STEPS, swing=SWING), N, 2, proof_alone=True)
     assert (outcome.proof.look != NEVER).mean() <= at_most(ALPHA)
     assert outcome.proof_capital.mean() <= 1 + 3 * outcome.proof_capital.std() / math.sqrt(N)
 
 
 def test_sums_over_looks_would_promote_what_is_at_its_margin():
     gate = BY_NAME["flagged"]
-    outcome = simulate(Scenario(gate, BASES["flagged"], gate.margin, STEPS, swing=SWING), 50, 2, lifts=())
+    outcome = simulate(Scenario(gate, BASES["flagged"], gate.margin, STEPS, swing=SWING), 50, 2, proof_alone=True)
     assert (outcome.sums.look != NEVER).mean() > 0.9
 
 
@@ -77,7 +85,7 @@ def test_an_effect_that_begins_late_is_found_too():
 def test_the_same_release_is_proven_with_the_requests_of_the_forecast(name, weight):
     gate = BY_NAME[name]
     scenario = Scenario(gate, BASES[name], weights=(weight,) * LOOKS, per_s=60.0)
-    proof = simulate(scenario, N, 5, lifts=()).proof
+    proof = simulate(scenario, N, 5, proof_alone=True).proof
     forecast = requests_to_prove(gate, BASES[name], weight, ALPHA)
     assert forecast is not None
     assert 0.5 * forecast <= np.quantile(proof.requests[proof.look != NEVER], 0.95) <= 1.5 * forecast
