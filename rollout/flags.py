@@ -102,7 +102,7 @@ def add_start(command: argparse.ArgumentParser) -> None:
 
 def add_release(command: argparse.ArgumentParser) -> None:
     """Add what names a release."""
-    command.add_argument("name", metavar="NAME", help="the release: the name of its stable InferenceService")
+    command.add_argument("name", type=_name, metavar="NAME", help="the release: the name of its stable InferenceService")
     command.add_argument(
         "--namespace",
         required=True,
@@ -166,5 +166,5 @@ def _positive(text: str) -> float:
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a namespace")
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of Kubernetes: small letters, digits and hyphens")
     return text

@@ -144,7 +144,7 @@ class Store:
     def order(self, verb: Verb, at: float) -> None:
         """Order something of the loop that moves this release. Raises RolloutMissing where there is no record."""
         if self._cluster.config_map(self.name) is None:
-            raise RolloutMissing(f"{self._release} has no release by evidence; `visor rollout start {self._release}` begins one")
+            raise RolloutMissing(f"{self._release} has no release by evidence; `visor rollout start` begins one")
         self._cluster.patch_config_map(self.name, {"data": {"order": f"{verb} {at:.3f}"}})
 
 

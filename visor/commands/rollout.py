@@ -129,7 +129,7 @@ def _order(args: argparse.Namespace) -> int:
         store.order(args.verb, time.time())
         known, _ = store.read()
     if known is None or not known.holder or time.time() - known.held_at > LEASE_S:
-        print(f"ordered; nobody moves {args.name} now, and `visor rollout start {args.name}` obeys it first")
+        print(f"ordered; nobody moves {args.name} now, and `visor rollout start` obeys it first")
     else:
         print(f"ordered of {known.holder}")
     return 0
@@ -142,5 +142,5 @@ def _read(args: argparse.Namespace) -> "Record":
     with _cluster(args) as cluster:
         known, _ = record.Store(cluster, args.name).read()
     if known is None:
-        raise RolloutMissing(f"{args.name} has no release by evidence; `visor rollout start {args.name}` begins one")
+        raise RolloutMissing(f"{args.name} has no release by evidence; `visor rollout start` begins one")
     return known

@@ -109,13 +109,13 @@ def test_an_order_is_written_and_says_who_obeys_it(moving: World, verb: str, cap
     capsys.readouterr()
     assert cli.main(["rollout", verb, *RELEASE]) == 0
     assert moving.api.objects[RECORD]["data"]["order"].startswith(f"{verb} ")
-    assert capsys.readouterr().out == "ordered; nobody moves roofs now, and `visor rollout start roofs` obeys it first\n"
+    assert capsys.readouterr().out == "ordered; nobody moves roofs now, and `visor rollout start` obeys it first\n"
 
 
 def test_status_without_a_release_says_what_begins_one(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.percent == 0
     assert cli.main(["rollout", "status", *RELEASE]) == 1
-    assert "visor: rollout.missing: roofs has no release by evidence; `visor rollout start roofs`" in capsys.readouterr().err
+    assert "visor: rollout.missing: roofs has no release by evidence; `visor rollout start`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

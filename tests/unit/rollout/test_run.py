@@ -153,7 +153,7 @@ def test_weights_of_others_are_left_and_their_writer_is_named(world: World) -> N
 def test_orders_are_obeyed_once(world: World) -> None:
     loop = Loop(world.cluster, world.order, world.now, "one")
     store = record.Store(world.cluster, "roofs")
-    with pytest.raises(RolloutMissing, match="visor rollout start roofs"):
+    with pytest.raises(RolloutMissing, match="visor rollout start"):
         store.order("pause", world.now)
     world.until(loop, lambda: world.percent == 10)
     store.order("pause", world.now)
