@@ -161,7 +161,7 @@ class Loop:
         if known is not None:
             ended = Entry(now, known.state.phase, known.state.percent, f"{known.plan.canary}: {record.sentence(known)}")
             earlier = (*known.earlier, ended)[-record.EARLIER :]
-        return Record(plan, state, obeyed=order, earlier=earlier).told(
+        return Record(plan, state, obeyed=order, held_at=now, earlier=earlier).told(
             now, f"{plan.canary} is to take the place of {plan.stable}"
         )
 

@@ -47,7 +47,7 @@ GROUPS = (
     ("serve and ask", (serve, predict, score)),
     ("watch", (audit, drift)),
     ("compare and promote", (register, compare, promote)),
-    ("release on Kubernetes", (rollout,)),
+    ("release in a cluster", (rollout,)),
     ("automate", (pipeline,)),
 )
 """The commands' modules by group, in the order in which users meet them."""
