@@ -180,12 +180,8 @@ def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_ba
 
         revisions.upgrade(canary_of("pvc://models/v1", prometheus))
         wait_share(revisions, 20)
-        newest = record(revisions)["plan"]["stable"]
-        [pod] = [
-            pod["metadata"]["name"]
-            for pod in revisions.pods()
-            if pod["metadata"]["labels"]["serving.knative.dev/revision"] != newest
-        ]
+        by_revision = {pod["metadata"]["labels"]["serving.knative.dev/revision"]: pod for pod in revisions.pods()}
+        pod = by_revision[max(by_revision)]["metadata"]["name"]
         revisions.kubectl("exec", pod, "--container", "kserve-container", "--", "python", "-c", KILL, check=False)
         ended = wait_phase(revisions, *ENDS)
         assert ended["state"]["phase"] == "rolled-back", described(revisions)
