@@ -47,7 +47,7 @@ class Gate:
 
 GATES = (
     Gate("errors", margin=0.005, tolerance=0.001),
-    Gate("refusals", margin=0.005, tolerance=0.001),
+    Gate("refusals", margin=0.005, tolerance=0.001, unit="images"),
     Gate("slow", margin=0.02, tolerance=0.01),  # than the SLO's bound
     Gate("slower", margin=0.02, tolerance=0.01),  # than nearly all of the stable release's answers at the start
     Gate("flagged", margin=0.05, tolerance=0.005, unit="images"),

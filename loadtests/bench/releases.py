@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import betaln, xlog1py, xlogy
+from scipy.special import betaln
 
 from handlers.arrays import Bools, Float64, Int64
 from rollout.gates import GATES, Gate
@@ -155,7 +155,9 @@ def _robbins(events: Int64, total: Int64) -> Float64:
     mixed = betaln(events + 1, total - events + 1)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        out = mixed - xlogy(events, middle) - xlog1py(total - events, -middle) >= math.log(2 / ALPHA)
+        with np.errstate(divide="ignore", invalid="ignore"):  # where all are events, up to 1
+            ratio = mixed - events * np.log(middle) - (total - events) * np.log1p(-middle)
+        out = ratio >= math.log(2 / ALPHA)
         low, high = np.where(out, low, middle), np.where(out, middle, high)
     return np.asarray(high)
 
@@ -213,7 +215,8 @@ def _power(releases: int) -> None:
         swinging, late, few = replace(steady, swing=SWING), replace(steady, begins=LOOKS // 2), replace(steady, per_s=2.0)
         now, swung, later, slow = (simulate(one, releases, number).alarm for one in (steady, swinging, late, few))
         forecast = f"{requests_to_find(gate, base, worse - base, 0.1, ALPHA / len(GATES)):,}"
-        after = f"{later.median_s - LOOKS // 2 * LOOK_S:.0f} s"
+        delay = later.median_s - LOOKS // 2 * LOOK_S
+        after = f"{delay:.0f} s" if math.isfinite(delay) else "in fewer than half"
         found = (now.share, f"{now.median_s:.0f} s", swung.share, later.share, after, slow.share)
         needs = (now.within(0.5), now.within(0.95), forecast)
         print(f"| {name} {100 * base:g} → {100 * worse:g} % | {' | '.join([*found, *needs])} |", flush=True)
@@ -223,8 +226,8 @@ def _proofs(releases: int) -> None:
     """A canary that is the same: the requests that it needs to be proven, beside the forecast, and by sums over looks."""
     _head("weight", "needs, half", "in 95 %", "forecast", "by sums, half")
     for (number, gate), weight in itertools.product(enumerate(GATES), (0.1, 0.5)):
-        base = BASES[gate.name] if gate.paired else DISAGREES
-        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=60.0), releases, number, proof_alone=True)
+        base, per_s = (BASES[gate.name], 60.0) if gate.paired else (DISAGREES, 4.0)
+        outcome = simulate(Scenario(gate, base, weights=(weight,) * LOOKS, per_s=per_s), releases, number, proof_alone=True)
         forecast = requests_to_prove(
             gate, 0.0 if not gate.paired else base, weight, ALPHA, difference=0.0 if gate.paired else base
         )

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,17 +35,24 @@ def after(looks, **more):
     return evidence
 
 
+PAGE = (Path(__file__).parents[3] / "docs/rollout.md").read_text()
+
+
 def test_the_gates_and_their_margins_are_those_of_the_page():
-    assert {gate.name: (gate.margin, gate.tolerance) for gate in GATES} == {
-        "errors": (0.005, 0.001),
-        "refusals": (0.005, 0.001),
-        "slow": (0.02, 0.01),
-        "slower": (0.02, 0.01),
-        "flagged": (0.05, 0.005),
-        "reviewed": (0.05, 0.005),
-        "disagreement": (0.05, 0.05),
-    }
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\w+) \| ([\d.]+)(?: points| %)? \| ([\d.]+)(?: %)? \|$", PAGE, re.MULTILINE)
+    told = [(name, unit, float(margin), float(tolerance)) for name, unit, margin, tolerance in rows]
+    assert told == [
+        (gate.name, gate.unit, pytest.approx(100 * gate.margin), pytest.approx(100 * gate.tolerance)) for gate in GATES
+    ]
     assert [gate.name for gate in GATES if not gate.paired] == ["disagreement"]
+
+
+def test_the_page_s_forecast_runs_and_says_what_its_tables_say(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
+    find, prove = capsys.readouterr().out.split()
+    assert re.search(rf"^\| flagged 20 → 30 % .* \| {int(find):,} \|$", PAGE, re.MULTILINE)
+    assert re.search(rf"^\| flagged 20 % \| 50 % .* \| {int(prove):,} \| [\d,]+ \|$", PAGE, re.MULTILINE)
 
 
 def test_a_good_canary_is_proven_and_raises_no_alarm():
@@ -173,6 +182,18 @@ def test_planning_says_never_of_what_is_tolerated_or_beyond_the_margin():
     assert requests_to_prove(flagged, 0.2, 0.1, 0.05, difference=0.05) is None
     assert requests_to_find(GATE["disagreement"], 0.0, 0.05, 0.1, 0.01) is None
     assert requests_to_prove(GATE["disagreement"], 0.0, 0.1, 0.05, difference=0.02) is not None
+
+
+@pytest.mark.parametrize("name", ["errors", "slower", "flagged"])
+def test_up_to_about_three_quarters_of_its_margin_a_canary_can_be_proven(name):
+    gate = GATE[name]
+    assert requests_to_prove(gate, RATES[name], 0.5, 0.05, difference=0.7 * gate.margin) is not None
+    assert requests_to_prove(gate, RATES[name], 0.5, 0.05, difference=0.8 * gate.margin) is None
+
+
+def test_half_the_margin_asks_for_about_four_times_the_requests():
+    needed = [requests_to_prove(Gate("flagged", margin, 0.0), 0.2, 0.5, 0.05) for margin in (0.04, 0.02)]
+    assert needed[1] / needed[0] == pytest.approx(4, rel=0.1)
 
 
 def test_planning_asks_for_more_where_less_is_known():
