@@ -215,7 +215,7 @@ def test_a_release_by_evidence_moves_weights_archives_digests_and_pods_and_nothi
     for change in (
         replace("/spec/predictor/model/storageUri", "pvc://models/2"),
         {"op": "add", "path": "/spec/predictor/model/args", "value": [f"--digest={'a' * 64}"]},
-        replace("/spec/predictor/minReplicas", 3),
+        replace("/spec/predictor/minReplicas", 5),
     ):
         assert "patched" in patch("inferenceservice/digits", change, who=MOVER)
     for change in (
