@@ -57,9 +57,9 @@ def quick_archive(folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def serving(archive: Path, public_key: Path) -> Iterator[LocalServer]:
-    """Run `visor serve` on free ports of loopback until the block's end. Raises ServerFailed."""
-    command = [sys.executable, "-m", "visor.cli", "serve", str(archive), "--public-key", str(public_key), "--port", "0"]
+def serving(archive: Path, public_key: Path, *flags: str) -> Iterator[LocalServer]:
+    """Run `visor serve` on free ports of loopback until the block's end. `flags`: more of its own. Raises ServerFailed."""
+    command = [sys.executable, "-m", "visor.cli", "serve", str(archive), "--public-key", str(public_key), "--port", "0", *flags]
     with tempfile.NamedTemporaryFile("w+", prefix="visor-serve-", suffix=".log") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -22,7 +22,7 @@ from loadtests.clients import MOST_IN_FLIGHT, PROTOCOLS, Target, failure_of
 from loadtests.connections import Connections
 from loadtests.samples import Sample
 
-MOST_REQUESTS = 200_000
+MOST_REQUESTS = 1_000_000
 """Bounds the number of requests of one run, whatever its options say."""
 
 

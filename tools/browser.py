@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -108,11 +109,13 @@ def started(chromium: str) -> Iterator[Browser]:
         flags += ["--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []
         command = [chromium, *flags, "about:blank"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        ) as process:
             try:
                 yield from _attached(process)
             finally:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started, which would stay
 
 
 def _attached(process: subprocess.Popen[str]) -> Iterator[Browser]:

@@ -60,7 +60,8 @@ a key, and what its workers do for an image is `visor_stage_seconds`.
 
 BUCKETS = """\
 Upper bounds: seconds, by a factor of 1.25 and, as buckets of their own, the bounds of `loadtests/slo.yaml`, so that a
-share within one of them is counted and not estimated; of `visor_confidence`, a probability.
+share within one of them is counted and not estimated; of `visor_confidence` a probability, and of
+`visor_shadow_score_difference` one minus another.
 """
 SERIES = """\
 No label takes its values from clients, so that a pod has a bounded number of series: at most {two:,} with an archive of two

@@ -266,6 +266,11 @@ def sentences(error: ValidationError, model: type[BaseModel], whole: str = "conf
             said = f"no such key; did you mean {meant}?" if meant else f"no such key; there are {', '.join(beside)}"
             found[unknown(where, model) if whole == "config" else f"{where}: {said}"] = []
             continue
+        if one["type"] == "missing" and isinstance(one["loc"][-1], int):  # the place in a list that ends before it
+            where, _, place = where.rpartition(".")
+            found[where] = [f"it must have at least {int(place) + 1} items, not {len(one['input'])}"]
+            values[where] = one["input"]
+            continue
         says = found.setdefault(where or whole, [])
         values.setdefault(where or whole, one["input"])
         if one["msg"] not in says:

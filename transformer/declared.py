@@ -55,6 +55,8 @@ class Declared:
     def series(self, labels: int) -> int:
         """How many series a pod has of it at most, for an archive of so many labels."""
         each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # +Inf, _sum, _count
+        if any(bound < 0 for bound in self.buckets):
+            each -= 1  # no _sum: one that may fall is no counter
         return each * math.prod(label.count(labels) for label in self.labels)
 
 
@@ -66,6 +68,8 @@ def _grid(first: float, last: float) -> list[float]:
 
 SECONDS = tuple(sorted({*_grid(0.001, 10.0), *PROMISED}))
 FINE_SECONDS = tuple(sorted({*_grid(0.0001, 0.001), *SECONDS}))
+SHADOW_SECONDS_BOUNDS = (0.01, 0.025, *PROMISED, 1.0, 2.5, 5.0)
+DIFFERENCE = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, -0.001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _OURS = [kind for kind in kinds(VisorError) if kind.__module__ in (VisorError.__module__, kinds.__module__)]
@@ -94,6 +98,15 @@ STAGE = Label(
 LABEL = Label("label", "one of the archive's labels", None)
 DECISION = Label("decision", "`pass`, `flag` or `review`", get_args(Outcome))
 RESULT = Label("result", "`hit` or `miss`", ("hit", "miss"))
+COMPARED = Label(
+    "result",
+    "`agreed`, same label and same decision; `label`, same decision and another label; `decision`, another decision, which an "
+    "image refused by one of the two is, too; `error`, no answer of the canary's to compare; `timeout`, none in time; `dropped`, "
+    "not asked, as too many wait",
+    ("agreed", "label", "decision", "error", "timeout", "dropped"),
+)
+# Not "track", which the PodMonitor gives each series of a pod.
+WHOSE = Label("whose", "whose decisions they are, `stable` or `canary`", ("stable", "canary"))
 STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))
 FIGURE = Label(
     "figure",
@@ -156,6 +169,30 @@ DRIFT_LIMIT = Declared(
     (*MODEL, FIGURE),
 )
 DRIFT_EFFECT = Declared("visor_drift_effect", "gauge", "The least effect, a PSI, that counts as drift.", MODEL)
+SHADOW_IMAGES = Declared(
+    "visor_shadow_images_total",
+    "counter",
+    "Images that a shadow chose, by what became of them at the canary. All series are there from its beginning on.",
+    (*MODEL, COMPARED),
+)
+SHADOW_SECONDS = Declared(
+    "visor_shadow_seconds", "histogram", "A shadow's images: seconds to the canary's answer.", MODEL, SHADOW_SECONDS_BOUNDS
+)
+SHADOW_SCORE = Declared(
+    "visor_shadow_score_difference",
+    "histogram",
+    "A shadow's images that both answered: the canary's score minus the stable one. It has no sum, as that could fall.",
+    MODEL,
+    DIFFERENCE,
+)
+SHADOW_COST = Declared(
+    "visor_shadow_cost_total",
+    "counter",
+    "A shadow's images that both answered: expected cost of each one's decisions, by its own probabilities and the stable "
+    "archive's costs.",
+    (*MODEL, WHOSE),
+)
+SHADOW_PRICED = Declared("visor_shadow_priced_images_total", "counter", "Images of which that cost is the sum.", MODEL)
 READY = Declared("visor_ready", "gauge", "Whether requests are answered: 1 where readiness says so.", MODEL)
 QUEUED = Declared("visor_queue_images", "gauge", "Images that wait at the edge.", MODEL)
 MEMORY = Declared("visor_memory_bytes", "gauge", "Memory for requests under way, bytes.", (STATE,))
@@ -181,6 +218,11 @@ ALL = (
     DRIFT_REFERENCE,
     DRIFT_LIMIT,
     DRIFT_EFFECT,
+    SHADOW_IMAGES,
+    SHADOW_SECONDS,
+    SHADOW_SCORE,
+    SHADOW_COST,
+    SHADOW_PRICED,
     READY,
     QUEUED,
     MEMORY,

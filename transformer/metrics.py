@@ -1,8 +1,8 @@
 """The edge's metrics, which `transformer.declared` declares; each edge has a registry of its own."""
 
 from collections.abc import Callable, Mapping, Sized
-from functools import cache
-from typing import TypeVar
+from functools import cache, cached_property
+from typing import TypeVar, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -17,6 +17,7 @@ from transformer.drift_counts import DriftCounts
 from transformer.exposition import Exposition
 from transformer.line_writer import LineWriter
 from transformer.request_log import Record
+from transformer.shadow_answers import Compared, Comparison
 from transformer.upstream.image_answers import ImageAnswer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -127,6 +128,18 @@ class Metrics:
         """Count one image that was looked up in the cache."""
         self._cached.labels(*self._model, "hit" if hit else "miss").inc()
 
+    @cached_property
+    def shadow(self) -> "ShadowMetrics":
+        """The metrics of a shadow, which are exposed from their first use on."""
+        return ShadowMetrics(
+            self._model,
+            self._make(Counter, declared.SHADOW_IMAGES),
+            self._histogram(declared.SHADOW_SECONDS),
+            self._histogram(declared.SHADOW_SCORE),
+            self._make(Counter, declared.SHADOW_COST),
+            self._make(Counter, declared.SHADOW_PRICED),
+        )
+
     def render(self) -> bytes:
         """Write all metrics in Prometheus' text format."""
         return self._exposition.write()
@@ -143,3 +156,31 @@ class Metrics:
                 elif kind == "_sum":
                     totals[value] = (count, total + sample.value)
         return totals
+
+
+class ShadowMetrics:
+    """What a shadow counts. `model`: the values of the labels model and version."""
+
+    def __init__(
+        self, model: tuple[str, str], images: Counter, seconds: Histogram, score: Histogram, cost: Counter, priced: Counter
+    ) -> None:
+        self._images = {result: images.labels(*model, result) for result in get_args(Compared)}
+        self._seconds = seconds.labels(*model)
+        self._score = score.labels(*model)
+        self._costs = [cost.labels(*model, whose) for whose in ("stable", "canary")]
+        self._priced = priced.labels(*model)
+
+    def count(self, result: Compared) -> None:
+        """Count an image by what became of it."""
+        self._images[result].inc()
+
+    def compare(self, found: Comparison, seconds: float) -> None:
+        """Count an image that the canary has answered, in so many seconds."""
+        self.count(found.result)
+        self._seconds.observe(seconds)
+        if found.score_difference is not None:
+            self._score.observe(found.score_difference)
+        if found.costs is not None:
+            self._priced.inc()
+            for counter, cost in zip(self._costs, found.costs, strict=True):
+                counter.inc(cost)

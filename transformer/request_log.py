@@ -41,7 +41,8 @@ class Record:
     """A record collects what becomes of one request on its way.
 
     `status`: of an HTTP answer. `queue_s`: the longest that one of its images waited in line. `results`: of its images.
-    `threshold`, `group`: the request's own, None where the archive's rule decides.
+    `threshold`, `group`: the request's own, None where the archive's rule decides. `shadow`: whether another edge asks what it
+    has answered already.
     `calls`: of those that TorchServe answered, the seconds in line and the seconds there and back. `error`: what it was
     answered with, None for a success. `seconds`: from the request's first byte to its answer; `ended`: when that was, in seconds
     since the epoch.
@@ -52,6 +53,7 @@ class Record:
     method: str = "POST"
     id: str = ""
     inference: bool = False
+    shadow: bool = False
     status: int | None = None
     bytes_in: int = 0
     images: int = 0
@@ -145,6 +147,7 @@ class RequestLog:
             fields |= {"decisions": _decisions(record)}
             own = {"threshold": record.threshold, "group": record.group}
             fields |= {name: value for name, value in own.items() if value is not None}
+            fields |= {"shadow": True} if record.shadow else {}
         self._file.write(_dump(fields) + b"\n")
         self._file.flush()
 

@@ -29,8 +29,9 @@ from transformer.request_log import RequestLog
 from transformer.rest.app import create_app
 from transformer.rest.connection import Patience
 from transformer.rest.http_protocol import HttpProtocol
-from transformer.service import Service
+from transformer.service import CANARY, UNLIMITED_BYTES, Service
 from transformer.settings import EdgeSettings
+from transformer.shadow import Shadow
 from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.torchserve import TorchServe
@@ -117,8 +118,7 @@ async def serve_edge(
         listening = Listening(host, listener.getsockname()[1], grpc_port)
         serving = asyncio.create_task(http_server.run_to_end())
         stopped = asyncio.create_task(stop.wait())
-        watching = asyncio.create_task(service.watch())
-        trimming = asyncio.create_task(return_free_pages())
+        beside = [asyncio.create_task(one) for one in (service.watch(), service.follow(), return_free_pages())]
         left_s = settings.grace_s
         gc.collect()
         gc.freeze()  # what was imported and made so far stays to the end: no collection need look at it again
@@ -129,9 +129,8 @@ async def serve_edge(
                 service.drain()
                 left_s -= await _drain(http_server, listening, min(settings.drain_s, left_s))
         finally:
-            stopped.cancel()
-            watching.cancel()
-            trimming.cancel()
+            for one in (stopped, *beside):
+                one.cancel()
             http_server.config.timeout_graceful_shutdown = math.ceil(left_s)
             http_server.should_exit = True
             await asyncio.gather(serving, *([grpc_server.stop(left_s)] if grpc_server else []))
@@ -160,6 +159,10 @@ def create_service(
     """Make the service that both protocols share. `lines`: where the request log goes."""
     metrics = Metrics(spec, archive_digest, settings.track, reference)
     metrics.watch_log(lines)
+    shadow = None
+    if settings.shadow_file and settings.track != CANARY:  # a release's pods are all told, and the canary is what is asked
+        memory_bytes = budget.total if budget else UNLIMITED_BYTES
+        shadow = Shadow(settings.shadow_file, spec, metrics, memory_bytes, settings.token_file)
     return Service(
         spec,
         archive_digest,
@@ -177,6 +180,7 @@ def create_service(
         ),
         budget=budget,
         tokens=tokens,
+        shadow=shadow,
     )
 
 

@@ -28,6 +28,7 @@ from transformer.metrics import Metrics
 from transformer.outputs import AnswerOutputs, Options, read_options
 from transformer.request_log import Record, RequestLog
 from transformer.settings import EdgeLimits
+from transformer.shadow import Shadow
 from transformer.tokens import Tokens
 from transformer.upstream.answer_cache import AnswerCache
 from transformer.upstream.dispatch import Dispatcher, Question
@@ -42,6 +43,9 @@ WATCH_S = 5.0
 """Between two looks at TorchServe, so that `visor_ready` is true where no probe and no client asks."""
 THREAD_BYTES = 1 << 20
 """From here on a request is parsed in a thread, so that health checks and other requests are answered meanwhile."""
+
+CANARY = "canary"
+"""The track of what is compared with the stable release."""
 
 T = TypeVar("T")
 
@@ -63,6 +67,7 @@ class Service:
     """The service of one archive. `track`: what its answers call this release, "" for nothing.
 
     `allow_threshold`: whether a request may bring a threshold of its own.
+    `shadow`: what compares another release's answers, None where there is none.
     `tokens`: those of which a request brings one, None where whoever reaches the server may ask.
     """
 
@@ -80,6 +85,7 @@ class Service:
         log: RequestLog | None = None,
         budget: Budget | None = None,
         tokens: Tokens | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.spec = spec
         self.archive_digest = archive_digest
@@ -89,6 +95,9 @@ class Service:
         metrics.watch_budget(self.budget)
         metrics.watch_ready(lambda: upstream.known_ready and not self.draining)
         self.tokens = tokens
+        self._shadow = shadow
+        self._is_canary = track == CANARY
+        self.heeds_shadows = self._is_canary or shadow is not None
         self.draining = False
         self._outputs = AnswerOutputs(spec)
         self._on_error = spec.decision.on_error
@@ -113,11 +122,18 @@ class Service:
     async def close(self) -> None:
         """Cancel the calls that no request waits for any more, and count and log the requests that have ended."""
         await self._dispatcher.close()
+        if self._shadow:
+            await self._shadow.close()
         self.flush()
 
     async def ready(self) -> bool:
         """Whether an inference would find a worker and the service is not about to stop."""
         return await self._dispatcher.ready() and not self.draining
+
+    async def follow(self) -> None:
+        """Follow what the shadow's file says, until cancelled."""
+        if self._shadow:
+            await self._shadow.follow()
 
     async def watch(self) -> None:
         """Look whether TorchServe is ready, every WATCH_S, until cancelled."""
@@ -173,7 +189,9 @@ class Service:
         """Count and log the requests that have ended and were not yet."""
         ended, self._ended = self._ended, []
         for record in ended:
-            if record.inference:
+            if record.shadow and self._is_canary:
+                pass  # the stable release counts what becomes of it; elsewhere nobody is to hide by a header
+            elif record.inference:
                 self.metrics.end(record)
             else:
                 self.metrics.count_error(record)
@@ -212,6 +230,8 @@ class Service:
         what `Dispatcher.ask` does, and DeadlineExceeded or UpstreamTimeout when the client's time or the server's is up.
         """
         results = await self._ask_in_time(prepared, record, left_s)
+        if self._shadow:
+            self._shadow.offer(prepared.questions, results, record)
         errors = [result for result in results if isinstance(result, VisorError)]
         if len(errors) == len(results):
             undecided = [error for error in errors if not (self._on_error and isinstance(error, ImageError))]

@@ -180,7 +180,8 @@ class EdgeSettings(Flags):
         default="",
         metadata=flag(
             "--track",
-            "name of this release's track, stable or canary, which answers and metrics carry",
+            "name of this release's track, stable or canary, which answers and metrics carry; what a shadow asks a canary is not "
+            "counted among its requests",
             metavar="TRACK",
             shown="the environment variable VISOR_TRACK, else none",
         ),
@@ -194,6 +195,19 @@ class EdgeSettings(Flags):
             type=Path,
             metavar="FILE",
             shown="none, whoever reaches the ports may ask",
+        ),
+    )
+    shadow_file: Path | None = field(
+        default=None,
+        metadata=flag(
+            "--shadow-file",
+            'JSON file, such as {"url": "http://127.0.0.1:8090", "percent": 20}, of another edge of the model and the share of '
+            "images that it is asked about, too, once they are answered here, to compare both answers; clients see nothing of "
+            "it. A changed file is followed within a second, and where there is none nobody is asked; on the track canary it is "
+            "not read",
+            type=Path,
+            metavar="FILE",
+            shown="none, no other edge is asked",
         ),
     )
     allow_threshold: bool = field(

@@ -3,13 +3,13 @@
 import hashlib
 import hmac
 import logging
-import os
 import re
 import time
 from pathlib import Path
 
 from handlers.errors import counted, unread
 from transformer.errors import TokensUnusable, Unauthenticated
+from transformer.followed import LOOK_S, Followed
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,8 @@ OPEN_METHODS = frozenset({"ServerLive", "ServerReady"})
 LEAST_CHARACTERS = 16
 """A shorter token is refused, as it could be guessed."""
 
-LOOK_S = 1.0
-"""How long a changed file may go unnoticed."""
-
 _TOKEN = re.compile(rf"[A-Za-z0-9._~+/-]{{{LEAST_CHARACTERS},4096}}=*")
 _BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
-
-_State = tuple[int, int, int]
 
 
 class Tokens:
@@ -44,8 +39,7 @@ class Tokens:
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises TokensUnusable."""
-        self._path = path
-        self._state = _state(path)
+        self._file = Followed(path)
         self._digests = _read_digests(path)
         self._looked = time.monotonic()
 
@@ -68,16 +62,14 @@ class Tokens:
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        state = _state(self._path)
-        if state == self._state:
+        if not self._file.changed():
             return
-        self._state = state
         try:
-            self._digests = _read_digests(self._path)
+            self._digests = _read_digests(self._file.path)
         except TokensUnusable as err:
             logger.error("%s; the tokens before stay valid", err)  # noqa: TRY400 - the sentence says it
         else:
-            logger.info("%s has changed: %s valid now", self._path, counted(len(self._digests), "token is", "tokens are"))
+            logger.info("%s has changed: %s valid now", self._file.path, counted(len(self._digests), "token is", "tokens are"))
 
 
 def read_tokens(path: Path) -> list[str]:
@@ -109,12 +101,3 @@ def _read_digests(path: Path) -> list[bytes]:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _state(path: Path) -> _State | None:
-    """What differs once a file was written or replaced, by a rename or by Kubernetes' symlinks; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - every second, and 3 µs
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

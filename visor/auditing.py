@@ -125,7 +125,8 @@ def _scored(place: Path, digest: str) -> Iterator[tuple[str, object, Answer | Re
 def _logged(file: Path, spec: Spec) -> Iterator[tuple[str, object, Answer | Reason]]:
     """Each request's id, how many bytes it brought (by which ids that clients give twice are told apart), and its answer.
 
-    Other lines are passed over: a container's output has those of other programs, and `kubectl logs --prefix` names the pod.
+    Other lines are passed over: a container's output has those of other programs, and `kubectl logs --prefix` names the pod. So
+    are those of a shadow, whose answers nobody got, under the id of the request that somebody sent.
     """
     try:
         with file.open("rb") as lines:
@@ -134,7 +135,8 @@ def _logged(file: Path, spec: Spec) -> Iterator[tuple[str, object, Answer | Reas
                     fields = json.loads(line[line.find(b"{") :])
                 except ValueError:
                     continue
-                if isinstance(fields, dict) and fields.get("event") == "request" and isinstance(fields.get("decisions"), dict):
+                answered = isinstance(fields, dict) and fields.get("event") == "request" and not fields.get("shadow")
+                if answered and isinstance(fields.get("decisions"), dict):
                     yield str(fields.get("request_id", "")), fields.get("bytes"), _answer(fields, spec)
     except OSError as err:
         raise AnswersUnreadable(f"{file} cannot be read as a request log: {err}") from err

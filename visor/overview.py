@@ -84,7 +84,7 @@ def _run(run: Path, aliases: Aliases) -> Listed:
     except (VisorError, ValueError, OSError, KeyError, TypeError, yaml.YAMLError) as err:
         return Listed("run", str(run), run.name, None, when, "unreadable", str(err))
     state: State
-    state, what = "begun", f"{record.job}, {counted(epochs, 'epoch')}, not finished; the same command goes on"
+    state, what = "begun", f"{record.job}, not finished; the same command goes on"
     if not runs.has_epoch(run):
         what = f"{record.job}, {runs.UNLEARNT}; the same command begins again, and says why"
     if record.job == "pretrain" and record.weights_digest:

@@ -88,6 +88,12 @@ RENDERED: dict[str, Values] = {
             "extraEgress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}],
         },
     },
+    "policy for a shadow": {
+        "protocol": "grpc",
+        "canary": {**CANARY, "shadowPercent": 20},
+        "networkPolicy": {"enabled": True, "egress": "dns", "ingressNamespaces": ["kserve"], "metricsNamespaces": ["monitoring"]},
+    },
+    "half a percent": {"canary": {**CANARY, "shadowPercent": 0.5}},
     "policy in Knative": {"mode": "Knative", "networkPolicy": {"enabled": True, "ingressNamespaces": ["knative-serving"]}},
     "spread in both modes": {"mode": "Knative", "topologySpreadConstraints": [SPREAD]},
     "spread by labels of its own": {"topologySpreadConstraints": [{**SPREAD, "labelSelector": {"matchLabels": {"a": "b"}}}]},

@@ -22,6 +22,7 @@ REFUSED = [
     ("archive.publicKey=visor.pub", "at '/archive/publicKey': 'visor.pub' does not match pattern"),
     ("keda.serverAddress=http://x evil: 1", "at '/keda/serverAddress': 'http://x evil: 1' does not match pattern"),
     ("canary.trafficPercent=101", "at '/canary/trafficPercent': maximum: got 101, want 100"),
+    ("canary.shadowPercent=100.5", "at '/canary/shadowPercent': maximum: got 100.5, want 100"),
     ("canary.trafficPercent=-1", "at '/canary/trafficPercent': minimum: got -1, want 0"),
     ("canary.rollout.prometheus=prometheus:9090", "at '/canary/rollout/prometheus': 'prometheus:9090' does not match pattern"),
     ("canary.rollout.steps[0].percent=101", "at '/canary/rollout/steps/0/percent': maximum: got 101, want 100"),
@@ -126,6 +127,7 @@ OTHER: dict[str, Any] = {
     "canary.rollout.steps": [{"percent": 7, "seconds": 7, "requests": 7}],
     "canary.rollout.margins": {"errors": 0.07},
     "canary.rollout.alpha": 0.07,
+    "canary.rollout.shadow": {"seconds": 7, "images": 7},
     "imagePullSecrets": [{"name": "other"}],
     "edge.requestLog": "errors",
     "extraEnv.serving": [{"name": "A", "value": "b"}],
@@ -189,6 +191,7 @@ BASES: dict[str, Values] = {
     "archive.publicKey": {"archive": {"uri": "pvc://models/roofs/1", "publicKey": "-----BEGIN PUBLIC KEY-----\n\n"}},
     "canary.enabled": {**PLAIN, "canary": {"archive": "pvc://models/roofs/2"}},
     "canary.rollout.enabled": {**PLAIN, "canary": {**RELEASED["canary"], "rollout": {"prometheus": "http://prometheus"}}},
+    "canary.rollout.shadow": {**PLAIN, "canary": {**RELEASED["canary"], "shadowPercent": 20}},
     **{f"canary.rollout.{name}": RELEASED for name in ("prometheus", "steps", "margins", "alpha", "everySeconds", "attempt")},
     "edge.token.key": {**PLAIN, "edge": {"token": {"secretName": "roofs-tokens"}}},
     "replicas": PLAIN,
@@ -200,7 +203,7 @@ BASES: dict[str, Values] = {
     "knative": {**PLAIN, "mode": "Knative"},
 }
 
-# A question to a cluster: charts/visor/tests/contradictions_test.yaml. And a step that is there with canary.shadowPercent alone.
-UNSEEN = frozenset({"capabilities.check", "canary.rollout.shadow"})
+# A question to a cluster: charts/visor/tests/contradictions_test.yaml.
+UNSEEN = frozenset({"capabilities.check"})
 
 VISOR = ChartValues(ROOT / "charts" / "visor", REQUIRED, OPEN, REFUSED, BASES, ALL_ON, OTHER, unseen=UNSEEN)

@@ -1,12 +1,13 @@
 """The bench, quickly: the bare loop and visor in each of its protocols, on a small archive."""
 
 import json
+import os
 from pathlib import Path
 
 import psutil
 import pytest
 
-from loadtests.bench import backends, path
+from loadtests.bench import backends, path, shadow
 from loadtests.bench.__main__ import main
 from tests.integration.running import Workspace
 
@@ -58,6 +59,20 @@ def test_backends_are_measured_beside_eager_torch(
     assert "openvino" in machine
     assert backends.main(["--archive", str(archive), "--public-key", str(archive)]) == 2
     assert "backends: " in capsys.readouterr().err
+
+
+def test_a_shadow_is_measured_by_pairs_of_turns(workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, cpus = {process.pid for process in psutil.Process().children(recursive=True)}, os.sched_getaffinity(0)
+    flags = ["--archive", str(archive), "--public-key", str(workspace.public_key), "--load", "0.3"]
+    assert shadow.main([*flags, "--rounds", "2", "--turn-s", "1", "--percent", "50"]) == 0
+    head, table, images, _ = capsys.readouterr().out.split("\n\n")
+    assert "30% of one worker's capacity, 2 rounds" in head
+    rows = {row[0]: row[1:] for row in table_of(table)}
+    assert rows.keys() == {"p50, ms", "CPU a request, ms"}
+    assert all(float(cell) > 0 for row in rows.values() for cell in row[:3])
+    assert "agreed" in images
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+    assert os.sched_getaffinity(0) == cpus
 
 
 def table_of(markdown: str) -> list[list[str]]:

@@ -11,12 +11,14 @@ from transformer.errors import CrossSite, RequestError, Unauthenticated
 from transformer.request_log import ID_HEADER, Record
 from transformer.rest.scope import REFUSAL
 from transformer.service import Service
+from transformer.shadow import HEADER
 from transformer.tokens import AUTHORIZATION
 
 RECORD = "visor.record"
 """The key of the request's record in an ASGI scope."""
 
 _ID = ID_HEADER.encode()
+_SHADOW = HEADER.encode()
 _AUTHORIZATION = AUTHORIZATION.encode()
 # Browsers alone send it, and no page can change it: https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header.
 _SITE = b"sec-fetch-site"
@@ -52,7 +54,8 @@ class Envelope:
         self._own_site = own_site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = Record("rest", scope["path"], scope["method"])
+        shadow = self._service.heeds_shadows and _header(scope, _SHADOW) is not None
+        record = Record("rest", scope["path"], scope["method"], shadow=shadow)
         record.name(_header(scope, _ID) or "")
         scope[RECORD] = record
 

@@ -1,4 +1,5 @@
-"""A client of HTTP/1.1 to a server on the same machine, over kept-alive connections; no TLS, redirects, proxies or cookies.
+"""A client of HTTP/1.1 to a server on the same machine or in the same cluster, over kept-alive connections; no TLS, redirects,
+proxies or cookies.
 
 It is no library, because images go this way wherever a worker cannot be asked directly, and a library costs more than all
 else that the edge does: one image of 48 KB there and back takes 0.12 ms here, 0.7 by aiohttp 3 and 2.9 by httpx 0.28

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from transformer.flags import port
-from transformer.settings import EdgeSettings
+from transformer.settings import EdgeSettings, default_track
 from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, positive
 
 
@@ -47,15 +47,15 @@ def add(commands: Commands) -> None:
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
         "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
-    flags = ("--host", "--token-file", "--no-allow-threshold", "--max-queue", "--hang-s", "--cache-images", "--request-log")
-    EdgeSettings.add_flags(serve, flags)
+    flags = ("--host", "--track", "--token-file", "--shadow-file", "--no-allow-threshold", "--max-queue", "--hang-s")
+    EdgeSettings.add_flags(serve, (*flags, "--cache-images", "--request-log"))
     serve.add_argument(
         "--no-page",
         dest="page",
         action="store_false",
         help="leave out the page at / on which a person asks about one picture in a browser (default: it is there)",
     )
-    serve.set_defaults(host="127.0.0.1")
+    serve.set_defaults(host="127.0.0.1", track=default_track())
     add_public_key(serve)
     add_digest(serve)
     add_store(serve)

@@ -12,6 +12,13 @@ app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
+{{/* (root, track): the labels of its pods, in Standard mode. */}}
+{{- define "visor.trackLabels" -}}
+{{- include "visor.selectorLabels" (index . 0) }}
+component: predictor
+visor.io/track: {{ index . 1 }}
+{{- end -}}
+
 {{/* The chart's own come last, so that extraLabels moves no object out of a selector's sight. */}}
 {{- define "visor.labels" -}}
 {{- $selectors := include "visor.selectorLabels" . | fromYaml -}}
@@ -143,6 +150,15 @@ matchExpressions:
 {{/* Whether a canary of its own stands beside the stable InferenceService. */}}
 {{- define "visor.hasCanary" -}}
 {{- if and .Values.canary.enabled (eq .Values.mode "Standard") }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the stable pods ask the canary about some of what they have answered. */}}
+{{- define "visor.shadow" -}}
+{{- if and (include "visor.hasCanary" .) (gt (float64 .Values.canary.shadowPercent) 0.0) }}true{{ end -}}
+{{- end -}}
+
+{{- define "visor.shadowName" -}}
+{{- include "visor.canaryName" . }}-shadow
 {{- end -}}
 
 {{/* Whether the canary's weight waits for its readiness; templates/canary-gate.yaml then sets it. */}}

@@ -57,6 +57,9 @@
 {{- end -}}
 {{- end -}}
 {{- if $knative -}}
+{{- if and $canary.enabled (gt (float64 $canary.shadowPercent) 0.0) -}}
+{{- fail "canary.shadowPercent is of Standard mode: in Knative the canary is a revision of the same pods, which could not tell that they are not to ask themselves; set it to 0" -}}
+{{- end -}}
 {{- if eq (include "visor.protocol" .) "both" -}}
 {{- fail "protocol both needs two ports and a pod of Knative has one; choose rest or grpc" -}}
 {{- end -}}

@@ -76,7 +76,7 @@ is known, the kinds are those of a cluster.
 
 {{/* Names and paths that are taken, and mounts of no volume. */}}
 {{- define "visor.validate.volumes" -}}
-{{- $volumes := list "work" "serving-tmp" "transformer-tmp" "public-key" "tokens" "kserve-pvc-source" "kserve-provision-location" -}}
+{{- $volumes := list "work" "serving-tmp" "transformer-tmp" "public-key" "shadow" "tokens" "kserve-pvc-source" "kserve-provision-location" -}}
 {{- range .Values.extraVolumes -}}
 {{- if has .name $volumes -}}
 {{- fail (printf "extraVolumes has a second volume %s; choose another name" .name) -}}
@@ -84,7 +84,7 @@ is known, the kinds are those of a cluster.
 {{- $volumes = append $volumes .name -}}
 {{- end -}}
 {{- range $container, $mounts := .Values.extraVolumeMounts -}}
-{{- $paths := list "/run/visor" "/tmp" "/etc/visor" "/etc/visor-tokens" "/mnt/models" -}}
+{{- $paths := list "/run/visor" "/tmp" "/etc/visor" "/etc/visor-shadow" "/etc/visor-tokens" "/mnt/models" -}}
 {{- range $mounts -}}
 {{- if not (has .name $volumes) -}}
 {{- fail (printf "extraVolumeMounts.%s mounts %s, and extraVolumes has no volume of that name" $container .name) -}}

@@ -61,6 +61,7 @@ def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
             "preprocessing.mean=0.5",
             "preprocessing.mean: must be a list of 3 numbers, such as [0.5, 0.5, 0.5] (got '0.5')",
         ),
+        ("preprocessing.mean=[0.5]", "preprocessing.mean: it must have at least 3 items, not 1 (got '[0.5]')"),
         ("preprocessing.mean=[1, 2, 3, 4]", "preprocessing.mean: it must have at most 3 items, not 4 (got '[1, 2, 3, 4]')"),
         ("decision.cost=5", "decision.cost: must be a list of lists of numbers, such as [[0, 1], [5, 0]] (got '5')"),
         ("decision.cost=[5]", "decision.cost.0: must be a list (got '5')"),

@@ -18,6 +18,7 @@ from transformer.budget import Budget
 from transformer.errors import kinds
 from transformer.metrics import Metrics
 from transformer.request_log import Record
+from transformer.shadow_answers import Comparison
 from transformer.upstream.image_answers import ImageAnswer
 
 SPEC = make_spec(("intact", "damaged"), name="roofs", version="3", positive=("damaged",))
@@ -68,6 +69,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.end(replace(inference(), calls=[(answer(**stages), 0.1, 0.7)]))
     for hit in (True, False):
         metrics.count_lookup(hit=hit)
+    metrics.shadow.compare(Comparison("agreed", 0.1, (1.0, 2.0)), 0.1)
 
 
 def test_latencies_have_a_bucket_at_every_factor_and_at_each_promised_bound() -> None:

@@ -23,6 +23,11 @@ def test_flags_reach_the_settings_and_the_limits_in_them() -> None:
     assert not settings.serves_grpc
 
 
+def test_no_other_edge_is_asked_unless_a_file_says_so() -> None:
+    assert EdgeSettings().shadow_file is None
+    assert EdgeSettings.from_args(make_parser().parse_args(["--archive", "x", "--shadow-file", "f"])).shadow_file == Path("f")
+
+
 def test_a_requests_own_threshold_is_allowed_unless_the_flag_says_no() -> None:
     assert EdgeSettings().allow_threshold
     assert not EdgeSettings.from_args(make_parser().parse_args(["--archive", "x", "--no-allow-threshold"])).allow_threshold

@@ -177,17 +177,24 @@ def test_later_answers_do_not_take_back_an_alarm(audit, log, table):
 
 
 def test_the_lines_that_the_edge_writes_are_those_that_are_read(audit, table, tmp_path):
-    """Its own log: one image that passed, one by another threshold, one group that there is not, one request of two images."""
+    """Its own log: one image that passed, one by another threshold, one group that there is not, one request of two images; and a
+    shadow's, which nobody was answered."""
     with (tmp_path / "edge.log").open("wb") as file:
         written = RequestLog("all", {"model": "tiny", "version": "1", "track": "stable"}, file)
-        for key, more in {"a": {}, "b": {"threshold": 0.9}, "c": {"group": "site=north"}, "d": {"images": 2}}.items():
+        for key, more in {
+            "a": {},
+            "b": {"threshold": 0.9},
+            "c": {"group": "site=north"},
+            "d": {"images": 2},
+            "e": {"shadow": True},
+        }.items():
             answer = replace(ImageAnswer.blank(SPEC), decision="pass")
             record = Record("rest", "/v2/models/tiny/infer", id=key, inference=True, **{"images": 1, "results": [answer], **more})
             record.end()
             written.write(record)
-    rows = [(key, "damaged") for key in "abcd"]
+    rows = [(key, "damaged") for key in "abcde"]
     found = json.loads(audit(tmp_path / "edge.log", "--labels", table(rows), "--json")[1])
-    assert found["left_out"] == {"other_threshold": 2, "several_images": 1}
+    assert found["left_out"] == {"other_threshold": 2, "several_images": 1, "unknown_id": 1}
     assert found["promises"][0]["missed"] == 1
 
 

@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_run(home / "fitted", model_version=None)
     (home / "fitted" / "metrics.json").unlink()
     make_run(home / "begun", model_version=None, weights_digest=None)
-    runs.write_history(home / "begun", [{"epoch": 1}, {"epoch": 2}])
+    (home / "begun" / "checkpoint.pt").write_bytes(b"")  # the history is written at a fit's end
     (home / "failed").mkdir()
     runs.write_record(home / "failed", make_record())
     make_run(home / "backbone", job="pretrain", model_version=None)
@@ -72,7 +72,7 @@ def test_each_run_is_listed_in_its_state_and_each_archive(home: Path, store: Pat
     good = found["good"]
     assert (good.name, good.labels, good.aliases) == ("good-name", ("ill", "well"), ("candidate", "champion"))
     assert good.figures == {"accuracy": 0.875, "fnr": 0.25, "expected_cost": 0.5}
-    assert found["begun"].what.startswith("train, 2 epochs, not finished")
+    assert found["begun"].what == "train, not finished; the same command goes on"
     assert found["failed"].what.startswith("train, no epoch was finished; it failed,")
     archives = [one for one in overview(home, store) if one.kind == "archive"]
     assert [(one.name, one.version, one.state) for one in archives] == [("tiny", "1", "archived"), ("tiny", "2", "unreadable")]

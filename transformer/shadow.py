@@ -1,0 +1,243 @@
+"""The shadow: of a share of the images that were answered here another release, the canary, is asked too, and both are compared.
+
+Users see nothing of it. Images are chosen once a request's answer is known, of either protocol and from the cache of answers too;
+they wait in a bounded line of their own, and one that finds it full is dropped. An answer that does not come in time is given up.
+All that becomes of them is counted, and the canary counts none of it among its own requests, which say that they are a shadow's.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+from pydantic import AfterValidator, Field, ValidationError
+
+from handlers.errors import ImageError, VisorError
+from handlers.spec import Frozen, Spec
+from transformer.errors import SHOWN_CHARACTERS, TokensUnusable, show
+from transformer.followed import LOOK_S, Followed
+from transformer.images import IMAGE, PIXELS, Picture
+from transformer.metrics import Metrics
+from transformer.request_log import ID_HEADER, Record
+from transformer.shadow_answers import Compared, compare, outputs_of, read_row, stable_row
+from transformer.tensors import LENGTH
+from transformer.tokens import AUTHORIZATION, read_tokens
+from transformer.upstream.connection import Reply
+from transformer.upstream.dispatch import Question
+from transformer.upstream.image_answers import ImageAnswer, Result
+from transformer.upstream.loopback import Connections
+
+logger = logging.getLogger(__name__)
+
+HEADER = "x-visor-shadow"
+"""The header of a shadow's requests: no shadow asks about one again, and the canary does not count it among its users'."""
+
+MAX_CALLS = 4
+"""Images that the canary is asked about at once."""
+
+MAX_WAITING = 32
+"""Images that wait until it is."""
+
+DEADLINE_S = 5.0
+"""How long the canary has for an image."""
+
+WARN_S = 60.0
+"""Between two lines of the log that say why the canary has no answers."""
+
+MEMORY_SHARE = 1 / 8
+"""What these images may take, as a part of what requests may, and beside it: no request is refused for them."""
+
+
+def _plain(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.port == 0:
+        raise ValueError("is not of the form http://HOST:PORT")
+    return url
+
+
+class Target(Frozen):
+    """What a shadow's file says: whom to ask, and about what share of the images."""
+
+    url: Annotated[str, AfterValidator(_plain)]
+    percent: float = Field(ge=0, le=100)
+
+
+NOBODY = Target(url="http://localhost", percent=0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image that the canary is asked about. `body`: of the request, picture included; `result`: what was answered here."""
+
+    body: bytes
+    head_bytes: int
+    request_id: str
+    result: ImageAnswer | ImageError
+
+
+class Shadow:
+    """The shadow of one edge, which does as its file says: a changed one is followed within LOOK_S, without one it does nothing.
+
+    `memory_bytes`: what requests may take. `token_file`: of the tokens of which the canary asks for one, too.
+    """
+
+    def __init__(self, file: Path, spec: Spec, metrics: Metrics, memory_bytes: int, token_file: Path | None = None) -> None:
+        self._spec = spec
+        self._metrics = metrics
+        self._files = [Followed(one) for one in (file, token_file) if one]
+        self._file, self._token_file = file, token_file
+        self._max_bytes = int(MEMORY_SHARE * memory_bytes)
+        self._bytes = 0  # of those that wait and those under way
+        self._waiting: deque[Asked] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._outputs = outputs_of(spec)
+        self._path = f"/v2/models/{quote(spec.name, safe='')}/infer"
+        self._headers: dict[str, str] = {}
+        self._share = 0.0
+        self._target = NOBODY
+        self._warned = -WARN_S
+        self._canary = Connections(NOBODY.url)
+        self._read()
+
+    async def follow(self) -> None:
+        """Do as the file says from now on, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if sum(one.changed() for one in self._files):
+                self._read()
+
+    async def close(self) -> None:
+        """Give up what waits and what is under way."""
+        self._share = 0.0
+        self._waiting.clear()
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        self._canary.close()
+
+    def offer(self, questions: Sequence[Question | VisorError], results: Sequence[Result], record: Record) -> None:
+        """Choose some of a request's images, now that it has its results. It awaits nothing, and copies the chosen images."""
+        if not self._share or record.shadow:
+            return
+        for question, result in zip(questions, results, strict=True):
+            # What was refused before anybody was asked, and what is an option's error, has no other answer anywhere.
+            if isinstance(question, Question) and isinstance(result, ImageAnswer | ImageError) and self._chosen():
+                self._take(question, result, record.id)
+
+    def _chosen(self) -> bool:
+        return random.random() < self._share
+
+    def _take(self, question: Question, result: ImageAnswer | ImageError, request_id: str) -> None:
+        size = len(question.picture.body)
+        if len(self._waiting) >= MAX_WAITING or self._bytes + size > self._max_bytes:
+            self._metrics.shadow.count("dropped")
+            return
+        head = orjson.dumps(self._request(question))
+        # One copy, as what the client has sent is freed with its request.
+        body = b"".join((head, *_binary(question.picture)))
+        self._waiting.append(Asked(body, len(head), request_id, result))
+        self._bytes += len(body)
+        self._advance()
+
+    def _request(self, question: Question) -> dict[str, Any]:
+        """The JSON of a question to the canary, the same that was asked here but for the heat map, which nobody would look at."""
+        picture, own = question.picture, {"threshold": question.threshold, "group": question.group}
+        tensor, shape = (IMAGE, (1,)) if picture.size is None else (PIXELS, (1, *picture.size, 3))
+        size = sum(map(len, _binary(picture)))
+        return {
+            "inputs": [
+                {"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "parameters": {"binary_data_size": size}}
+            ],
+            "outputs": self._outputs,
+            "parameters": {name: value for name, value in own.items() if value is not None},
+        }
+
+    def _advance(self) -> None:
+        while self._waiting and len(self._calls) < MAX_CALLS:
+            asked = self._waiting.popleft()
+            call = asyncio.create_task(self._ask(asked))
+            self._calls.add(call)
+            call.add_done_callback(partial(self._end, asked))
+
+    def _end(self, asked: Asked, call: "asyncio.Task[None]") -> None:
+        self._calls.discard(call)
+        self._bytes -= len(asked.body)
+        if not call.cancelled() and (err := call.exception()):
+            self._count_failure("error", repr(err))
+        self._advance()
+
+    async def _ask(self, asked: Asked) -> None:
+        began, canary = perf_counter(), self._canary
+        headers = {
+            **self._headers,
+            "Content-Type": "application/octet-stream",
+            "Inference-Header-Content-Length": str(asked.head_bytes),
+            ID_HEADER: asked.request_id,
+            HEADER: "true",
+        }
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                reply = await canary.request("POST", self._path, headers, asked.body)
+        except TimeoutError:
+            self._count_failure("timeout", f"no answer within {DEADLINE_S:g} s")
+        except OSError as err:
+            self._count_failure("error", str(err))
+        else:
+            self._compare(asked.result, reply, perf_counter() - began)
+        finally:
+            if canary is not self._canary:  # another one is asked by now
+                canary.close()
+
+    def _compare(self, result: ImageAnswer | ImageError, reply: Reply, seconds: float) -> None:
+        row = read_row(reply)
+        if row is None:
+            self._count_failure("error", f"{reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
+        else:
+            self._metrics.shadow.compare(compare(stable_row(result, self._spec), row, self._spec), seconds)
+
+    def _count_failure(self, result: Compared, why: str) -> None:
+        self._metrics.shadow.count(result)
+        if monotonic() - self._warned >= WARN_S:
+            self._warned = monotonic()
+            logger.warning("%s, which a shadow asks, has no answer: %s", self._target.url, why)
+
+    def _read(self) -> None:
+        """Do as the file says; one that cannot be used ends the shadow, and the log says why."""
+        target = NOBODY
+        try:
+            wanted = Target.model_validate_json(self._file.read_bytes())
+            self._headers = _authorization(self._token_file) if self._token_file else {}
+            target = wanted
+        except FileNotFoundError:
+            pass
+        except (OSError, ValidationError, TokensUnusable) as err:
+            # The sentence says it, a traceback would bury it.
+            logger.error('%s cannot be used, {"url": "http://HOST:PORT", "percent": 0 to 100} is wanted: %s', self._file, err)  # noqa: TRY400
+        if target == self._target:
+            return
+        if target.url != self._target.url:
+            self._canary.close()
+            self._canary = Connections(target.url)
+        self._target, self._share = target, target.percent / 100
+        if self._share:
+            _ = self._metrics.shadow  # exposed from now on, before the first image is counted
+            logger.info("of %g %% of the images %s is asked, too", target.percent, target.url)
+        else:
+            logger.info("no canary is asked any more")
+
+
+def _authorization(token_file: Path) -> dict[str, str]:
+    return {AUTHORIZATION: f"Bearer {read_tokens(token_file)[0]}"}
+
+
+def _binary(picture: Picture) -> tuple[Any, ...]:
+    """A picture as V2's binary extension has it behind the JSON."""
+    return (picture.body,) if picture.size else (LENGTH.pack(len(picture.body)), picture.body)

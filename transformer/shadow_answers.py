@@ -1,0 +1,112 @@
+"""The stable release's answer to an image beside the canary's: whether they agree, and what each one's decision costs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+
+from handlers.arrays import Floats
+from handlers.decision import scores_of
+from handlers.errors import ImageError
+from handlers.spec import Spec
+from transformer.upstream.connection import Reply
+from transformer.upstream.image_answers import ImageAnswer
+
+Compared = Literal["agreed", "label", "decision", "error", "timeout", "dropped"]
+"""What became of an image that a shadow chose; `transformer.declared` describes each."""
+
+REFUSED = "image."
+"""What the codes of errors begin with that lie in the image itself."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One release's answer to an image. An image that it refused has no label, and the decision of its `on_error`, "" for none.
+
+    `score`: None of one that was refused. `probabilities`: by label; empty of one that was refused.
+    """
+
+    label: str
+    decision: str
+    score: float | None
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers beside each other. `score_difference`: the canary's minus the stable one, None unless both have a score.
+
+    `costs`: the expected cost of the stable decision and of the canary's, None unless both are known.
+    """
+
+    result: Compared
+    score_difference: float | None = None
+    costs: tuple[float, float] | None = None
+
+
+def outputs_of(spec: Spec) -> list[dict[str, Any]]:
+    """The outputs that a canary is asked for, which `read_row` reads, all of one row. Labels come by name: it may have others."""
+    classes = {"name": "probabilities", "parameters": {"classification": len(spec.labels)}}
+    return [*({"name": name} for name in ("label", "decision", "score", "error")), classes]
+
+
+def stable_row(result: ImageAnswer | ImageError, spec: Spec) -> Row:
+    """Make the row of what this edge has answered."""
+    if isinstance(result, ImageError):
+        return Row("", spec.decision.on_error or "", None, {})
+    score = float(scores_of(result.probabilities[None], spec.positive_index)[0])
+    return Row(result.label, result.decision, score, dict(zip(spec.labels, result.probabilities.tolist(), strict=True)))
+
+
+def read_row(reply: Reply) -> Row | None:
+    """Read a canary's answer to `outputs_of`, in V2's JSON; None for what is no answer to the image, such as 503."""
+    try:
+        answer = orjson.loads(reply.body)
+        if reply.status != 200:
+            refused = 400 <= reply.status < 500 and answer["code"].startswith(REFUSED)
+            return Row("", "", None, {}) if refused else None
+        label, decision, score, error, *classes = [one for output in answer["outputs"] for one in output["data"]]
+        if error:
+            return Row("", decision, None, {})
+        named = [one.split(":", 2) for one in classes]  # VALUE:INDEX:LABEL
+        row = Row(label, decision, float(score), {name: float(value) for value, _, name in named})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return row if math.isfinite(float(score)) else None
+
+
+def compare(stable: Row, canary: Row, spec: Spec) -> Comparison:
+    """Compare two answers to one image. `spec`: the stable archive's."""
+    result: Compared = "agreed"
+    if stable.decision != canary.decision or bool(stable.label) != bool(canary.label):
+        result = "decision"
+    elif stable.label != canary.label:
+        result = "label"
+    if stable.score is None or canary.score is None:
+        return Comparison(result)
+    costs = [expected_cost(row, spec) for row in (stable, canary)]
+    known = [cost for cost in costs if cost is not None]
+    return Comparison(result, canary.score - stable.score, (known[0], known[1]) if len(known) == 2 else None)
+
+
+def expected_cost(row: Row, spec: Spec) -> float | None:
+    """Compute what a decision costs on average over images of these probabilities, at the costs of `spec`.
+
+    A flagged image stands for its most probable positive label, a passed one for its most probable other, without positive labels
+    for its most probable one, as where the decision is fitted: sum over true labels t of p_t cost[t][that label]. A reviewed one
+    costs `review_cost`. None where that is not stated, and where the canary has other labels, or flags where the stable archive
+    has nothing to flag. Where probabilities are calibrated, the mean over images is that of what comes to pass.
+    """
+    rule = spec.decision
+    if row.decision == "review":
+        return rule.review_cost
+    if row.probabilities.keys() != set(spec.labels):
+        return None
+    probs: Floats = np.array([row.probabilities[label] for label in spec.labels])
+    flags = np.isin(np.arange(len(probs)), spec.positive_index)
+    chosen = flags if row.decision == "flag" else ~flags
+    stands_for = np.where(chosen, probs, -1.0).argmax()
+    return float(probs @ np.array(rule.cost)[:, stands_for]) if chosen.any() else None
