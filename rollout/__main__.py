@@ -1,4 +1,7 @@
-"""Command `python -m rollout`: wait for a release, and move traffic between its stable version and its canary."""
+"""Command `python -m rollout`: wait for a release, and move traffic between its stable version and its canary.
+
+`start` is the chart's Job; people type `visor rollout`.
+"""
 
 import argparse
 import contextlib
@@ -12,10 +15,11 @@ from typing import NoReturn
 
 from handlers.errors import VisorError
 from rollout.cluster import Cluster
+from rollout.flags import add_start, order_of
 from rollout.shift import Shift, shift
 from rollout.wait import Wait, wait
 
-FAILED = 1
+FAILED, NOT_PROMOTED = 1, 3
 # The kubelet keeps this much of a container's last words.
 MESSAGE_BYTES = 4096
 
@@ -88,6 +92,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     _add_termination_log(command)
     _add_wait(commands)
+    command = commands.add_parser(
+        "start",
+        help="release the canary by evidence, step by step",
+        description="Move a canary's share step by step, and promote it or roll it back by what it does. Goes on with the record "
+        "of a release that was interrupted. Logs what it does to standard error.",
+        epilog="Exit codes: 0 promoted; 3 rolled back, aborted or overtaken by another change; 1 an error, logged to standard "
+        "error; 2 a mistyped command line; 143 ended by SIGTERM.",
+    )
+    add_start(command)
+    _add_termination_log(command)
     args = parser.parse_args(argv)
     if args.command == "shift" and not (args.httproute or args.grpcroute):
         command.error("name a route: --httproute, --grpcroute or both")
@@ -144,19 +158,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         with contextlib.closing(Cluster(args.namespace)) as cluster:
-            _run(cluster, args)
+            return _run(cluster, args)
     except VisorError as err:
         logger.error("%s", err)  # noqa: TRY400 - the sentence says it, a traceback would bury it
         if args.termination_log.exists():
             args.termination_log.write_bytes(f"visor: {err}".encode()[:MESSAGE_BYTES])
         return FAILED
-    return 0
 
 
-def _run(cluster: Cluster, args: argparse.Namespace) -> None:
+def _run(cluster: Cluster, args: argparse.Namespace) -> int:
     if args.command == "wait":
         wait(cluster, Wait(args.name, args.archive, args.digest, args.timeout_s))
-        return
+        return 0
+    if args.command == "start":
+        return _start(cluster, args)
     order = Shift(
         service=args.inferenceservice,
         routes=(*(("HTTPRoute", name) for name in args.httproute), *(("GRPCRoute", name) for name in args.grpcroute)),
@@ -166,6 +181,22 @@ def _run(cluster: Cluster, args: argparse.Namespace) -> None:
         manager=args.field_manager,
     )
     shift(cluster, order)
+    return 0
+
+
+def _start(cluster: Cluster, args: argparse.Namespace) -> int:
+    # NumPy is loaded for this command alone.
+    from rollout import dry_run, record
+    from rollout.run import run
+
+    order = order_of(args)
+    if args.dry_run:
+        for line in dry_run.outlook(cluster, order):
+            logger.info("%s", line)
+        return 0
+    ended = run(cluster, order)
+    logger.info("%s", record.sentence(ended))
+    return 0 if ended.state.phase == "promoted" else NOT_PROMOTED
 
 
 def _percent(text: str) -> int:

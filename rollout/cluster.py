@@ -18,6 +18,7 @@ RUNTIMES = ("serving.kserve.io", "v1alpha1")
 KNATIVE = ("serving.knative.dev", "v1")
 APPS = ("apps", "v1")
 PLURALS = {"HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes"}
+APPLIED = {**{kind: (GATEWAY, plural) for kind, plural in PLURALS.items()}, "InferenceService": (KSERVE, "inferenceservices")}
 TIMEOUT_S = 10  # of one request
 NOT_FOUND, CONFLICT, TOO_MANY, SERVER_ERROR = 404, 409, 429, 500
 
@@ -103,23 +104,52 @@ class Cluster:
         """Read an HTTPRoute or GRPCRoute; None where there is none."""
         return self._get(GATEWAY, PLURALS[kind], name)
 
-    def apply(self, route: Object, manager: str) -> None:
-        """Apply a route on the server as `manager`, which then owns the whole route, whatever manager did before.
+    def apply(self, item: Object, manager: str) -> None:
+        """Apply a route or an InferenceService on the server as `manager`, which then owns all that `item` says.
 
         Raises ClusterConflict where it has another resource version by now.
         """
+        group, plural = APPLIED[item["kind"]]
         with _errors():
             self._custom.patch_namespaced_custom_object(
-                *GATEWAY,
+                *group,
                 self._namespace,
-                PLURALS[route["kind"]],
-                route["metadata"]["name"],
-                route,
+                plural,
+                item["metadata"]["name"],
+                item,
                 field_manager=manager,
                 force=True,
                 _content_type="application/apply-patch+yaml",  # JSON is YAML
                 _request_timeout=TIMEOUT_S,
             )
+
+    def config_map(self, name: str) -> Object | None:
+        """Read a ConfigMap; None where there is none."""
+        with _errors():
+            try:
+                reply: Any = self._core.read_namespaced_config_map(
+                    name, self._namespace, _preload_content=False, _request_timeout=TIMEOUT_S
+                )
+            except client.ApiException as err:
+                if err.status == NOT_FOUND:
+                    return None
+                raise
+        return cast(Object, json.loads(reply.data))
+
+    def create_config_map(self, item: Object) -> None:
+        """Make a ConfigMap. Raises ClusterConflict where there is one."""
+        with _errors():
+            self._core.create_namespaced_config_map(self._namespace, cast(Any, item), _request_timeout=TIMEOUT_S)
+
+    def patch_config_map(self, name: str, change: Object) -> None:
+        """Merge a change into a ConfigMap. Raises ClusterConflict where it has another resource version than the change names."""
+        with _errors():
+            self._core.patch_namespaced_config_map(name, self._namespace, change, _request_timeout=TIMEOUT_S)
+
+    def create_event(self, item: Object) -> None:
+        """Write an event."""
+        with _errors():
+            self._core.create_namespaced_event(self._namespace, cast(Any, item), _request_timeout=TIMEOUT_S)
 
     def _list(self, group: tuple[str, str], plural: str) -> list[Object]:
         with _errors():

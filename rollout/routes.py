@@ -1,10 +1,10 @@
-"""Pure functions that set the weights in an HTTPRoute or a GRPCRoute, which have them at the same places.
+"""Pure functions that read and set the weights in an HTTPRoute or a GRPCRoute, which have them at the same places.
 
 The chart's HTTPRoute has a rule for REST and one for gRPC: one apply sets both.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rollout.errors import RouteUnexpected
@@ -19,16 +19,35 @@ def set_canary_percent(route: Mapping[str, Any], canary: str, percent: int) -> O
     Raises RouteUnexpected where no rule shares.
     """
     changed = copy.deepcopy(dict(route))
-    shared = [rule["backendRefs"] for rule in changed["spec"]["rules"] if _shares(rule.get("backendRefs", []), canary)]
+    for backends in _shared(changed, canary):
+        for backend in backends:
+            backend["weight"] = percent if backend["name"] == canary else 100 - percent
+    return changed
+
+
+def canary_percent(routes: Sequence[Mapping[str, Any]], canary: str) -> float | None:
+    """Read the share of the requests, in percent, that the backend `canary` gets; None where rules or routes differ.
+
+    Raises RouteUnexpected where no rule shares.
+    """
+    shares = set()
+    for route in routes:
+        for backends in _shared(route, canary):
+            weights = {backend["name"]: backend.get("weight", 1) for backend in backends}  # 1 is the API's default
+            total = sum(weights.values())
+            shares.add(100 * weights[canary] / total if total else 0.0)
+    return shares.pop() if len(shares) == 1 else None
+
+
+def _shared(route: Mapping[str, Any], canary: str) -> list[list[Object]]:
+    """The backends of each rule that shares. Raises RouteUnexpected where none does."""
+    shared = [rule["backendRefs"] for rule in route["spec"]["rules"] if _shares(rule.get("backendRefs", []), canary)]
     if not shared:
         raise RouteUnexpected(
             f"{route['kind']} {route['metadata']['name']} has no rule with {canary} and one other backend; "
             "enable the canary in the release that owns it"
         )
-    for backends in shared:
-        for backend in backends:
-            backend["weight"] = percent if backend["name"] == canary else 100 - percent
-    return changed
+    return shared
 
 
 def to_apply(route: Mapping[str, Any]) -> Object:

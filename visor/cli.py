@@ -28,6 +28,7 @@ from visor.commands import (
     pretrain,
     promote,
     register,
+    rollout,
     score,
     search,
     serve,
@@ -46,6 +47,7 @@ GROUPS = (
     ("serve and ask", (serve, predict, score)),
     ("watch", (audit, drift)),
     ("compare and promote", (register, compare, promote)),
+    ("release in a cluster", (rollout,)),
     ("automate", (pipeline,)),
 )
 """The commands' modules by group, in the order in which users meet them."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,7 @@ NAMESPACE = "visor-rbac"
 SAMPLES = ["rbac-viewer.yaml", "rbac-releaser.yaml", "rbac-deployer.yaml", "releaser-policy.yaml"]
 ROUTES = ("httproute/digits", "grpcroute/digits-grpc")
 # A canary whose archive is nowhere and a gate that is not run: roles are about the objects, not about what they make.
-RELEASE = {
+RELEASE: dict[str, Any] = {
     "archive": {"uri": "pvc://models/1", "publicKeyConfigMap": {"name": "visor-public-key"}},
     "canary": {"enabled": True, "archive": "pvc://models/2", "trafficPercent": 10},
     "route": {"grpcHostnames": ["grpc.example.com"]},  # so that there are both kinds
@@ -89,6 +90,7 @@ def allowed(group: str, verbs: Iterable[str], kinds: Iterable[str], namespace: s
 RELEASER = ("--as", "someone", "--as-group", "visor-releasers")
 DEPLOYER = ("--as", "someone", "--as-group", "visor-deployers")
 GATE = ("--as", f"system:serviceaccount:{NAMESPACE}:digits-canary-gate")
+MOVER = ("--as", f"system:serviceaccount:{NAMESPACE}:digits-rollout")
 
 
 def patch(what: str, *changes: dict[str, Any], who: tuple[str, ...] = RELEASER) -> str:
@@ -175,18 +177,58 @@ def test_a_deployer_hands_on_no_more_than_they_have() -> None:
     )
 
 
+@contextmanager
+def granted(template: str, values: dict[str, Any]) -> Iterator[None]:
+    """What a template of the chart grants its Job, made by a deployer, as helm makes it; without the Job."""
+    text = run(
+        "helm", "template", "digits", str(CHART), "--namespace", NAMESPACE, "--show-only", f"templates/{template}.yaml",
+        "--values", "-", stdin=json.dumps(values),
+    )  # fmt: skip
+    made = [item for item in yaml.safe_load_all(text) if item and item["kind"] != "Job"]
+    assert {"ServiceAccount", "Role", "RoleBinding"} <= {item["kind"] for item in made}
+    objects = "\n---\n".join(map(json.dumps, made))
+    kubectl("create", "--namespace", NAMESPACE, "--filename", "-", *DEPLOYER, stdin=objects)
+    yield
+    kubectl("delete", "--namespace", NAMESPACE, "--filename", "-", stdin=objects)
+
+
 @pytest.fixture
 def gate(release: None) -> Iterator[None]:  # noqa: ARG001
-    """What the chart grants its gate, made by a deployer, as helm makes it for the gate's time."""
-    text = run(
-        "helm", "template", "digits", str(CHART), "--namespace", NAMESPACE, "--show-only", "templates/canary-gate.yaml",
-        "--values", "-", stdin=json.dumps(RELEASE),
-    )  # fmt: skip
-    granted = "\n---\n".join(json.dumps(item) for item in yaml.safe_load_all(text) if item and item["kind"] != "Job")
-    assert granted.count("canary-gate") >= 3
-    kubectl("create", "--namespace", NAMESPACE, "--filename", "-", *DEPLOYER, stdin=granted)
-    yield
-    kubectl("delete", "--namespace", NAMESPACE, "--filename", "-", stdin=granted)
+    """What the chart grants its gate, for the gate's time."""
+    with granted("canary-gate", RELEASE):
+        yield
+
+
+@pytest.fixture
+def rollout(release: None) -> Iterator[None]:  # noqa: ARG001
+    """What the chart grants the Job that releases by evidence."""
+    by_evidence = {"enabled": True, "prometheus": "http://prometheus:9090"}
+    with granted("rollout", {**RELEASE, "canary": {**RELEASE["canary"], "rollout": by_evidence}}):
+        yield
+
+
+@pytest.mark.usefixtures("policy", "rollout")
+def test_a_release_by_evidence_moves_weights_archives_digests_and_pods_and_nothing_else() -> None:
+    for route in ROUTES:
+        assert "patched" in patch(route, replace("/spec/rules/0/backendRefs/1/weight", 40), who=MOVER)
+        assert "denied request: visor-releasers may" in patch(route, replace("/spec/hostnames/0", "other.example.com"), who=MOVER)
+    for change in (
+        replace("/spec/predictor/model/storageUri", "pvc://models/2"),
+        {"op": "add", "path": "/spec/predictor/model/args", "value": [f"--digest={'a' * 64}"]},
+        replace("/spec/predictor/minReplicas", 5),
+    ):
+        assert "patched" in patch("inferenceservice/digits", change, who=MOVER)
+    for change in (
+        replace("/spec/predictor/model/runtime", "other"),
+        replace("/spec/predictor/serviceAccountName", "other"),
+        {"op": "add", "path": "/spec/predictor/model/image", "value": "other"},
+        {"op": "add", "path": "/metadata/annotations/team", "value": "other"},
+    ):
+        assert "denied request: visor-releasers may" in patch("inferenceservice/digits", change, who=MOVER)
+    assert "patched" in patch("configmap/digits-rollout", {"op": "add", "path": "/data", "value": {"order": "x"}}, who=MOVER)
+    assert "forbidden" in patch("configmap/other", {"op": "add", "path": "/data", "value": {}}, who=MOVER)
+    for verb, kind in (("delete", "inferenceservices"), ("get", "secrets"), ("create", "configmaps"), ("delete", "pods")):
+        assert kubectl("auth", "can-i", verb, kind, "--namespace", NAMESPACE, *MOVER, check=False).strip().endswith("no")
 
 
 @pytest.mark.usefixtures("policy", "gate")

@@ -43,7 +43,7 @@ USES = {
         "model_archiver",
     ),
     "load": ("loadtests.__main__", "loadtests.report", "loadtests.traffic"),
-    "cluster": ("rollout.__main__",),
+    "cluster": ("rollout.__main__", "rollout.dry_run", "rollout.page", "rollout.run", "visor.commands.rollout"),
 }
 SCRIPT = """
 import importlib, json, sys

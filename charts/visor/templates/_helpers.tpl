@@ -163,7 +163,7 @@ matchExpressions:
 
 {{/* Whether the canary's weight waits for its readiness; templates/canary-gate.yaml then sets it. */}}
 {{- define "visor.gated" -}}
-{{- if and (include "visor.hasCanary" .) .Values.canary.waitForReady (gt (int .Values.canary.trafficPercent) 0) }}true{{ end -}}
+{{- if and (include "visor.hasCanary" .) (not .Values.canary.rollout.enabled) .Values.canary.waitForReady (gt (int .Values.canary.trafficPercent) 0) }}true{{ end -}}
 {{- end -}}
 
 {{/*
@@ -183,9 +183,26 @@ stays true while an old pod is left and the new archive fails.
 {{- end -}}
 {{- end -}}
 
+{{/* Whether a Job releases the canary by evidence: templates/rollout.yaml. */}}
+{{- define "visor.rollout" -}}
+{{- if and .Values.canary.enabled .Values.canary.rollout.enabled }}true{{ end -}}
+{{- end -}}
+
+{{/* What ConfigMap NAME-rollout says of the release of this canary, as JSON; {} where it has none, or of another one. */}}
+{{- define "visor.rolloutRecord" -}}
+{{- $found := lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-rollout" (include "visor.fullname" .)) -}}
+{{- $data := $found.data | default dict -}}
+{{- ternary $data dict (eq ($data.canary | default "") .Values.canary.archive) | toJson -}}
+{{- end -}}
+
+{{/* The canary's share, in percent, that the Job has come to: an upgrade under way leaves it. */}}
+{{- define "visor.rolloutPercent" -}}
+{{- include "visor.rolloutRecord" . | fromJson | dig "percent" "0" -}}
+{{- end -}}
+
 {{/* The canary's weight in the routes, in percent. */}}
 {{- define "visor.canaryWeight" -}}
-{{- if and (include "visor.gated" .) (not (include "visor.canaryReady" .)) }}0{{ else }}{{ .Values.canary.trafficPercent }}{{ end -}}
+{{- if include "visor.rollout" . }}{{ include "visor.rolloutPercent" . }}{{ else if and (include "visor.gated" .) (not (include "visor.canaryReady" .)) }}0{{ else }}{{ .Values.canary.trafficPercent }}{{ end -}}
 {{- end -}}
 
 {{/*

@@ -7,6 +7,7 @@
 {{- include "visor.validate.volumes" . -}}
 {{- include "visor.validate.times" . -}}
 {{- include "visor.validate.watch" . -}}
+{{- include "visor.validate.rollout" . -}}
 {{- if not (eq .Values.mode "Knative") -}}
 {{- include "visor.validate.standard" . -}}
 {{- end -}}

@@ -2,16 +2,19 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from rollout.cluster import Cluster
+
+if TYPE_CHECKING:
+    from tests.unit.rollout.world import World
 
 NAMESPACE = "demo"
 ARCHIVE = "pvc://models/roofs/2"
@@ -21,13 +24,15 @@ URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 @dataclass
 class MiniApi:
     """Objects by their path. `calls`: (method, path) of every request; `refusals`: statuses to answer the next calls of a
-    method with; `applied`: who applied what."""
+    method with; `applied`: who applied what; `events`: those that were written; `on_patch`: called before each patch."""
 
     objects: dict[str, Any] = field(default_factory=dict)
     pods: list[dict[str, Any]] = field(default_factory=list)
-    refusals: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PATCH": []})
+    refusals: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PATCH": [], "POST": []})
     applied: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    on_patch: Callable[[str, dict[str, Any]], None] = lambda _path, _body: None
     url: str = ""
 
     def get(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -36,25 +41,53 @@ class MiniApi:
             return 200, {"items": [pod for pod in self.pods if pod["metadata"]["labels"][key] == value]}
         if path in self.objects:
             return 200, self.objects[path]
+        if there := [item for name, item in self.objects.items() if name.rpartition("/")[0] == path]:
+            return 200, {"items": there}
         return 404, {"message": f"{path} not found"}
 
     def patch(self, path: str, query: dict[str, list[str]], kind: str, body: dict[str, Any]) -> tuple[int, Any]:
+        self.on_patch(path, body)
         present = self.objects[path]
+        if "/configmaps/" in path:
+            return self.merge(path, present, body)
         if kind != "application/apply-patch+yaml" or query["force"] != ["true"]:
             return 415, {"message": kind}
-        if body["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
+        if body["metadata"].get("resourceVersion") != present["metadata"].get("resourceVersion"):
             return 409, {"message": "the object has been modified"}
         if "managedFields" in body["metadata"] or "status" in body:
             return 400, {"message": "metadata.managedFields must be nil"}
         self.applied.append((query["fieldManager"][0], body))
-        version = str(int(present["metadata"]["resourceVersion"]) + 1)
-        self.objects[path] = {**present, **body, "metadata": {**present["metadata"], "resourceVersion": version}}
+        self.objects[path] = {**present, **body, "metadata": {**present["metadata"], "resourceVersion": newer(present)}}
         return 200, self.objects[path]
+
+    def merge(self, path: str, present: dict[str, Any], body: dict[str, Any]) -> tuple[int, Any]:
+        """A merge patch of a ConfigMap."""
+        metadata = {**present["metadata"], **body.get("metadata", {})}
+        if metadata["resourceVersion"] != present["metadata"]["resourceVersion"]:
+            return 409, {"message": "the object has been modified"}
+        data = (present.get("data") or {}) | body.get("data", {})
+        self.objects[path] = {**present, "data": data, "metadata": {**metadata, "resourceVersion": newer(present)}}
+        return 200, self.objects[path]
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path.endswith("/events"):
+            self.events.append(body)
+            return 201, body
+        path = f"{path}/{body['metadata']['name']}"
+        if path in self.objects:
+            return 409, {"message": f"{path} exists"}
+        self.objects[path] = {**body, "metadata": {**body["metadata"], "resourceVersion": "1"}}
+        return 201, self.objects[path]
 
     def weights(self, kind: str) -> list[list[int | None]]:
         """Of a route's rules, in order."""
         rules = self.objects[route_path(kind)]["spec"]["rules"]
         return [[backend.get("weight") for backend in rule["backendRefs"]] for rule in rules]
+
+
+def newer(item: dict[str, Any]) -> str:
+    """The next resource version."""
+    return str(int(item["metadata"].get("resourceVersion", 0)) + 1)
 
 
 def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
@@ -65,6 +98,9 @@ def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
         def do_PATCH(self) -> None:
             self.answer("PATCH")
 
+        def do_POST(self) -> None:
+            self.answer("POST")
+
         def answer(self, method: str) -> None:
             parts = urlsplit(self.path)
             api.calls.append((method, parts.path))
@@ -73,6 +109,8 @@ def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
                 status, content = api.refusals[method].pop(0), {"message": "User cannot do that"}
             elif method == "GET":
                 status, content = api.get(parts.path, parse_qs(parts.query))
+            elif method == "POST":
+                status, content = api.post(parts.path, json.loads(body))
             else:
                 kind = self.headers["Content-Type"]
                 status, content = api.patch(parts.path, parse_qs(parts.query), kind, json.loads(body))
@@ -188,3 +226,12 @@ def cluster(kubeconfig: None) -> Iterator[Cluster]:  # noqa: ARG001 - the client
     cluster = Cluster(NAMESPACE)
     yield cluster
     cluster.close()
+
+
+@pytest.fixture
+def world(api: MiniApi, cluster: Cluster) -> Iterator["World"]:
+    """A release and its traffic."""
+    from tests.unit.rollout.world import started
+
+    with started(api, cluster) as made:
+        yield made

@@ -1,20 +1,23 @@
-"""The chart's Role for the canary gate grants the calls that `rollout` makes, and no others."""
+"""The chart's Roles, for the canary gate and for a release by evidence, grant the calls that `rollout` makes, and no others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from rollout.run import Loop
 from rollout.shift import Shift, shift
 from tests.unit.rollout.conftest import ARCHIVE, NAMESPACE, make_route, route_path, shared_rules
+from tests.unit.rollout.world import RECORD, service_at
 
-# helm-unittest holds the rendered Role against the rules in this file.
-PINNED = Path(__file__).parents[3] / "charts" / "visor" / "tests" / "canary_gate_test.yaml"
+# helm-unittest holds the rendered Roles against the rules in these files.
+PINNED = Path(__file__).parents[3] / "charts" / "visor" / "tests"
 
 Grant = tuple[str, str, str, str | None]  # group, resource, verb, name; None where any name is granted
 
 
-def granted() -> set[Grant]:
-    [equal] = yaml.safe_load(PINNED.read_text())["tests"][0]["asserts"]
+def granted(name: str) -> set[Grant]:
+    [equal] = yaml.safe_load((PINNED / name).read_text())["tests"][0]["asserts"]
     return {
         (group, resource, verb, name)
         for rule in equal["equal"]["value"]
@@ -31,7 +34,7 @@ def grant_for(method: str, path: str) -> Grant:
     group = parts.pop(0) if api == "apis" else ""
     _version, namespaces, namespace, resource, *names = parts
     assert (namespaces, namespace) == ("namespaces", NAMESPACE)
-    verb = {"GET": "get" if names else "list", "PATCH": "patch"}[method]
+    verb = {"GET": "get" if names else "list", "PATCH": "patch", "POST": "create"}[method]
     return group, resource, verb, names[0] if names else None
 
 
@@ -41,4 +44,15 @@ def test_the_gate_is_granted_what_rollout_calls_and_nothing_else(api, cluster, m
     shift(cluster, Shift("roofs-canary", (("HTTPRoute", "roofs"),), 20, ARCHIVE, 10.0, "helm"))
     assert api.weights("HTTPRoute") == [[80, 20], [80, 20], [None], [None]]
     assert len(api.applied) == 1  # REST's and gRPC's at once
-    assert {grant_for(*call) for call in api.calls} == granted()
+    assert {grant_for(*call) for call in api.calls} == granted("canary_gate_test.yaml")
+
+
+def test_a_release_by_evidence_is_granted_what_it_calls_and_nothing_else(api, world):
+    """A canary with too few pods, which is promoted: all that a release does."""
+    for name, pods in (("roofs", 2), ("roofs-canary", 1)):
+        api.objects[service_at(name)]["spec"]["predictor"]["minReplicas"] = pods
+    api.objects[RECORD] = {"metadata": {"name": "roofs-rollout", "resourceVersion": "1"}}  # the chart makes it
+    order = replace(world.order, routes=(("HTTPRoute", "roofs"),))
+    world.end(Loop(world.cluster, order, world.now, "one"))
+    assert {body["metadata"]["name"] for _, body in api.applied} == {"roofs", "roofs-canary"}
+    assert {grant_for(*call) for call in api.calls} == granted("rollout_test.yaml")

@@ -1,0 +1,82 @@
+"""Drift of the canary alone: its images are not like those of its archive's calibration split, and the stable release's are.
+
+Both tracks get images of one kind, so a canary that sees drift where the stable release sees none does not look at them as it
+was calibrated. The index and its limit are those of `visor drift`: docs/drift.md. It is asked for at 500 images of the canary and
+then each time that they have doubled, as a fixed test that is asked at each look is wrong a little more often with each.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rollout.counters import Pod, ask
+
+FIRST = 500
+"""Images of the canary, from which on it is judged."""
+SMOOTHING = 0.5
+GAUGES = "visor_drift_(reference_share|limit_quantile|reference_images|effect)"
+
+Series = Iterable[tuple[Mapping[str, str], float]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an archive's pods say of its reference. `shares`: by figure and bin; `quantiles`: of the null law, by figure."""
+
+    images: float = 0.0
+    effect: float = 0.0
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+
+
+def look(url: str, namespace: str, pods: Mapping[str, Pod], window_s: float) -> str:
+    """Say which figure of the canary alone has drifted in the window, "" for none. Raises PrometheusUnreachable."""
+    found = {}
+    for track in ("canary", "stable"):
+        chosen = f'namespace="{namespace}",pod=~"{"|".join(sorted(name for name, pod in pods.items() if pod.track == track))}"'
+        counts = ask(url, f"sum by (figure, bin) (increase(visor_drift_images_total{{{chosen}}}[{math.ceil(window_s)}s]))")
+        found[track] = ratios(by_figure(counts), reference_of(ask(url, f'{{__name__=~"{GAUGES}",{chosen}}}')))
+    alone = {figure: ratio for figure, ratio in found["canary"].items() if ratio > 1 >= found["stable"].get(figure, math.inf)}
+    if not alone:
+        return ""
+    figure = max(alone, key=lambda name: alone[name])
+    return f"drift of the canary alone: {figure} is at {alone[figure]:.1f} of its limit, the stable release's is not above it"
+
+
+def by_figure(series: Series) -> dict[str, dict[str, float]]:
+    """Values by figure and bin."""
+    found: dict[str, dict[str, float]] = {}
+    for labels, value in series:
+        found.setdefault(labels["figure"], {})[labels["bin"]] = value
+    return found
+
+
+def reference_of(series: Series) -> Reference:
+    """A reference, of which all pods of an archive say the same."""
+    named: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    for labels, value in series:
+        named.setdefault(labels["__name__"].removeprefix("visor_drift_"), []).append((labels, value))
+    return Reference(
+        images=max((value for _, value in named.get("reference_images", [])), default=0.0),
+        effect=max((value for _, value in named.get("effect", [])), default=0.0),
+        shares=by_figure(named.get("reference_share", [])),
+        quantiles={labels["figure"]: value for labels, value in named.get("limit_quantile", [])},
+    )
+
+
+def ratios(counts: Mapping[str, Mapping[str, float]], reference: Reference) -> dict[str, float]:
+    """Each figure's population stability index as a multiple of its limit, quantile * (1/N + 1/M) + effect.
+
+    The index of N images in B bins is sum (q - r) ln(q / r), with q = (n + 0.5) / (N + 0.5 B) and r the reference's share.
+    """
+    found = {}
+    for figure, shares in reference.shares.items():
+        live = counts.get(figure, {})
+        total = sum(live.get(name, 0.0) for name in shares)
+        if total and figure in reference.quantiles:
+            index = 0.0
+            for name, share in shares.items():
+                q = (live.get(name, 0.0) + SMOOTHING) / (total + SMOOTHING * len(shares))
+                index += (q - share) * math.log(q / share)
+            found[figure] = index / (reference.quantiles[figure] * (1 / total + 1 / reference.images) + reference.effect)
+    return found

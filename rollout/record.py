@@ -1,0 +1,162 @@
+"""The record of a release by evidence: a ConfigMap beside the release, from which a loop that was killed goes on.
+
+ConfigMap NAME-rollout: `record.json` is the whole record, `phase`, `percent`, `stable` and `canary` are for people and for the
+chart, and `order` is what `visor rollout pause` and the like write. An annotation has the state in one sentence. It is not on the
+InferenceService, whose annotations KServe hands on to the pods, which it would replace with each step.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+from rollout.cluster import Cluster
+from rollout.counters import Counters
+from rollout.errors import ClusterConflict, RecordUnreadable, RolloutMissing
+from rollout.evidence import Evidence
+from rollout.plan import Plan, State, Step, Verb
+
+FORMAT = 1
+ANNOTATION = "visor.io/rollout"
+HISTORY, EARLIER = 200, 20
+"""Entries that are kept of a release's history, and releases before it."""
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that happened. `at`: seconds since the epoch."""
+
+    at: float
+    phase: str
+    percent: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of a release.
+
+    `looked`: when counters were last read; `missing`: why they were not; `stable_restarts`: of each stable pod, how often a
+    container was started again; `judged`: the canary's images when its drift was last asked for; `obeyed`: the last order;
+    `holder`, `held_at`: which loop moves the release, and when it last said so; `earlier`: the ends of the releases before.
+    """
+
+    plan: Plan
+    state: State
+    counters: Counters | None = None
+    looked: float = 0.0
+    missing: str = ""
+    stable_restarts: Mapping[str, int] | None = None
+    judged: int = 0
+    obeyed: str = ""
+    holder: str = ""
+    held_at: float = 0.0
+    history: tuple[Entry, ...] = ()
+    earlier: tuple[Entry, ...] = ()
+
+    def told(self, at: float, what: str) -> "Record":
+        """This record with one more thing that happened."""
+        entry = Entry(at, self.state.phase, self.state.percent, what)
+        return replace(self, history=(*self.history, entry)[-HISTORY:])
+
+    def to_json(self) -> dict[str, Any]:
+        """Make what `from_json` reads."""
+        state = {**self.state.__dict__, "evidence": self.state.evidence.to_json(), "restarts": dict(self.state.restarts)}
+        others = {name: value for name, value in self.__dict__.items() if name not in ("plan", "state", "counters")}
+        return {
+            "format": FORMAT,
+            "plan": asdict(self.plan),
+            "state": state,
+            "counters": asdict(self.counters) if self.counters else None,
+            **others,
+            "history": [asdict(entry) for entry in self.history],
+            "earlier": [asdict(entry) for entry in self.earlier],
+        }
+
+
+def from_json(content: Mapping[str, Any]) -> Record:
+    """Read a record. Raises RecordUnreadable."""
+    try:
+        if content["format"] != FORMAT:
+            raise RecordUnreadable(f"the record has format {content['format']}, and this version reads {FORMAT}")
+        plan, state, others = content["plan"], content["state"], {k: v for k, v in content.items() if k != "format"}
+        steps = tuple(Step(**step) for step in plan["steps"])
+        arguments = {name: tuple(plan[name]) for name in ("stable_args", "canary_args")}
+        return Record(
+            **{
+                **others,
+                "plan": Plan(**{**plan, **arguments, "steps": steps}),
+                "state": State(**{**state, "evidence": Evidence.from_json(state["evidence"])}),
+                "counters": Counters(**content["counters"]) if content["counters"] else None,
+                "history": tuple(Entry(**entry) for entry in content["history"]),
+                "earlier": tuple(Entry(**entry) for entry in content["earlier"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise RecordUnreadable(f"the record cannot be read ({err!r}); delete it to begin anew") from err
+
+
+class Store:
+    """The ConfigMap of one release. Its methods raise ClusterError."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster, self._release = cluster, name
+        self.name = f"{name}-rollout"
+
+    def read(self) -> tuple[Record | None, str]:
+        """Read the record, None where there is none, and the last order that was given. Raises RecordUnreadable."""
+        found = self._cluster.config_map(self.name)
+        data = (found or {}).get("data") or {}
+        text = data.get("record.json")
+        try:
+            return (from_json(json.loads(text)) if text else None), data.get("order", "")
+        except json.JSONDecodeError as err:
+            raise RecordUnreadable(f"record.json of ConfigMap {self.name} is no JSON; delete it to begin anew") from err
+
+    def write(self, record: Record) -> None:
+        """Write the record. Raises ClusterConflict where somebody else writes again and again."""
+        for _ in range(TRIES):
+            found = self._cluster.config_map(self.name)
+            if found is None:
+                self._cluster.create_config_map({"metadata": {"name": self.name, "labels": {"visor.io/release": self._release}}})
+                continue
+            change = {
+                "metadata": {
+                    "resourceVersion": found["metadata"]["resourceVersion"],
+                    "annotations": {ANNOTATION: sentence(record)},
+                },
+                "data": {
+                    "record.json": json.dumps(record.to_json(), separators=(",", ":")),
+                    "phase": record.state.phase,
+                    "percent": f"{record.state.target}",
+                    "stable": record.plan.stable,
+                    "canary": record.plan.canary,
+                },
+            }
+            try:
+                self._cluster.patch_config_map(self.name, change)
+            except ClusterConflict:
+                continue  # an order came between
+            return
+        raise ClusterConflict(f"ConfigMap {self.name} changes again and again")
+
+    def order(self, verb: Verb, at: float) -> None:
+        """Order something of the loop that moves this release. Raises RolloutMissing where there is no record."""
+        if self._cluster.config_map(self.name) is None:
+            raise RolloutMissing(f"{self._release} has no release by evidence; `visor rollout start` begins one")
+        self._cluster.patch_config_map(self.name, {"data": {"order": f"{verb} {at:.3f}"}})
+
+
+def verb_of(order: str) -> Verb:
+    """The verb of an order, "" of none or one that is unknown."""
+    verb = order.partition(" ")[0]
+    return cast(Verb, verb) if verb in ("pause", "resume", "promote", "abort") else ""
+
+
+def sentence(record: Record) -> str:
+    """The state in one sentence."""
+    state = record.state
+    share = f"{state.percent:g} %" if state.percent == state.target else f"{state.percent:g} % on the way to {state.target} %"
+    told = "; ".join(filter(None, [state.reason, state.held and f"waits: {state.held}"]))
+    return f"{state.phase} at {share}" + (f": {told}" if told else "")

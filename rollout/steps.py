@@ -1,0 +1,208 @@
+"""A release by evidence, as a machine: a plan, a state and what was seen make the next state, and what is to be done about it.
+
+Pure functions, without a clock. `advance` decides, `moves` says what the cluster lacks of what was decided: a loop that was
+killed between the two finds the same moves again. docs/rollout.md tells what happens when.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
+
+# A failure of a canary that has no request yet is believed once it lasts, as in rollout/waiting.py.
+FAILURE_LASTS_S = 5.0
+REQUESTS, SHADOW = "errors", "disagreement"
+"""The gates whose totals are requests, and images of the shadow."""
+
+
+def advance(plan: Plan, state: State, seen: Seen) -> State:
+    """Decide. The first rule that has something to say wins."""
+    state = _in_force(state, seen)
+    if state.phase in FINAL:
+        return state
+    state = _counted(plan, state, seen)
+    for rule in (_superseded, _obeyed, _moved_by_others, _broken, _alarmed):
+        if decided := rule(plan, state, seen):
+            return replace(decided, restarts=dict(seen.restarts))
+    go_on = {"waiting": _wait, "stepping": _step, "promoting": _promote}.get(state.phase)
+    return replace(go_on(plan, state, seen) if go_on else state, restarts=dict(seen.restarts))
+
+
+def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
+    """What the cluster lacks of what was decided. Nothing where somebody else is in charge, or once an end was reached."""
+    if state.phase in ("yielded", "superseded") or (state.phase in FINAL and state.percent == state.target):
+        return ()
+    if state.phase in ("rolled-back", "aborted") and not plan.knative and seen.stable == plan.canary != plan.stable:
+        return Adopt(plan.stable, plan.stable_args), Share(0)
+    wanted = pods_for(plan, state.target, seen.pods)
+    if seen.pods.canary < wanted:
+        return (Scale(wanted),)
+    if seen.percent != state.target:
+        waits = state.target > state.percent and (seen.unready or seen.pods.ready < wanted)
+        return () if waits else (Share(state.target),)
+    if state.phase == "promoting" and not plan.knative and seen.stable != plan.canary:
+        return (Adopt(plan.canary, plan.canary_args),)
+    return ()
+
+
+def pods_for(plan: Plan, percent: int, pods: Pods) -> int:
+    """How many pods the canary needs for a share: as many for each request as the stable release has. 0: a scaler knows."""
+    return 0 if plan.knative or not pods.fixed else math.ceil(pods.stable * percent / ALL)
+
+
+def _in_force(state: State, seen: Seen) -> State:
+    """Take in that the share that was wanted is in force now, from which on its step lasts."""
+    if seen.percent == state.target != state.percent:
+        return replace(state, percent=state.target, since=seen.now, requests=0)
+    return state
+
+
+def _counted(plan: Plan, state: State, seen: Seen) -> State:
+    """Take in the counts: as evidence, and for how long the step has been tried."""
+    if not seen.counts:
+        return state
+    gate = SHADOW if plan.steps[state.step].percent == 0 else REQUESTS
+    counted = seen.counts[gate][0].total if gate in seen.counts else 0
+    return replace(state, evidence=state.evidence.look(seen.counts), requests=state.requests + counted)
+
+
+def _superseded(plan: Plan, state: State, seen: Seen) -> State | None:
+    """Somebody has given either track another archive: this release is over, and its share is theirs."""
+    adopted = state.phase == "promoting" and seen.stable == plan.canary
+    if seen.canary == plan.canary and (seen.stable == plan.stable or adopted or plan.knative):
+        return None
+    what = f"the canary's archive is now {seen.canary}" if seen.canary else "the canary was taken away"
+    if seen.canary == plan.canary:
+        what = f"the stable release's archive is now {seen.stable}"
+    return replace(state, phase="superseded", held="", reason=f"{what}; the weights stay as they are")
+
+
+def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
+    match seen.order:
+        case "abort":
+            return _end(state, "aborted", "ordered by `visor rollout abort`")
+        case "promote":
+            told = "ordered by `visor rollout promote`, whatever the evidence says"
+            return replace(state, phase="promoting", target=ALL, percent=_known(state, seen), held="", reason=told)
+        case "pause":
+            return replace(state, phase="paused", held="", reason="ordered by `visor rollout pause`")
+        case "resume" if state.phase in ("paused", "yielded"):
+            target = plan.steps[state.step].percent
+            return replace(state, phase="stepping", target=target, percent=_known(state, seen), held="", reason="resumed")
+    return None
+
+
+def _moved_by_others(_plan: Plan, state: State, seen: Seen) -> State | None:
+    """Whoever writes the share by other means wins, and is named. Between two shares of ours, routes may differ for a moment."""
+    if state.phase == "yielded" or seen.percent in (state.percent, state.target):
+        return None
+    if seen.percent is None and state.percent != state.target:
+        return None
+    now = "shares that differ from route to route" if seen.percent is None else f"a share of {seen.percent:g} %"
+    told = f"{seen.by or 'somebody else'} gave the canary {now}, where it had {state.percent:g} %; `visor rollout resume` goes on"
+    return replace(state, phase="yielded", percent=_known(state, seen), held="", reason=told)
+
+
+def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
+    """What rolls back at once: a canary that fails, that was started again, or whose last pod is not ready any more."""
+    if state.phase in ("waiting", "yielded"):
+        return None
+    again = [pod for pod, count in seen.restarts.items() if count > state.restarts.get(pod, 0)]
+    why = seen.failure or seen.drifted
+    if not why and again and not seen.shaken:
+        why = f"a container of pod {again[0]} ended and was started again"
+    if not why and state.percent > 0 and seen.pods.ready == 0:
+        why = f"no pod of the canary is ready any more: {seen.unready}"
+    return _end(state, "rolled-back", why) if why else None
+
+
+def _alarmed(_plan: Plan, state: State, _seen: Seen) -> State | None:
+    if state.phase not in ("stepping", "paused"):
+        return None
+    alarms = state.evidence.alarms()
+    return _end(state, "rolled-back", "; ".join(alarm.words for alarm in alarms)) if alarms else None
+
+
+def _wait(plan: Plan, state: State, seen: Seen) -> State:
+    """Before the first request: the canary must be ready, and both tracks' pods must be counted."""
+    failing = (state.failing or seen.now) if seen.failure else None
+    state = replace(state, failing=failing, held=seen.failure or seen.unready or seen.missing)
+    if failing is not None and seen.now - failing >= FAILURE_LASTS_S:
+        return _end(state, "rolled-back", f"the canary cannot start: {seen.failure}")
+    if seen.unready and seen.now - state.began >= plan.ready_s:
+        return _end(state, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
+    if state.held or seen.percent != state.target:
+        return state
+    first = plan.steps[0].percent
+    return replace(state, phase="stepping", target=first, since=seen.now, requests=0, reason=_begins(plan, 0))
+
+
+def _step(plan: Plan, state: State, seen: Seen) -> State:
+    if held := _held(plan, state, seen):
+        return replace(state, held=held)
+    if state.step + 1 == len(plan.steps):
+        told = "every step went by without an alarm, and the evidence is there"
+        return replace(state, phase="promoting", target=ALL, held="", reason=told)
+    step = state.step + 1
+    target = plan.steps[step].percent
+    return replace(state, step=step, target=target, since=seen.now, requests=0, held="", reason=_begins(plan, step))
+
+
+def _held(plan: Plan, state: State, seen: Seen) -> str:
+    """Why the next step does not begin; "" where it does."""
+    step = plan.steps[state.step]
+    if state.percent != state.target:
+        wanted = pods_for(plan, state.target, seen.pods)
+        more = f", once {wanted} pods of it are ready; {seen.pods.ready} are" if seen.pods.ready < wanted else ""
+        return f"its share goes from {state.percent:g} to {state.target} %{more}"
+    if seen.missing or seen.unready:
+        return seen.missing or seen.unready
+    waits = []
+    if state.requests < step.requests:
+        what = "images of the shadow" if step.percent == 0 else "requests"
+        waits.append(f"{state.requests} of {step.requests} {what}")
+    if seen.now - state.since < step.seconds:
+        waits.append(f"{seen.now - state.since:.0f} of {step.seconds:g} s")
+    if waits:
+        return f"this step has had {' and '.join(waits)}"
+    if proof_is_due(plan.steps, state.step):
+        return "; ".join(one.words for one in state.evidence.findings(step.percent / ALL) if not one.proven)
+    return ""
+
+
+def proof_is_due(steps: Sequence[Step], number: int) -> bool:
+    """Whether a step is the last one with a comparison: at 100 % the stable release has no requests to compare with."""
+    later = steps[number + 1 :]
+    return steps[number].percent < ALL and (not later or later[0].percent == ALL)
+
+
+def compared(steps: Sequence[Step]) -> tuple[int, int]:
+    """The first and the last share at which the canary is compared with the stable release, in percent; 0 where none is."""
+    shares = [step.percent for step in steps if 0 < step.percent < ALL]
+    return (shares[0], shares[-1]) if shares else (0, 0)
+
+
+def _promote(plan: Plan, state: State, seen: Seen) -> State:
+    """All requests to the canary; in Standard mode the stable release then changes its archive, and gets them back."""
+    if state.percent != ALL:
+        return replace(state, held=f"its share goes from {state.percent:g} to {ALL} %")
+    if not plan.knative:
+        if seen.stable != plan.canary:
+            return replace(state, held="the stable release changes its archive")
+        if seen.settling:
+            return replace(state, held=f"the stable release changes its archive: {seen.settling}")
+    return replace(state, phase="promoted", target=ALL if plan.knative else 0, held="")
+
+
+def _end(state: State, phase: Phase, reason: str) -> State:
+    return replace(state, phase=phase, target=0, held="", reason=reason)
+
+
+def _known(state: State, seen: Seen) -> float:
+    return state.percent if seen.percent is None else seen.percent
+
+
+def _begins(plan: Plan, step: int) -> str:
+    percent = plan.steps[step].percent
+    return f"step {step + 1} of {len(plan.steps)}: {f'{percent} % of the requests' if percent else 'the shadow'}"

@@ -1,0 +1,261 @@
+"""Counters are taken apart by hand: who counted what, what is new of it, and what restarts, gaps and a second scraper change."""
+
+import itertools
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from rollout import counters
+from rollout.counters import Counters, Pod, Tally, edge_of, look, query_of, tallies
+from rollout.errors import PrometheusUnreachable
+from rollout.gates import Count
+
+PODS = {"s": Pod("stable", 100.0), "c": Pod("canary", 100.0)}
+NOW, BOUND = 1_000.0, 0.5
+
+
+def series(name: str, value: float, pod: str = "s", **labels: str) -> tuple[dict[str, str], float]:
+    return {
+        "__name__": name,
+        "pod": pod,
+        "job": "visor",
+        "instance": f"{pod}:8080",
+        "model": "m",
+        "version": "1",
+        **labels,
+    }, value
+
+
+def requests(pod: str, code: str, count: int, within: dict[str, int] | None = None) -> list[tuple[dict[str, str], float]]:
+    """A histogram of one code and protocol, as the edge writes it."""
+    buckets = [
+        series("visor_request_seconds_bucket", n, pod, code=code, protocol="rest", le=le) for le, n in (within or {}).items()
+    ]
+    return [series("visor_request_seconds_count", count, pod, code=code, protocol="rest"), *buckets]
+
+
+def test_series_add_up_to_what_gates_ask_for() -> None:
+    found = tallies(
+        [
+            *requests("c", "200", 10, {"0.1": 4, "0.5": 9, "+Inf": 10}),
+            series("visor_request_seconds_count", 5, "c", code="200", protocol="grpc"),
+            series("visor_request_seconds_bucket", 5, "c", code="200", protocol="grpc", le="0.5"),
+            *requests("c", "503", 3, {"0.5": 3, "+Inf": 3}),
+            *requests("c", "400", 2),
+            series("visor_decisions_total", 7, "c", label="a", decision="flag"),
+            series("visor_decisions_total", 2, "c", label="b", decision="flag"),
+            series("visor_decisions_total", 6, "c", label="a", decision="pass"),
+            series("visor_decisions_total", 1, "c", label="a", decision="review"),
+            series("visor_images_rejected_total", 2, "c", code="image.empty"),
+            series("visor_shadow_images_total", 8, "c", result="agreed"),
+            series("visor_build_info", 1, "c", track="canary", archive_digest="1"),
+        ]
+    )
+    assert found == {
+        "c": {
+            "requests": 20, "failed": 3, "answered": 15, "within:0.1": 4, "within:0.5": 14, "within:inf": 10,
+            "decided": 16, "flag": 9, "pass": 6, "review": 1, "rejected": 2, "shadow:agreed": 8,
+        }
+    }  # fmt: skip
+
+
+def test_a_pod_without_requests_is_there() -> None:
+    assert tallies([series("visor_build_info", 1, "c", track="canary")]) == {"c": {}}
+
+
+def test_a_pod_that_two_scrape_is_counted_once() -> None:
+    twice = [*requests("c", "200", 10)]
+    twice += [({**labels, "job": "other"}, value) for labels, value in twice]
+    assert tallies(twice)["c"]["requests"] == 10
+
+
+def looked(*reads: dict[str, Tally], pods: dict[str, Pod] = PODS) -> list[dict[str, tuple[Count, Count]]]:
+    """What each look counts, the first of which only begins."""
+    known: Counters | None = None
+    found = []
+    for number, read in enumerate(reads):
+        known, counted, missing = look(known, read, pods, NOW + 10 * number, BOUND)
+        assert not missing
+        found.append(counted)
+    assert found[0] == {}
+    return found[1:]
+
+
+def of(**tally: int) -> Tally:
+    return {"requests": 0, "failed": 0, **tally}
+
+
+def test_counts_are_differences_by_track() -> None:
+    [counted] = looked(
+        {"c": of(requests=10, failed=1), "s": of(requests=1_000, failed=2)},
+        {"c": of(requests=15, failed=3), "s": of(requests=1_100, failed=2)},
+    )
+    assert counted["errors"] == (Count(2, 5), Count(0, 100))
+
+
+def test_each_gate_s_events_and_totals() -> None:
+    canary = {
+        "answered": 100,
+        "requests": 110,
+        "failed": 4,
+        "within:0.5": 93,
+        "decided": 120,
+        "flag": 30,
+        "review": 6,
+        "rejected": 5,
+    }
+    stable = {"answered": 10, "requests": 10, "within:0.5": 10, "decided": 10, "flag": 1, "shadow:agreed": 40, "shadow:label": 3}
+    stable |= {"shadow:decision": 2, "shadow:dropped": 50, "shadow:timeout": 9}
+    [counted] = looked({"c": {}, "s": {}}, {"c": canary, "s": stable})
+    assert counted == {
+        "errors": (Count(4, 110), Count(0, 10)),
+        "refusals": (Count(5, 125), Count(0, 10)),
+        "slow": (Count(7, 100), Count(0, 10)),
+        "flagged": (Count(30, 120), Count(1, 10)),
+        "reviewed": (Count(6, 120), Count(0, 10)),
+        "disagreement": (Count(5, 45), Count(0, 0)),
+    }
+
+
+def test_a_restart_counts_from_zero_and_a_pod_that_came_later_too() -> None:
+    later = {**PODS, "new": Pod("canary", NOW + 15)}
+    known, _, _ = look(None, {"c": of(requests=10), "s": of(requests=50)}, PODS, NOW, BOUND)
+    known, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60)}, PODS, NOW + 10, BOUND)
+    assert counted["errors"] == (Count(0, 4), Count(0, 10))
+    _, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60), "new": of(requests=7)}, later, NOW + 20, BOUND)
+    assert counted["errors"] == (Count(0, 7), Count(0, 0))
+
+
+def test_an_older_pod_that_prometheus_knows_late_begins_with_its_first_reading() -> None:
+    known, _, _ = look(None, {"c": of(), "s": of()}, PODS, NOW, BOUND)
+    grown = {**PODS, "old": Pod("stable", 200.0)}
+    known, counted, _ = look(known, {"c": of(), "s": of(), "old": of(requests=9_000)}, grown, NOW + 10, BOUND)
+    assert counted["errors"] == (Count(0, 0), Count(0, 0))
+    _, counted, _ = look(known, {"c": of(), "s": of(), "old": of(requests=9_003)}, grown, NOW + 20, BOUND)
+    assert counted["errors"] == (Count(0, 0), Count(0, 3))
+
+
+def test_nothing_is_counted_while_a_ready_pod_is_missing_and_nothing_is_lost() -> None:
+    known, _, missing = look(None, {"s": of()}, PODS, NOW, BOUND)
+    assert known is None
+    assert "nothing of pod c" in missing
+    known, _, missing = look(None, {"c": of(requests=1), "s": of(requests=5)}, PODS, NOW, BOUND)
+    assert missing == ""
+    known, counted, missing = look(known, {"s": of(requests=25)}, PODS, NOW + 10, BOUND)
+    assert (counted, missing != "") == ({}, True)
+    _, counted, missing = look(known, {"c": of(requests=3), "s": of(requests=45)}, PODS, NOW + 20, BOUND)
+    assert counted["errors"] == (Count(0, 2), Count(0, 40))
+
+
+def test_a_bound_that_is_no_bucket_s_is_missing() -> None:
+    read = {"c": {}, "s": timed(5, {0.5: 5})}
+    assert look(None, read, PODS, NOW, BOUND)[2] == ""
+    assert "no bucket of 0.6 s" in look(None, read, PODS, NOW, 0.6)[2]
+
+
+def test_a_pod_that_is_not_ready_may_be_missing() -> None:
+    pods = {**PODS, "starting": Pod("stable", NOW, ready=False)}
+    assert look(None, {"c": of(), "s": of()}, pods, NOW, BOUND)[2] == ""
+
+
+def test_sums_of_all_looks_are_what_was_counted_whatever_was_killed_between() -> None:
+    """The counters between two looks go through JSON, as in the record."""
+    reads = [{"c": of(requests=7 * n, failed=n // 3), "s": of(requests=100 * n, failed=n // 2)} for n in range(20)]
+    whole = [count["errors"] for count in looked(*reads)]
+    known, found = None, []
+    for read in reads:
+        known = Counters(**json.loads(json.dumps(known.__dict__))) if known else None
+        known, counted, _ = look(known, read, PODS, NOW, BOUND)
+        found += [counted["errors"]] if counted else []
+    assert found == whole
+    for side in (0, 1):
+        events = sum(counted[side].events for counted in whole)
+        assert events == (19 // 3, 19 // 2)[side]
+    pairs = itertools.accumulate(counted[0].total for counted in whole)
+    assert list(pairs)[-1] == 7 * 19
+
+
+def timed(count: int, within: dict[float, int]) -> Tally:
+    return {"answered": count, "requests": count, **{f"within:{bound:g}": n for bound, n in within.items()}}
+
+
+@pytest.mark.parametrize(
+    ("answered", "within", "edge"),
+    [
+        (200, {0.1: 189, 0.25: 190, 0.5: 200}, 0.25),
+        (200, {0.1: 190, 0.25: 200, 0.5: 200}, 0.1),
+        (199, {0.1: 199, 0.25: 199, 0.5: 199}, None),
+        (200, {0.1: 3, 0.25: 4, 0.5: 5}, 0.5),
+    ],
+)
+def test_the_edge_is_the_least_bound_that_95_percent_were_within(
+    answered: int, within: dict[float, int], edge: float | None
+) -> None:
+    assert edge_of(timed(answered, {**within, float("inf"): answered})) == edge
+
+
+def test_slower_is_counted_from_the_look_after_the_edge_is_known() -> None:
+    stable = [timed(n, {0.1: n - n // 20, 0.25: n, 0.5: n}) for n in (0, 150, 400, 500)]
+    canary = [timed(n, {0.1: n // 2, 0.25: n, 0.5: n}) for n in (0, 10, 20, 40)]
+    found = looked(*({"s": s, "c": c} for s, c in zip(stable, canary, strict=True)))
+    assert ["slower" in counted for counted in found] == [False, False, True]
+    assert found[2]["slower"] == (Count(10, 20), Count(5, 100))
+
+
+def test_of_the_buckets_the_record_keeps_two() -> None:
+    bounds = {n / 10: 1_000 for n in range(1, 40)}
+    known, _, _ = look(None, {"c": {}, "s": {}}, PODS, NOW, BOUND)
+    known, _, _ = look(known, {"c": timed(1_000, bounds), "s": timed(1_000, bounds)}, PODS, NOW, BOUND)
+    assert known is not None
+    assert known.edge == 0.1
+    assert {what for what in known.pods["s"] if what.startswith("within")} == {"within:0.1", "within:0.5"}
+
+
+def test_a_scrape_that_is_not_of_one_instant_makes_no_impossible_count() -> None:
+    [counted] = looked({"c": {}, "s": {}}, {"c": timed(5, {0.5: 6}), "s": {}})
+    assert counted["slow"] == (Count(0, 5), Count(0, 0))
+
+
+def test_the_query_names_the_pods() -> None:
+    query = query_of("demo", ["b", "a"])
+    assert 'namespace="demo",pod=~"a|b"' in query
+
+
+ANSWERS: list[tuple[Any, str]] = [
+    ({"status": "error", "error": "parse error"}, "refuses: parse error"),
+    ({"status": "success"}, "does not answer"),
+    ("<html>", "does not answer"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), ANSWERS)
+def test_an_answer_that_is_none_says_so(answer: Any, words: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            text = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            with pytest.raises(PrometheusUnreachable, match=words):
+                counters.ask(f"http://127.0.0.1:{server.server_port}", "up")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "file:///etc/passwd", "prometheus:9090"])
+def test_nobody_at_the_address_says_so(url: str) -> None:
+    with pytest.raises(PrometheusUnreachable, match=url):
+        counters.ask(url, "up")

@@ -1,0 +1,354 @@
+"""The machine: which steps a release takes, what holds it, what ends it, and that a killed loop finds the same moves again."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rollout.evidence import Evidence
+from rollout.gates import GATES, Count
+from rollout.plan import FINAL, Adopt, Move, Plan, Pods, Scale, Seen, Share, State, Step
+from rollout.steps import advance, moves, pods_for, proof_is_due
+
+PAIRED = tuple(gate for gate in GATES if gate.paired)
+STEPS = (Step(5, 60, 100), Step(50, 60, 100), Step(100, 60, 0))
+PLAN = Plan("pvc://m/1", "pvc://m/2", STEPS, ready_s=100.0, stable_args=("--digest=11",), canary_args=("--digest=22",))
+GOOD = {gate.name: (Count(0, 2_000), Count(0, 20_000)) for gate in PAIRED}
+"""So many good answers in a look that two looks prove a canary."""
+BAD = GOOD | {"errors": (Count(400, 2_000), Count(0, 20_000))}
+
+
+class World:
+    """A cluster in miniature, with a clock: what a move does is seen at the next look."""
+
+    def __init__(self, plan: Plan = PLAN) -> None:
+        self.plan = plan
+        self.seen = Seen(now=1_000.0, percent=0.0, stable=plan.stable, canary=plan.canary, pods=Pods(2, 1, 1))
+        self.state = State(1_000.0, 0.0, Evidence.begin(PAIRED))
+        self.moved: list[Move] = []
+
+    def turn(self, counts: dict[str, tuple[Count, Count]] | None = None, seconds: float = 10.0, **once: Any) -> State:
+        """One look, and what follows of it. What else is given is seen this once."""
+        self.seen = replace(self.seen, now=self.seen.now + seconds)
+        seen = replace(self.seen, counts=counts or {}, **once)
+        self.state = advance(self.plan, self.state, seen)
+        for move in moves(self.plan, self.state, seen):
+            self.do(move)
+        return self.state
+
+    def do(self, move: Move) -> None:
+        self.moved.append(move)
+        match move:
+            case Share(percent):
+                self.seen = replace(self.seen, percent=float(percent), by="helm")
+            case Scale(pods):
+                self.seen = replace(self.seen, pods=replace(self.seen.pods, canary=pods, ready=pods))
+            case Adopt(archive, _):
+                self.seen = replace(self.seen, stable=archive)
+
+    def until(self, step: int = 0, phase: str = "stepping", share: int | None = None) -> "World":
+        """Go on with good counts until a step's share, or another one, is in force."""
+        percent = self.plan.steps[step].percent if share is None else share
+        for _ in range(200):
+            if (self.state.step, self.state.phase, self.state.percent) == (step, phase, percent):
+                self.moved.clear()
+                return self
+            self.turn(GOOD)
+        raise AssertionError(self.state)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_good_canary_goes_step_by_step_and_its_archive_becomes_the_stable_one(world: World) -> None:
+    for _ in range(60):
+        world.turn(GOOD)
+    adopted = Adopt("pvc://m/2", ("--digest=22",))
+    assert world.moved == [Share(5), Share(50), Scale(2), Share(100), adopted, Share(0)]
+    assert (world.state.phase, world.state.percent) == ("promoted", 0)
+
+
+def test_in_knative_mode_the_newest_revision_keeps_all_requests() -> None:
+    world = World(replace(PLAN, stable="roofs-00001", knative=True))
+    for _ in range(60):
+        world.turn(GOOD)
+    assert world.moved == [Share(5), Share(50), Share(100)]
+    assert (world.state.phase, world.state.percent) == ("promoted", 100)
+
+
+def test_a_step_lasts_its_seconds_and_its_requests_from_when_its_share_is_in_force(world: World) -> None:
+    few = {"errors": (Count(0, 10), Count(0, 200))}
+    world.turn(few)
+    assert world.moved == [Share(5)]
+    for looks in range(1, 10):
+        world.turn(few)
+        assert world.state.requests == 10 * looks
+    assert world.state.since == 1_020
+    assert world.state.held == "this step has had 90 of 100 requests"
+    world.turn(few)
+    assert world.moved == [Share(5), Share(50)]
+    enough = {"errors": (Count(0, 500), Count(0, 500))}
+    world.turn(enough)
+    world.turn(enough)
+    assert world.state.held == "this step has had 10 of 60 s"
+
+
+def test_too_few_requests_hold_and_say_so(world: World) -> None:
+    world.turn()
+    world.turn()
+    world.moved.clear()
+    for _ in range(1_000):
+        world.turn({"errors": (Count(0, 0), Count(0, 3))})
+    assert (world.state.phase, world.state.step) == ("stepping", 0)
+    assert "of 100 requests" in world.state.held
+    assert world.moved == []
+
+
+def test_no_data_hold_and_say_so_before_the_first_request_and_after(world: World) -> None:
+    for _ in range(50):
+        world.turn(missing="Prometheus at http://p does not answer")
+    assert (world.state.phase, world.state.held) == ("waiting", "Prometheus at http://p does not answer")
+    assert world.moved == []
+    world.until(0)
+    for _ in range(50):
+        world.turn(missing="Prometheus at http://p does not answer")
+    assert (world.state.phase, world.state.held) == ("stepping", "Prometheus at http://p does not answer")
+    assert world.moved == []
+    world.until(1)
+
+
+def test_the_last_step_with_a_comparison_asks_for_proof(world: World) -> None:
+    few = {gate.name: (Count(0, 15), Count(0, 300)) for gate in PAIRED}
+    for _ in range(25):
+        world.turn(few)
+    assert (world.state.phase, world.state.step, world.state.percent) == ("stepping", 1, 50)
+    assert "errors: 0 % of the canary's" in world.state.held
+    assert "more" in world.state.held
+    world.until(2)
+
+
+@pytest.mark.parametrize(
+    ("percents", "due"), [((5, 50, 100), 1), ((5, 50), 1), ((100,), None), ((0, 5, 25, 50, 100), 3), ((0, 100), 0)]
+)
+def test_proof_is_due_once(percents: tuple[int, ...], due: int | None) -> None:
+    steps = tuple(Step(percent, 0, 0) for percent in percents)
+    assert [number for number in range(len(steps)) if proof_is_due(steps, number)] == ([] if due is None else [due])
+
+
+def test_an_alarm_rolls_back_at_once_with_the_figures(world: World) -> None:
+    world.until(0)
+    world.turn(BAD)
+    assert world.state.phase == "rolled-back"
+    assert world.moved == [Share(0)]
+    assert "errors" in world.state.reason
+    world.turn()
+    assert (world.state.percent, len(world.moved)) == (0, 1)
+
+
+@pytest.mark.parametrize("phase", ["stepping", "paused", "promoting"])
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({"failure": "kserve-container of pod p ends again and again: OOM"}, "OOM"),
+        ({"restarts": {"p": 1}}, "a container of pod p ended and was started again"),
+        ({"pods": Pods(2, 1, 0), "unready": "it has no pod"}, "no pod of the canary is ready any more: it has no pod"),
+    ],
+)
+def test_a_canary_that_fails_is_rolled_back_at_once(world: World, phase: str, seen: dict[str, Any], words: str) -> None:
+    world.until(0)
+    if phase != "stepping":
+        world.turn(order="pause" if phase == "paused" else "promote")
+        world.moved.clear()
+    assert world.state.phase == phase
+    world.turn(**seen)
+    assert world.state.phase == "rolled-back"
+    assert words in world.state.reason
+    assert Share(0) in world.moved
+
+
+def test_a_container_that_ends_on_both_tracks_is_not_the_canary_s_fault(world: World) -> None:
+    world.until(0)
+    world.turn(restarts={"p": 1}, shaken=True)
+    assert world.state.phase == "stepping"
+    world.turn(restarts={"p": 1})  # seen already
+    assert world.state.phase == "stepping"
+
+
+def test_a_canary_that_cannot_start_is_rolled_back_without_a_request(world: World) -> None:
+    world.turn(failure="archive.refused")
+    assert (world.state.phase, world.state.held) == ("waiting", "archive.refused")
+    world.turn(failure="archive.refused")
+    assert world.state.phase == "rolled-back"
+    assert world.moved == []
+
+
+def test_a_canary_that_is_not_ready_in_time_is_rolled_back(world: World) -> None:
+    for _ in range(9):
+        world.turn(unready="it has no pod")
+    assert world.state.phase == "waiting"
+    world.turn(unready="it has no pod")
+    assert world.state.reason == "the canary was not ready within 100 s: it has no pod"
+
+
+def test_somebody_else_s_weights_win_and_are_named(world: World) -> None:
+    world.until(0)
+    world.seen = replace(world.seen, percent=30.0)
+    world.turn(GOOD, by="kubectl-patch")
+    assert world.state.phase == "yielded"
+    assert world.state.reason.startswith("kubectl-patch gave the canary a share of 30 %, where it had 5 %")
+    for _ in range(20):
+        world.turn(BAD)
+    assert world.state.phase == "yielded"
+    assert world.moved == []
+    world.turn(order="resume")
+    assert world.moved == [Share(5)]
+    assert world.turn().phase == "rolled-back"  # what was counted meanwhile counts
+
+
+def test_routes_that_differ_are_somebody_else_s_but_between_two_of_ours(world: World) -> None:
+    world.turn(GOOD)
+    assert world.moved == [Share(5)]
+    world.turn(percent=None)
+    assert world.state.phase == "stepping"
+    assert world.moved == [Share(5), Share(5)]
+    world.until(0)
+    world.turn(percent=None, by="kubectl-edit")
+    assert world.state.phase == "yielded"
+    assert "differ from route to route" in world.state.reason
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({"canary": "pvc://m/3"}, "the canary's archive is now pvc://m/3"),
+        ({"canary": ""}, "the canary was taken away"),
+        ({"stable": "pvc://m/0"}, "the stable release's archive is now pvc://m/0"),
+    ],
+)
+def test_another_archive_ends_the_release_and_leaves_the_weights(world: World, seen: dict[str, str], words: str) -> None:
+    world.until(0)
+    world.turn(**seen)
+    assert world.state.phase == "superseded"
+    assert words in world.state.reason
+    assert world.moved == []
+
+
+def test_pause_takes_no_step_and_an_alarm_still_rolls_back(world: World) -> None:
+    world.until(0)
+    world.turn(order="pause")
+    for _ in range(30):
+        world.turn(GOOD)
+    assert (world.state.phase, world.moved) == ("paused", [])
+    world.turn(order="resume")
+    assert world.state.phase == "stepping"
+    world.turn(order="pause")
+    for _ in range(20):
+        world.turn(BAD)
+    assert (world.state.phase, world.moved) == ("rolled-back", [Share(0)])
+
+
+def test_abort_takes_the_requests_away(world: World) -> None:
+    world.until(1)
+    world.turn(order="abort")
+    assert (world.state.phase, world.moved) == ("aborted", [Share(0)])
+
+
+def test_promote_does_so_whatever_the_evidence_says_with_pods_for_all_requests(world: World) -> None:
+    world.until(0)
+    world.turn(order="promote")
+    for _ in range(6):
+        world.turn()
+    assert world.moved == [Scale(2), Share(100), Adopt("pvc://m/2", ("--digest=22",)), Share(0)]
+    assert world.state.phase == "promoted"
+
+
+def test_the_stable_release_gets_its_requests_back_once_all_of_it_serves_the_archive(world: World) -> None:
+    world.until(0)
+    world.turn(order="promote")
+    world.turn()
+    world.turn()
+    world.turn(settling="1 of 2 pods are new")
+    assert (world.state.phase, world.state.held) == ("promoting", "the stable release changes its archive: 1 of 2 pods are new")
+    assert world.turn().phase == "promoted"
+
+
+def test_a_failure_while_the_stable_release_changes_gives_it_its_own_archive_back(world: World) -> None:
+    world.until(0)
+    for order in ("promote", "", "", ""):
+        world.turn(order=order, settling="1 of 2 pods are new")
+    assert world.seen.stable == "pvc://m/2"
+    world.turn(failure="ends again and again", settling="1 of 2 pods are new")
+    assert world.moved[-2:] == [Adopt("pvc://m/1", ("--digest=11",)), Share(0)]
+
+
+def test_a_larger_share_waits_for_its_pods(world: World) -> None:
+    world.seen = replace(world.seen, pods=Pods(4, 1, 1))
+    world.until(0)
+    while not world.moved:
+        world.turn(GOOD)
+    assert world.moved == [Scale(2)]
+    world.seen = replace(world.seen, pods=Pods(4, 2, 1))
+    for _ in range(5):
+        world.turn(GOOD)
+    assert world.moved == [Scale(2)]
+    assert world.state.held == "its share goes from 5 to 50 %, once 2 pods of it are ready; 1 are"
+    world.seen = replace(world.seen, pods=Pods(4, 2, 2))
+    world.turn(GOOD)
+    assert world.moved == [Scale(2), Share(50)]
+
+
+def test_pods_that_somebody_takes_away_meanwhile_are_given_back(world: World) -> None:
+    """An upgrade of the release sets the canary's number of pods as its values say."""
+    world.until(1)
+    world.seen = replace(world.seen, pods=Pods(4, 1, 1))
+    world.turn(GOOD)
+    assert world.moved == [Scale(2)]
+
+
+@pytest.mark.parametrize(("stable", "percent", "pods"), [(1, 5, 1), (2, 50, 1), (3, 50, 2), (4, 25, 1), (5, 25, 2), (4, 100, 4)])
+def test_as_many_pods_for_each_request_as_the_stable_release_has(stable: int, percent: int, pods: int) -> None:
+    assert pods_for(PLAN, percent, Pods(stable=stable)) == pods
+    assert pods_for(PLAN, percent, Pods(stable=stable, fixed=False)) == 0
+    assert pods_for(replace(PLAN, knative=True), percent, Pods(stable=stable)) == 0
+
+
+def test_an_end_that_was_reached_is_left_alone(world: World) -> None:
+    world.until(0)
+    world.turn(order="abort")
+    world.turn()
+    world.moved.clear()
+    world.seen = replace(world.seen, percent=40.0)  # by hand, later
+    for _ in range(5):
+        world.turn(GOOD)
+    assert world.moved == []
+
+
+def test_the_shadow_counts_images_and_gives_no_share() -> None:
+    world = World(replace(PLAN, steps=(Step(0, 60, 100), *STEPS)))
+    world.state = State(1_000.0, 0.0, Evidence.begin(GATES))
+    shown = {"disagreement": (Count(0, 20), Count(0, 0))}
+    for _ in range(5):
+        world.turn(shown)
+    assert (world.state.phase, world.state.requests, world.moved) == ("stepping", 80, [])
+    assert "of 100 images of the shadow" in world.state.held
+    for _ in range(4):
+        world.turn(shown)
+    assert world.moved == [Share(5)]
+
+
+def test_a_loop_that_was_killed_after_any_decision_finds_the_same_moves_again(world: World) -> None:
+    """The record has the state before a move is made: without the move, the next look makes it."""
+    for _ in range(60):
+        world.seen = replace(world.seen, now=world.seen.now + 10)
+        seen = replace(world.seen, counts=GOOD)
+        state = advance(world.plan, world.state, seen)
+        wanted = moves(world.plan, state, seen)
+        again = replace(world.seen, now=world.seen.now + 30)
+        assert moves(world.plan, advance(world.plan, state, again), again)[: len(wanted)] == wanted
+        world.state = state
+        for move in wanted:
+            world.do(move)
+    assert world.state.phase == "promoted"
+    assert world.state.phase in FINAL

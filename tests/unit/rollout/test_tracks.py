@@ -1,0 +1,159 @@
+"""Both tracks as they are read off the API, in either mode, and what is written when they are moved."""
+
+from typing import Any
+
+import pytest
+
+from rollout.cluster import Cluster
+from rollout.errors import RouteUnexpected
+from rollout.plan import Pods
+from rollout.tracks import Knative, Standard, pods_of, restarts, tracks_of
+from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, make_route, route_path, shared_rules
+from tests.unit.rollout.world import CANARY, STABLE, World, pod_of, service_at, service_of
+
+WORKLOAD = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/roofs-predictor"
+
+
+def revision_pod(number: int, archive: str, *containers: dict[str, Any]) -> dict[str, Any]:
+    pod = pod_of("roofs", archive, number, 0, *containers)
+    pod["metadata"]["labels"]["serving.knative.dev/revision"] = f"roofs-predictor-0000{number}"
+    return pod
+
+
+@pytest.fixture
+def knative(api: MiniApi, cluster: Cluster) -> Knative:
+    """Revision 1 has all requests, and revision 2 is the canary."""
+    service = service_of("roofs", CANARY)
+    service["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "Knative"}
+    service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:predictor"]["f:canaryTrafficPercent"] = {}
+    service["spec"]["predictor"]["canaryTrafficPercent"] = 5
+    service["status"]["components"] = {
+        "predictor": {"latestRolledoutRevision": "roofs-predictor-00001", "latestReadyRevision": "roofs-predictor-00002"}
+    }
+    api.objects[service_at("roofs")] = service
+    api.objects[WORKLOAD] = {
+        "metadata": {"generation": 2},
+        "spec": {"template": {"metadata": {"annotations": {URI: CANARY}}}},
+        "status": {
+            "observedGeneration": 2,
+            "latestCreatedRevisionName": "roofs-predictor-00002",
+            "latestReadyRevisionName": "roofs-predictor-00002",
+        },
+    }
+    api.pods = [revision_pod(1, STABLE), revision_pod(2, CANARY)]
+    made = tracks_of(cluster, "roofs", (), "helm")
+    assert isinstance(made, Knative)
+    return made
+
+
+def test_a_canary_is_a_revision_in_knative_mode(knative: Knative) -> None:
+    seen = knative.see()
+    assert (seen.percent, seen.stable, seen.canary) == (5, "roofs-predictor-00001", CANARY)
+    assert (seen.failure, seen.unready, seen.pods) == ("", "", Pods(ready=1, fixed=False))
+    assert {name: pod.track for name, pod in seen.pods_of.items()} == {"roofs-1": "stable", "roofs-2": "canary"}
+
+
+def test_a_revision_without_requests_has_no_pod_and_is_ready(knative: Knative, api: MiniApi) -> None:
+    api.pods = api.pods[:1]
+    assert knative.see().pods.ready == 1
+
+
+def test_the_stable_revision_stays_the_same_when_the_canary_has_all_requests(knative: Knative, api: MiniApi) -> None:
+    api.objects[service_at("roofs")]["status"]["components"]["predictor"] = {
+        "latestRolledoutRevision": "roofs-predictor-00002",
+        "previousRolledoutRevision": "roofs-predictor-00001",
+    }
+    assert knative.see().stable == "roofs-predictor-00001"
+
+
+def test_a_revision_that_fails_says_so(knative: Knative, api: MiniApi) -> None:
+    api.pods[1] = revision_pod(2, CANARY, crashing("visor: archive.refused"))
+    api.objects[WORKLOAD]["status"]["latestReadyRevisionName"] = "roofs-predictor-00001"
+    seen = knative.see()
+    assert "archive.refused" in seen.failure
+    assert seen.unready.startswith("revision roofs-predictor-00002 is not ready yet")
+    assert seen.pods.ready == 0
+
+
+def test_an_archive_that_kserve_has_not_handed_on_is_not_ready(knative: Knative, api: MiniApi) -> None:
+    api.objects[WORKLOAD]["spec"]["template"]["metadata"]["annotations"][URI] = STABLE
+    assert knative.see().unready == "KServe has not handed on its archive yet"
+
+
+def test_a_share_is_applied_as_helm_with_what_helm_owns(knative: Knative, api: MiniApi) -> None:
+    knative.share(25)
+    [(manager, body)] = api.applied
+    assert manager == "helm"
+    assert body["spec"]["predictor"] == {
+        "minReplicas": 1,
+        "canaryTrafficPercent": 25,
+        "model": {"storageUri": CANARY, "args": ["--digest=22"], "runtime": "roofs"},
+    }
+
+
+def test_a_share_that_is_not_named_is_all(knative: Knative, api: MiniApi) -> None:
+    del api.objects[service_at("roofs")]["spec"]["predictor"]["canaryTrafficPercent"]
+    assert knative.see().percent == 100
+
+
+@pytest.fixture
+def standard(world: World) -> Standard:
+    made = tracks_of(world.cluster, "roofs", (("HTTPRoute", "roofs"),), "helm")
+    assert isinstance(made, Standard)
+    return made
+
+
+def test_both_inference_services_are_read_in_standard_mode(standard: Standard, world: World) -> None:
+    seen = standard.see()
+    assert (seen.percent, seen.by, seen.stable, seen.canary) == (0, "helm", STABLE, CANARY)
+    assert (seen.stable_args, seen.canary_args) == (("--digest=11",), ("--digest=22",))
+    assert seen.pods == Pods(1, 1, 1, fixed=True)
+    world.api.objects[service_at("roofs-canary")]["metadata"]["annotations"] = {"serving.kserve.io/autoscalerClass": "external"}
+    assert not standard.see().pods.fixed
+
+
+def test_pods_of_the_archive_before_are_not_the_canary_s(standard: Standard, world: World) -> None:
+    world.api.pods[1] = pod_of("roofs-canary", STABLE)
+    assert standard.see().pods.ready == 0
+
+
+def test_without_a_canary_there_is_none(standard: Standard, world: World) -> None:
+    del world.api.objects[service_at("roofs-canary")]
+    assert (standard.see().stable, standard.see().canary, standard.see().percent) == (STABLE, "", None)
+
+
+def test_weights_that_differ_are_no_share(standard: Standard, world: World) -> None:
+    rules = world.api.objects[route_path("HTTPRoute")]["spec"]["rules"]
+    rules[0]["backendRefs"][0]["weight"], rules[0]["backendRefs"][1]["weight"] = 90, 10
+    assert standard.see().percent is None
+    standard.share(10)
+    assert standard.see().percent == 10
+
+
+def test_a_route_that_is_not_there_is_an_error(world: World) -> None:
+    for named in ((("HTTPRoute", "other"),), (("HTTPRoute", "roofs"), ("GRPCRoute", "roofs-grpc"))):
+        with pytest.raises(RouteUnexpected, match="name the routes"):
+            Standard(world.cluster, "roofs", named, "helm").see()
+    world.api.objects[route_path("HTTPRoute")] = make_route("HTTPRoute", [backend("roofs-predictor", 1)])
+    with pytest.raises(RouteUnexpected, match="no route to roofs-canary-predictor"):
+        Standard(world.cluster, "roofs", (), "helm").see()
+
+
+def test_every_route_to_the_canary_is_moved_where_none_is_named(world: World) -> None:
+    world.api.objects[route_path("GRPCRoute")] = make_route("GRPCRoute", *shared_rules())
+    Standard(world.cluster, "roofs", (), "helm").share(40)
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        assert world.api.weights(kind)[0] == [60, 40]
+
+
+def test_an_archive_goes_with_its_digest(standard: Standard, world: World) -> None:
+    standard.adopt(CANARY, ())
+    model = world.api.objects[service_at("roofs")]["spec"]["predictor"]["model"]
+    assert model == {"storageUri": CANARY, "runtime": "roofs"}
+
+
+def test_restarts_are_of_all_containers() -> None:
+    pod = pod_of("roofs", STABLE)
+    pod["status"]["containerStatuses"] = [{"name": "a", "restartCount": 1}, {"name": "b", "restartCount": 2}, {"name": "c"}]
+    assert restarts([pod]) == {"roofs-1": 3}
+    assert pods_of([pod], "stable")["roofs-1"].started == 1_795_996_800
