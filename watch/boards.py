@@ -303,6 +303,46 @@ CANARY = Board(
                 (Query(q.total(OF_TRACK, q.series("visor_build_info"), "count"), "short", OF_TRACK),),
             ),
         ),
+        "Shadow": (
+            Panel(
+                "Shadowed images",
+                "Images a second that the canary was asked about, too, by what became of them; users got the stable answer.",
+                (Query(q.rate("visor_shadow_images_total", ("result",)), "reqps", ("result",)),),
+            ),
+            Panel(
+                "Disagreement",
+                "Share of the images answered by both whose label or decision differs.",
+                (Query(q.disagreement(), "percentunit", q.OF_MODEL),),
+            ),
+            Panel(
+                "Latency of the canary's answer",
+                "From a shadow's question to the canary's answer.",
+                tuple(
+                    Query(q.quantile(share, "visor_shadow_seconds", ()), "s", name=f"p{share * 100:.0f}") for share in (0.5, 0.95)
+                ),
+                limit="p95",
+            ),
+            Panel(
+                "Difference of scores",
+                "The canary's score minus the stable one of the same image.",
+                tuple(
+                    Query(q.quantile(share, "visor_shadow_score_difference", ()), "short", name=f"p{share * 100:.0f}")
+                    for share in (0.05, 0.5, 0.95)
+                ),
+            ),
+            Panel(
+                "Expected cost of an image",
+                "Of each track's decisions, by its own probabilities and the stable archive's costs.",
+                (
+                    Query(
+                        f"{q.rate('visor_shadow_cost_total', ('whose',))} / on () group_left () "
+                        f"{q.rate('visor_shadow_priced_images_total', ())}",
+                        "short",
+                        ("whose",),
+                    ),
+                ),
+            ),
+        ),
     },
 )
 

@@ -98,6 +98,15 @@ def review_share(window: str = "$window") -> str:
     return share(increase("visor_decisions_total", OF_MODEL, 'decision="review"', window=window), decided)
 
 
+def disagreement(window: str = "$window") -> str:
+    """Share of a shadow's images, of those that both tracks answered, whose label or decision differs."""
+    differ, both = (
+        increase("visor_shadow_images_total", OF_MODEL, f'result=~"{results}"', window=window)
+        for results in ("label|decision", "agreed|label|decision")
+    )
+    return share(differ, both)
+
+
 def quantile(q: float, metric: str, by: tuple[str, ...], *matchers: str, window: str = "$window") -> str:
     """A quantile of a histogram, as exact as its buckets."""
     return f"histogram_quantile({q}, {rate(f'{metric}_bucket', ('le', *by), *matchers, window=window)})"

@@ -29,7 +29,7 @@ VALUES = {
     "edge": {"cacheImages": 100},
     "metrics": {"podMonitor": {"enabled": True, "interval": f"{SCRAPED_S}s"}},
     "alerts": {"enabled": True},
-    "canary": {"enabled": True, "archive": "pvc://models/v2", "trafficPercent": 30},
+    "canary": {"enabled": True, "archive": "pvc://models/v2", "trafficPercent": 30, "shadowPercent": 50},
 }
 IMAGES = "visor_drift_images_total"
 PANELS = [
