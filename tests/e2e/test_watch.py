@@ -134,4 +134,5 @@ def test_pods_add_up_and_a_pod_that_ends_loses_nothing(release: Release) -> None
     release.wait_ready()
     wait_until(lambda: ending not in scraped(release), 120, "the pod is no longer scraped", lambda: state(release.namespace))
     [(_, after)] = ask(window)
-    assert after == pytest.approx(before, rel=0.02)
+    # `increase` adds up to half a scrape's time at both ends, most where a series is young; a lost pod would be a third.
+    assert after == pytest.approx(before, rel=0.1)
