@@ -21,6 +21,8 @@ from watch.audit import Answer, Answers, Audit, Reason
 Key = Literal["request_id", "digest"]
 """What an image is named by: its request's id, or the SHA-256 of its bytes."""
 OUTCOMES = get_args(Outcome)
+ANSWERED = ("confidence", "decision")
+"""Columns of an archive's answers, as `visor score` writes them, which a table of true labels has not."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ def read_labels(file: Path) -> Labels:
     """
     try:
         names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
+        if set(ANSWERED) <= set(names):
+            raise LabelsUnreadable(
+                f"{file} has the columns {', '.join(ANSWERED)} as what `visor score` wrote, whose labels are an archive's answers; "
+                "name a table of labels that people gave, without those columns"
+            )
         keys = [key for key in get_args(Key) if key in names]
         if len(keys) != 1 or names.count("label") != 1:
             raise LabelsUnreadable(
@@ -60,7 +67,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
 
 def _read_parquet(file: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     names = list(pq.read_schema(file).names)
-    wanted = [name for name in (*get_args(Key), "label") if name in names]
+    wanted = [name for name in (*get_args(Key), "label", *ANSWERED) if name in names]
     columns = pq.read_table(file, columns=wanted, page_checksum_verification=True).to_pydict()
     return wanted, list(zip(*columns.values(), strict=True))
 
@@ -77,6 +84,12 @@ def read_answers(places: Sequence[Path], labels: Labels, spec: Spec, digest: str
     answered, again = set[str](), set[str]()
     images = Counter[Answer]()
     for place in places:
+        if not place.exists():
+            raise AnswersUnreadable(f"{place} is not there; name a request log, or what `visor score` wrote")
+        if place.is_dir() and not parts.files(place):
+            raise AnswersUnreadable(
+                f"{place} is a folder in which `visor score` wrote no answers; name that of a scoring, or request logs by file"
+            )
         scored = place.is_dir() or place.suffix == ".parquet"
         if scored != (labels.key == "digest"):
             names = "digests, as `visor score` writes them" if scored else "request ids, as a request log has them"
