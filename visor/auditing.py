@@ -41,10 +41,7 @@ def read_labels(file: Path) -> Labels:
     try:
         names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
         if set(ANSWERED) <= set(names):
-            raise LabelsUnreadable(
-                f"{file} has the columns {', '.join(ANSWERED)} as what `visor score` wrote, whose labels are an archive's answers; "
-                "name a table of labels that people gave, without those columns"
-            )
+            raise _own(file)
         keys = [key for key in get_args(Key) if key in names]
         if len(keys) != 1 or names.count("label") != 1:
             raise LabelsUnreadable(
@@ -59,6 +56,13 @@ def read_labels(file: Path) -> Labels:
     return Labels(keys[0], cast(list[tuple[str, str]], found))
 
 
+def _own(file: Path) -> LabelsUnreadable:
+    return LabelsUnreadable(
+        f"{file} is what `visor score` wrote, or part of it, and its labels are an archive's own answers; name a table of "
+        f"labels that people gave, without the columns {' and '.join(ANSWERED)}"
+    )
+
+
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = [row for row in csv.reader(text, strict=True) if row]
@@ -66,7 +70,10 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _read_parquet(file: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
-    names = list(pq.read_schema(file).names)
+    schema = pq.read_schema(file)
+    if parts.SCORING in (schema.metadata or {}):
+        raise _own(file)
+    names = list(schema.names)
     wanted = [name for name in (*get_args(Key), "label", *ANSWERED) if name in names]
     columns = pq.read_table(file, columns=wanted, page_checksum_verification=True).to_pydict()
     return wanted, list(zip(*columns.values(), strict=True))
