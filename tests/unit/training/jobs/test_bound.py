@@ -79,7 +79,7 @@ def test_what_cannot_be_tried_is_said(tmp_path):
     with pytest.raises(RunError, match="begun has learnt nothing"):
         bound(tmp_path / "begun", None, 10, 0, tmp_path)
     (tmp_path / "begun" / runs.CHECKPOINT).touch()
-    with pytest.raises(RunError, match="begun is not finished, .*; give the same `visor train` command again"):
+    with pytest.raises(RunError, match=r"begun is not finished, .*; give the same `visor train` command again"):
         bound(tmp_path / "begun", None, 10, 0, tmp_path)
     (tmp_path / "few" / runs.PREDICTIONS).unlink()
     with pytest.raises(RunError, match="visor evaluate"):
