@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from handlers.errors import VisorError
+from handlers.errors import VisorError, counted
 from training import settings
 from training.errors import RunError, TrackingDeleted
 from training.names import flatten, keys_of
@@ -31,6 +31,8 @@ MODEL = "model"
 """The folder of the run's artifacts that a model version points to."""
 CANDIDATE, CHAMPION = "candidate", "champion"
 """The aliases of a model's newest trained version, and of the one that `visor promote` or `visor register` chose."""
+NAMED = 10
+"""The newest versions that an error names where one is asked for that is not there."""
 PARAMETERS_A_CALL, METRICS_A_CALL, PARAMETER_LENGTH, DATA_DIGEST_LENGTH = 100, 1000, 6000, 36
 """MLflow's own limits (mlflow.utils.validation)."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -200,7 +202,16 @@ class Tracker:
     def run_of(self, name: str, version: str) -> str:
         """Return the run that a version of a registered model was made from. Raises RunError."""
         with reported(self.public_uri):
-            return str(self.client.get_model_version(name, version).run_id)
+            found = {str(one.version): str(one.run_id) for one in self.client.search_model_versions(f"name = '{name}'")}
+        if not found:
+            raise RunError(f"{self.public_uri} has no version of {name}; name a model whose run `visor train` has finished")
+        if version not in found:
+            newest = sorted(map(int, found))[-NAMED:]
+            earlier = f", and {counted(len(found) - NAMED, 'older version')}" if len(found) > NAMED else ""
+            raise RunError(
+                f"{self.public_uri} has no version {version!r} of {name}; it has {', '.join(map(str, newest))}{earlier}"
+            )
+        return found[version]
 
     def runs_of(self, experiment: str) -> list[str]:
         """Return the ids of an experiment's finished runs, oldest first. Raises RunError without such an experiment."""

@@ -21,6 +21,8 @@ from watch.audit import Answer, Answers, Audit, Reason
 Key = Literal["request_id", "digest"]
 """What an image is named by: its request's id, or the SHA-256 of its bytes."""
 OUTCOMES = get_args(Outcome)
+ANSWERED = ("confidence", "decision")
+"""Columns of an archive's answers, as `visor score` writes them, which a table of true labels has not."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ def read_labels(file: Path) -> Labels:
     """
     try:
         names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
+        if set(ANSWERED) <= set(names):
+            raise _own(file)
         keys = [key for key in get_args(Key) if key in names]
         if len(keys) != 1 or names.count("label") != 1:
             raise LabelsUnreadable(
@@ -52,6 +56,13 @@ def read_labels(file: Path) -> Labels:
     return Labels(keys[0], cast(list[tuple[str, str]], found))
 
 
+def _own(file: Path) -> LabelsUnreadable:
+    return LabelsUnreadable(
+        f"{file} is what `visor score` wrote, or part of it, and its labels are an archive's own answers; name a table of "
+        f"labels that people gave, without the columns {' and '.join(ANSWERED)}"
+    )
+
+
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = [row for row in csv.reader(text, strict=True) if row]
@@ -59,8 +70,11 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _read_parquet(file: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
-    names = list(pq.read_schema(file).names)
-    wanted = [name for name in (*get_args(Key), "label") if name in names]
+    schema = pq.read_schema(file)
+    if parts.SCORING in (schema.metadata or {}):
+        raise _own(file)
+    names = list(schema.names)
+    wanted = [name for name in (*get_args(Key), "label", *ANSWERED) if name in names]
     columns = pq.read_table(file, columns=wanted, page_checksum_verification=True).to_pydict()
     return wanted, list(zip(*columns.values(), strict=True))
 
@@ -77,6 +91,12 @@ def read_answers(places: Sequence[Path], labels: Labels, spec: Spec, digest: str
     answered, again = set[str](), set[str]()
     images = Counter[Answer]()
     for place in places:
+        if not place.exists():
+            raise AnswersUnreadable(f"{place} is not there; name a request log, or what `visor score` wrote")
+        if place.is_dir() and not parts.files(place):
+            raise AnswersUnreadable(
+                f"{place} is a folder in which `visor score` wrote no answers; name that of a scoring, or request logs by file"
+            )
         scored = place.is_dir() or place.suffix == ".parquet"
         if scored != (labels.key == "digest"):
             names = "digests, as `visor score` writes them" if scored else "request ids, as a request log has them"

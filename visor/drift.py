@@ -15,6 +15,7 @@ from handlers.errors import counted
 from training.reports.drift import Window
 from visor.errors import DriftError, ReferenceMissing, WindowTooSmall
 from visor.scoring import parts
+from visor.scoring.listing import check_root
 from visor.scoring.listing import read as listing
 from visor.scoring.score import Options as ScoreOptions
 from visor.scoring.score import score
@@ -41,6 +42,8 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
     Raises what `archives.opening.opened` raises, DataError (nothing to look at), ScoreError, ReferenceMissing, WindowTooSmall and
     DriftError (a Parquet that is not the archive's).
     """
+    if options.root is not None:
+        check_root(options.root)
     with opened(archive, public_key, options.digest) as verified, verified.unpacked() as folder:
         reference = Reference.read(folder / REFERENCE)
         if reference is None:

@@ -90,6 +90,10 @@ def test_errors_are_said(workspace: Workspace, archive: Path, test_split: Path, 
     few.mkdir()
     for path in sorted(darkened.glob("0*.png"))[:5]:
         shutil.copy(path, few)
+    for images in (few, tmp_path / "list.txt", tmp_path / "scores.parquet"):
+        done = workspace.visor("drift", str(archive), str(images), "--root", str(tmp_path / "nowhere"))
+        assert done.returncode == 1
+        assert f"visor: data.invalid: --root {tmp_path}/nowhere is not there" in done.stderr
     done = workspace.visor("drift", str(archive), str(few))
     assert (done.returncode, done.stderr.splitlines()[-1].partition(" has ")[0]) == (1, f"visor: drift.images: {few}")
     # A run from before has no figures; it is archived, scored and served as ever, and has nothing to compare with.

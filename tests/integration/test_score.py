@@ -93,6 +93,31 @@ def test_killed_twice_at_random_and_resumed(
     assert "(0 now)" in workspace.ok(*arguments)
 
 
+@pytest.mark.parametrize("name", ["scores.parquet", "scores"])
+def test_images_that_were_not_there_are_answered_once_they_are(
+    workspace: Workspace, archive: Path, pictures: Path, undisturbed: Path, tmp_path: Path, name: str
+) -> None:
+    whole = pq.read_table(undisturbed)
+    paths = whole["path"].to_pylist()
+    (tmp_path / "list.txt").write_text("\n".join(paths))
+    for path in paths[:-1]:
+        (tmp_path / "some" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / path, tmp_path / "some" / path)
+    arguments = ["score", str(archive), str(tmp_path / "list.txt"), "--out", str(tmp_path / name), "--root"]
+    refused = workspace.visor(*arguments, str(tmp_path / "nowhere"))
+    assert (refused.returncode, (tmp_path / name).exists()) == (1, False)
+    assert f"data.invalid: --root {tmp_path}/nowhere is not there" in refused.stderr
+    first = workspace.visor(*arguments, str(tmp_path / "some"))
+    assert first.returncode == 0
+    assert "image.unreadable               1" in first.stdout
+    assert f"1 image below {tmp_path}/some could not be read" in first.stderr
+    part = len(paths) % 32  # of the last part alone
+    assert f"({part} now" in workspace.ok(*arguments, str(pictures))
+    found = ds.dataset(tmp_path / name).to_table()
+    assert found.equals(whole)
+    assert "(0 now)" in workspace.ok(*arguments, str(pictures))
+
+
 def test_shards_make_the_same_rows(
     workspace: Workspace, archive: Path, pictures: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,8 @@ def bound(run: Path, level: float | None, splits: int, seed: int, out: Path, con
     """
     settle(run)
     config = runs.read_config(run)
+    if not (run / SPEC).is_file():
+        runs.read_finished(run)  # raises: evaluation, the end of a training, writes it
     try:
         spec, saved = Spec.read(run / SPEC), np.load(run / runs.PREDICTIONS)
     except OSError as err:

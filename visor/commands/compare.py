@@ -1,6 +1,7 @@
 """`visor compare`: set runs beside each other; and the rule's flags, which `visor promote` shares."""
 
 import argparse
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `paths_of` and `rule_of` read."""
     parser.add_argument(
         "--max-fnr",
-        type=float,
+        type=_share,
         metavar="SHARE",
         help="largest share of positive images, from 0 to 1, that a run may miss (false negative rate); the upper limit of "
         "confidence (95 %%) of its rate on the test images must be within it, so that 59 positive images without a miss are "
@@ -58,7 +59,7 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-latency-ms",
-        type=float,
+        type=_duration,
         metavar="MS",
         help="largest median latency of one answer in milliseconds, measured on this machine by one thread with the inference "
         "library that the run's archive is served with; the interval of the median must be within it, and a run without an "
@@ -76,6 +77,20 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
     add_public_key(parser)
     add_store(parser)
     add_home(parser)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return share
+
+
+def _duration(text: str) -> float:
+    duration = float(text)
+    if not 0 < duration < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return duration
 
 
 def paths_of(args: argparse.Namespace) -> "ComparePaths":

@@ -42,10 +42,12 @@ def read(what: Path, root: Path | None = None) -> Listing:
 
     A folder's images are those with an image's suffix, at any depth and behind links, by path; `training.data.walk` says what is
     left out. Of a list, blanks at the end of a line and a byte order mark do not count. `root`: what the paths of a manifest or
-    list are relative to, its own folder by default. Raises DataError.
+    list are relative to, its own folder by default. Raises DataError, also where no file of a manifest or list is below it.
     """
     if not what.exists():
         raise DataError(f"{what} is not there; name a folder of images, a manifest (.json) or a list of paths (.txt)")
+    if root is not None:
+        check_root(root)
     if what.is_dir():
         if root is not None:
             raise DataError(f"{what} is a folder, whose images need no --root")
@@ -58,7 +60,20 @@ def read(what: Path, root: Path | None = None) -> Listing:
         raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt)")
     if not images:
         raise DataError(f"{what} holds no image; images end in {', '.join(sorted(SUFFIXES))}")
-    return Listing(what if what.is_dir() else root or what.parent, images)
+    root = what if what.is_dir() else root or what.parent
+    if not any((root / image.path).is_file() for image in images):
+        raise DataError(
+            f"none of the {counted(len(images), 'image')} that {what} names is below {root}, such as {images[0].path!r}; "
+            "name the folder that the paths are relative to by --root"
+        )
+    return Listing(root, images)
+
+
+def check_root(root: Path) -> None:
+    """Raise DataError where what --root names is not a folder."""
+    if not root.is_dir():
+        lacking = "is no folder" if root.exists() else "is not there"
+        raise DataError(f"--root {root} {lacking}; name the folder that the paths of the images are relative to")
 
 
 def _below(folder: Path) -> list[str]:

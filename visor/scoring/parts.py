@@ -1,8 +1,8 @@
 """Write and read a scoring's parts: Parquet files of consecutive rows, each complete or absent, and the one file made of them.
 
 There is no journal. What is to be done stands in `_scoring.json`, what is done in the parts: one that is there, belongs to
-this scoring and whose pages' checksums hold is done. How many there are depends on the number of images alone, so that the
-same folder may be filled by any number of processes and shards.
+this scoring, whose pages' checksums hold and all of whose images were read is done. How many there are depends on the number
+of images alone, so that the same folder may be filled by any number of processes and shards.
 """
 
 import math
@@ -20,12 +20,14 @@ from pydantic import Field, ValidationError
 from archives.files import FULL, replacing
 from handlers.decision import Promise
 from handlers.spec import Frozen
-from visor.errors import ScoreError
+from visor.errors import ImageChanged, ImageUnreadable, ScoreError
 
 DESCRIPTION = "_scoring.json"
 """Readers of Parquet folders leave out what begins with an underscore."""
 SCORING, NUMBER = b"visor.scoring", b"visor.part"
 SMALLEST, LARGEST, PARTS = 32, 1024, 256
+UNREAD = (ImageUnreadable.code, ImageChanged.code)
+"""Errors of rows whose picture does not lie where it was looked for: another root, or a mended disk, has it perhaps."""
 ROWS_A_GROUP = 1 << 15
 STALE_S = 3600.0
 
@@ -101,6 +103,11 @@ class Counts:
         self.decisions.update(value for value in table["decision"].to_pylist() if value)
         self.errors.update(value for value in table["error"].to_pylist() if value)
         return self
+
+
+def unread(counts: Counts) -> int:
+    """Count the rows whose images were not there, which the same command asks about again."""
+    return sum(counts.errors[code] for code in UNREAD)
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -183,6 +190,14 @@ def parse(path: Path, metadata: Mapping[bytes, bytes]) -> Scoring:
 def files(place: Path) -> list[Path]:
     """List the Parquet files of what `visor score` wrote, in order."""
     return sorted(place.glob("part-*.parquet")) if place.is_dir() else [place]
+
+
+def cut(folder: Path, scoring: Scoring, table: pa.Table) -> None:
+    """Make parts again of all rows, but those parts that are there, and those of which images were not read."""
+    for number in range(scoring.parts):
+        rows = table.slice(scoring.rows(number).start, scoring.part_rows)
+        if not unread(Counts().add(rows)) and read(folder, scoring, number) is None:
+            write(folder, scoring, number, rows.to_pylist())
 
 
 def merge(folder: Path, scoring: Scoring, target: Path) -> None:

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archives.opening import Opened, opened
 from handlers import decision
 from handlers.backends import Backend, load_backend
 from handlers.drift import REFERENCE, Reference
-from handlers.errors import ImageError, ImageTooLarge, VisorError
+from handlers.errors import ImageError, ImageTooLarge, VisorError, counted
 from handlers.predictor import Answer, Item, predict
 from handlers.spec import Spec
 from training.progress import show_progress
@@ -79,7 +80,7 @@ class Scored:
 
 
 def score(archive: Path, public_key: Path, options: Options) -> Scored:
-    """Answer for all images, or all of this shard, that have no row in a part yet.
+    """Answer for all images, or all of this shard, that have no row in a part yet; parts with images not read are made anew.
 
     Raises what `archives.opening.opened` raises, OptionError (a threshold), GroupUnknown, DataError (nothing to score) and
     ScoreError.
@@ -109,10 +110,14 @@ def _score_by(archive: Opened, options: Options) -> Scored:
     single = options.out.suffix == ".parquet"
     if single and options.shard[1] > 1:
         raise ScoreError("shards write parts beside each other; let --out be a folder, without .parquet")
-    if single and options.out.exists():
-        return _count_finished(options.out, scoring)
+    earlier = _read_finished(options.out, scoring) if single and options.out.exists() else None
+    if earlier is not None and not parts.unread(counts := Counts().add(earlier)):
+        logger.info("%s is finished, with this archive and these images", options.out)
+        return Scored(options.out, earlier.num_rows, 0, 0.0, 0.0, counts)
     folder = options.out.with_name(f"{options.out.name}.parts") if single else options.out
     parts.claim(folder, scoring)
+    if earlier is not None:
+        parts.cut(folder, scoring, earlier)
     with archive.unpacked() as members:
         reference = Reference.read(members / REFERENCE)
         job = _ScoringJob(members, archive.spec, listed.root, folder, scoring, options.overlays, reference)
@@ -120,18 +125,23 @@ def _score_by(archive: Opened, options: Options) -> Scored:
     if single:
         parts.merge(folder, scoring, options.out)
         shutil.rmtree(folder)
+    if unread := parts.unread(scored.counts):
+        logger.warning(
+            "%s below %s could not be read or changed since the manifest; the same command, or another --root, does them again",
+            counted(unread, "image"),
+            listed.root,
+        )
     return scored
 
 
-def _count_finished(file: Path, scoring: Scoring) -> Scored:
-    """Summarise a file that an earlier call finished. Raises ScoreError where it belongs to another scoring."""
+def _read_finished(file: Path, scoring: Scoring) -> pa.Table:
+    """Read a file that an earlier call finished. Raises ScoreError where it belongs to another scoring."""
     try:
         table = pq.read_table(file, page_checksum_verification=True)
     except (OSError, ValueError) as err:
         raise ScoreError(f"{file} cannot be read as Parquet: {err}; choose another --out, or delete it") from err
     parts.refuse_other(file, parts.parse(file, table.schema.metadata or {}), scoring)
-    logger.info("%s is finished, with this archive and these images", file)
-    return Scored(file, table.num_rows, 0, 0.0, 0.0, Counts().add(table))
+    return table
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,8 @@ def _score(job: _ScoringJob, listed: Listing, options: Options) -> Scored:
     numbers = job.scoring.of_shard(*options.shard)
     for number in show_progress(numbers, len(numbers), "looking for parts that are done"):
         rows += len(job.scoring.rows(number))
-        if (table := parts.read(job.folder, job.scoring, number)) is None:
+        table = parts.read(job.folder, job.scoring, number)
+        if table is None or parts.unread(Counts().add(table)):
             missing.append(number)
         else:
             counts.add(table)

@@ -199,6 +199,22 @@ def test_a_run_is_registered_once_and_the_alias_moves(tracker):
     assert (str(champion.version), champion.tags) == ("1", {"weights_digest": "a", "archive_digest": "f"})
 
 
+@pytest.mark.parametrize("version", ["13", "eins", "01", ""])
+def test_a_version_that_is_not_there_is_told_with_those_that_are(tracker, version):
+    ids = [start(tracker, "walls") for _ in range(12)]
+    for run_id in ids:
+        tracker.register(f"walls{version}", run_id, {}, "candidate")
+    assert tracker.run_of(f"walls{version}", "12") == ids[11]
+    newest = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 2 older versions"
+    with pytest.raises(RunError, match=f"has no version {version!r} of walls{version}; it has {newest}$"):
+        tracker.run_of(f"walls{version}", version)
+
+
+def test_a_model_without_a_version_is_said(tracker):
+    with pytest.raises(RunError, match="has no version of nothing; name a model whose run"):
+        tracker.run_of("nothing", "1")
+
+
 def test_an_alias_that_mlflow_does_not_take_is_named(tracker):
     run_id = start(tracker)
     with pytest.raises(RunError, match="latest"):

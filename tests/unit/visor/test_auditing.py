@@ -329,11 +329,51 @@ def test_tables_that_cannot_be_read_at_all_have_codes_too(audit, log, table, tmp
         (logged, tmp_path / "nowhere.csv", "audit.labels"),
         (tmp_path / "nowhere.log", labels, "audit.answers"),
         (log(), labels, "audit.answers"),
-        (tmp_path, labels, "audit.answers"),  # a folder names images by digests
         (broken, table([("a" * 64, "damaged")], head="digest,label"), "audit.answers"),
     ):
         status, out, err = audit(answers, "--labels", labels_file)
         assert (status, out, err.split(": ")[1]) == (1, "", code)
+
+
+@pytest.mark.parametrize("kept", ["all", "csv", "columns", "metadata"])
+def test_answers_are_not_taken_for_labels(archive, tmp_path, audit, table, kept):
+    scoring = scored(tmp_path / "scores", archive, {"a" * 64: "flag"})
+    labels = tmp_path / "scores.parquet"
+    parts.merge(tmp_path / "scores", scoring, labels)
+    if kept == "csv":
+        labels = table([("a" * 64, "damaged", "0.9", "flag")], head="digest,label,confidence,decision")
+    if kept == "columns":
+        pq.write_table(pq.read_table(labels).replace_schema_metadata(), labels)
+    if kept == "metadata":
+        pq.write_table(pq.read_table(labels, columns=["digest", "label"]), labels)
+    status, out, err = audit(tmp_path / "scores", "--labels", labels)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"visor: audit.labels: {labels} is what `visor score` wrote, or part of it")
+
+
+@pytest.mark.parametrize("head", ["request_id,label", "digest,label"])
+def test_answers_that_are_not_there_are_said_so(tmp_path, audit, table, head):
+    labels = table([("a", "damaged")], head=head)
+    for place in (tmp_path / "nowhere.log", tmp_path / "nowhere.parquet", tmp_path / "scores"):
+        status, _, err = audit(place, "--labels", labels)
+        assert (status, err) == (
+            1,
+            f"visor: audit.answers: {place} is not there; name a request log, or what `visor score` wrote",
+        )
+    status, _, err = audit(tmp_path, "--labels", labels)
+    assert status == 1
+    assert err.startswith(f"visor: audit.answers: {tmp_path} is a folder in which `visor score` wrote no answers; ")
+
+
+def test_a_scoring_names_images_by_digests_and_a_log_by_request_ids(archive, tmp_path, audit, table, log):
+    scored(tmp_path / "scores", archive, {"a" * 64: "flag"})
+    for place, head, names in (
+        (tmp_path / "scores", "request_id,label", "digests"),
+        (log(line("a")), "digest,label", "request ids"),
+    ):
+        status, _, err = audit(place, "--labels", table([("a", "damaged")], head=head))
+        assert status == 1
+        assert f"{place} names images by {names}, as " in err
 
 
 def test_a_short_row_and_a_byte_order_mark_are_taken_as_they_are(audit, log, tmp_path):

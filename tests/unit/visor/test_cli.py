@@ -95,6 +95,11 @@ print(*sys.modules)
         ["serve", "roofs", "--port", "x"],
         ["serve", "roofs", "--workers", "0"],
         ["bound", "runs/roofs", "--splits", "0"],
+        ["compare", "runs/roofs", "--max-fnr", "5"],
+        ["compare", "runs/roofs", "--max-fnr", "-0.1"],
+        ["promote", "roofs", "--max-fnr", "nan"],
+        ["promote", "roofs", "--max-latency-ms", "-1"],
+        ["compare", "runs/roofs", "--max-latency-ms", "nan"],
         ["predict"],
         ["predict", "a.jpg", "--threshold", "high"],
     ],
@@ -288,6 +293,16 @@ def test_a_digest_is_a_whole_sha256(command: str, capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit, match="2"):
             cli.parse_args([command, "roofs", *more, "--digest", text])
         assert f"{text!r} is not a SHA-256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "promote"])
+def test_a_limit_on_missed_images_is_a_share(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("0", "0.05", "1"):
+        assert cli.parse_args([command, "roofs", "--max-fnr", text]).max_fnr == float(text)
+    for text in ("5", "-1", "nan", "inf"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.parse_args([command, "roofs", "--max-fnr", text])
+        assert f"argument --max-fnr: {text} is not from 0 to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.JSON"])

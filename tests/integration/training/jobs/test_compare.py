@@ -71,7 +71,7 @@ def test_a_better_version_takes_the_place_and_a_worse_one_does_not(places, tmp_p
     assert champion_of(places, "roofs") == (first[1], first[0])
 
     third = trained(places, tmp_path, "roofs", 6.0, "candidate", seed=2)
-    assert cli.main([*arguments, "--max-fnr", "-1"]) == 1
+    assert cli.main([*arguments, "--max-fnr", "0"]) == 1
     assert cli.main([*arguments, "--max-latency-ms", "5"]) == 1
     assert "has no archive" in capsys.readouterr().out
     assert champion_of(places, "roofs") == (first[1], first[0])

@@ -69,6 +69,18 @@ def test_what_cannot_be_tried_is_said(tmp_path):
         bound(write_run(tmp_path / "few"), 0.01, 10, 0, tmp_path)
     with pytest.raises(ConfigError, match="flags no label"):
         bound(write_run(tmp_path / "none", positive=(), max_fnr=None), None, 10, 0, tmp_path)
+    (tmp_path / "begun").mkdir()
+    begun = make_config(name="tiny")
+    runs.write_config(tmp_path / "begun", begun)
+    with pytest.raises(RunError, match=r"begun holds no run \(run.json is missing\)"):
+        bound(tmp_path / "begun", None, 10, 0, tmp_path)
+    record = {"dataset_root": "x", "config_digest": begun.digest, "dataset_digest": "0", "mlflow_run_id": "0"}
+    runs.write_record(tmp_path / "begun", runs.Record(**record, tracking_uri="x", git_commit="", git_dirty=None, versions={}))
+    with pytest.raises(RunError, match="begun has learnt nothing"):
+        bound(tmp_path / "begun", None, 10, 0, tmp_path)
+    (tmp_path / "begun" / runs.CHECKPOINT).touch()
+    with pytest.raises(RunError, match=r"begun is not finished, .*; give the same `visor train` command again"):
+        bound(tmp_path / "begun", None, 10, 0, tmp_path)
     (tmp_path / "few" / runs.PREDICTIONS).unlink()
     with pytest.raises(RunError, match="visor evaluate"):
         bound(tmp_path / "few", None, 10, 0, tmp_path)

@@ -54,6 +54,7 @@ def test_a_manifest_says_digests_too(tmp_path):
     Manifest(("x", "y"), (Sample("x/1.png", 1, digest, "x", "test"), Sample("y/1.png", 1, digest, "y", "train"))).write(
         tmp_path / "manifest.json"
     )
+    touch(tmp_path, "images/x/1.png", "y/1.png")
     found = listing.read(tmp_path / "manifest.json", tmp_path / "images")
     assert found.images == (listing.ListedImage("x/1.png", digest), listing.ListedImage("y/1.png", digest))
     assert found.root == tmp_path / "images"
@@ -61,6 +62,7 @@ def test_a_manifest_says_digests_too(tmp_path):
 
 
 def test_a_list_keeps_its_order(tmp_path):
+    touch(tmp_path, "a b.png")  # one is enough: the others are rows with an error
     (tmp_path / "list.txt").write_text("z.png\n\na b.png\n")
     assert [image.path for image in listing.read(tmp_path / "list.txt").images] == ["z.png", "a b.png"]
 
@@ -112,6 +114,24 @@ def test_a_folder_without_images_and_a_root_that_nothing_needs(tmp_path):
         listing.read(tmp_path)
     with pytest.raises(DataError, match="need no --root"):
         listing.read(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "list.txt"])
+def test_a_root_that_is_not_there_or_has_none_of_the_files(tmp_path, name):
+    Manifest(("x",), (Sample("x/1.png", 1, "0" * 64, "x", "test"), Sample("x/2.png", 1, "0" * 64, "x", "test"))).write(
+        tmp_path / "manifest.json"
+    )
+    (tmp_path / "list.txt").write_text("x/1.png\nx/2.png\n")
+    touch(tmp_path, "images/x/2.png", "other/y/2.png")
+    assert listing.read(tmp_path / name, tmp_path / "images").root == tmp_path / "images"
+    with pytest.raises(DataError, match=f"the 2 images that .*{name} names is below {tmp_path}, such as 'x/1.png'; .*--root"):
+        listing.read(tmp_path / name)
+    with pytest.raises(DataError, match="none of the 2 images"):
+        listing.read(tmp_path / name, tmp_path / "other")
+    with pytest.raises(DataError, match=f"--root {tmp_path}/nowhere is not there"):
+        listing.read(tmp_path / name, tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"list\.txt is no folder"):
+        listing.read(tmp_path / name, tmp_path / "list.txt")
 
 
 def test_a_name_that_is_not_utf_8(tmp_path):

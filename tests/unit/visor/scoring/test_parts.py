@@ -139,3 +139,23 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ScoreError, match="cannot be written"):
         parts.claim(tmp_path / "file", scoring())
+
+
+@pytest.mark.parametrize("code", ["image.unreadable", "image.changed"])
+def test_a_finished_file_is_cut_into_the_parts_all_of_whose_images_were_read(tmp_path, code):
+    what, again, file = scoring(), tmp_path / "again", tmp_path / "scores.parquet"
+    parts.claim(tmp_path / "first", what)
+    for number in range(what.parts):
+        rows = [row(n) for n in what.rows(number)]
+        parts.write(tmp_path / "first", what, number, [*rows[:-1], {"path": "x.png", "error": code}] if number == 1 else rows)
+    parts.merge(tmp_path / "first", what, file)
+    counts = parts.Counts().add(pq.read_table(file))
+    assert (parts.unread(counts), counts.errors) == (1, Counter({"image.empty": 7, code: 1}))  # 9, 19, ... 69
+    parts.claim(again, what)
+    parts.cut(again, what, pq.read_table(file))
+    assert [parts.path_of(again, number).exists() for number in range(what.parts)] == [True, False, True]
+    for number in (0, 2):
+        assert parts.read(again, what, number).equals(parts.read(tmp_path / "first", what, number))
+    write(again, what, 1)  # it was done anew since, and stays
+    parts.cut(again, what, pq.read_table(file))
+    assert parts.unread(parts.Counts().add(parts.read(again, what, 1))) == 0
