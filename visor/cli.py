@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visor: {told}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("visor: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"visor: interrupted{'; the same command goes on from here' if args.resumes else ''}", file=sys.stderr)
         return INTERRUPTED
 
 
