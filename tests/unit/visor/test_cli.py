@@ -107,6 +107,25 @@ def test_a_mistyped_command_is_an_error(arguments: list[str], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--verison"], "visor: error: unrecognized arguments: --verison; did you mean --version?"),
+        (["-version"], "visor: error: unrecognized arguments: -version; did you mean --version?"),
+        (["--xyz", "--verbose"], "visor: error: unrecognized arguments: --xyz"),
+        (["audit", "--lables=x.csv"], "visor audit: error: unrecognized arguments: --lables=x.csv; did you mean --labels?"),
+        (["audit", "--lab", "x.csv"], "visor audit: error: the following arguments are required: NAME|FILE, ANSWERS"),
+        (["audit", "--", "--lables"], "visor audit: error: the following arguments are required: ANSWERS, --labels"),
+    ],
+)
+def test_a_mistyped_flag_is_told_before_what_is_missing(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "nowhere.yaml"], ["config.invalid", "nowhere.yaml"]),
