@@ -96,6 +96,18 @@ def unread(err: OSError) -> str:
     return "is not there" if isinstance(err, FileNotFoundError) else f"cannot be read: {err.strerror or err}"
 
 
+def undecoded(err: UnicodeDecodeError) -> str:
+    """Say of a file that is to be text in UTF-8, behind its name, what it is: text in another encoding, or no text at all.
+
+    Text has no NUL but in UTF-16, and of 20 bytes at most one is another control character.
+    """
+    content = err.object
+    controls = sum(byte < 0x20 and byte not in b"\t\n\v\f\r" for byte in content)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or (0 not in content and 20 * controls <= len(content)):
+        return "is not UTF-8; save it as UTF-8"
+    return "holds bytes that are no text, as of a picture or an archive; name a file of text in UTF-8"
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Write how many there are, for a sentence: "1 file", "2 files". `many`: of more than one, by default `one` with an s."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from archives.files import replacing
 from handlers.decision import Outcome
+from handlers.errors import undecoded
 from handlers.spec import Spec
 from visor.errors import AnswersUnreadable, LabelsUnreadable, ScoreError
 from visor.scoring import parts
@@ -49,6 +50,8 @@ def read_labels(file: Path) -> Labels:
             )
         where, what = names.index(keys[0]), names.index("label")
         found = [tuple(str(row[at]) if at < len(row) and row[at] is not None else "" for at in (where, what)) for row in rows]
+    except UnicodeDecodeError as err:
+        raise LabelsUnreadable(f"{file} {undecoded(err)}") from err
     except (OSError, ValueError, csv.Error, pa.ArrowException) as err:
         raise LabelsUnreadable(f"{file} cannot be read as a table of labels: {err}") from err
     if not found:

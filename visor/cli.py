@@ -4,11 +4,13 @@ import argparse
 import difflib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from itertools import takewhile
+from typing import Any, NoReturn
 
 from handlers.errors import VisorError
 from visor.commands import (
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visor: {told}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("visor: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"visor: interrupted{'; the same command goes on from here' if args.resumes else ''}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -91,14 +93,32 @@ def _interrupt(_number: int, _frame: object) -> None:
 class _Parser(argparse.ArgumentParser):
     """A parser that refuses what it does not know by itself: argparse leaves that to the first one, which shows its own usage."""
 
+    given: Sequence[str] = ()
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse as argparse does, and end the process with this command's usage where something is left over."""
+        self.given = sys.argv[1:] if args is None else args
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            known = [name for name in self._option_string_actions if name.startswith("--")]
-            close = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else ""))
+            self.error(self._unrecognized(unknown))
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2. A mistyped flag is told first, not what is missing beside it, as argparse has it."""
+        if message.startswith("the following arguments are required") and (unknown := self._unknown_flags()):
+            message = self._unrecognized(unknown)
+        super().error(message)
+
+    def _unknown_flags(self) -> list[str]:
+        """List the flags given that are none of this command's, nor the beginning of one, nor a negative number."""
+        flags = [text for text in takewhile(lambda text: text != "--", self.given) if re.match(r"--?[a-zA-Z]\S*$", text)]
+        known = self._option_string_actions
+        return [text for text in flags if not any(name.startswith(text.partition("=")[0]) for name in known)]
+
+    def _unrecognized(self, unknown: Sequence[str]) -> str:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+        return f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def make_parser() -> argparse.ArgumentParser:

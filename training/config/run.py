@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from archives.files import is_packed
+from handlers.errors import undecoded
 from handlers.spec import DECODING, DecodingRule, Limits, Preprocessing, Probability
 from training import keys
 from training.config.data import DataConfig
@@ -134,7 +135,7 @@ def read_tree(path: Path, what: str = "config") -> dict[str, Any]:
     except OSError as err:
         raise ConfigError(f"{path} cannot be read: {err.strerror}; name a {what}, a YAML file") from err
     except UnicodeDecodeError as err:
-        raise ConfigError(f"{path} is not YAML: its bytes are no text, as of a picture or an archive; name a {what}") from err
+        raise ConfigError(f"{path} {undecoded(err)}") from err
     except yaml.YAMLError as err:
         raise ConfigError(f"{path} is not YAML: {keys.yaml_trouble(err)}; {keys.LINES}") from err
     if not isinstance(tree, dict):

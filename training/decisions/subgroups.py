@@ -14,7 +14,7 @@ import numpy as np
 
 from handlers import decision
 from handlers.arrays import Bools, Floats, Ints
-from handlers.errors import counted
+from handlers.errors import counted, undecoded
 from handlers.spec import FnrBound, GroupRule, Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
@@ -59,7 +59,9 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
             rows, header = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError as err:
         raise DataError(f"{KEY} {path} is not there; name a CSV with a column {PATH!r} and those to group by") from err
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
+    except UnicodeDecodeError as err:
+        raise DataError(f"{KEY} {path} {undecoded(err)}") from err
+    except (OSError, csv.Error) as err:
         raise DataError(f"{KEY} {path} cannot be read as CSV: {err}") from err
     wanted = list(columns) or [name for name in header if name != PATH]
     if missing := [name for name in (PATH, *wanted) if name not in header]:

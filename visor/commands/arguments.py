@@ -27,10 +27,15 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 
 
-def add_command(commands: Commands, name: str, run: Run, description: str, exits: str = EXITS) -> argparse.ArgumentParser:
-    """Declare a command, which `run` executes. The first sentence of `description` is its line in the list of commands."""
+def add_command(
+    commands: Commands, name: str, run: Run, description: str, exits: str = EXITS, *, resumes: bool = False
+) -> argparse.ArgumentParser:
+    """Declare a command, which `run` executes. The first sentence of `description` is its line in the list of commands.
+
+    `resumes`: given again after an interruption, the command goes on where it was.
+    """
     parser = commands.add_parser(name, description=description, epilog=exits)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=resumes)
     return parser
 
 

@@ -24,7 +24,8 @@ def add(commands: Commands) -> None:
         run,
         "Compare runs on the same test images, with the registry's champion among them. Reads the runs' saved answers and their "
         "newest archives, and prints each run's figures with 95 % intervals and tests against the champion, then the run that "
-        "the rule chooses: of those shown to be within --max-fnr and --max-latency-ms, the one with the least expected cost.",
+        "the rule chooses: of those shown to be within --max-fnr and --max-latency-ms, the one with the least expected cost, "
+        "a reviewed image at the price of a look.",
     )
     compare.add_argument(
         "runs", nargs="*", metavar="RUN", help="folder of a run, or its MLflow run id; name one at least, or --experiment"

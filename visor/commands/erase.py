@@ -26,6 +26,7 @@ def add(verbs: Commands) -> None:
         "Remove a picture from all that trainings have left of it: files, caches, pages, answers, manifests, MLflow. Says what "
         "goes, what only another training takes away (weights, and signed archives, which are not changed), and which pictures "
         "look alike. Without --yes nothing is changed; interrupted, the same command goes on.",
+        resumes=True,
     )
     erase.add_argument(
         "pictures",

@@ -22,8 +22,9 @@ def add(commands: Commands) -> None:
         commands,
         "list",
         run,
-        "List the runs in --home and the archives in --store with their state, date, labels and key figures. The aliases that "
-        "the embedded registry gave to a run's version stand beside it; a tracking server is not asked, and no signature is "
+        "List the runs in --home and the archives in --store with their state, date, labels and key figures. COST is the "
+        "expected cost of an image, a reviewed one at the price of a look, as `visor compare` has it. The aliases that the "
+        "embedded registry gave to a run's version stand beside it; a tracking server is not asked, and no signature is "
         "verified, which `visor inspect` does.",
     )
     listed.add_argument("--json", action="store_true", help="print one JSON list with every label (default: text to read)")
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(one: "Listed") -> Sequence[str]:
-    figures = [f"{one.figures[name]:.4f}" if name in one.figures else "" for name in ("accuracy", "fnr", "expected_cost")]
+    names = ("accuracy", "fnr", "expected_cost_with_review")
+    figures = [f"{one.figures[name]:.4f}" if name in one.figures else "" for name in names]
     labels = f"{len(one.labels)}: {', '.join(one.labels)}" if one.labels else ""
     labels = labels if len(labels) <= LABELS else f"{labels[: LABELS - 3]}..."
     what = " ".join([*(f"@{alias}" for alias in one.aliases), one.what.partition("\n")[0]])

@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
         run,
         "Fetch the images, train, archive, copy and register in one command, as a Kubernetes Job does. Given again after an "
         "interruption it resumes, and given again after success it does nothing. Prints where the archive is.",
+        resumes=True,
     )
     pipeline.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     pipeline.add_argument(

@@ -15,6 +15,7 @@ def add(commands: Commands) -> None:
         "Learn features from the training images without their labels. Reads the config and its images, writes a backbone into "
         "the run's folder, and prints the backbone's path, which another config names as model.pretrained; an interrupted run "
         "resumes from its last checkpoint.",
+        resumes=True,
     )
     pretrain.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     pretrain.add_argument(

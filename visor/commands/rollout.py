@@ -45,6 +45,7 @@ def add(commands: Commands) -> None:
         "in the cluster: after an interruption the same command goes on from there.",
         exits="Exit codes: 0 promoted, or a dry run; 3 rolled back, aborted or overtaken by another change; 1 an error, printed "
         "to standard error as `visor: CODE: sentence`; 2 a mistyped command line; 130 interrupted.",
+        resumes=True,
     )
     add_start(start)
     status = add_command(

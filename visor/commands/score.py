@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
         "way round. `visor predict` asks about a few images.",
         exits="Exit codes: 0 every image has a row, be it with an error code; 1 an error of the whole, printed to standard error "
         "as `visor: CODE: sentence`; 2 a mistyped command line; 130 interrupted.",
+        resumes=True,
     )
     score.add_argument("archive", metavar="NAME|FILE", help=ARCHIVE)
     score.add_argument(

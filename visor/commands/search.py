@@ -16,6 +16,7 @@ def add(commands: Commands) -> None:
         "a trial and the new config's path, HOME/STUDY-best.yaml; given again it resumes the study, and given several times at "
         "once it searches in parallel.",
         exits=f"{EXITS} Exit code 1 also says that no trial is complete yet.",
+        resumes=True,
     )
     search.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     search.add_argument(

@@ -21,6 +21,7 @@ def add(commands: Commands) -> None:
         "and its images, writes weights, metrics.json and report.html into the run's folder, registers the weights in "
         "MLflow's registry as a new version with the alias candidate, and prints the folder. An interrupted run resumes from "
         "its last checkpoint; a finished one is left as it is.",
+        resumes=True,
     )
     train.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     train.add_argument("--out", type=Path, metavar="RUN", help="folder of the run to write (default: HOME/NAME of the config)")

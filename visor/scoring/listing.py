@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from handlers.errors import counted
+from handlers.errors import counted, undecoded, unread
 from training.data.manifest import Manifest
 from training.data.tree import SUFFIXES
 from training.data.walk import count_suffixes, walk
@@ -89,8 +89,10 @@ def _below(folder: Path) -> list[str]:
 def _lines(file: Path, root: Path) -> list[str]:
     try:
         paths = [stripped for line in file.read_text("utf-8-sig").splitlines() if (stripped := line.rstrip())]
-    except (OSError, UnicodeDecodeError) as err:
-        raise DataError(f"{file} cannot be read as a list of paths in UTF-8: {err}") from err
+    except UnicodeDecodeError as err:
+        raise DataError(f"{file} {undecoded(err)}") from err
+    except OSError as err:
+        raise DataError(f"{file} {unread(err)}") from err
     seen = set[str]()
     for path in paths:
         if path in seen:

@@ -307,8 +307,9 @@ def test_a_scoring_by_another_rule_is_left_out_where_the_archives_own_is_there(a
         (b"request_id,label,label\na,b,c\n", "needs label and one of"),
         (b"request_id,label\n", "has no label"),
         (b'request_id,label\n"a,damaged\n', "cannot be read as a table"),
-        (b"\xff\xfe\x00\x01", "cannot be read as a table"),
-        (b"PK\x03\x04\x00\x00\x80", "cannot be read as a table"),
+        ("request_id,label\na,beschädigt\n".encode("latin-1"), "is not UTF-8; save it as UTF-8"),
+        ("request_id,label\na,damaged\n".encode("utf-16"), "is not UTF-8; save it as UTF-8"),
+        (b"PK\x03\x04\x00\x00\x80", "holds bytes that are no text"),
     ],
 )
 def test_a_bad_table_has_its_code(audit, log, tmp_path, content, words):

@@ -112,6 +112,25 @@ def test_a_mistyped_command_is_an_error(arguments: list[str], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--verison"], "visor: error: unrecognized arguments: --verison; did you mean --version?"),
+        (["-version"], "visor: error: unrecognized arguments: -version; did you mean --version?"),
+        (["--xyz", "--verbose"], "visor: error: unrecognized arguments: --xyz"),
+        (["audit", "--lables=x.csv"], "visor audit: error: unrecognized arguments: --lables=x.csv; did you mean --labels?"),
+        (["audit", "--lab", "x.csv"], "visor audit: error: the following arguments are required: NAME|FILE, ANSWERS"),
+        (["audit", "--", "--lables"], "visor audit: error: the following arguments are required: ANSWERS, --labels"),
+    ],
+)
+def test_a_mistyped_flag_is_told_before_what_is_missing(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "nowhere.yaml"], ["config.invalid", "nowhere.yaml"]),
@@ -221,9 +240,16 @@ def test_a_store_without_the_archive_is_named_from_the_root(
     assert f"{tmp_path}/elsewhere holds no archive named 'roofs' (there is no such folder)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "resumes", "said"),
+    [
+        (signal.SIGTERM, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGINT, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGINT, False, "visor: interrupted\n"),
+    ],
+)
 def test_a_signal_stops_a_command_in_order(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, resumes: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     closed: list[bool] = []
 
@@ -235,14 +261,22 @@ def test_a_signal_stops_a_command_in_order(
             closed.append(True)
         return 0
 
-    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False))
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes))
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert cli.main([]) == 130
     finally:
         signal.signal(signal.SIGTERM, before)
     assert closed == [True]
-    assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == said
+
+
+def test_the_commands_that_resume_are_those_that_say_so() -> None:
+    resuming = {" ".join(names) for names, parser in COMMANDS.items() if parser.get_default("resumes")}
+    assert resuming == {"data erase", "pipeline", "pretrain", "rollout start", "score", "search", "train"}
+    for names, parser in COMMANDS.items():
+        if parser.get_default("resumes"):
+            assert re.search("resumes|the same command goes on", parser.description or ""), names
 
 
 def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from archives import signing
+from tests.unit.archives import crafted
 from tests.unit.archives.crafted import move, put
 from tests.unit.specs import LINEAGE, make_spec
 from visor import inspect
@@ -79,11 +80,13 @@ def test_an_archive_before_0_3_says_what_it_lacks() -> None:
 
 
 def test_what_is_read_by_people_has_key_figures_and_a_band_only_where_something_is_flagged(
-    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    metrics = {"accuracy": 0.875, "decision": {"expected_cost": 0.75, "expected_cost_with_review": 0.5}}
+    monkeypatch.setattr(crafted, "LINEAGE", LINEAGE.model_copy(update={"metrics": metrics}))
     show(put(tmp_path, keys[0]), keys[1], as_json=False)
     shown = capsys.readouterr().out
-    assert "more: visor inspect --json" in shown
+    assert "metrics: {accuracy: 0.875, expected_cost_with_review: 0.5, more: visor inspect --json}" in shown
     assert "review_below" not in shown
 
 

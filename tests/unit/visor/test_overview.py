@@ -13,7 +13,11 @@ from training import runs
 from visor import cli
 from visor.overview import overview, registered_aliases
 
-METRICS = {"accuracy": 0.875, "decision": {"fnr": 0.25, "expected_cost": 0.5}, "macro": {"f1": 0.7}}
+METRICS = {
+    "accuracy": 0.875,
+    "decision": {"fnr": 0.25, "expected_cost": 0.75, "expected_cost_with_review": 0.5},
+    "macro": {"f1": 0.7},
+}
 
 
 def name_it(run: Path, name: str) -> None:
@@ -71,7 +75,7 @@ def test_each_run_is_listed_in_its_state_and_each_archive(home: Path, store: Pat
     }
     good = found["good"]
     assert (good.name, good.labels, good.aliases) == ("good-name", ("ill", "well"), ("candidate", "champion"))
-    assert good.figures == {"accuracy": 0.875, "fnr": 0.25, "expected_cost": 0.5}
+    assert good.figures == {"accuracy": 0.875, "fnr": 0.25, "expected_cost_with_review": 0.5}
     assert found["begun"].what == "train, not finished; the same command goes on"
     assert found["failed"].what.startswith("train, no epoch was finished; it failed,")
     archives = [one for one in overview(home, store) if one.kind == "archive"]

@@ -162,6 +162,20 @@ def test_a_csv_that_does_not_fit_is_refused(tmp_path, text, columns, words):
         read(path, columns, samples("a"))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path,roof\na,Dächer\n".encode("latin-1"), "metadata.csv is not UTF-8; save it as UTF-8$"),
+        (b"PK\x03\x04\x00\x00\x80", "metadata.csv holds bytes that are no text"),
+    ],
+)
+def test_a_csv_that_is_not_utf_8_is_told(tmp_path, content, words):
+    path = tmp_path / "metadata.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read(path, (), samples("a"))
+
+
 def test_the_key_that_errors_name_is_one_of_the_config(tmp_path):
     with pytest.raises(DataError, match="is not there; name a CSV") as error:
         read(tmp_path / "none.csv", (), samples("a"))

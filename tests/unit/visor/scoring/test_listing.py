@@ -90,7 +90,8 @@ def test_the_digest_is_of_paths_digests_and_order_and_not_of_the_place(tmp_path)
     ("name", "content", "words"),
     [
         ("list.txt", b"a.png\nb.png\na.png\n", "names 'a.png' twice"),
-        ("list.txt", b"\xff\n", "UTF-8"),
+        ("list.txt", b"\xe4.png\n", "list.txt is not UTF-8; save it as UTF-8$"),
+        ("list.txt", b"\x89PNG\r\n\x1a\n\x00", "list.txt holds bytes that are no text"),
         ("list.txt", b"\n", "holds no image"),
         ("manifest.json", b"{}", "is not a manifest"),
         ("images.csv", b"a.png\n", "neither a folder nor a manifest"),
