@@ -13,11 +13,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from archives.files import replacing
 from handlers.errors import counted
+from handlers.names import composed
 from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, composed, scan, select
+from training.data.tree import SPLITS, Split, Tree, scan, select
 from training.data.walk import count_suffixes
 from training.errors import DataChanged, DataError
 from training.progress import show_progress

@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from handlers.errors import counted
+from handlers.names import composed
 from training.config import Layout
-from training.data.layout import SPLITS, Split, Top, composed, find_splits
+from training.data.layout import SPLITS, Split, Top, find_splits
 from training.data.walk import count_suffixes, walk, warn_of
 from training.errors import DataError
 
-__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "composed", "scan", "select"]
+__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "scan", "select"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,6 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
     Raises DataError for a label that is not there, or when there are fewer.
     """
     counts = Counter(image.label for image in tree.images)
-    labels = labels and {composed(label) for label in labels}
     if unknown := sorted(set(labels or ()) - set(tree.labels)):
         raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
     if largest is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.tree import SUFFIXES, scan, select
+from training.data.tree import SUFFIXES, scan
 from training.errors import DataError
 
 Plant = Callable[..., Path]
@@ -90,7 +90,6 @@ def test_a_label_is_in_unicode_s_composed_form(plant: Plant, caplog: pytest.LogC
     assert {image.path: image.label for image in tree.images} == {f"{nfc}/1.png": nfc, f"{nfd}/2.png": nfc, "tea/1.png": "tea"}
     assert [image.mask for image in tree.images if image.mask] == [f"masks/{nfd}/2.png"]
     assert caplog.messages == [f"folders that differ only in how Unicode spells an accent are one label: {nfc!r}"]
-    assert select(tree, (nfd, "tea"), None).labels == (nfc, "tea")
 
 
 def test_labels_that_differ_by_case_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
