@@ -1,4 +1,4 @@
-"""Names of labels and files in Unicode's composed form, NFC: macOS and some archivers spell an accent as a character of its own."""
+"""Names in Unicode's composed form, NFC; macOS and some archivers spell an accent as a character of its own."""
 
 import unicodedata
 from collections.abc import Collection

@@ -65,13 +65,13 @@ def scan(root: Path, layout: Layout = "auto") -> Tree:
     splits = find_splits(root, _tops(walked.folders, pictures), layout)
     depth = 2 if splits else 1
     placed = [path for path in pictures if path.count("/") >= depth and (not splits or path.split("/")[0] in splits)]
-    masks = {_stem(path): path for path in walked.files if _is_mask(path) and _is_image(path)}
+    masks = {composed(_stem(path)): path for path in walked.files if _is_mask(path) and _is_image(path)}
     images = tuple(
         Found(
             path,
             composed(path.split("/")[depth - 1]),
             splits.get(path.split("/")[0]),
-            masks.get(f"{MASKS}/{_stem(path)}"),
+            masks.get(composed(f"{MASKS}/{_stem(path)}")),
         )
         for path in placed
     )
@@ -149,7 +149,7 @@ def _check_masks(root: Path, masks: Collection[str], images: Collection[Found], 
 
 
 def _head(path: str, depth: int) -> str:
-    return "/".join(path.split("/")[:depth])
+    return composed("/".join(path.split("/")[:depth]))
 
 
 def _warn_of_others(

@@ -92,6 +92,14 @@ def test_a_label_is_in_unicode_s_composed_form(plant: Plant, caplog: pytest.LogC
     assert caplog.messages == [f"folders that differ only in how Unicode spells an accent are one label: {nfc!r}"]
 
 
+def test_a_mask_is_found_whose_accent_is_spelt_in_another_way(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    with caplog.at_level(logging.WARNING):
+        tree = scan(plant(f"{nfc}/{nfc}.png", "tea/1.png", f"masks/{nfd}/{nfd}.png"))
+    assert [image.mask for image in tree.images] == [f"masks/{nfd}/{nfd}.png", None]
+    assert caplog.messages == []
+
+
 def test_labels_that_differ_by_case_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert scan(plant("Oak/1.png", "oak/1.png", "ash/1.png")).labels == ("Oak", "ash", "oak")
