@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from archives.files import replacing
 from handlers.decision import Outcome
 from handlers.errors import undecoded
+from handlers.names import composed
 from handlers.spec import Spec
 from visor.errors import AnswersUnreadable, LabelsUnreadable, ScoreError
 from visor.scoring import parts
@@ -49,7 +50,7 @@ def read_labels(file: Path) -> Labels:
                 f"{file} has the columns {', '.join(map(str, names))[:200]!r}; it needs label and one of request_id and digest"
             )
         where, what = names.index(keys[0]), names.index("label")
-        found = [tuple(str(row[at]) if at < len(row) and row[at] is not None else "" for at in (where, what)) for row in rows]
+        found = [tuple(_cell(row, at) for at in (where, what)) for row in rows]
     except UnicodeDecodeError as err:
         raise LabelsUnreadable(f"{file} {undecoded(err)}") from err
     except (OSError, ValueError, csv.Error, pa.ArrowException) as err:
@@ -64,6 +65,10 @@ def _own(file: Path) -> LabelsUnreadable:
         f"{file} is what `visor score` wrote, or part of it, and its labels are an archive's own answers; name a table of "
         f"labels that people gave, without the columns {' and '.join(ANSWERED)}"
     )
+
+
+def _cell(row: Sequence[Any], at: int) -> str:
+    return composed(str(row[at])) if at < len(row) and row[at] is not None else ""
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
@@ -160,7 +165,7 @@ def _logged(file: Path, spec: Spec) -> Iterator[tuple[str, object, Answer | Reas
                     continue
                 answered = isinstance(fields, dict) and fields.get("event") == "request" and not fields.get("shadow")
                 if answered and isinstance(fields.get("decisions"), dict):
-                    yield str(fields.get("request_id", "")), fields.get("bytes"), _answer(fields, spec)
+                    yield composed(str(fields.get("request_id", ""))), fields.get("bytes"), _answer(fields, spec)
     except OSError as err:
         raise AnswersUnreadable(f"{file} cannot be read as a request log: {err}") from err
 

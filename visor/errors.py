@@ -11,7 +11,7 @@ VisorError
 ├── ImageChanged          image.changed: an image file's bytes do not have the manifest's digest; the error of its row
 ├── AuditError            audit.failed: labels and answers cannot be held against a promise
 │   ├── AnswersUnreadable audit.answers: no answers of the archive where they should be
-│   ├── LabelsUnreadable  audit.labels: a table of labels that cannot be read, or lacks a column
+│   ├── LabelsUnreadable  audit.labels: a table of labels that cannot be read, lacks a column, or has no label of the archive
 │   ├── LabelsSelected    audit.selection: labels came for images that were chosen by their decision
 │   └── PromiseMissing    audit.promise: an archive that makes no promise on missed images
 ├── NoHeatMap             answer.heatmap: an answer without a heat map is to be drawn
@@ -87,7 +87,7 @@ class AnswersUnreadable(AuditError):
 
 
 class LabelsUnreadable(AuditError):
-    """A table of labels cannot be read, or lacks a column."""
+    """A table of labels cannot be read, lacks a column, or has no label of the archive."""
 
     code = "audit.labels"
 

@@ -9,7 +9,7 @@ broken stays so while rows and answers are only appended.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from scipy.stats import fisher_exact, hypergeom
 
 from handlers.arrays import Int64
 from handlers.decision import Outcome, rule_of
+from handlers.names import composed
 from handlers.spec import Spec
 from watch import sequences
 
@@ -28,6 +29,10 @@ SURE = 0.01
 refused again, so that this is the chance of a false refusal at all runs together."""
 UNEQUAL = 0.001
 """Below this chance, at each run, labels that came more often for some decisions than for others were not."""
+NAMED = 5
+"""How many labels a sentence names of those that the archive has not, and of its own."""
+NAMED_LETTERS = 40
+"""How many letters of each it shows."""
 
 Reason = Literal["other_archive", "other_threshold", "several_images", "unanswered"]
 """Why an answer cannot be audited: another archive's; by a threshold that the promise does not cover; of a request with several
@@ -130,6 +135,7 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
     """Join labels with answers and follow each promise. labels: (id, label) in the order in which they came."""
     wanted = promises(spec, level)
     first, left_out = _first(labels, spec)
+    strange = unknown(labels, spec)
     by_promise: dict[str | None, list[Outcome]] = {promise.group: [] for promise in wanted}
     labelled, negatives = Counter[str](), Counter[str]()
     for key, label in first.items():
@@ -156,7 +162,8 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
     selected = not negatives["pass"] and _chance_of_none(decisions, negatives.total()) < SURE
     unequal = _unequal(labelled, decisions) if negatives else None  # positive images pass less often than all
     followed = tuple(_follow(promise, by_promise[promise.group], alpha, selected or bool(unequal)) for promise in wanted)
-    notes = [unequal] if unequal else []
+    notes = [f"Most labels are left out: {strange}."] if strange and left_out["unknown_label"] * 2 > len(labels) else []
+    notes += [unequal] if unequal else []
     if selected:
         notes.append("No negative label is of an image that passed: labels were not drawn at random, and misses may be unseen.")
     if labelled and not negatives:
@@ -177,12 +184,26 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
     )
 
 
+def unknown(labels: Iterable[tuple[str, str]], spec: Spec) -> str | None:
+    """Say which labels the archive has not, and which it has; None where it has all that are not empty."""
+    known = {composed(label) for label in spec.labels}
+    strange = Counter(label for _, label in labels if label and composed(label) not in known)
+    return f"{_some(strange)} {'is' if len(strange) == 1 else 'are'} none of the archive's labels, {_some(spec.labels)}" if strange else None
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(repr(name[:NAMED_LETTERS]) for name in list(names)[:NAMED]) + more
+
+
 def _first(labels: Iterable[tuple[str, str]], spec: Spec) -> tuple[dict[str, str], Counter[str]]:
     """Find the first label of each id that the archive has, in the order of rows, and count the rows that this leaves out."""
     first: dict[str, str] = {}
     left_out = Counter[str]()
-    for key, label in labels:
-        if label not in spec.labels:
+    known = {composed(label): label for label in spec.labels}
+    for key, given in labels:
+        label = known.get(composed(given))
+        if label is None:
             left_out["unknown_label"] += 1
         elif key not in first:
             first[key] = label

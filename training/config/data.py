@@ -5,8 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from handlers.spec import Label
-from training.config.section import Fraction, Section
+from training.config.section import DataLabel, Fraction, Section
 
 Source = Literal["digits", "roofs", "imagefolder", "cifar10", "fashion-mnist", "caltech101", "plantvillage"]
 Layout = Literal["auto", "labels", "splits"]
@@ -49,7 +48,7 @@ class DataConfig(Section):
     default their names and contents decide, and a folder that can be read in both ways is an error."""
     download: bool = False
     """Whether torchvision fetches a published set that `path` does not hold. Off, so that no run uses the network unasked."""
-    classes: tuple[Label, ...] | None = Field(default=None, min_length=2)
+    classes: tuple[DataLabel, ...] | None = Field(default=None, min_length=2)
     """Labels to take; images of other labels are left out. By default all labels."""
     top_classes: int | None = Field(default=None, ge=2)
     """Number of labels to take, those with the most images, instead of a list in `classes`. By default all labels."""

@@ -5,8 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from handlers.spec import Label
-from training.config.section import Fraction, Section
+from training.config.section import DataLabel, Fraction, Section
 
 
 class SubgroupConfig(Section):
@@ -24,7 +23,7 @@ class SubgroupConfig(Section):
 class DecisionConfig(Section):
     """What errors cost, and what is promised about them; docs/decisions.md explains how these become thresholds."""
 
-    positive: tuple[Label, ...] = ()
+    positive: tuple[DataLabel, ...] = ()
     """Labels that are flagged. With none, sure answers pass and the others go to a person (selective classification)."""
     false_negative: float = Field(default=1.0, gt=0)
     """Cost of a positive image that passes, in the same unit as the other costs."""
@@ -39,7 +38,7 @@ class DecisionConfig(Section):
     and a bias (beta calibration) or a weight and bias for each of more, which also puts back the odds that `fit.class_weights`
     took away. "auto" is "vector" where the training images' labels are weighed or sampled and have unequal shares, else
     "temperature"."""
-    prevalence: dict[Label, float] | None = None
+    prevalence: dict[DataLabel, float] | None = None
     """Shares of all labels among the images to come, which sum to 1, such as {damaged: 0.02, intact: 0.98}. Probabilities,
     threshold and review band are then made for that mix. By default images to come are mixed as the calibration split is."""
     max_fnr: Fraction | None = None

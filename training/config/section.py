@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from handlers.spec import Frozen
+from handlers.names import composed
+from handlers.spec import Frozen, Label
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+DataLabel = Annotated[Label, AfterValidator(composed)]
+"""A label of the data, in NFC as `training.data.tree` reads labels."""
 
 
 class Section(Frozen):

@@ -2,13 +2,13 @@
 
 import logging
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from handlers.errors import counted
+from handlers.names import composed
 from training.config import Layout
 from training.errors import DataError
 
@@ -79,11 +79,6 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str
 def read_layout(images: list[tuple[str, str]]) -> Layout:
     """Tell the layout of a tree from paths and labels of its images."""
     return "labels" if all(composed(path.split("/", 1)[0]) == composed(label) for path, label in images) else "splits"
-
-
-def composed(label: str) -> str:
-    """Return a name in Unicode's composed form, NFC: macOS and some archivers write an accent as a character of its own."""
-    return unicodedata.normalize("NFC", label)
 
 
 def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -> bool:

@@ -13,11 +13,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from archives.files import replacing
 from handlers.errors import counted
+from handlers.names import composed, pair
 from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, composed, scan, select
+from training.data.tree import SPLITS, Split, Tree, scan, select
 from training.data.walk import count_suffixes
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
@@ -170,21 +171,23 @@ def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tr
 
 
 def verify(root: Path, manifest: Manifest) -> None:
-    """Compare a data set's files with the manifest. Raises DataChanged naming what changed, is missing or came on top."""
+    """Compare a data set's files with the manifest. Names that differ only in how Unicode spells an accent are one.
+
+    Raises DataChanged naming what changed, is missing or came on top.
+    """
     layout = read_layout([(sample.path, sample.label) for sample in manifest.samples])
     labels = {composed(label) for label in manifest.labels}
     images = [image for image in scan(root, layout).images if not manifest.chosen or image.label in labels]
     present = {name for image in images for name in (image.path, image.mask) if name}
     expected = {sample.path: sample.sha256 for sample in manifest.samples}
     expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
-    differences = [f"missing {name}" for name in expected.keys() - present] + [
-        f"extra {name}" for name in present - expected.keys()
-    ]
-    both = sorted(expected.keys() & present)
+    both = pair(expected, present)
+    differences = [f"missing {name}" for name in expected.keys() - both.keys()]
+    differences += [f"extra {name}" for name in present - set(both.values())]
     differences += [
         f"changed {name}"
-        for name in show_progress(both, len(both), "verifying files")
-        if hash_file(root, name)[1] != expected[name]
+        for name in show_progress(sorted(both), len(both), "verifying files")
+        if hash_file(root, both[name])[1] != expected[name]
     ]
     if differences:
         counts = Counter(difference.partition(" ")[0] for difference in differences)

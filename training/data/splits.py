@@ -8,6 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from handlers.names import composed
 from training.config import SplitConfig
 from training.data.missing import check_labels
 from training.data.tree import SPLITS, Found, Split, Tree
@@ -21,20 +22,21 @@ OFF = 0.05
 
 def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str | None]:
     """Find each image's group, the text that the pattern's first group matches in its path; None for all without a pattern.
+    Both are compared in Unicode's composed form, which groups are named in.
 
     Raises DataError when the pattern is none, has no group, or leaves an image without one.
     """
     if pattern is None:
         return dict.fromkeys(image.path for image in images)
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(composed(pattern))
     except re.error as err:
         raise DataError(f"data.group_pattern {pattern!r} is not a regular expression: {err}") from err
     if expression.groups < 1:
         raise DataError(
             f"data.group_pattern {pattern!r} has no group; put parentheses around what names a group, as in '(.*)-[0-9]+'"
         )
-    matches = {image.path: expression.search(image.path) for image in images}
+    matches = {image.path: expression.search(composed(image.path)) for image in images}
     groups = {path: match and match[1] for path, match in matches.items()}
     if lost := [path for path, group in groups.items() if not group]:
         raise DataError(f"data.group_pattern {pattern!r} finds no group in {_some(lost)}; widen it or move the files away")

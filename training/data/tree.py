@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from handlers.errors import counted
+from handlers.names import composed
 from training.config import Layout
-from training.data.layout import SPLITS, Split, Top, composed, find_splits
+from training.data.layout import SPLITS, Split, Top, find_splits
 from training.data.walk import count_suffixes, walk, warn_of
 from training.errors import DataError
 
-__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "composed", "scan", "select"]
+__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "scan", "select"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +65,13 @@ def scan(root: Path, layout: Layout = "auto") -> Tree:
     splits = find_splits(root, _tops(walked.folders, pictures), layout)
     depth = 2 if splits else 1
     placed = [path for path in pictures if path.count("/") >= depth and (not splits or path.split("/")[0] in splits)]
-    masks = {_stem(path): path for path in walked.files if _is_mask(path) and _is_image(path)}
+    masks = {composed(_stem(path)): path for path in walked.files if _is_mask(path) and _is_image(path)}
     images = tuple(
         Found(
             path,
             composed(path.split("/")[depth - 1]),
             splits.get(path.split("/")[0]),
-            masks.get(f"{MASKS}/{_stem(path)}"),
+            masks.get(composed(f"{MASKS}/{_stem(path)}")),
         )
         for path in placed
     )
@@ -91,7 +92,6 @@ def select(tree: Tree, labels: Collection[str] | None, largest: int | None) -> T
     Raises DataError for a label that is not there, or when there are fewer.
     """
     counts = Counter(image.label for image in tree.images)
-    labels = labels and {composed(label) for label in labels}
     if unknown := sorted(set(labels or ()) - set(tree.labels)):
         raise DataError(f"data.classes names {', '.join(map(repr, unknown))}, but the labels are {', '.join(tree.labels)}")
     if largest is not None:
@@ -149,7 +149,7 @@ def _check_masks(root: Path, masks: Collection[str], images: Collection[Found], 
 
 
 def _head(path: str, depth: int) -> str:
-    return "/".join(path.split("/")[:depth])
+    return composed("/".join(path.split("/")[:depth]))
 
 
 def _warn_of_others(

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+from handlers.names import composed
 from training import runs
 from training.config import Layout
 from training.data import dvc
 from training.data.layout import read_layout
 from training.data.manifest import Manifest, hash_file
-from training.data.tree import SPLITS, composed, scan
+from training.data.tree import SPLITS, scan
 from training.errors import DataError
 from training.progress import show_progress
 

@@ -15,6 +15,7 @@ import numpy as np
 from handlers import decision
 from handlers.arrays import Bools, Floats, Ints
 from handlers.errors import counted, undecoded
+from handlers.names import pair
 from handlers.spec import FnrBound, GroupRule, Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
@@ -66,17 +67,16 @@ def read(path: Path, columns: Sequence[str], samples: Sequence[Sample]) -> dict[
     wanted = list(columns) or [name for name in header if name != PATH]
     if missing := [name for name in (PATH, *wanted) if name not in header]:
         raise DataError(f"{KEY} {path} has no column {missing}; it has {header}, and needs {PATH!r} and those to group by")
-    by_path = {row[PATH]: row for row in rows}
+    by_path = {row[PATH] or "": row for row in rows}
     if len(by_path) < len(rows):
         raise DataError(f"{KEY} {path} names a path twice; give each image one row")
-    if lost := [sample.path for sample in samples if sample.path not in by_path]:
+    row_of = {path: by_path[there] for path, there in pair([sample.path for sample in samples], by_path).items()}
+    if lost := [sample.path for sample in samples if sample.path not in row_of]:
         raise DataError(
             f"{KEY} {path} has no row for {counted(len(lost), 'image')}, such as {', '.join(lost[:NAMED])}; add them, with empty "
             "cells where a group is not known"
         )
-    groups = {
-        name: {sample.path: (by_path[sample.path][name] or "").strip() or UNSTATED for sample in samples} for name in wanted
-    }
+    groups = {name: {sample.path: (row_of[sample.path][name] or "").strip() or UNSTATED for sample in samples} for name in wanted}
     for name, found in groups.items():
         if (distinct := len(set(found.values()))) > MOST_GROUPS:
             raise DataError(f"column {name!r} of {path} has {distinct} values, over {MOST_GROUPS}; put them into classes first")

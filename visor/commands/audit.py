@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     from archives import store
     from archives.opening import opened
     from visor import auditing
-    from visor.errors import LabelsSelected, PromiseMissing
-    from watch.audit import audit, promises
+    from visor.errors import LabelsSelected, LabelsUnreadable, PromiseMissing
+    from watch.audit import audit, promises, unknown
 
     with opened(store.find(args.store, args.archive), args.public_key, args.digest) as archive:
         spec, digest = archive.spec, archive.digest
@@ -82,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
         )
     labels = auditing.read_labels(args.labels)
     found = audit(auditing.read_answers(args.answers, labels, spec, digest), labels.rows, spec, args.promise)
+    if found.left_out.get("unknown_label") == found.rows:
+        why = unknown(labels.rows, spec) or "all cells are empty"
+        raise LabelsUnreadable(f"{args.labels} has no label of {spec.name}: {why}; write the labels as the archive has them")
     if found.selected and not found.alarm:  # misses that were seen anyway show what they show
         raise LabelsSelected(
             f"none of the negative labels in {args.labels} is of an image that passed, of which there are "

@@ -148,12 +148,15 @@ def _manifest(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from handlers.names import pair
     from training.data import manifest
+    from training.data.walk import walk
     from training.errors import DataChanged
 
     listed = manifest.Manifest.read(args.manifest)
     paths = [sample.path for sample in listed.samples]
-    if paths and args.folder.is_dir() and not any((args.folder / path).is_file() for path in paths):
+    found = not paths or not args.folder.is_dir() or any((args.folder / path).is_file() for path in paths)
+    if not found and not pair(paths, walk(args.folder, linked_folders=False).files):
         raise DataChanged(
             f"{args.folder} has none of the files of {args.manifest}, such as {paths[0]}; name the folder of that data set, or "
             "its manifest by --manifest"

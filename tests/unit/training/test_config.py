@@ -1,4 +1,5 @@
 import re
+import unicodedata
 from pathlib import Path
 from typing import get_args
 
@@ -109,6 +110,16 @@ def test_the_digest_is_of_the_values_and_not_of_how_they_are_written(path, tmp_p
     other.write_text(yaml.safe_dump(dict(reversed(tree.items()))))
     assert load(other).digest == digest
     assert load(path, ["seed=1"]).digest != digest
+
+
+def test_labels_are_in_unicode_s_composed_form_as_those_of_the_data_are(path):
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    config = load(
+        path,
+        [f"data.classes=[{nfd}, ok]", f"decision.positive=[{nfd}]", f"decision.prevalence={{{nfd}: 0.1, ok: 0.9}}"],
+    )
+    assert (config.data.classes, config.decision.positive) == ((nfc, "ok"), (nfc,))
+    assert config.decision.prevalence == {nfc: 0.1, "ok": 0.9}
 
 
 def test_a_config_does_not_change(path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 
 import pyarrow as pa
@@ -382,6 +383,26 @@ def test_a_short_row_and_a_byte_order_mark_are_taken_as_they_are(audit, log, tmp
     file.write_bytes("\ufeffrequest_id,label\r\na,damaged\r\n\r\nb\r\n".encode())
     found = json.loads(audit(log(line("a"), line("b")), "--labels", file, "--json")[1])
     assert (found["used"], found["left_out"]) == (1, {"unknown_label": 1})
+
+
+def test_ids_and_labels_are_joined_however_their_accents_are_spelt(keys, tmp_path, audit, log, table):
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    bound = FnrBound(level=0.05, threshold=0.5, positives=120)
+    archive = put(tmp_path / "archive", keys[0], spec=make_spec((nfc, "intact"), positive=(nfc,), fnr_bound=bound))
+    for logged, named in ((nfc, nfd), (nfd, nfc)):
+        labels = table([(f"{named}{n}", nfd) for n in range(30)])
+        answers = log(*(line(f"{logged}{n}", "pass") for n in range(30)))
+        assert audit(answers, "--labels", labels, spec_of=archive)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "why"), [("Damaged", "'Damaged' is none of the archive's labels, 'damaged', 'intact'"), ("", "all cells are empty")]
+)
+def test_a_table_without_a_label_of_the_archive_is_refused(audit, log, table, label, why):
+    status, out, err = audit(log(line("a")), "--labels", table([("a", label)]))
+    assert (status, out) == (1, "")
+    assert err.startswith("visor: audit.labels: ")
+    assert f"has no label of tiny: {why}; " in err
 
 
 @pytest.mark.parametrize(("positive", "words"), [((), "flags no label"), (("damaged",), "makes no promise")])

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,17 @@ def test_an_error_is_one_sentence_with_its_code(
     shown = capsys.readouterr().err
     assert shown.startswith("visor: ")
     assert all(word in shown for word in words)
+
+
+def test_a_manifest_holds_for_files_whose_accents_are_spelt_in_another_way(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    (tmp_path / nfd).mkdir()
+    (tmp_path / nfd / "1.png").write_bytes(b"x")
+    Manifest((nfc,), (Sample(f"{nfc}/1.png", 1, sha256(b"x").hexdigest(), nfc, "train"),)).write(tmp_path / "m.json")
+    assert cli.main(["data", "verify", str(tmp_path), "--manifest", str(tmp_path / "m.json")]) == 0
+    assert "all 1 image is as in" in capsys.readouterr().out
 
 
 PLACES = {"home": "VISOR_HOME", "store": "VISOR_STORE", "key": "VISOR_KEY", "public_key": "VISOR_PUBLIC_KEY"}

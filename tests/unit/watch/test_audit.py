@@ -1,5 +1,6 @@
 """Labels joined with answers: who counts for which promise, what is left out and why, when it alarms."""
 
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -68,6 +69,25 @@ def test_each_row_that_is_left_out_is_counted_by_its_reason():
     assert (found.rows, found.used) == (13, 2)
     assert found.notes[-1].startswith("2 rows contradict an earlier label")
     assert found.used + sum(found.left_out.values()) == found.rows
+
+
+def test_a_label_is_known_however_its_accents_are_spelt():
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    for there, given in ((nfc, nfd), (nfd, nfc)):
+        spec = make_spec((there, "intact"), positive=(there,), threshold=0.5, fnr_bound=BOUND)
+        found = audit(answers_of(a="pass"), [("a", given)], spec)
+        assert (found.used, found.left_out, found.followed[0].missed) == (1, {}, 1)
+
+
+def test_where_most_labels_are_unknown_some_are_named():
+    answers, known = answers_of(a="flag", b="pass", c="flag"), [("a", "damaged"), ("b", "intact")]
+    strange = [("c", "Damaged"), ("d", "Damaged"), ("e", "torn")]
+    said = "Most labels are left out: 'Damaged', 'torn' are none of the archive's labels, 'burnt', 'damaged', 'intact'."
+    assert said in audit(answers, known + strange, spec_of()).notes
+    assert not any("Most" in note for note in audit(answers, known + strange[:2], spec_of()).notes)  # half is not most
+    assert not any("Most" in note for note in audit(answers, [*known, ("c", ""), ("d", ""), ("e", "")], spec_of()).notes)
+    many = [(key, f"x{key}") for key in "fghijkl"]
+    assert "'xj' and 2 more are none" in audit(answers, many, spec_of()).notes[0]
 
 
 def test_a_group_with_a_promise_of_its_own_is_followed_by_itself():

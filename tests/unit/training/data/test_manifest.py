@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,23 @@ def test_read_names_what_is_no_manifest(tmp_path: Path) -> None:
 def test_verify_accepts_the_same_files(root: Path, manifest: Manifest, tmp_path: Path) -> None:
     verify(root, manifest)
     verify(shutil.copytree(root, tmp_path / "copy"), manifest)
+
+
+def test_verify_knows_files_whose_accents_are_spelt_in_another_way(plant: Plant, tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    paths = [f"{nfc}/{nfc}{n}.png" for n in range(10)] + [f"oak/{n}.png" for n in range(10)] + [f"masks/{nfc}/{nfc}3.png"]
+    root = plant(*paths)
+    manifest = build(root, config(root))
+    copy = tmp_path / "copy"
+    for path in paths:
+        place = copy / path.replace(nfc, nfd)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / path, place)
+    verify(copy, manifest)
+    verify(root, build(copy, config(copy)))
+    (copy / f"{nfd}/{nfd}1.png").write_bytes(b"")
+    with pytest.raises(DataChanged, match=rf"\(1 changed, 0 missing, 0 extra\): changed {nfc}/{nfc}1\.png"):
+        verify(copy, manifest)
 
 
 def test_verify_names_every_difference(root: Path, manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """Shares by arithmetic, groups that stay together, and nothing that hangs on the order of files."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from hashlib import sha256
 from itertools import accumulate
@@ -128,6 +129,14 @@ def test_a_label_that_a_given_split_lacks_is_named() -> None:
 def test_group_patterns_that_do_not_fit_are_named(pattern: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_groups(tree({"oak": 20, "ash": 20}), pattern)
+
+
+def test_a_pattern_finds_names_whose_accents_are_spelt_in_another_way() -> None:
+    nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
+    images = [Found(f"oak/{name}-{n}.png", "oak", None, None) for n, name in enumerate((nfc, nfd))]
+    for name in (nfc, nfd):
+        assert find_groups(images, f"/({name})-") == dict.fromkeys((image.path for image in images), nfc)
+    assert find_groups(images, r"/(f..é)-") == dict.fromkeys((image.path for image in images), nfc)
 
 
 def test_the_first_group_of_the_pattern_counts() -> None:

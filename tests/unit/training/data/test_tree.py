@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.tree import SUFFIXES, scan, select
+from training.data.tree import SUFFIXES, scan
 from training.errors import DataError
 
 Plant = Callable[..., Path]
@@ -90,7 +90,14 @@ def test_a_label_is_in_unicode_s_composed_form(plant: Plant, caplog: pytest.LogC
     assert {image.path: image.label for image in tree.images} == {f"{nfc}/1.png": nfc, f"{nfd}/2.png": nfc, "tea/1.png": "tea"}
     assert [image.mask for image in tree.images if image.mask] == [f"masks/{nfd}/2.png"]
     assert caplog.messages == [f"folders that differ only in how Unicode spells an accent are one label: {nfc!r}"]
-    assert select(tree, (nfd, "tea"), None).labels == (nfc, "tea")
+
+
+def test_a_mask_is_found_whose_accent_is_spelt_in_another_way(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    with caplog.at_level(logging.WARNING):
+        tree = scan(plant(f"{nfc}/{nfc}.png", "tea/1.png", f"masks/{nfd}/{nfd}.png"))
+    assert [image.mask for image in tree.images] == [f"masks/{nfd}/{nfd}.png", None]
+    assert caplog.messages == []
 
 
 def test_labels_that_differ_by_case_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:

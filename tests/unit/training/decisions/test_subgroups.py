@@ -1,6 +1,7 @@
 """Groups by hand, intervals by their definition, and each way in which a CSV does not fit."""
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import get_args
 
@@ -143,6 +144,14 @@ def test_a_csv_is_read_with_its_empty_cells(tmp_path):
     both = samples("x/a.jpg", "x/b.jpg")
     assert read(path, ("roof",), both) == {"roof": {"x/a.jpg": "tile", "x/b.jpg": "not stated"}}
     assert list(read(path, (), both)) == ["roof", "site"]
+
+
+def test_a_row_is_found_whose_accent_is_spelt_in_another_way(tmp_path):
+    path = tmp_path / "metadata.csv"
+    nfc, nfd = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
+    for there, wanted in ((nfc, nfd), (nfd, nfc)):
+        path.write_text(f"path,roof\n{there},tile\n", encoding="utf-8")
+        assert read(path, (), samples(wanted)) == {"roof": {wanted: "tile"}}
 
 
 @pytest.mark.parametrize(
