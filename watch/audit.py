@@ -188,7 +188,11 @@ def unknown(labels: Iterable[tuple[str, str]], spec: Spec) -> str | None:
     """Say which labels the archive has not, and which it has; None where it has all that are not empty."""
     known = {composed(label) for label in spec.labels}
     strange = Counter(label for _, label in labels if label and composed(label) not in known)
-    return f"{_some(strange)} {'is' if len(strange) == 1 else 'are'} none of the archive's labels, {_some(spec.labels)}" if strange else None
+    return (
+        f"{_some(strange)} {'is' if len(strange) == 1 else 'are'} none of the archive's labels, {_some(spec.labels)}"
+        if strange
+        else None
+    )
 
 
 def _some(names: Collection[str]) -> str:
