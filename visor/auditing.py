@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archives.files import replacing
+from archives.names import composed
 from handlers.decision import Outcome
 from handlers.errors import undecoded
-from handlers.names import composed
 from handlers.spec import Spec
 from visor.errors import AnswersUnreadable, LabelsUnreadable, ScoreError
 from visor.scoring import parts

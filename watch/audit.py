@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import fisher_exact, hypergeom
 
+from archives.names import composed
 from handlers.arrays import Int64
 from handlers.decision import Outcome, rule_of
-from handlers.names import composed
 from handlers.spec import Spec
 from watch import sequences
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from handlers.names import composed
+from archives.names import composed
 from handlers.spec import Frozen, Label
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]

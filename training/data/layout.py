@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from archives.names import composed
 from handlers.errors import counted
-from handlers.names import composed
 from training.config import Layout
 from training.errors import DataError
 

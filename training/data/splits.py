@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from handlers.names import composed
+from archives.names import composed
 from training.config import SplitConfig
 from training.data.missing import check_labels
 from training.data.tree import SPLITS, Found, Split, Tree

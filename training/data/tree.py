@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from archives.names import composed
 from handlers.errors import counted
-from handlers.names import composed
 from training.config import Layout
 from training.data.layout import SPLITS, Split, Top, find_splits
 from training.data.walk import count_suffixes, walk, warn_of

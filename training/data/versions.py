@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from handlers.names import composed
+from archives.names import composed
 from training import runs
 from training.config import Layout
 from training.data import dvc

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from archives.names import pair
 from handlers import decision
 from handlers.arrays import Bools, Floats, Ints
 from handlers.errors import counted, undecoded
-from handlers.names import pair
 from handlers.spec import FnrBound, GroupRule, Spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample

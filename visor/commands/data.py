@@ -148,7 +148,7 @@ def _manifest(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from handlers.names import pair
+    from archives.names import pair
     from training.data import manifest
     from training.data.walk import walk
     from training.errors import DataChanged

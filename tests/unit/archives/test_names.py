@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from handlers.names import composed, pair
+from archives.names import composed, pair
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
