@@ -15,7 +15,7 @@ SHADOW = {"enabled": True, "archive": "pvc://models/v2", "trafficPercent": 0, "s
 POLICY = {"enabled": True, "egress": "dns"}
 # The kubelet looks at a pod's ConfigMaps once a minute or so.
 FOLLOWED_S = 180
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 
 def metrics(release: Release) -> str:
