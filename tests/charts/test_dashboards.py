@@ -34,7 +34,7 @@ def test_lines_are_the_release_s_slo(render: Any, args: tuple[str, ...], p95: fl
     assert set(found) == {f"visor-{board.name}.json" for board in BOARDS}
     service, canary = lines(found["visor-service.json"]), lines(found["visor-canary.json"])
     assert service == {"Latency": p95, "Failed": errors, "Waiting": p95, "Memory of the edge": 0.9}
-    assert canary == {"Latency, p95": p95, "Failed": errors}
+    assert canary == {"Latency, p95": p95, "Failed": errors, "Latency of the canary's answer": p95}
 
 
 @pytest.mark.parametrize("pod", ["roofs", "roofs-canary", *NEIGHBOURS])

@@ -76,8 +76,8 @@ def test_alerts_are_about_the_pods_of_one_release(render: Any, name: str) -> Non
 def documented() -> list[str]:
     """The selectors of the documented queries."""
     pages = ("docs/kubernetes.md", "loadtests/README.md")
-    blocks = [re.findall(r"```promql\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) for page in pages]
-    return [selector for [block] in blocks for selector in re.findall(r"\{.*?\}", block)]
+    blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)]
+    return [selector for block in blocks for selector in re.findall(r"\{.*?\}", block)]
 
 
 @pytest.mark.parametrize("selector", documented())
