@@ -183,8 +183,9 @@ def ask_handler(handler: VisorHandler) -> Callable[..., dict[str, Any]]:
     return ask
 
 
-@pytest.fixture
-async def torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTorchServe]:
+@contextlib.asynccontextmanager
+async def start_torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTorchServe]:
+    """Listen on a free port until the block ends."""
     mini = MiniTorchServe(spec.name, handler)
     runner = web.AppRunner(mini.app(), shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
@@ -193,6 +194,12 @@ async def torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTor
     mini.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield mini
     await runner.cleanup()
+
+
+@pytest.fixture
+async def torchserve(handler: VisorHandler, spec: Spec) -> AsyncIterator[MiniTorchServe]:
+    async with start_torchserve(handler, spec) as mini:
+        yield mini
 
 
 @pytest.fixture

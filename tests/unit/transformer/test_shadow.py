@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 import transformer.shadow
-from tests.unit.transformer.conftest import ANSWER, MiniTorchServe
+from tests.unit.transformer.conftest import ANSWER, start_torchserve
 from transformer.grpc.messages import SERVICE, message
 from transformer.images import Picture
 from transformer.metrics import Metrics
@@ -37,14 +37,8 @@ CANARY = {
 @pytest.fixture
 async def others(spec, handler):
     """The canary's worker."""
-    mini = MiniTorchServe(spec.name, handler)
-    runner = web.AppRunner(mini.app(), shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    mini.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield mini
-    await runner.cleanup()
+    async with start_torchserve(handler, spec) as mini:
+        yield mini
 
 
 @pytest.fixture
