@@ -21,12 +21,21 @@ EDGE_REQUESTS = 200
 P95 = 0.95
 OWN = {"__name__", "pod", "model", "version", "protocol", "code", "le", "label", "decision", "result"}
 """Labels of the edge's own; all others tell who scraped."""
-METRICS = "visor_(build_info|request_seconds_(count|bucket)|decisions_total|images_rejected_total|shadow_images_total)"
+METRICS = (
+    "visor_(build_info|request_seconds_(count|bucket)|decisions_total|images_rejected_total|shadow_images_total|"
+    "(shadow_)?drawn_images_total)"
+)
+DRAWN = "drawn:"
+DRAWS = "drawn:pass"
+"""Every edge has it from its start, but one of an older version, which draws no image of a request."""
+ALL_COUNTED = (
+    "an edge of an older version draws no image of each request: all images are counted, as if none of a request were alike"
+)
 
 Labels = Mapping[str, str]
 Tally = dict[str, int]
-"""A pod's sums, by what they count: `requests`, `failed`, `answered`, `within:SECONDS`, `decided`, `flag`, `review`, `rejected`
-and `shadow:RESULT`."""
+"""A pod's sums, by what they count: `requests`, `failed`, `answered`, `within:SECONDS`, `pass`, `flag`, `review`, `rejected`,
+`shadow:RESULT`, and `drawn:RESULT` of one image of each request by any of these, the shadow's too."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,15 @@ class Counters:
     """What the last look read, for the next one's differences.
 
     `since`: when counting began; `pods`: each pod's sums; `edge`: the bucket's bound, in seconds, that at least 95 % of the
-    stable release's answers were within when this began, None until it is known; `early`: those answers, by `Tally`'s names.
+    stable release's answers were within when this began, None until it is known; `early`: those answers, by `Tally`'s names;
+    `drawn`: whether one image of each request was counted, as all edges draw one, and not all of them.
     """
 
     since: float
     pods: Mapping[str, Tally] = field(default_factory=dict)
     edge: float | None = None
     early: Tally = field(default_factory=dict)
+    drawn: bool = True
 
 
 def ask(url: str, query: str) -> list[tuple[dict[str, str], float]]:
@@ -96,11 +107,13 @@ def _counted(labels: Labels) -> tuple[str, ...]:
         case "visor_request_seconds_bucket" if code.startswith("2"):
             return (f"within:{float(labels['le']):g}",)
         case "visor_decisions_total":
-            return "decided", labels["decision"]
+            return (labels["decision"],)
         case "visor_images_rejected_total":
             return ("rejected",)
         case "visor_shadow_images_total":
             return (f"shadow:{labels['result']}",)
+        case "visor_drawn_images_total" | "visor_shadow_drawn_images_total":
+            return (f"{DRAWN}{labels['result']}",)
     return ()
 
 
@@ -114,20 +127,22 @@ def look(
     """
     if missing := _missing(read, pods, bound_s):
         return counters, {}, missing
+    drawn = all(DRAWS in tally for name, tally in read.items() if name in pods)
     if counters is None:
-        return Counters(now, {name: _kept(tally, bound_s, None) for name, tally in read.items() if name in pods}), {}, ""
+        kept = {name: _kept(tally, bound_s, None) for name, tally in read.items() if name in pods}
+        return Counters(now, kept, drawn=drawn), {}, ""
     grown: dict[str, Tally] = {"canary": {}, "stable": {}}
     for name, pod in pods.items():
         for what, count in _growth(counters, name, pod, read.get(name, {})).items():
             grown[pod.track][what] = grown[pod.track].get(what, 0) + count
-    gates = gates_of(grown["canary"], grown["stable"], bound_s, counters.edge)
+    gates = gates_of(grown["canary"], grown["stable"], bound_s, counters.edge, drawn)
     early, edge = counters.early, counters.edge
     if edge is None:
         timed = {what: count for what, count in grown["stable"].items() if _timed(what)}
         early = {what: early.get(what, 0) + timed.get(what, 0) for what in early.keys() | timed.keys()}
         edge = edge_of(early)
     kept = {name: _kept(read.get(name, counters.pods.get(name, {})), bound_s, edge) for name in pods}
-    return replace(counters, pods=kept, edge=edge, early=early if edge is None else {}), gates, ""
+    return replace(counters, pods=kept, edge=edge, early=early if edge is None else {}, drawn=drawn), gates, ""
 
 
 def edge_of(early: Tally) -> float | None:
@@ -156,7 +171,8 @@ def _growth(counters: Counters, name: str, pod: Pod, now: Tally) -> Tally:
         before = now if pod.started < counters.since else {}
     if any(count < before.get(what, 0) for what, count in now.items()):
         before = {}  # the process began anew, and its counters with it
-    return {what: count - before.get(what, 0) for what, count in now.items()}
+    unread = DRAWN if before and DRAWS not in before else None  # by the older version that looked last
+    return {what: count - before.get(what, 0) for what, count in now.items() if not (unread and what.startswith(unread))}
 
 
 def _timed(what: str) -> bool:
@@ -171,23 +187,32 @@ def _kept(tally: Tally, bound_s: float, edge: float | None) -> Tally:
     return {what: count for what, count in tally.items() if not what.startswith("within:") or what in buckets}
 
 
-def gates_of(canary: Tally, stable: Tally, bound_s: float, edge: float | None) -> dict[str, tuple[Count, Count]]:
-    """Events of each gate."""
+def gates_of(canary: Tally, stable: Tally, bound_s: float, edge: float | None, drawn: bool) -> dict[str, tuple[Count, Count]]:
+    """Events of each gate. `drawn`: one image of each request counts, not all."""
     both = (canary, stable)
+    images = [_images(one, drawn) for one in both]
     found = {
         "errors": [Count(one.get("failed", 0), one.get("requests", 0)) for one in both],
-        "refusals": [_count(one.get("rejected", 0), one.get("rejected", 0) + one.get("decided", 0)) for one in both],
+        "refusals": [_count(one["rejected"], one["rejected"] + one["decided"]) for one in images],
         "slow": [_slower(one, bound_s) for one in both],
-        "flagged": [_count(one.get("flag", 0), one.get("decided", 0)) for one in both],
-        "reviewed": [_count(one.get("review", 0), one.get("decided", 0)) for one in both],
+        "flagged": [_count(one["flag"], one["decided"]) for one in images],
+        "reviewed": [_count(one["review"], one["decided"]) for one in images],
     }
     if edge is not None:
         found["slower"] = [_slower(one, edge) for one in both]
     # The stable release's edge counts the images that it showed to the canary.
-    shown = {result: stable.get(f"shadow:{result}", 0) for result in ("agreed", "label", "decision")}
-    if sum(shown.values()):
-        found["disagreement"] = [Count(shown["label"] + shown["decision"], sum(shown.values())), Count(0, 0)]
+    differ = images[1]["label"] + images[1]["decision"]
+    if shown := differ + images[1]["agreed"]:
+        found["disagreement"] = [Count(differ, shown), Count(0, 0)]
     return {gate: (ours, theirs) for gate, (ours, theirs) in found.items()}
+
+
+def _images(tally: Tally, drawn: bool) -> Tally:
+    """A track's images by what became of them, those that have a decision together, and by the shadow's results."""
+    own, shadow = (DRAWN, DRAWN) if drawn else ("", "shadow:")
+    found = {what: tally.get(f"{own}{what}", 0) for what in ("pass", "flag", "review", "rejected")}
+    found |= {result: tally.get(f"{shadow}{result}", 0) for result in ("agreed", "label", "decision")}
+    return found | {"decided": found["pass"] + found["flag"] + found["review"]}
 
 
 def _slower(tally: Tally, bound_s: float) -> Count:

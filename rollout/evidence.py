@@ -132,7 +132,8 @@ class Evidence:
         """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
 
         def read(one: Mapping[str, Any]) -> SafeTest:
-            new, arrays = SafeTest.begin(Gate(**one["gate"])), dict[str, Any]()
+            gate = {name: value for name, value in one["gate"].items() if name != "together"}  # always 1, of an older version
+            new, arrays = SafeTest.begin(Gate(**gate)), dict[str, Any]()
             for key in STATE:
                 arrays[key] = np.array(one[key])
                 if arrays[key].shape != getattr(new, key).shape:

@@ -10,8 +10,6 @@ from rollout.setup import Order, gates_of
 from rollout.steps import compared
 
 OVER = "10m"
-RATED = {"requests": "visor_request_seconds_count", "images": "visor_decisions_total"}
-"""What is counted of each unit of a gate."""
 EFFECTS = {"errors": 0.02, "refusals": 0.02, "slow": 0.05, "slower": 0.05, "flagged": 0.05, "reviewed": 0.05}
 """How much more of each is told about."""
 
@@ -23,13 +21,20 @@ def forecast(order: Order, pods: Mapping[str, Pod]) -> Iterator[str]:
     for tally in counters.tallies(counters.ask(order.prometheus, counters.query_of(order.namespace, stable))).values():
         sums = {what: sums.get(what, 0) + tally.get(what, 0) for what in sums.keys() | tally.keys()}
     chosen = f'namespace="{order.namespace}",pod=~"{"|".join(stable)}"'
-    asked = {unit: f"sum(rate({metric}{{{chosen}}}[{OVER}]))" for unit, metric in RATED.items()}
+    drawn = counters.DRAWS in sums
+    rated = {
+        "requests": "visor_request_seconds_count",
+        "images": "visor_drawn_images_total" if drawn else "visor_decisions_total",
+    }
+    asked = {unit: f"sum(rate({metric}{{{chosen}}}[{OVER}]))" for unit, metric in rated.items()}
     rates = {unit: sum(rate for _, rate in counters.ask(order.prometheus, query)) for unit, query in asked.items()}
     if not rates["requests"]:
         yield f"the stable release had no requests in {OVER}; without any, the canary stays at its first step"
         return
     first, last = compared(order.steps)
     yield f"at {rates['requests']:.3g} requests/s, of which the canary gets {first} % at first and {last} % at last:"
+    if not drawn:
+        yield f"  {counters.ALL_COUNTED}"
     gates = gates_of(order)
     for gate in gates:
         if effect := EFFECTS.get(gate.name):
@@ -44,7 +49,7 @@ def base_of(gate: str, sums: Tally, bound_s: float) -> float:
     """The stable release's share of a gate's events, of all that its pods have counted; of `slower`, what its definition says."""
     if gate == "slower":
         return 1 - counters.P95
-    counted = counters.gates_of(sums, {}, bound_s, None)[gate][0]
+    counted = counters.gates_of(sums, {}, bound_s, None, counters.DRAWS in sums)[gate][0]
     return counted.events / counted.total if counted.total else 0.0
 
 

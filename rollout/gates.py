@@ -25,8 +25,8 @@ class Gate:
 
     `margin`: a canary that has as many more than the stable release is promoted with probability alpha at most. `tolerance`: one
     that has at most as many more is rolled back with probability alpha at most, over all gates. `paired`: compared with the
-    stable release at the same time; else the canary's own share is held against the margin, which then is both. `together`: so
-    many, at most, share one fate, as the images of one request may; they count as one.
+    stable release at the same time; else the canary's own share is held against the margin, which then is both. Of images one
+    of each request is counted, as a request's images may share one fate.
     """
 
     name: str
@@ -34,15 +34,12 @@ class Gate:
     tolerance: float
     unit: str = "requests"
     paired: bool = True
-    together: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
             raise ValueError(f"gate {self.name}: a margin of {self.margin} is not within 0 and 1")
         if not 0 <= self.tolerance <= self.margin:
             raise ValueError(f"gate {self.name}: a tolerance of {self.tolerance} is not within 0 and the margin {self.margin}")
-        if not self.together >= 1:
-            raise ValueError(f"gate {self.name}: {self.together} that share one fate is less than one")
 
 
 GATES = (

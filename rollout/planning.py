@@ -27,7 +27,7 @@ def requests_to_find(gate: Gate, base: float, effect: float, share: float, alpha
     rates = excesses(gate, np.asarray(stable), LIFTS)
     totals = (1.0, (1 - share) / share) if gate.paired else (1.0, 0.0)
     bet = against_gap(rates, np.asarray(stable), gate.tolerance, *totals) if gate.paired else against_share(rates, gate.margin)
-    return _requests(gate, bet, (canary, stable), totals, math.log((1 + len(LIFTS)) / alpha), power)
+    return _requests(bet, (canary, stable), totals, math.log((1 + len(LIFTS)) / alpha), power)
 
 
 def requests_to_prove(
@@ -42,15 +42,13 @@ def requests_to_prove(
     stable, canary = _rate(base), _rate(base + difference)
     rates = lesser(gate, np.asarray(stable), (1.0,))[0]
     if not gate.paired:
-        return _requests(gate, against_share(rates, gate.margin), (canary, stable), (1.0, 0.0), goal, power)
+        return _requests(against_share(rates, gate.margin), (canary, stable), (1.0, 0.0), goal, power)
     totals = (1 - share) / share, 1.0
     bet = against_gap(np.asarray(stable), rates, -gate.margin, *totals)
-    return _requests(gate, bet, (stable, canary), totals, goal, power)
+    return _requests(bet, (stable, canary), totals, goal, power)
 
 
-def _requests(
-    gate: Gate, bets: Factors, rates: tuple[float, float], totals: tuple[float, float], goal: float, power: float
-) -> int | None:
+def _requests(bets: Factors, rates: tuple[float, float], totals: tuple[float, float], goal: float, power: float) -> int | None:
     """The fewest that one of several bets needs.
 
     `rates`, `totals`: of both tracks, for each request of the canary; `goal`: by how much the logarithm of its capital must grow.
@@ -65,7 +63,7 @@ def _requests(
     # requests * mean - z * sqrt(requests * variance) = goal, solved for the root of the number
     means, spreads = means[grows], NormalDist().inv_cdf(power) * np.sqrt(variances[grows])
     roots = (spreads + np.sqrt(spreads**2 + 4 * means * goal)) / (2 * means)
-    return math.ceil(gate.together * float(roots.min()) ** 2)
+    return math.ceil(float(roots.min()) ** 2)
 
 
 def _rate(rate: float) -> float:

@@ -202,6 +202,9 @@ class Loop:
             after = after.told(now, f"the canary's share is {after.state.percent:g} % now")
         if before.missing != after.missing:
             after = after.told(now, after.missing or "Prometheus has counts of all pods again")
+        if after.counters and after.counters.drawn != (before.counters is None or before.counters.drawn):
+            told = "of each request one image is counted" if after.counters.drawn else counters.ALL_COUNTED
+            after = after.told(now, told)
         return after
 
     def _write(self, after: Record) -> None:

@@ -140,7 +140,7 @@ class SafeTest:
             factors = against_gap(canary, stable[..., None], gate.tolerance, canary_total, stable_total)
         else:
             factors = against_share(canary, gate.margin)
-        won = payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
+        won = payoff(factors, canary_events, canary_total, stable_events, stable_total)
         return np.concatenate([np.zeros((*won.shape[:-1], 1)), won], axis=-1)
 
     def _against_much(self, stable: Float64, block: Int64) -> Float64:
@@ -150,9 +150,9 @@ class SafeTest:
         canary, bounds = lesser(gate, stable, self.bounds), differences(gate, self.bounds)[:, None]
         if gate.paired:
             factors = against_gap(stable[..., None, None], canary, -bounds, stable_total, canary_total)
-            return payoff(factors, stable_events, stable_total, canary_events, canary_total) / gate.together
+            return payoff(factors, stable_events, stable_total, canary_events, canary_total)
         factors = against_share(canary, bounds)
-        return payoff(factors, canary_events, canary_total, stable_events, stable_total) / gate.together
+        return payoff(factors, canary_events, canary_total, stable_events, stable_total)
 
 
 def guess(gate: Gate, events: Int64, total: Int64) -> Float64:

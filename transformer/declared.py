@@ -105,6 +105,9 @@ COMPARED = Label(
     "not asked, as too many wait",
     ("agreed", "label", "decision", "error", "timeout", "dropped"),
 )
+BECAME = Label(
+    "result", "`pass`, `flag` or `review`, what was decided; `rejected`, answered by an error", (*get_args(Outcome), "rejected")
+)
 # Not "track", which the PodMonitor gives each series of a pod.
 WHOSE = Label("whose", "whose decisions they are, `stable` or `canary`", ("stable", "canary"))
 STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))
@@ -148,6 +151,13 @@ ERRORS = Declared(
 DECISIONS = Declared("visor_decisions_total", "counter", "Images answered, those from the cache too.", (*MODEL, LABEL, DECISION))
 CONFIDENCES = Declared("visor_confidence", "histogram", "Images answered: calibrated confidence of the label.", MODEL, CONFIDENCE)
 REJECTED = Declared("visor_images_rejected_total", "counter", "Images answered by an error.", (*MODEL, IMAGE_ERROR))
+DRAWN_IMAGES = Declared(
+    "visor_drawn_images_total",
+    "counter",
+    "One image of each inference request, drawn by chance, by what became of it; a comparison counts these, as the images of a "
+    "request may be alike. All series are there from the start.",
+    (*MODEL, BECAME),
+)
 LOOKUPS = Declared("visor_cache_lookups_total", "counter", "Images looked up in the cache of answers.", (*MODEL, RESULT))
 DRIFT_IMAGES = Declared(
     "visor_drift_images_total",
@@ -173,6 +183,13 @@ SHADOW_IMAGES = Declared(
     "visor_shadow_images_total",
     "counter",
     "Images that a shadow chose, by what became of them at the canary. All series are there from its beginning on.",
+    (*MODEL, COMPARED),
+)
+SHADOW_DRAWN_IMAGES = Declared(
+    "visor_shadow_drawn_images_total",
+    "counter",
+    "One of those images for each request of which any was chosen, drawn by chance, by the same. All series are there from its "
+    "beginning on.",
     (*MODEL, COMPARED),
 )
 SHADOW_SECONDS = Declared(
@@ -212,6 +229,7 @@ ALL = (
     DECISIONS,
     CONFIDENCES,
     REJECTED,
+    DRAWN_IMAGES,
     LOOKUPS,
     DRIFT_IMAGES,
     DRIFT_SHARE,
@@ -219,6 +237,7 @@ ALL = (
     DRIFT_LIMIT,
     DRIFT_EFFECT,
     SHADOW_IMAGES,
+    SHADOW_DRAWN_IMAGES,
     SHADOW_SECONDS,
     SHADOW_SCORE,
     SHADOW_COST,

@@ -1,5 +1,6 @@
 """The edge's metrics, which `transformer.declared` declares; each edge has a registry of its own."""
 
+import random
 from collections.abc import Callable, Mapping, Sized
 from functools import cache, cached_property
 from typing import TypeVar, get_args
@@ -8,6 +9,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from handlers.decision import Outcome
 from handlers.drift import Reference
 from handlers.spec import Spec
 from transformer import declared
@@ -21,6 +23,7 @@ from transformer.shadow_answers import Compared, Comparison
 from transformer.upstream.image_answers import ImageAnswer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+REJECTED = "rejected"
 
 Kind = TypeVar("Kind", Counter, Gauge)
 
@@ -52,6 +55,8 @@ class Metrics:
         self._decisions = self._make(Counter, declared.DECISIONS)
         self._confidence = self._histogram(declared.CONFIDENCES)
         self._rejected = self._make(Counter, declared.REJECTED)
+        drawn = self._make(Counter, declared.DRAWN_IMAGES)
+        self._drawn = {result: drawn.labels(*self._model, result) for result in (*get_args(Outcome), REJECTED)}
         self._cached = self._make(Counter, declared.LOOKUPS)
         if self._drift:
             self._registry.register(self._drift)
@@ -102,6 +107,9 @@ class Metrics:
         self._answered(record.protocol, record.code).observe(record.seconds)
         if record.error:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()
+        if record.results:
+            drawn = random.choice(record.results)
+            self._drawn[drawn.decision if isinstance(drawn, ImageAnswer) else REJECTED].inc()
         for answer, queue_s, call_s in record.calls:
             self._measure(answer, queue_s, call_s)
         for result in record.results:
@@ -134,6 +142,7 @@ class Metrics:
         return ShadowMetrics(
             self._model,
             self._make(Counter, declared.SHADOW_IMAGES),
+            self._make(Counter, declared.SHADOW_DRAWN_IMAGES),
             self._histogram(declared.SHADOW_SECONDS),
             self._histogram(declared.SHADOW_SCORE),
             self._make(Counter, declared.SHADOW_COST),
@@ -162,21 +171,32 @@ class ShadowMetrics:
     """What a shadow counts. `model`: the values of the labels model and version."""
 
     def __init__(
-        self, model: tuple[str, str], images: Counter, seconds: Histogram, score: Histogram, cost: Counter, priced: Counter
+        self,
+        model: tuple[str, str],
+        images: Counter,
+        drawn: Counter,
+        seconds: Histogram,
+        score: Histogram,
+        cost: Counter,
+        priced: Counter,
     ) -> None:
-        self._images = {result: images.labels(*model, result) for result in get_args(Compared)}
+        self._images, self._drawn = (
+            {result: counter.labels(*model, result) for result in get_args(Compared)} for counter in (images, drawn)
+        )
         self._seconds = seconds.labels(*model)
         self._score = score.labels(*model)
         self._costs = [cost.labels(*model, whose) for whose in ("stable", "canary")]
         self._priced = priced.labels(*model)
 
-    def count(self, result: Compared) -> None:
-        """Count an image by what became of it."""
+    def count(self, result: Compared, *, drawn: bool) -> None:
+        """Count an image by what became of it. `drawn`: whether it stands for the images of its request."""
         self._images[result].inc()
+        if drawn:
+            self._drawn[result].inc()
 
-    def compare(self, found: Comparison, seconds: float) -> None:
+    def compare(self, found: Comparison, seconds: float, *, drawn: bool) -> None:
         """Count an image that the canary has answered, in so many seconds."""
-        self.count(found.result)
+        self.count(found.result, drawn=drawn)
         self._seconds.observe(seconds)
         if found.score_difference is not None:
             self._score.observe(found.score_difference)

@@ -75,12 +75,16 @@ NOBODY = Target(url="http://localhost", percent=0)
 
 @dataclass(frozen=True)
 class Asked:
-    """An image that the canary is asked about. `body`: of the request, picture included; `result`: what was answered here."""
+    """An image that the canary is asked about.
+
+    `body`: of the request, picture included; `result`: what was answered here; `drawn`: whether it stands for its request.
+    """
 
     body: bytes
     head_bytes: int
     request_id: str
     result: ImageAnswer | ImageError
+    drawn: bool
 
 
 class Shadow:
@@ -127,23 +131,28 @@ class Shadow:
         """Choose some of a request's images, now that it has its results. It awaits nothing, and copies the chosen images."""
         if not self._share or record.shadow:
             return
-        for question, result in zip(questions, results, strict=True):
+        chosen = [
+            (question, result)
+            for question, result in zip(questions, results, strict=True)
             # What was refused before anybody was asked, and what is an option's error, has no other answer anywhere.
-            if isinstance(question, Question) and isinstance(result, ImageAnswer | ImageError) and self._chosen():
-                self._take(question, result, record.id)
+            if isinstance(question, Question) and isinstance(result, ImageAnswer | ImageError) and self._chosen()
+        ]
+        drawn = random.randrange(len(chosen)) if chosen else 0
+        for number, (question, result) in enumerate(chosen):
+            self._take(question, result, record.id, drawn=number == drawn)
 
     def _chosen(self) -> bool:
         return random.random() < self._share
 
-    def _take(self, question: Question, result: ImageAnswer | ImageError, request_id: str) -> None:
+    def _take(self, question: Question, result: ImageAnswer | ImageError, request_id: str, *, drawn: bool) -> None:
         size = len(question.picture.body)
         if len(self._waiting) >= MAX_WAITING or self._bytes + size > self._max_bytes:
-            self._metrics.shadow.count("dropped")
+            self._metrics.shadow.count("dropped", drawn=drawn)
             return
         head = orjson.dumps(self._request(question))
         # One copy, as what the client has sent is freed with its request.
         body = b"".join((head, *_binary(question.picture)))
-        self._waiting.append(Asked(body, len(head), request_id, result))
+        self._waiting.append(Asked(body, len(head), request_id, result, drawn))
         self._bytes += len(body)
         self._advance()
 
@@ -171,7 +180,7 @@ class Shadow:
         self._calls.discard(call)
         self._bytes -= len(asked.body)
         if not call.cancelled() and (err := call.exception()):
-            self._count_failure("error", repr(err))
+            self._count_failure(asked, "error", repr(err))
         self._advance()
 
     async def _ask(self, asked: Asked) -> None:
@@ -187,24 +196,25 @@ class Shadow:
             async with asyncio.timeout(DEADLINE_S):
                 reply = await canary.request("POST", self._path, headers, asked.body)
         except TimeoutError:
-            self._count_failure("timeout", f"no answer within {DEADLINE_S:g} s")
+            self._count_failure(asked, "timeout", f"no answer within {DEADLINE_S:g} s")
         except OSError as err:
-            self._count_failure("error", str(err))
+            self._count_failure(asked, "error", str(err))
         else:
-            self._compare(asked.result, reply, perf_counter() - began)
+            self._compare(asked, reply, perf_counter() - began)
         finally:
             if canary is not self._canary:  # another one is asked by now
                 canary.close()
 
-    def _compare(self, result: ImageAnswer | ImageError, reply: Reply, seconds: float) -> None:
+    def _compare(self, asked: Asked, reply: Reply, seconds: float) -> None:
         row = read_row(reply)
         if row is None:
-            self._count_failure("error", f"{reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
+            self._count_failure(asked, "error", f"{reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
         else:
-            self._metrics.shadow.compare(compare(stable_row(result, self._spec), row, self._spec), seconds)
+            found = compare(stable_row(asked.result, self._spec), row, self._spec)
+            self._metrics.shadow.compare(found, seconds, drawn=asked.drawn)
 
-    def _count_failure(self, result: Compared, why: str) -> None:
-        self._metrics.shadow.count(result)
+    def _count_failure(self, asked: Asked, result: Compared, why: str) -> None:
+        self._metrics.shadow.count(result, drawn=asked.drawn)
         if monotonic() - self._warned >= WARN_S:
             self._warned = monotonic()
             logger.warning("%s, which a shadow asks, has no answer: %s", self._target.url, why)

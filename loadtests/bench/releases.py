@@ -41,6 +41,12 @@ FORMS = (
     ("tolerated, 5, 25, 50 %, swinging", STEPS, SWING, True),
 )
 """Of a canary that should not be rolled back: weights, the swing, and whether it is as much worse as is tolerated."""
+SIZES = (
+    ("16 images, alike", ((1.0, 16),), 1.0),
+    ("10 % with 32 images, alike, others 1", ((0.1, 32), (0.9, 1)), 1.0),
+    ("16 images, correlated by 0.5", ((1.0, 16),), 0.5),
+)
+"""How many images requests have, and how alike these are."""
 NEVER = -1
 HALVINGS = 20
 """Of the interval that a sum's bound is searched in."""
@@ -50,11 +56,13 @@ MOST_LOG = 700.0
 
 @dataclass(frozen=True)
 class Scenario:
-    """One gate of a release. `weights`: the canary's share at each look; `per_s`: requests, or images, of both tracks.
+    """One gate of a release. `weights`: the canary's share at each look; `per_s`: requests of both tracks.
 
     `base`: the stable release's rate; `effect`: so much more of the canary. `swing`: rates go up and down by so much, once in
     30 minutes, and so does traffic, a quarter later; `grows`: the effect swings with the rate instead of being added to it.
-    `begins`: the look at which the canary gets so. `bunch`: requests that share one fate.
+    `begins`: the look at which the canary gets so. `sizes`: shares of the requests and how many images these have; so many of
+    them, `alike`, have images that share one fate, which is their correlation. `drawn`: one image of each request is counted, as
+    edges do, and not all.
     """
 
     gate: Gate
@@ -65,7 +73,9 @@ class Scenario:
     swing: float = 0.0
     grows: bool = False
     begins: int = 0
-    bunch: int = 1
+    sizes: tuple[tuple[float, int], ...] = ((1.0, 1),)
+    alike: float = 1.0
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,14 +142,29 @@ def draw(scenario: Scenario, look: int, releases: int, rng: np.random.Generator)
     """Draw one look's counts of so many releases: (releases, 4)."""
     phase = 2 * math.pi * (look + 0.5) / LOOKS
     level = 1 + scenario.swing * math.sin(phase)
-    bunches = rng.poisson(scenario.per_s * LOOK_S * (1 + scenario.swing * math.cos(phase)) / scenario.bunch, releases)
-    canary = rng.binomial(bunches, scenario.weights[look]) if scenario.gate.paired else bunches
-    stable = bunches - canary
+    requests = rng.poisson(scenario.per_s * LOOK_S * (1 + scenario.swing * math.cos(phase)), releases)
+    canary = rng.binomial(requests, scenario.weights[look]) if scenario.gate.paired else requests
+    stable = requests - canary
     rate = scenario.base * level
     effect = scenario.effect if look >= scenario.begins else 0.0
     worse = rate + effect * (level if scenario.grows else 1)
-    drawn = rng.binomial(canary, worse), canary, rng.binomial(stable, rate), stable
-    return np.stack(drawn, axis=-1) * scenario.bunch
+    return np.stack([*_counted(scenario, canary, worse, rng), *_counted(scenario, stable, rate, rng)], axis=-1)
+
+
+def _counted(scenario: Scenario, requests: Int64, rate: float, rng: np.random.Generator) -> tuple[Int64, Int64]:
+    """Draw the fates of one track's images: events, and of how many, (releases,)."""
+    events, total, left, unasked = np.zeros_like(requests), np.zeros_like(requests), requests, 1.0
+    for share, size in scenario.sizes:
+        these = left if share == unasked else rng.binomial(left, share / unasked)
+        left, unasked = left - these, unasked - share
+        same = rng.binomial(these, scenario.alike) if size > 1 else these
+        shared, own = rng.binomial(same, rate), rng.binomial(these - same, rate)  # own: of each request the one that is drawn
+        if scenario.drawn:
+            events, total = events + shared + own, total + these
+        else:
+            others = rng.binomial((size - 1) * (these - same), rate)
+            events, total = events + size * shared + own + others, total + size * these
+    return events, total
 
 
 def _by_sums(seen: Int64, gate: Gate) -> Bools:
@@ -235,13 +260,18 @@ def _proofs(releases: int) -> None:
         print(f"| {gate.name} {100 * base:g} % | {100 * weight:g} % | {' | '.join(cells)} |", flush=True)
 
 
-def _bunches(releases: int) -> None:
-    """The same release, asked about 16 images a request that are all flagged, as 20 % are, or none: what `together` is for."""
-    _head("rolled back")
-    for together in (1.0, 16.0):
-        gate = replace(BY_NAME["flagged"], together=together)
-        outcome = simulate(Scenario(gate, 0.2, weights=STEPS, per_s=64.0, bunch=16), releases, 0)
-        print(f"| `together` {together:g} | {outcome.alarm.share} |", flush=True)
+def _alike(releases: int) -> None:
+    """Requests of several images: the same release by all of these and by one of each, at the margin, and an effect at 10 %."""
+    _head("by all", "by one", "refusals", "at the margin", "refusals", "flagged 20 → 30 %", "needs, half", "in 95 %")
+    for form, sizes, alike in SIZES:
+        flagged, refusals = (
+            Scenario(BY_NAME[name], BASES[name], weights=STEPS, sizes=sizes, alike=alike) for name in ("flagged", "refusals")
+        )
+        same = [simulate(one, releases, 0).alarm.share for one in (replace(flagged, drawn=False), flagged, refusals)]
+        worse = [replace(one, effect=one.gate.margin) for one in (flagged, refusals)]
+        at_margin = [simulate(one, releases, 1, proof_alone=True).proof.share for one in worse]
+        found = simulate(replace(flagged, effect=0.1, weights=TENTH), releases, 2).alarm
+        print(f"| {form} | {' | '.join([*same, *at_margin, found.share, found.within(0.5), found.within(0.95)])} |", flush=True)
 
 
 TABLES: dict[str, Callable[[int], None]] = {
@@ -249,7 +279,7 @@ TABLES: dict[str, Callable[[int], None]] = {
     "margins": _margins,
     "power": _power,
     "proofs": _proofs,
-    "bunches": _bunches,
+    "alike": _alike,
 }
 
 

@@ -3,6 +3,7 @@
 Where there is no Prometheus these are left out, but in CI, which has it (`make prometheus`).
 """
 
+import base64
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from tritonclient import grpc as triton
 
 from rollout.counters import EDGE_REQUESTS, Counters, Pod, ask, look, query_of, tallies
 from rollout.gates import Count
@@ -100,6 +103,7 @@ def test_each_request_is_counted_once_by_gate(served: Server, prometheus: str, i
         assert counts["refusals"][side] == Count(bad, good + bad)
         assert counts["slow"][side].total == good
         assert counts["flagged"][side].total == counts["reviewed"][side].total == good
+    assert known.drawn
     assert counts["errors"][0] == counts["errors"][1]
     assert known.edge is not None
     assert 0 < known.edge < 10
@@ -107,3 +111,29 @@ def test_each_request_is_counted_once_by_gate(served: Server, prometheus: str, i
     assert counts["errors"] == (Count(0, 0), Count(0, 0))
     assert counts["slower"] == (Count(0, 0), Count(0, 0))
     assert again.edge == known.edge
+
+
+def test_of_several_images_of_one_request_one_counts_over_both_protocols(
+    served: Server, prometheus: str, images: dict[Path, str]
+) -> None:
+    """16 alike over REST and gRPC, and 16 that are no pictures, of which nothing is decided: three requests, three images."""
+    known, _ = counted(prometheus, None)
+    picture = next(iter(images)).read_bytes()
+    with httpx.Client(base_url=f"http://{served.rest}", timeout=60) as rest, triton.InferenceServerClient(served.grpc) as client:
+        for content, status in ((picture, 200), (b"no picture", 400)):
+            data = [base64.b64encode(content).decode()] * 16
+            tensor = {"name": "image", "shape": [16], "datatype": "BYTES", "data": data}
+            assert rest.post("/v2/models/digits/infer", json={"inputs": [tensor]}).status_code == status
+        sent = triton.InferInput("image", [16], "BYTES")
+        sent.set_data_from_numpy(np.array([picture] * 16, dtype=object))
+        client.infer("digits", [sent])
+
+    def answered() -> bool:
+        read = tallies(ask(prometheus, query_of("demo", PODS)))
+        return all(read[pod]["requests"] - known.pods[pod].get("requests", 0) == 3 for pod in PODS)
+
+    wait(answered)
+    _, counts = counted(prometheus, known)
+    for side in (0, 1):
+        assert counts["refusals"][side] == Count(1, 3)
+        assert counts["flagged"][side].total == counts["reviewed"][side].total == 2

@@ -51,13 +51,17 @@ def test_series_add_up_to_what_gates_ask_for() -> None:
             series("visor_decisions_total", 1, "c", label="a", decision="review"),
             series("visor_images_rejected_total", 2, "c", code="image.empty"),
             series("visor_shadow_images_total", 8, "c", result="agreed"),
+            series("visor_drawn_images_total", 4, "c", result="pass"),
+            series("visor_drawn_images_total", 1, "c", result="rejected"),
+            series("visor_shadow_drawn_images_total", 3, "c", result="agreed"),
             series("visor_build_info", 1, "c", track="canary", archive_digest="1"),
         ]
     )
     assert found == {
         "c": {
             "requests": 20, "failed": 3, "answered": 15, "within:0.1": 4, "within:0.5": 14, "within:inf": 10,
-            "decided": 16, "flag": 9, "pass": 6, "review": 1, "rejected": 2, "shadow:agreed": 8,
+            "flag": 9, "pass": 6, "review": 1, "rejected": 2, "shadow:agreed": 8,
+            "drawn:pass": 4, "drawn:rejected": 1, "drawn:agreed": 3,
         }
     }  # fmt: skip
 
@@ -102,12 +106,12 @@ def test_each_gate_s_events_and_totals() -> None:
         "requests": 110,
         "failed": 4,
         "within:0.5": 93,
-        "decided": 120,
+        "pass": 84,
         "flag": 30,
         "review": 6,
         "rejected": 5,
     }
-    stable = {"answered": 10, "requests": 10, "within:0.5": 10, "decided": 10, "flag": 1, "shadow:agreed": 40, "shadow:label": 3}
+    stable = {"answered": 10, "requests": 10, "within:0.5": 10, "pass": 9, "flag": 1, "shadow:agreed": 40, "shadow:label": 3}
     stable |= {"shadow:decision": 2, "shadow:dropped": 50, "shadow:timeout": 9}
     [counted] = looked({"c": {}, "s": {}}, {"c": canary, "s": stable})
     assert counted == {
@@ -118,6 +122,48 @@ def test_each_gate_s_events_and_totals() -> None:
         "reviewed": (Count(6, 120), Count(0, 10)),
         "disagreement": (Count(5, 45), Count(0, 0)),
     }
+
+
+ALL = {"pass": 160, "flag": 32, "review": 16, "rejected": 48}
+"""Of requests of 16 images each, alike: ten passed, two flagged, one reviewed, three rejected."""
+ONE = {"drawn:pass": 10, "drawn:flag": 2, "drawn:review": 1, "drawn:rejected": 3}
+NONE = dict.fromkeys(ONE, 0)
+
+
+def test_of_each_request_one_image_counts() -> None:
+    shown = {"shadow:agreed": 90, "shadow:label": 8, "shadow:decision": 16, "shadow:dropped": 5}
+    drawn = {"drawn:agreed": 9, "drawn:label": 1, "drawn:decision": 2, "drawn:dropped": 1}
+    [counted] = looked({"c": NONE, "s": NONE}, {"c": {**ALL, **ONE}, "s": {**NONE, **ALL, **ONE, **shown, **drawn}})
+    assert counted["refusals"] == (Count(3, 16), Count(3, 16))
+    assert counted["flagged"] == (Count(2, 13), Count(2, 13))
+    assert counted["reviewed"] == (Count(1, 13), Count(1, 13))
+    assert counted["disagreement"] == (Count(3, 12), Count(0, 0))
+
+
+def test_beside_an_edge_that_draws_none_all_images_count() -> None:
+    """Of both tracks, so that alike is compared with alike; once that edge is gone, one of each request again."""
+    known, _, _ = look(None, {"c": NONE, "s": {}}, PODS, NOW, BOUND)
+    assert known is not None
+    assert not known.drawn
+    known, counted, _ = look(known, {"c": {**ALL, **ONE}, "s": ALL}, PODS, NOW + 10, BOUND)
+    assert counted["flagged"] == (Count(32, 208), Count(32, 208))
+    assert counted["refusals"] == (Count(48, 256), Count(48, 256))
+    newer = {"c": PODS["c"], "t": Pod("stable", NOW + 15)}
+    twice = {what: 2 * count for what, count in {**ALL, **ONE}.items()}
+    known, counted, _ = look(known, {"c": twice, "t": {**ALL, **ONE}}, newer, NOW + 20, BOUND)
+    assert counted["flagged"] == (Count(2, 13), Count(2, 13))
+    assert known is not None
+    assert known.drawn
+
+
+def test_what_an_older_version_read_is_gone_on_with() -> None:
+    """Its record says nothing of drawn images, which edges had counted for long: they begin with their first reading."""
+    old = {"since": NOW, "pods": {"c": {**ALL, "decided": 208}, "s": {**ALL, "decided": 208}}, "edge": None, "early": {}}
+    known, counted, _ = look(Counters(**old), {"c": {**ALL, **ONE}, "s": {**ALL, **ONE}}, PODS, NOW + 10, BOUND)
+    assert counted["flagged"] == (Count(0, 0), Count(0, 0))
+    twice = {what: 2 * count for what, count in {**ALL, **ONE}.items()}
+    _, counted, _ = look(known, {"c": twice, "s": twice}, PODS, NOW + 20, BOUND)
+    assert counted["flagged"] == (Count(2, 13), Count(2, 13))
 
 
 def test_a_restart_counts_from_zero_and_a_pod_that_came_later_too() -> None:

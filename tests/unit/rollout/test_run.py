@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rollout import page, record, report
+from rollout.counters import ALL_COUNTED
 from rollout.errors import ClusterError, RecordUnreadable, RolloutBusy, RolloutMissing
 from rollout.run import LEASE_S, Loop, run
 from rollout.setup import Order
@@ -34,6 +35,14 @@ def test_a_good_canary_is_promoted_and_the_record_says_how(world: World) -> None
     reasons = [event["reason"] for event in world.api.events]
     assert {"RolloutStepping", "RolloutPromoting", "RolloutPromoted"} <= set(reasons)
     assert {event["involvedObject"]["name"] for event in world.api.events} == {"roofs"}
+
+
+def test_edges_that_draw_no_image_are_told_of_once(world: World) -> None:
+    world.older = True
+    ended = world.end()
+    assert ended["state"]["phase"] == "promoted"
+    assert [entry["what"] for entry in ended["history"]].count(ALL_COUNTED) == 1
+    assert world.state["evidence"]["tests"][4]["seen"][1] > 0  # of flagged
 
 
 def test_what_helm_owns_is_applied_again_and_what_kserve_added_is_not(world: World) -> None:

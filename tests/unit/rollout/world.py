@@ -71,11 +71,11 @@ def pod_of(service: str, archive: str, number: int = 1, restarts: int = 0, *cont
 
 
 class World:
-    """A release and its traffic. `wrong`: the share of the canary's requests that fail."""
+    """A release and its traffic. `wrong`: the share of the canary's requests that fail; `older`: whether edges draw no images."""
 
     def __init__(self, api: MiniApi, cluster: Cluster) -> None:
         self.api, self.cluster = api, cluster
-        self.now, self.wrong, self.deaf = START, 0.0, False
+        self.now, self.wrong, self.deaf, self.older = START, 0.0, False, False
         self.counts = {"roofs-1": [0, 0], "roofs-canary-1": [0, 0]}  # requests and failures
         self.unscraped: set[str] = set()
         self.drifts = {"roofs": False, "roofs-canary": False}
@@ -174,6 +174,9 @@ class World:
             bucket = {"__name__": "visor_request_seconds_bucket", "code": "200", "pod": pod}
             series += [({**bucket, "le": le}, count - failed) for le in ("0.1", "0.5", "+Inf")]
             series.append(({"__name__": "visor_decisions_total", "decision": "pass", "pod": pod}, count - failed))
+            if not self.older:
+                drawn = {"pass": count - failed, "flag": 0, "review": 0, "rejected": 0}
+                series += [({"__name__": "visor_drawn_images_total", "result": one, "pod": pod}, n) for one, n in drawn.items()]
             series.append(({"__name__": "visor_build_info", "pod": pod}, 1))
         if query.startswith("sum"):
             return [{"metric": {}, "value": [self.now, "40"]}]

@@ -69,7 +69,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.end(replace(inference(), calls=[(answer(**stages), 0.1, 0.7)]))
     for hit in (True, False):
         metrics.count_lookup(hit=hit)
-    metrics.shadow.compare(Comparison("agreed", 0.1, (1.0, 2.0)), 0.1)
+    metrics.shadow.compare(Comparison("agreed", 0.1, (1.0, 2.0)), 0.1, drawn=True)
 
 
 def test_latencies_have_a_bucket_at_every_factor_and_at_each_promised_bound() -> None:
@@ -138,6 +138,33 @@ def test_the_series_of_a_pod_have_the_bound_that_is_declared() -> None:
         found = Counter(names)
         assert found == {one.name: one.series(len(SPEC.labels)) for one in declared.ALL}
     assert found.total() < 3000
+
+
+def drawn(metrics: Metrics) -> dict[str, float]:
+    """One image of each request, by what became of it."""
+    return {dict(key)["result"]: value for (name, key), value in samples(metrics).items() if name == "visor_drawn_images_total"}
+
+
+def test_of_each_request_one_image_is_counted_from_zero_on() -> None:
+    metrics = Metrics(SPEC, "ab" * 32)
+    assert drawn(metrics) == {"pass": 0, "flag": 0, "review": 0, "rejected": 0}
+    metrics.end(inference(*[answer(decision="flag")] * 16))
+    metrics.end(inference(*[ImageError("what")] * 32, error=ImageError("what")))
+    metrics.end(inference(answer(decision="review")))
+    metrics.end(inference(error=VisorError("what")))  # without images
+    assert drawn(metrics) == {"pass": 0, "flag": 1, "review": 1, "rejected": 1}
+
+
+def test_each_image_of_a_request_may_be_the_one() -> None:
+    """Of 4,000 requests with three passed images, wherever the flagged one is: 1,000 give or take five standard errors of 27."""
+    metrics = Metrics(SPEC, "ab" * 32)
+    for place in range(4000):
+        images = [answer()] * 4
+        images[place % 4] = answer(decision="flag")
+        metrics.end(inference(*images))
+    found = drawn(metrics)
+    assert found["pass"] + found["flag"] == 4000
+    assert found["flag"] == pytest.approx(1000, abs=137)
 
 
 def test_images_are_counted_by_figure_and_bin_from_zero_on() -> None:

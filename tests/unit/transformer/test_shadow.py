@@ -145,6 +145,18 @@ async def test_answers_are_compared_whatever_the_protocol(start_stable, canary, 
         assert await value(stable, "visor_shadow_priced_images_total") == 6
 
 
+async def test_of_a_request_s_images_one_is_drawn(start_stable, canary, file):
+    """Of those that were chosen, whatever the protocol: three requests of seven pictures are three."""
+    point(file, f"http://{canary.http}")
+    async with start_stable() as stable:
+        await infer(stable, *[b"flag"] * 4)
+        await infer_grpc(stable, b"same", b"same")
+        await infer(stable, b"label")
+        await eventually(stable, agreed=2, label=1, decision=4)
+        assert await counted(stable, "visor_shadow_drawn_images_total") == {"agreed": 1, "label": 1, "decision": 1}
+        assert await counted(stable, "visor_drawn_images_total") == {"pass": 3}  # by what the stable edge itself has answered
+
+
 async def test_a_refused_picture_is_compared_too(start_stable, canary, others, file):
     others.reply = lambda _, body: answered(None if body in (b"broken", b"new to it") else ANSWER)
     point(file, f"http://{canary.http}")
@@ -315,7 +327,8 @@ async def test_what_waits_is_bounded_in_bytes_too(spec, file):
         offer(shadow, b"x" * 2_001)
         offer(shadow, b"x" * 1_000)
         offer(shadow, b"x" * 1_000)
-        assert b'result="dropped",version="3"} 2.0' in metrics.render()
+        for name in (b"visor_shadow_images_total", b"visor_shadow_drawn_images_total"):
+            assert name + b'{model="roofs",result="dropped",version="3"} 2.0' in metrics.render()
         await shadow.close()
 
 
@@ -333,7 +346,11 @@ async def test_a_share_is_that_share(spec, file, free_port):
     shadow = Shadow(file, spec, metrics, 1 << 30)
     for _ in range(500):
         offer(shadow, *[b"x"] * 10)
-    chosen = Counter(dict(re.findall(r'result="(\w+)",version="3"} (\S+)', metrics.render().decode())))
+    chosen = Counter(
+        dict(
+            re.findall(r'^visor_shadow_images_total.*result="(\w+)",version="3"} (\S+)', metrics.render().decode(), re.MULTILINE)
+        )
+    )
     assert 860 <= float(chosen["dropped"]) + MAX_WAITING + MAX_CALLS <= 1140
     await shadow.close()
 

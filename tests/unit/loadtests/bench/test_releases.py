@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loadtests.bench import releases as bench
-from loadtests.bench.releases import ALPHA, BASES, BY_NAME, EFFECTS, LOOKS, NEVER, STEPS, SWING, Scenario, draw, simulate
+from loadtests.bench.releases import ALPHA, BASES, BY_NAME, EFFECTS, LOOKS, NEVER, SIZES, STEPS, SWING, Scenario, draw, simulate
 from rollout.gates import GATES
 from rollout.planning import requests_to_find, requests_to_prove
 
@@ -20,7 +20,7 @@ def at_most(share: float) -> float:
 
 
 def test_counts_are_drawn_as_the_scenario_says():
-    scenario = Scenario(BY_NAME["slow"], 0.2, 0.1, weights=STEPS, per_s=40.0, swing=0.5, begins=90, bunch=2)
+    scenario = Scenario(BY_NAME["slow"], 0.2, 0.1, weights=STEPS, per_s=40.0, swing=0.5, begins=90)
     for look in (10, 100, 170):
         counts = draw(scenario, look, 20_000, np.random.default_rng(1))
         phase = 2 * math.pi * (look + 0.5) / LOOKS
@@ -30,7 +30,6 @@ def test_counts_are_drawn_as_the_scenario_says():
         level = 0.2 * (1 + 0.5 * math.sin(phase))
         assert counts[:, 2].sum() / counts[:, 3].sum() == pytest.approx(level, rel=0.02)
         assert counts[:, 0].sum() / counts[:, 1].sum() == pytest.approx(level + 0.1 * (look >= 90), rel=0.03)
-        assert (counts % 2 == 0).all()
 
 
 def test_an_excess_that_swings_meets_the_canary_s_requests_at_57_percent_of_its_average():
@@ -91,18 +90,32 @@ def test_the_same_release_is_proven_with_the_requests_of_the_forecast(name, weig
     assert 0.5 * forecast <= np.quantile(proof.requests[proof.look != NEVER], 0.95) <= 1.5 * forecast
 
 
-def test_images_of_one_request_are_no_evidence_each():
-    gate = BY_NAME["flagged"]
-    alone, together = (
-        simulate(Scenario(replace(gate, together=size), 0.2, weights=STEPS, per_s=64.0, bunch=16), 100, 6).alarm.look != NEVER
-        for size in (1.0, 16.0)
-    )
-    assert alone.mean() > 0.5
-    assert together.mean() <= 0.03
+@pytest.mark.parametrize(("sizes", "alike"), [form[1:] for form in SIZES])
+def test_images_are_drawn_as_alike_as_the_scenario_says(sizes, alike):
+    """A look's images by arithmetic: their mean number, and the variance of events for requests of a Poisson number."""
+    scenario = Scenario(BY_NAME["flagged"], 0.2, weights=(0.5,) * LOOKS, sizes=sizes, alike=alike, drawn=False)
+    counts = draw(scenario, 0, 40_000, np.random.default_rng(1))
+    images = 100 * sum(share * size for share, size in sizes)
+    assert counts[:, 1].mean() == pytest.approx(images, rel=0.02)
+    # of Poisson(n) requests with s events each: n E(s²); of m images, E(s²) = m p (1 - p) (1 + (m - 1) alike) + (m p)²
+    squares = [share * (m * 0.16 * (1 + (m - 1) * alike) + (0.2 * m) ** 2) for share, m in sizes]
+    assert counts[:, 0].var() == pytest.approx(100 * sum(squares), rel=0.05)
+    one = draw(replace(scenario, drawn=True), 0, 40_000, np.random.default_rng(1))
+    assert one[:, 1].mean() == pytest.approx(100, rel=0.02)
+    assert one[:, 0].var() == pytest.approx(100 * 0.2, rel=0.05)
+
+
+@pytest.mark.parametrize(("sizes", "alike"), [form[1:] for form in SIZES])
+def test_images_of_one_request_are_no_evidence_each(sizes, alike):
+    scenario = Scenario(BY_NAME["flagged"], 0.2, weights=STEPS, sizes=sizes, alike=alike)
+    assert (simulate(replace(scenario, drawn=False), 100, 6).alarm.look != NEVER).mean() > 0.5
+    assert (simulate(scenario, N, 6).alarm.look != NEVER).mean() <= at_most(ALPHA / len(GATES))
+    at_margin = simulate(replace(scenario, effect=0.05), N, 6, proof_alone=True).proof
+    assert (at_margin.look != NEVER).mean() <= at_most(ALPHA)
 
 
 def test_tables_are_printed(capsys):
-    assert bench.main(["--releases", "2", "--tables", "bunches"]) == 0
+    assert bench.main(["--releases", "2", "--tables", "alike"]) == 0
     table = capsys.readouterr().out.strip().splitlines()
-    assert table[0] == bench.TABLES["bunches"].__doc__
-    assert [line.count("|") for line in table[2:]] == [3, 3, 3, 3]
+    assert table[0] == bench.TABLES["alike"].__doc__
+    assert [line.count("|") for line in table[2:]] == [9] * 5
