@@ -66,7 +66,7 @@ share within one of them is counted and not estimated; of `visor_confidence` a p
 SERIES = """\
 No label takes its values from clients, so that a pod has a bounded number of series: at most {two:,} with an archive of two
 labels and {hundred:,} with one of a hundred, if every error there is were answered over both protocols. What never happened
-has none; but images by drift bin are there from the start, at 0, as an increase needs a value before it.
+has none; but images by drift bin and drawn images are there from the start, at 0, as an increase needs a value before it.
 """
 
 

@@ -282,6 +282,18 @@ CANARY = Board(
                 ),
             ),
             Panel(
+                "One image a request",
+                "Of each request one image, drawn by chance: share of each result. A release by evidence compares these.",
+                (
+                    Query(
+                        f"{q.tracked('visor_drawn_images_total', ('result',))} / on (track, version) group_left () "
+                        f"{q.tracked('visor_drawn_images_total', ())}",
+                        "percentunit",
+                        (*OF_TRACK, "result"),
+                    ),
+                ),
+            ),
+            Panel(
                 "Mean confidence",
                 "Calibrated confidence of the label.",
                 (
@@ -311,8 +323,12 @@ CANARY = Board(
             ),
             Panel(
                 "Disagreement",
-                "Share of the images answered by both whose label or decision differs.",
-                (Query(q.disagreement(), "percentunit", q.OF_MODEL),),
+                "Share of the images answered by both whose label or decision differs; of all, and of one a request, by which a "
+                "release is judged.",
+                (
+                    Query(q.disagreement(), "percentunit", q.OF_MODEL, "all"),
+                    Query(q.disagreement(images="visor_shadow_drawn_images_total"), "percentunit", q.OF_MODEL, "one a request"),
+                ),
             ),
             Panel(
                 "Latency of the canary's answer",

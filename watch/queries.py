@@ -98,10 +98,10 @@ def review_share(window: str = "$window") -> str:
     return share(increase("visor_decisions_total", OF_MODEL, 'decision="review"', window=window), decided)
 
 
-def disagreement(window: str = "$window") -> str:
+def disagreement(window: str = "$window", images: str = "visor_shadow_images_total") -> str:
     """Share of a shadow's images, of those that both tracks answered, whose label or decision differs."""
     differ, both = (
-        increase("visor_shadow_images_total", OF_MODEL, f'result=~"{results}"', window=window)
+        increase(images, OF_MODEL, f'result=~"{results}"', window=window)
         for results in ("label|decision", "agreed|label|decision")
     )
     return share(differ, both)

@@ -114,8 +114,15 @@ def test_images_of_one_request_are_no_evidence_each(sizes, alike):
     assert (at_margin.look != NEVER).mean() <= at_most(ALPHA)
 
 
+def test_images_that_a_shadow_chose_of_one_request_are_no_evidence_each():
+    gate = BY_NAME["disagreement"]
+    scenario = Scenario(gate, gate.tolerance, per_s=4.0, sizes=((1.0, 16),))
+    assert (simulate(replace(scenario, drawn=False), 100, 6).alarm.look != NEVER).mean() > 0.5
+    assert (simulate(scenario, N, 6).alarm.look != NEVER).mean() <= at_most(ALPHA / len(GATES))
+
+
 def test_tables_are_printed(capsys):
     assert bench.main(["--releases", "2", "--tables", "alike"]) == 0
     table = capsys.readouterr().out.strip().splitlines()
     assert table[0] == bench.TABLES["alike"].__doc__
-    assert [line.count("|") for line in table[2:]] == [9] * 5
+    assert [line.count("|") for line in table[2:]] == [10] * 5
