@@ -9,6 +9,7 @@ import pytest
 
 from rollout import __main__ as job
 from rollout import flags
+from rollout.counters import ALL_COUNTED
 from rollout.gates import GATES
 from tests.unit.rollout.conftest import NAMESPACE
 from tests.unit.rollout.world import CANARY, RECORD, STABLE, World
@@ -50,6 +51,16 @@ def test_start_forecasts_releases_and_says_how_it_ended(moving: World, capsys: p
     assert "at 40 requests/s, of which the canary gets 10 % at first and 50 % at last:" in said
     assert "errors    0 % now; 2 points more: found after about " in said
     assert said.rstrip().splitlines()[-1].startswith("promoted at 0 %")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_forecast_says_that_an_edge_draws_no_image(moving: World, capsys: pytest.CaptureFixture[str], older: bool) -> None:
+    moving.traffic()
+    moving.older = older
+    cli.main(["rollout", *start(moving, "--dry-run")])
+    said = capsys.readouterr().out
+    assert (ALL_COUNTED in said) is older
+    assert "flagged   0 % now; 5 points more: found after about " in said
 
 
 def test_a_canary_that_is_rolled_back_is_exit_code_3(moving: World, capsys: pytest.CaptureFixture[str]) -> None:
