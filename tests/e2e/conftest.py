@@ -15,7 +15,7 @@ from tests.e2e.releases import Archives, Release, base_values, namespace_of, rem
 from tests.integration.running import QUICK, ROOT, Workspace
 
 # What sends thousands of requests goes one after the other, beside the rest.
-LOADED = {"test_canary", "test_keda", "test_knative", "test_rollout"}
+LOADED = {"test_canary", "test_gates", "test_keda", "test_knative", "test_rollout"}
 
 
 class FilesScheduling(LoadScopeScheduling):

@@ -5,9 +5,11 @@ so what fails here is what a client would have seen fail.
 """
 
 import asyncio
+import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -49,9 +51,10 @@ class Outcome:
 class Caller:
     """Both clients of one target; used inside one event loop."""
 
-    def __init__(self, target: Target, picture: bytes, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, target: Target, pictures: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
         self._target = target
-        self._picture = picture
+        self._pictures = pictures
+        self._chance = random.Random(0)
         self._headers = headers or {}
         self._http = http_client.InferenceServerClient(target.address, conn_limit=64, conn_timeout=TIMEOUT_S)
         self._grpc = grpc_client.InferenceServerClient(
@@ -85,7 +88,7 @@ class Caller:
 
     def _inputs(self, client: Any) -> list[Any]:
         image = client.InferInput("image", [1], "BYTES")
-        image.set_data_from_numpy(np.array([self._picture], dtype=object))
+        image.set_data_from_numpy(np.array([self._chance.choice(self._pictures)], dtype=object))
         return [image]
 
     def _check(self, result: Any) -> str:
@@ -108,11 +111,12 @@ class Caller:
 class Load:
     """`with Load(...) as load:` sends `rate` requests a second of each protocol until `stop` or the block's end.
 
-    `limit` bounds the requests in all: the load ends by itself.
+    `pictures`: one, or several of which each request has one by chance. `limit` bounds the requests in all: the load ends by
+    itself.
     """
 
     target: Target
-    picture: bytes
+    pictures: bytes | Sequence[bytes]
     rate: float = 10.0  # two cores carry it while pods start on them; more is the autoscaler's test
     protocols: tuple[str, ...] = ("rest", "grpc")
     limit: int = 20_000
@@ -146,7 +150,8 @@ class Load:
         return Counter(outcome.version for outcome in self.outcomes[since:])
 
     async def _run(self) -> None:
-        caller = Caller(self.target, self.picture)
+        pictures = [self.pictures] if isinstance(self.pictures, bytes) else self.pictures
+        caller = Caller(self.target, pictures)
         pending: set[asyncio.Task[None]] = set()
         start, sent = time.monotonic(), 0
         while not self._stop.is_set() and sent * len(self.protocols) < self.limit:
@@ -173,7 +178,7 @@ def call_many(
     """`count` requests one after the other, the protocols in turn."""
 
     async def calls() -> list[Outcome]:
-        caller = Caller(target, picture, headers)
+        caller = Caller(target, [picture], headers)
         try:
             return [await caller.call(protocols[number % len(protocols)]) for number in range(count)]
         finally:

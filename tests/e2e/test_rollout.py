@@ -4,24 +4,21 @@ The steps are short and the margins wide, for some minutes of traffic; docs/roll
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import ENVIRONMENT, ROOT, items, state, wait_until
+from tests.e2e.cluster import items, wait_until
+from tests.e2e.evidence import ENDS, canary_of, described, ends, kill_job, record, shares, visor, wait_phase, wait_share
 from tests.e2e.load import Load
-from tests.e2e.releases import Archives, Release, Values, base_values
-from tests.e2e.scraping import SCRAPED_S, scraping
+from tests.e2e.releases import Archives, Release, base_values
+from tests.e2e.scraping import scraping
 
 pytestmark = pytest.mark.timeout(1200)
 
 STEPS = [(20, 15, 60), (50, 30, 200), (100, 10, 0)]
 MARGINS = {"errors": 0.03, "refusals": 0.03, "slow": 0.15, "slower": 0.15, "flagged": 0.1, "reviewed": 0.1}
 AFTER = 200  # requests after the end
-ENDS = ("promoted", "rolled-back", "superseded", "yielded", "aborted")
 KILL = """
 import os, signal
 for pid in filter(str.isdigit, os.listdir('/proc')):
@@ -45,60 +42,12 @@ def load(release: Release, archives: Archives) -> Iterator[Load]:
         yield running
 
 
-def canary_of(archive: str, prometheus: str) -> Values:
-    """The values that release an archive by evidence."""
-    steps = [{"percent": percent, "seconds": seconds, "requests": requests} for percent, seconds, requests in STEPS]
-    rollout = {"enabled": True, "prometheus": prometheus, "steps": steps, "margins": MARGINS, "everySeconds": SCRAPED_S}
-    return {"canary": {"enabled": True, "archive": archive, "rollout": rollout}}
-
-
-def visor(*command: str) -> str:
-    """`visor rollout` as a user types it."""
-    typed = [sys.executable, "-m", "visor.cli", "rollout", *command]
-    return subprocess.run(typed, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-
-
-def record(release: Release) -> dict[str, Any]:
-    """The release's record; empty while there is none."""
-    there = items("configmaps", release.namespace)
-    texts = [one.get("data", {}).get("record.json") for one in there if one["metadata"]["name"] == f"{release.name}-rollout"]
-    return dict(json.loads(texts[0])) if texts and texts[0] else {}
-
-
-def described(release: Release) -> str:
-    """How the release stands, for an assertion."""
-    told = release.kubectl("logs", "--selector", "app.kubernetes.io/component=rollout", "--tail", "40", check=False)
-    return f"{record(release).get('state', {})}\n{told}\n{state(release.namespace)}"
-
-
-def wait_phase(release: Release, *phases: str, timeout_s: float = 600) -> dict[str, Any]:
-    """Return the record once it is in one of these phases."""
-    wait_until(
-        lambda: record(release).get("state", {}).get("phase") in phases, timeout_s, f"the release is {phases}",
-        lambda: described(release),
-    )  # fmt: skip
-    return record(release)
-
-
-def wait_share(release: Release, percent: int) -> None:
-    """Return once the canary's share is in force."""
-    wait_until(
-        lambda: record(release).get("state", {}).get("percent") == percent, 300, f"the canary has {percent} %",
-        lambda: described(release),
-    )  # fmt: skip
-
-
-def shares(found: dict[str, Any]) -> list[str]:
-    """What the record says of the canary's shares, in order."""
-    return [entry["what"] for entry in found["history"] if entry["what"].startswith("the canary's share is")]
-
-
 def test_a_good_canary_takes_the_stable_release_s_place_untouched_although_the_job_is_killed(
     release: Release, load: Load, prometheus: str
 ) -> None:
-    release.upgrade(canary_of("pvc://models/v2", prometheus))
+    release.upgrade(canary_of("pvc://models/v2", prometheus, STEPS, MARGINS))
     wait_share(release, 20)
-    release.kubectl("delete", "pod", "--selector", "app.kubernetes.io/component=rollout", "--grace-period", "0", "--force")
+    kill_job(release)
     ended = wait_phase(release, *ENDS)
     assert ended["state"]["phase"] == "promoted", described(release)
     wait_share(release, 0)
@@ -128,7 +77,7 @@ def test_a_crashing_canary_is_taken_back_in_its_first_step(release: Release, loa
     release.upgrade({"archive": {"uri": "pvc://models/v2"}, "canary": {"enabled": False}})
     release.wait_ready()
     begun = len(load.outcomes)
-    release.upgrade(canary_of("pvc://models/v1", prometheus))
+    release.upgrade(canary_of("pvc://models/v1", prometheus, STEPS, MARGINS))
     wait_share(release, 20)
     pod = release.pods(release.canary)[0]["metadata"]["name"]
     release.kubectl("exec", pod, "--container", "kserve-container", "--", "python", "-c", KILL, check=False)
@@ -144,12 +93,6 @@ def test_a_crashing_canary_is_taken_back_in_its_first_step(release: Release, loa
     total = len(load.outcomes) - begun
     assert len(met) <= total * 0.2 + 3 * (total * 0.2 * 0.8) ** 0.5
     wait_until(lambda: "Failed" in ends(release), 60, "the Job has failed", lambda: described(release))
-
-
-def ends(release: Release) -> set[str]:
-    """How the release's Jobs have ended."""
-    jobs = [job for job in items("jobs", release.namespace) if job["metadata"]["name"].startswith(f"{release.name}-rollout-")]
-    return {one["type"] for job in jobs for one in job["status"].get("conditions", []) if one["status"] == "True"}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +111,7 @@ def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_ba
 ) -> None:
     with Load(revisions.target, archives.picture, protocols=("rest",)) as load:
         load.wait_for(50)
-        revisions.upgrade(canary_of("pvc://models/v2", prometheus))
+        revisions.upgrade(canary_of("pvc://models/v2", prometheus, STEPS, MARGINS))
         ended = wait_phase(revisions, *ENDS)
         assert ended["state"]["phase"] == "promoted", described(revisions)
         assert shares(ended) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100)]
@@ -178,7 +121,7 @@ def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_ba
         assert set(load.versions(since=mark)) == {"2"}
         revisions.upgrade({"archive": {"uri": "pvc://models/v2"}, "canary": {"enabled": False}})
 
-        revisions.upgrade(canary_of("pvc://models/v1", prometheus))
+        revisions.upgrade(canary_of("pvc://models/v1", prometheus, STEPS, MARGINS))
         wait_share(revisions, 20)
         by_revision = {pod["metadata"]["labels"]["serving.knative.dev/revision"]: pod for pod in revisions.pods()}
         pod = by_revision[max(by_revision)]["metadata"]["name"]

@@ -36,9 +36,10 @@ class Receiver:
         self._limit = limit
         self._timeout_s = timeout_s
         self._own_free = True
-        self._receiving: dict[asyncio.Timeout, float] = {}  # since when, oldest first
+        self._receiving: dict[asyncio.Timeout, float] = {}  # since when, by `_now`; oldest first
         self._hurried: set[asyncio.Timeout] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._stood = self._looked = 0.0
         budget.watchers.append(lambda _: self._wake())
 
     async def receive(self, context: Any, charge: Charge) -> bytes:
@@ -70,11 +71,10 @@ class Receiver:
         return body
 
     async def _read(self, context: Any, timeout_s: float | None) -> bytes | None:
-        loop = asyncio.get_running_loop()
         timeout = asyncio.timeout(timeout_s)
         try:
             async with timeout:
-                self._receiving[timeout] = loop.time()
+                self._receiving[timeout] = self._now()
                 body = await context.read()
         except TimeoutError as err:
             if timeout in self._hurried:
@@ -89,12 +89,12 @@ class Receiver:
 
     async def _settle(self, charge: Charge, size: float, *, wait: bool) -> None:
         """Charge what a message takes once it is received; until there is room for it, it may stay in the place of its own."""
-        end = asyncio.get_running_loop().time() + WAIT_S
+        end = self._now() + WAIT_S
         while True:
             try:
                 charge.set(size)
             except MemorySpent:
-                if not wait or asyncio.get_running_loop().time() > end:
+                if not wait or self._now() > end:
                     raise
                 await asyncio.sleep(SETTLE_S)
             else:
@@ -102,39 +102,45 @@ class Receiver:
 
     async def _admit(self, charge: Charge) -> bool:
         """Wait until a message can be received. Whether it has the place that is free of charge; else the budget is charged."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (WAIT_S if len(self._waiting) < MAX_WAITING else 0)
+        end = self._now() + (WAIT_S if len(self._waiting) < MAX_WAITING else 0)
         while not self._own_free:
             try:
                 charge.set(RECEIVE_WEIGHT * self._limit)
             except (MemorySpent, RequestTooLarge) as err:  # the latter where the budget has never room for a second one
-                if loop.time() >= end:
+                if self._now() >= end:
                     raise MemorySpent("messages under way leave no room to receive another; try again, or elsewhere") from err
             else:
                 return False
-            await self._wait(loop)
+            await self._wait()
         self._own_free = False
         return True
 
-    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _wait(self) -> None:
         """Wait for room, or for the time to look whether somebody has to hurry."""
-        turn = loop.create_future()
+        loop = asyncio.get_running_loop()
+        turn, due = loop.create_future(), loop.time() + LOOK_S
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout_at(due):
                 await turn
         except TimeoutError:
-            self._hurry(loop.time())
+            self._stood += loop.time() - max(due, self._looked)
+            self._looked = loop.time()
+            self._hurry()
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
-    def _hurry(self, now: float) -> None:
+    def _now(self) -> float:
+        """A clock that stands still while this process does, starved of its CPU: what came meanwhile was not read yet."""
+        return asyncio.get_running_loop().time() - self._stood
+
+    def _hurry(self) -> None:
         """Give up the call that has received the longest, where that is too long for those that wait."""
         for timeout, since in self._receiving.items():
-            if now - since > HURRY_S and timeout not in self._hurried:
+            if self._now() - since > HURRY_S and timeout not in self._hurried:
                 self._hurried.add(timeout)
-                timeout.reschedule(now)
+                timeout.reschedule(asyncio.get_running_loop().time())
             return
 
     def _wake(self) -> None:

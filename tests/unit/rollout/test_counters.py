@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import math
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from statistics import NormalDist
 from threading import Thread
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from rollout import counters
 from rollout.counters import Counters, Pod, Tally, edge_of, look, query_of, tallies
 from rollout.errors import PrometheusUnreachable
-from rollout.gates import Count
+from rollout.gates import GATES, Count
+from transformer.declared import SECONDS
 
 PODS = {"s": Pod("stable", 100.0), "c": Pod("canary", 100.0)}
 NOW, BOUND = 1_000.0, 0.5
@@ -231,21 +234,38 @@ def timed(count: int, within: dict[float, int]) -> Tally:
 @pytest.mark.parametrize(
     ("answered", "within", "edge"),
     [
-        (200, {0.1: 189, 0.25: 190, 0.5: 200}, 0.25),
-        (200, {0.1: 190, 0.25: 200, 0.5: 200}, 0.1),
+        (200, {0.1: 189, 0.11: 190, 0.12: 200, 0.15: 200}, 0.15),  # p95 is 0.11, and 1.15 of it 0.1265
+        (200, {0.1: 180, 0.2: 200, 0.3: 200}, 0.2),  # half of the bucket's answers are below the p95: 0.15, and 0.1725
+        (200, {0.1: 189, 0.2: 199, 0.21: 200, 0.5: 200}, 0.2),  # 0.11
+        (200, {0.1: 200, 0.11: 200, 0.5: 200}, 0.11),  # 0.095, and 0.109
         (199, {0.1: 199, 0.25: 199, 0.5: 199}, None),
         (200, {0.1: 3, 0.25: 4, 0.5: 5}, 0.5),
+        (200, {0.1: 3, 0.25: 4, 0.5: 200}, 0.5),
     ],
 )
-def test_the_edge_is_the_least_bound_that_95_percent_were_within(
-    answered: int, within: dict[float, int], edge: float | None
-) -> None:
+def test_the_edge_is_a_bound_well_above_the_p95(answered: int, within: dict[float, int], edge: float | None) -> None:
     assert edge_of(timed(answered, {**within, float("inf"): answered})) == edge
 
 
+@pytest.mark.parametrize("deviation", [0.08, 0.18, 0.24, 0.4, 0.8])
+def test_five_percent_slower_is_tolerated_and_half_as_slow_again_is_above_the_margin(deviation: float) -> None:
+    gate = next(gate for gate in GATES if gate.name == "slower")
+
+    def within(bound: float, median: float) -> float:
+        return NormalDist().cdf(math.log(bound / median) / deviation)
+
+    for step in range(40):
+        median = 0.02 * 1.25 ** (step / 10)
+        early = timed(10**6, {bound: round(10**6 * within(bound, median)) for bound in SECONDS})
+        edge = edge_of(early)
+        assert edge is not None
+        assert within(edge, median) - within(edge, 1.05 * median) < gate.tolerance
+        assert within(edge, median) - within(edge, 1.5 * median) > gate.margin
+
+
 def test_slower_is_counted_from_the_look_after_the_edge_is_known() -> None:
-    stable = [timed(n, {0.1: n - n // 20, 0.25: n, 0.5: n}) for n in (0, 150, 400, 500)]
-    canary = [timed(n, {0.1: n // 2, 0.25: n, 0.5: n}) for n in (0, 10, 20, 40)]
+    stable = [timed(n, {0.08: n - n // 20, 0.1: n - n // 20, 0.25: n, 0.5: n}) for n in (0, 150, 400, 500)]
+    canary = [timed(n, {0.08: n // 3, 0.1: n // 2, 0.25: n, 0.5: n}) for n in (0, 10, 20, 40)]
     found = looked(*({"s": s, "c": c} for s, c in zip(stable, canary, strict=True)))
     assert ["slower" in counted for counted in found] == [False, False, True]
     assert found[2]["slower"] == (Count(10, 20), Count(5, 100))
@@ -256,8 +276,8 @@ def test_of_the_buckets_the_record_keeps_two() -> None:
     known, _, _ = look(None, {"c": {}, "s": {}}, PODS, NOW, BOUND)
     known, _, _ = look(known, {"c": timed(1_000, bounds), "s": timed(1_000, bounds)}, PODS, NOW, BOUND)
     assert known is not None
-    assert known.edge == 0.1
-    assert {what for what in known.pods["s"] if what.startswith("within")} == {"within:0.1", "within:0.5"}
+    assert known.edge == 0.2
+    assert {what for what in known.pods["s"] if what.startswith("within")} == {"within:0.2", "within:0.5"}
 
 
 def test_a_scrape_that_is_not_of_one_instant_makes_no_impossible_count() -> None:

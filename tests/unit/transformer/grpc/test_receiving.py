@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 
 import grpc
 import pytest
@@ -110,6 +111,19 @@ async def test_who_receives_for_long_makes_room_for_who_waits():
         next_one.send(b"y")
         other.close()
         assert (await next_task)[0] == b"y"
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_nobody_is_given_up_for_the_time_in_which_the_server_itself_stood_still():
+    budget = Budget(PLACE)
+    receiver = Receiver(budget, LIMIT, 5.0)
+    [first, second, third], tasks = await begin(receiver, budget, 3)
+    assert (first.reading, second.reading) == (True, False)
+    time.sleep(0.6)
+    await asyncio.sleep(0.05)
+    for call in (first, second, third):
+        call.send(b"x")
+    assert await asyncio.gather(*tasks) == [(b"x", int(BODY_WEIGHT))] * 3
 
 
 @pytest.mark.usefixtures("_quick")
