@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from rollout.errors import PrometheusUnreachable
 from rollout.gates import Count
+from rollout.plan import Pod
 
 TIMEOUT_S = 10.0
 EDGE_REQUESTS = 200
@@ -39,15 +40,6 @@ Labels = Mapping[str, str]
 Tally = dict[str, int]
 """A pod's sums, by what they count: `requests`, `failed`, `answered`, `within:SECONDS`, `pass`, `flag`, `review`, `rejected`,
 `shadow:RESULT`, and `drawn:RESULT` of one image of each request by any of these, the shadow's too."""
-
-
-@dataclass(frozen=True)
-class Pod:
-    """A pod of one of the tracks. `started`: seconds since the epoch."""
-
-    track: str
-    started: float
-    ready: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rollout.counters import Pod, ask
+from rollout.counters import ask
+from rollout.plan import Pod
 
 FIRST = 500
 """Images of the canary, from which on it is judged."""

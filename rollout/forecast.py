@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from rollout import counters
-from rollout.counters import Pod, Tally
-from rollout.plan import ALL
+from rollout.counters import Tally
+from rollout.plan import ALL, Pod
 from rollout.planning import requests_to_find, requests_to_prove
 from rollout.setup import Order, gates_of
 from rollout.steps import compared

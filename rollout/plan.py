@@ -59,29 +59,52 @@ class Pods:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one look found.
+class Pod:
+    """A pod of one of the tracks. `started`: seconds since the epoch."""
+
+    track: str
+    started: float
+    ready: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What one look at the cluster found.
 
     `percent`: the share that the routes give, None where they differ among themselves; `by`: who wrote it last; `stable`,
-    `canary`: the archives that are named now; `failure`, `unready`: why the canary fails, or is not ready; `drifted`: that its
-    images, and not the stable release's, are unlike those that it was calibrated with; `settling`: what the
-    stable release still waits for on its way to the archive that it names; `restarts`: of each pod of the canary, how often a
-    container was started again; `shaken`: whether a stable pod's was, too, since the last look; `counts`: events of canary and
-    stable release by gate since the last look, empty between two looks; `missing`: why there are none.
+    `canary`: the archives that are named now; `stable_args`, `canary_args`: as in `Plan`; `failure`, `unready`: why the canary
+    fails, or is not ready; `settling`: what the stable release still waits for on its way to the archive that it names;
+    `restarts`, `stable_restarts`: of each pod of a track, how often a container was started again; `pods_of`: every live pod of
+    both tracks, by its name.
     """
 
-    now: float
-    percent: float | None
+    percent: float | None = None
     by: str = ""
     stable: str = ""
     canary: str = ""
+    stable_args: tuple[str, ...] = ()
+    canary_args: tuple[str, ...] = ()
     failure: str = ""
     unready: str = ""
-    drifted: str = ""
     settling: str = ""
     pods: Pods = field(default_factory=Pods)
     restarts: Mapping[str, int] = field(default_factory=dict)
+    stable_restarts: Mapping[str, int] = field(default_factory=dict)
+    pods_of: Mapping[str, Pod] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(Sight):
+    """What there is to decide by: a look at the cluster, at the counters and at the orders.
+
+    `shaken`: whether a container of a stable pod was started again, too, since the last look; `drifted`: that the canary's
+    images, and not the stable release's, are unlike those that it was calibrated with; `counts`: events of canary and stable
+    release by gate since the last look, empty between two looks; `missing`: why there are none.
+    """
+
+    now: float
     shaken: bool = False
+    drifted: str = ""
     counts: Mapping[str, tuple[Count, Count]] = field(default_factory=dict)
     missing: str = ""
     order: Verb = ""

@@ -39,7 +39,7 @@ UNITS = {"m": 1e-3, "k": 1e3, "": 1.0} | {
 
 
 @dataclass(frozen=True)
-class Seen:
+class Found:
     """What the API server has of a release. `workload`: its Deployment, or in Knative mode Knative's Service.
 
     `routes`: the Gateway API's, of those that name its Service; `warnings`: the last warning event of each pod, by its name.
@@ -64,35 +64,35 @@ def runtime_of(service: Object) -> str | None:
     return name
 
 
-def read_release(seen: Seen, archive: str | None, digest: str | None, handed_on: bool = False) -> State:
+def read_release(found: Found, archive: str | None, digest: str | None, handed_on: bool = False) -> State:
     """Read a release's state. `archive`, `digest`: what it must serve, None for whatever it names.
 
     `handed_on`: take it that KServe has handed on what it will, although the pods' template lacks something that is named.
     """
-    service = seen.service
+    service = found.service
     if (refused := read_service(service, archive, digest)) or service is None:
         return refused or State()
-    if seen.workload is None:
+    if found.workload is None:
         return State("; ".join(filter(None, ["KServe has made no pods of it yet", why_not_ready(service)])))
-    own = [pod for pod in live(seen.pods) if _is_own(pod, service)]
+    own = [pod for pod in live(found.pods) if _is_own(pod, service)]
     if is_knative(service):
-        revision = seen.workload.get("status", {}).get("latestCreatedRevisionName")
+        revision = found.workload.get("status", {}).get("latestCreatedRevisionName")
         own = [pod for pod in own if pod["metadata"].get("labels", {}).get("serving.knative.dev/revision") == revision]
     not_ready = why_not_ready(service)
-    if missing := _not_handed_on(service, seen.runtime, seen.workload, handed_on):
+    if missing := _not_handed_on(service, found.runtime, found.workload, handed_on):
         return State("; ".join(filter(None, [f"KServe has not handed on its {missing} yet", not_ready])))
     if failure := failure_of(own):
         return State(failure=failure)
-    leaving = len(live(seen.pods)) < len(seen.pods)
-    rolling = _rolling_in_knative(seen.workload) if is_knative(service) else _rolling(seen.workload, leaving)
+    leaving = len(live(found.pods)) < len(found.pods)
+    rolling = _rolling_in_knative(found.workload) if is_knative(service) else _rolling(found.workload, leaving)
     if rolling.failure:
         return rolling
     if rolling.waiting:
-        waiting = [describe(pod, seen.warnings) for pod in own if not is_ready(pod)]
+        waiting = [describe(pod, found.warnings) for pod in own if not is_ready(pod)]
         return State("; ".join(filter(None, [rolling.waiting, *waiting, not_ready])))
-    if not is_knative(service) and len(own) < len(live(seen.pods)):
-        return State(f"{len(live(seen.pods)) - len(own)} of its pods are of another archive, digest or template")
-    return State(not_ready or "; ".join(_refused(seen.routes)))
+    if not is_knative(service) and len(own) < len(live(found.pods)):
+        return State(f"{len(live(found.pods)) - len(own)} of its pods are of another archive, digest or template")
+    return State(not_ready or "; ".join(_refused(found.routes)))
 
 
 def _is_own(pod: Object, service: Object) -> bool:

@@ -27,7 +27,7 @@ from rollout.errors import (
 )
 from rollout.evidence import Evidence
 from rollout.gates import Count
-from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, State
+from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, Sight, State
 from rollout.record import Entry, Record
 from rollout.setup import Order, gates_of
 from rollout.steps import advance, moves
@@ -125,7 +125,7 @@ class Loop:
             self._do(self._tracks, move)
         return state.phase in FINAL and not lacking
 
-    def _begun(self, sight: tracks.Sight, now: float) -> Record | None:
+    def _begun(self, sight: Sight, now: float) -> Record | None:
         """The record to go on with, or a new one; None while there is nothing to release yet, or another loop is at work."""
         known, order = self._store.read()
         alive = known is not None and known.state.phase not in FINAL and now - known.held_at < LEASE_S
@@ -171,7 +171,7 @@ class Loop:
             raise RolloutMissing(f"{self._order.name} does not have {what}; docs/rollout.md says how a release begins")
         self._say(f"waiting until {self._order.name} has {what}")
 
-    def _look(self, known: Record, sight: tracks.Sight, now: float) -> tuple[Record, dict[str, tuple[Count, Count]]]:
+    def _look(self, known: Record, sight: Sight, now: float) -> tuple[Record, dict[str, tuple[Count, Count]]]:
         """Read the counters where it is time to; the record with them, and what they say happened."""
         if now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
             return known, {}
@@ -183,7 +183,7 @@ class Loop:
         there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s)
         return replace(known, counters=there, looked=now, missing=missing), counted
 
-    def _drift(self, known: Record, sight: tracks.Sight, counts: Mapping[str, object], now: float) -> tuple[Record, str]:
+    def _drift(self, known: Record, sight: Sight, counts: Mapping[str, object], now: float) -> tuple[Record, str]:
         """Ask for the canary's drift where its images have doubled since; the record with that, and what is said."""
         images = known.state.evidence.tests["flagged"].seen[1] if counts else 0
         if images < max(drift.FIRST, 2 * known.judged):
@@ -240,20 +240,12 @@ class Loop:
         self._said = new
 
 
-def _seen(known: Record, sight: tracks.Sight, counts: Mapping[str, tuple[Count, Count]], order: str, now: float) -> Seen:
+def _seen(known: Record, sight: Sight, counts: Mapping[str, tuple[Count, Count]], order: str, now: float) -> Seen:
     """Put together what was seen. A first look at the stable pods' restarts shakes nothing."""
     last = known.stable_restarts or {}
     return Seen(
+        **vars(sight),
         now=now,
-        percent=sight.percent,
-        by=sight.by,
-        stable=sight.stable,
-        canary=sight.canary,
-        failure=sight.failure,
-        unready=sight.unready,
-        settling=sight.settling,
-        pods=sight.pods,
-        restarts=sight.restarts,
         shaken=any(count > last.get(pod, count) for pod, count in sight.stable_restarts.items()),
         counts=counts,
         missing=known.missing if known.counters or known.missing else "no counters were read yet",

@@ -4,44 +4,20 @@ Standard: two InferenceServices behind weighted routes. Knative: two revisions o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from rollout.canary import State, archive_uri, read_state
 from rollout.cluster import Cluster
-from rollout.counters import Pod
 from rollout.errors import RouteUnexpected
 from rollout.fields import changed, owned, writer_of, writes
-from rollout.plan import Pods
+from rollout.plan import Pod, Pods, Sight
 from rollout.pods import archive_of, describe, failure_of, is_ready, live
-from rollout.release import Seen, is_knative, read_release, runtime_of
+from rollout.release import Found, is_knative, read_release, runtime_of
 from rollout.routes import canary_percent, set_canary_percent, to_apply
 
 Object = Mapping[str, Any]
 PREDICTOR = ("spec", "predictor")
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What one look at the cluster found; names as in `plan.Seen` and `plan.Plan`.
-
-    `pods_of`: every live pod of both tracks, by its name.
-    """
-
-    percent: float | None = None
-    by: str = ""
-    stable: str = ""
-    canary: str = ""
-    failure: str = ""
-    unready: str = ""
-    settling: str = ""
-    stable_args: tuple[str, ...] = ()
-    canary_args: tuple[str, ...] = ()
-    pods: Pods = field(default_factory=Pods)
-    restarts: Mapping[str, int] = field(default_factory=dict)
-    stable_restarts: Mapping[str, int] = field(default_factory=dict)
-    pods_of: Mapping[str, Pod] = field(default_factory=dict)
 
 
 class Tracks(Protocol):
@@ -129,13 +105,13 @@ class Standard:
 
     def _settling(self, service: Object, pods: Sequence[Object]) -> str:
         runtime = runtime_of(service)
-        seen = Seen(
+        found = Found(
             service,
             self._cluster.runtime(runtime) if runtime else None,
             self._cluster.deployment(f"{self._name}-predictor"),
             pods,
         )
-        state: State = read_release(seen, None, None)
+        state: State = read_release(found, None, None)
         return state.failure or state.waiting
 
 

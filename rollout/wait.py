@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rollout.canary import State
 from rollout.cluster import Cluster
-from rollout.release import Seen, is_knative, read_release, runtime_of
+from rollout.release import Found, is_knative, read_release, runtime_of
 from rollout.waiting import wait_until_ready
 
 logger = logging.getLogger(__name__)
@@ -30,19 +30,19 @@ def wait(cluster: Cluster, order: Wait) -> None:
     start = time.monotonic()
 
     def read() -> State:
-        seen = look(cluster, order.name)
-        return read_release(seen, order.archive, order.digest, handed_on=time.monotonic() - start >= HANDED_ON_S)
+        found = look(cluster, order.name)
+        return read_release(found, order.archive, order.digest, handed_on=time.monotonic() - start >= HANDED_ON_S)
 
     wait_until_ready(order.name, read, order.timeout_s)
 
 
-def look(cluster: Cluster, name: str) -> Seen:
+def look(cluster: Cluster, name: str) -> Found:
     """Read what the API server has of a release. Raises ClusterError."""
     service = cluster.service(name)
     if service is None:
-        return Seen(None)
+        return Found(None)
     runtime = runtime_of(service)
-    return Seen(
+    return Found(
         service,
         cluster.runtime(runtime) if runtime else None,
         cluster.knative_service(f"{name}-predictor") if is_knative(service) else cluster.deployment(f"{name}-predictor"),

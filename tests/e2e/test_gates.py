@@ -25,9 +25,8 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(2400)]
 logger = logging.getLogger(__name__)
 
 RATE = 15.0  # of each protocol
-PERCENT, LASTS_S, REQUESTS = 20, 90, 900
-FIRST: Steps = [(PERCENT, LASTS_S, REQUESTS), (100, 15, 0)]
-"""Of the first step's 900 requests an effect that matters takes a part: docs/rollout.md lists how many."""
+LASTS_S, REQUESTS = 90, 1500
+"""Of the first step; an effect that matters takes a part of these requests: docs/rollout.md lists how many."""
 GOOD: Steps = [(5, 30, 50), (25, 60, 400), (50, 120, 2000), (100, 30, 0)]
 SHADOW = {"shadowPercent": 100, "rollout": {"shadow": {"seconds": 20, "images": 300}}}
 QUIET_S = 30
@@ -100,9 +99,10 @@ def p95(release: Release) -> float:
 
 @dataclass(frozen=True)
 class Worse:
-    """A bad archive. `gates`: those that may find it; `slower`: by how many of the stable release's p95; `first`: its share."""
+    """A bad archive. `gates`: those that may find it; `slower`: by how many of the stable release's p95; `percent`: its share."""
 
     gates: tuple[str, ...]
+    percent: int = 20
     slower: float = 0.0
     code: str = ""
     threshold: float = THRESHOLD
@@ -110,7 +110,7 @@ class Worse:
 
 
 WORSE = {
-    "half-as-slow-again": Worse(("slower", "slow"), slower=0.5),
+    "half-as-slow-again": Worse(("slower", "slow"), percent=50, slower=0.5),
     "three-times-slower": Worse(("slower", "slow"), slower=2.0),
     "erring": Worse(("errors",), code=ERRING.format(share=0.02)),
     "shifted": Worse(("flagged",), threshold=SHIFTED),
@@ -126,7 +126,8 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
     code = worse.code or (SLOWER.format(seconds=worse.slower * p95(stable)) if worse.slower else "")
     archive = archivist.make(name, "v2", POSITIVE, worse.threshold, code)
     stable.upgrade(
-        canary_of(f"pvc://{CLAIM}/{archive}", prometheus, FIRST), {"canary": SHADOW if worse.in_shadow else {"shadowPercent": 0}}
+        canary_of(f"pvc://{CLAIM}/{archive}", prometheus, [(worse.percent, LASTS_S, REQUESTS), (100, 15, 0)]),
+        {"canary": SHADOW if worse.in_shadow else {"shadowPercent": 0}},
     )
     wait_phase(stable, "stepping", *ENDS)
     begun = len(load.outcomes)
@@ -140,9 +141,9 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
     logger.info("%s: %s; %d requests, %d of users who met it", name, ended["state"]["reason"], total, met)
 
     load.wait_for(len(load.outcomes) + AFTER)
-    share = 0 if worse.in_shadow else PERCENT / 100
+    share = 0 if worse.in_shadow else worse.percent / 100
     assert met <= total * share + 3 * (total * share * (1 - share)) ** 0.5
-    moves = [] if worse.in_shadow else [f"the canary's share is {percent} % now" for percent in (PERCENT, 0)]
+    moves = [] if worse.in_shadow else [f"the canary's share is {percent} % now" for percent in (worse.percent, 0)]
     assert shares(record(stable)) == moves
     assert [outcome for outcome in load.outcomes if outcome.error and name != "erring"] == []
     assert {outcome.version for outcome in load.outcomes[-AFTER // 2 :]} == {"1"}

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from rollout.counters import EDGE_REQUESTS, Counters, Pod, ask, look, query_of, tallies
+from rollout.counters import EDGE_REQUESTS, Counters, ask, look, query_of, tallies
 from rollout.gates import Count
+from rollout.plan import Pod
 from tests.integration.running import Server, Workspace, start_server, stop_server
 from tests.integration.running import ask as request
 from visor.serving.ports import free_ports

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from rollout import counters
-from rollout.counters import Counters, Pod, Tally, edge_of, look, query_of, tallies
+from rollout.counters import Counters, Tally, edge_of, look, query_of, tallies
 from rollout.errors import PrometheusUnreachable
 from rollout.gates import GATES, Count
+from rollout.plan import Pod
 from transformer.declared import SECONDS
 
 PODS = {"s": Pod("stable", 100.0), "c": Pod("canary", 100.0)}

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rollout.canary import State
-from rollout.release import Seen, carries, read_release
+from rollout.release import Found, carries, read_release
 from tests.unit.rollout.conftest import ARCHIVE, URI, crashing, make_pod, make_route, make_service, shared_rules
 
 OLD = "pvc://models/roofs/1"
@@ -81,7 +81,7 @@ def route(accepted="True", resolved="True", observed=1, reason="R"):
 
 
 def seen(service=None, workload=None, pods=None, routes=None, **more):
-    return Seen(
+    return Found(
         service or service_of(),
         runtime(),
         workload or deployment(),
@@ -153,8 +153,8 @@ def test_a_gateway_that_says_nothing_of_backends_has_taken_the_route():
 
 
 def test_what_does_not_exist_is_waited_for():
-    assert read_release(Seen(None), None, None).waiting == "it does not exist"
-    assert "no pods of it yet" in read_release(Seen(service_of()), None, None).waiting
+    assert read_release(Found(None), None, None).waiting == "it does not exist"
+    assert "no pods of it yet" in read_release(Found(service_of()), None, None).waiting
     gone = service_of()
     gone["metadata"]["deletionTimestamp"] = "2026-11-21T10:00:00Z"
     assert read(gone).waiting == "it is being deleted"
@@ -196,7 +196,7 @@ def changed(path, value):
 def test_a_template_that_lacks_what_is_named_is_of_before(path, value, what):
     """Two pods that roll: the Deployment still says that all is done, as KServe has not looked yet."""
     service, its_runtime = changed(path, value)
-    look = Seen(service, its_runtime, deployment(), [pod(), pod()], [route()])
+    look = Found(service, its_runtime, deployment(), [pod(), pod()], [route()])
     assert read_release(look, None, None).waiting == f"KServe has not handed on its {what} yet"
     # What it does not hand on at all holds nobody up for ever.
     if what != "annotations":
