@@ -11,8 +11,10 @@ import pytest
 from tests.e2e.cluster import items, wait_until
 from tests.e2e.evidence import ENDS, canary_of, described, ends, kill_job, record, shares, visor, wait_phase, wait_share
 from tests.e2e.load import Load
-from tests.e2e.releases import Archives, Release, base_values
+from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of
 from tests.e2e.scraping import scraping
+from tests.e2e.worse_archives import ERRING, Archivist
+from tests.integration.running import Workspace
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -106,12 +108,17 @@ def revisions(namespace: str, archives: Archives) -> Iterator[Release]:
 
 
 @pytest.mark.full
-def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_back(
-    revisions: Release, archives: Archives, prometheus: str
+def test_in_knative_mode_a_good_revision_is_promoted_and_an_erring_one_taken_back(
+    revisions: Release, namespace: str, workspace: Workspace, archives: Archives, prometheus: str
 ) -> None:
+    erring = Archivist(folder_of(namespace) / CLAIM, workspace.public_key.with_suffix(".key")).make(
+        "erring", "v1", (), 0.8, ERRING.format(share=0.1)
+    )
     with Load(revisions.target, archives.picture, protocols=("rest",)) as load:
         load.wait_for(50)
         revisions.upgrade(canary_of("pvc://models/v2", prometheus, STEPS, MARGINS))
+        wait_share(revisions, 50)
+        kill_job(revisions)
         ended = wait_phase(revisions, *ENDS)
         assert ended["state"]["phase"] == "promoted", described(revisions)
         assert shares(ended) == [f"the canary's share is {percent} % now" for percent in (20, 50, 100)]
@@ -121,14 +128,17 @@ def test_in_knative_mode_a_good_revision_is_promoted_and_a_crashing_one_taken_ba
         assert set(load.versions(since=mark)) == {"2"}
         revisions.upgrade({"archive": {"uri": "pvc://models/v2"}, "canary": {"enabled": False}})
 
-        revisions.upgrade(canary_of("pvc://models/v1", prometheus, STEPS, MARGINS))
+        begun = len(load.outcomes)
+        revisions.upgrade(canary_of(f"pvc://{CLAIM}/{erring}", prometheus, [(20, 120, 400), (100, 10, 0)], MARGINS))
         wait_share(revisions, 20)
-        by_revision = {pod["metadata"]["labels"]["serving.knative.dev/revision"]: pod for pod in revisions.pods()}
-        pod = by_revision[max(by_revision)]["metadata"]["name"]
-        revisions.kubectl("exec", pod, "--container", "kserve-container", "--", "python", "-c", KILL, check=False)
+        kill_job(revisions)
         ended = wait_phase(revisions, *ENDS)
         assert ended["state"]["phase"] == "rolled-back", described(revisions)
+        assert ended["state"]["reason"].startswith("errors:")
+        assert shares(ended)[:1] == ["the canary's share is 20 % now"]
         wait_share(revisions, 0)
         mark = len(load.outcomes)
         load.wait_for(mark + AFTER)
         assert set(load.versions(since=mark)) == {"2"}
+        met = [outcome for outcome in load.outcomes[begun:mark] if outcome.error or outcome.version == "1"]
+        assert len(met) <= (mark - begun) * 0.2 + 3 * ((mark - begun) * 0.2 * 0.8) ** 0.5
