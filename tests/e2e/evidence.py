@@ -50,6 +50,15 @@ def wait_phase(release: Release, *phases: str, timeout_s: float = 600) -> dict[s
     return record(release)
 
 
+def wait_begun(release: Release, archive: str) -> None:
+    """Return once the release of this archive has taken its first step, or ended; the record of the one before is another's."""
+    wait_until(
+        lambda: record(release).get("plan", {}).get("canary") == archive, 300, f"the release of {archive} has begun",
+        lambda: described(release),
+    )  # fmt: skip
+    wait_phase(release, "stepping", *ENDS)
+
+
 def wait_share(release: Release, percent: int) -> None:
     """Return once the canary's share is in force."""
     wait_until(

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.cluster import state, wait_until
-from tests.e2e.evidence import ENDS, Steps, canary_of, described, kill_job, record, shares, wait_phase, wait_share
+from tests.e2e.evidence import ENDS, Steps, canary_of, described, kill_job, record, shares, wait_begun, wait_phase, wait_share
 from tests.e2e.load import Load, call_many
 from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of
 from tests.e2e.scraping import SCRAPED_S, scraping
@@ -124,12 +124,12 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
 ) -> None:
     worse = WORSE[name]
     code = worse.code or (SLOWER.format(seconds=worse.slower * p95(stable)) if worse.slower else "")
-    archive = archivist.make(name, "v2", POSITIVE, worse.threshold, code)
+    archive = f"pvc://{CLAIM}/{archivist.make(name, 'v2', POSITIVE, worse.threshold, code)}"
     stable.upgrade(
-        canary_of(f"pvc://{CLAIM}/{archive}", prometheus, [(worse.percent, LASTS_S, REQUESTS), (100, 15, 0)]),
+        canary_of(archive, prometheus, [(worse.percent, LASTS_S, REQUESTS), (100, 15, 0)]),
         {"canary": SHADOW if worse.in_shadow else {"shadowPercent": 0}},
     )
-    wait_phase(stable, "stepping", *ENDS)
+    wait_begun(stable, archive)
     begun = len(load.outcomes)
     kill_job(stable)
     ended = wait_phase(stable, *ENDS)
@@ -152,6 +152,7 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
 def test_five_percent_slower_is_promoted(stable: Release, archivist: Archivist, load: Load, prometheus: str) -> None:
     archive = archivist.make("hardly-slower", "v2", POSITIVE, THRESHOLD, SLOWER.format(seconds=0.05 * p95(stable)))
     stable.upgrade(canary_of(f"pvc://{CLAIM}/{archive}", prometheus, GOOD[1:]), {"canary": {"shadowPercent": 0}})
+    wait_begun(stable, f"pvc://{CLAIM}/{archive}")
     wait_share(stable, 50)
     kill_job(stable)
     ended = wait_phase(stable, *ENDS, timeout_s=1200)
@@ -165,7 +166,7 @@ def test_a_good_one_holds_without_traffic_and_goes_from_shadow_to_all_requests_u
 ) -> None:
     archive = archivist.make("good", "v2", POSITIVE, THRESHOLD)
     stable.upgrade(canary_of(f"pvc://{CLAIM}/{archive}", prometheus, GOOD), {"canary": SHADOW})
-    wait_phase(stable, "stepping", *ENDS)
+    wait_begun(stable, f"pvc://{CLAIM}/{archive}")
     begun = record(stable)["state"]["since"]
     wait_until(
         lambda: record(stable)["looked"] > begun + QUIET_S + SCRAPED_S, 3 * QUIET_S, "it has looked", lambda: described(stable)
