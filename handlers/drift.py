@@ -7,8 +7,11 @@ What they are compared with is the archive's `reference.npz`, which `training.ev
 import io
 import logging
 import zipfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +37,8 @@ EMPTY = 0.5
 """Images that each bin counts beside its own, so that an empty bin has a logarithm."""
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """ITU-R BT.601: shares of red, green and blue in what is seen as brightness."""
+Rows = Floats | Sequence[Sequence[float]]
+"""Figures of images, a row each."""
 
 
 def axis_name(number: int) -> str:
@@ -45,7 +50,12 @@ def pool(maps: Floats) -> Float32:
     """Compute the network's pooled features, the mean of each map. maps: (N, C, h, w) → (N, C) float32."""
     n, c, h, w = maps.shape
     # As a product it takes a quarter of the time of `mean` over two axes.
-    return np.asarray(maps.reshape(n, c, h * w) @ np.full(h * w, 1 / (h * w), dtype=np.float32), dtype=np.float32)
+    return np.asarray(maps.reshape(n, c, h * w) @ _equal_parts(h * w), dtype=np.float32)
+
+
+@cache
+def _equal_parts(count: int) -> Float32:
+    return np.full(count, 1 / count, dtype=np.float32)
 
 
 def describe(pixels: UInt8, sides: tuple[int, int]) -> tuple[float, ...]:
@@ -61,32 +71,35 @@ def describe(pixels: UInt8, sides: tuple[int, int]) -> tuple[float, ...]:
     saturation  Σ (max(R, G, B) - min(R, G, B)) / Σ max(R, G, B), 0 for a black picture: light does not enter
     """
     step = ceil(min(pixels.shape[:2]) / SAMPLES)
-    # Few calls on little memory: after a network has been through the processor's cache, each call costs more than its pixels.
-    planes = np.ascontiguousarray(pixels[:-1:step, :-1:step].transpose(2, 0, 1))  # (3, h, w)
-    lit = _sum(planes.max(axis=0))
-    clear = lit - _sum(planes.min(axis=0))
-    luma = LUMA @ planes.reshape(3, -1).astype(np.float32)  # (h w,)
+    next_to = pixels[1::step, 1::step, 1]
+    # Few calls, all on one array: after a network has been through the processor's cache, each call costs more than its numbers.
+    # Sums of whole numbers are exact in float32: of a network's input of at most 1024 x 1024 they are below 2^24.
+    rows = np.empty((7, *next_to.shape), dtype=np.float32)
+    rows[:3] = pixels[:-1:step, :-1:step].transpose(2, 0, 1)
+    rows[3] = next_to
+    rows = rows.reshape(7, -1)  # R, G, B, |G - G'|, max(R, G, B), min(R, G, B), Y
+    np.subtract(rows[1], rows[3], out=rows[3])
+    np.abs(rows[3], out=rows[3])
+    np.maximum.reduce(rows[:3], out=rows[4])
+    np.minimum.reduce(rows[:3], out=rows[5])
+    luma = LUMA.dot(rows[:3], out=rows[6])
+    steps, lit, unlit, light = np.add.reduce(rows[3:], axis=1).tolist()
     places = luma.size
-    brightness = float(np.add.reduce(luma)) / places
-    luma -= np.float32(brightness)
-    contrast = sqrt(float(luma @ luma) / places)
-    near, next_to = planes[1], pixels[1::step, 1::step, 1]
-    steps = _sum(np.maximum(near, next_to) - np.minimum(near, next_to))  # in 8 bits, of which the processor handles many at once
-    return (brightness, contrast, steps / places / max(contrast, 1.0), clear / lit if lit else 0.0, *sides)
+    brightness = light / places
+    luma -= brightness
+    contrast = sqrt(float(luma.dot(luma)) / places)
+    return (brightness, contrast, steps / places / max(contrast, 1.0), (lit - unlit) / lit if lit else 0.0, *sides)
 
 
-def _sum(values: UInt8) -> int:
-    return int(np.add.reduce(values, axis=None, dtype=np.uint32))
-
-
-def measure(pictures: Floats, pooled: Floats, scores: Floats, centre: Float32, axes: Float32) -> Float32:
+def measure(pictures: Rows, pooled: Floats, scores: Sequence[float] | Floats, centre: Float32, axes: Float32) -> Float32:
     """Compute the figures of N images, (N, F): score, those of `describe`, and along each axis (f - centre) · axis.
 
-    pictures: (N, 6), of `describe`; pooled: (N, C), of `pool`; scores: (N,), what decides; centre: (C,); axes: (A, C).
+    pictures: N × (6,), of `describe`; pooled: (N, C), of `pool`; scores: (N,), what decides; centre: (C,); axes: (A, C).
     """
-    values = np.empty((len(scores), 1 + len(PICTURE) + len(axes)), dtype=np.float32)
-    values[:, 0], values[:, 1 : 1 + len(PICTURE)] = scores, pictures
-    values[:, 1 + len(PICTURE) :] = (pooled - centre) @ axes.T
+    own = 1 + len(PICTURE)
+    values = np.empty((len(scores), own + len(axes)), dtype=np.float32)
+    values[:, :own] = [(score, *one) for score, one in zip(scores, pictures, strict=True)]
+    values[:, own:] = (pooled - centre).dot(axes.T)
     return values
 
 
@@ -121,29 +134,30 @@ class Reference:
     centre: Float32
     axes: Float32
 
-    def bins(self, pictures: Floats, pooled: Floats, scores: Floats) -> list[tuple[int, ...]]:
-        """Return the bin of each figure of N images. pictures: (N, 6), of `describe`; pooled: (N, C); scores: (N,)."""
+    def bins(self, pictures: Rows, pooled: Floats, scores: Sequence[float] | Floats) -> list[tuple[int, ...]]:
+        """Return the bin of each figure of N images. pictures: N × (6,), of `describe`; pooled: (N, C); scores: (N,)."""
         values = measure(pictures, pooled, scores, self.centre, self.axes)
-        return [tuple(row) for row in (values[:, :, None] > self._table).sum(axis=2).tolist()]
+        return [tuple(map(bisect_left, self._edges, row)) for row in values.tolist()]
 
     def limits(self, images: int) -> Float64:
         """Return each figure's limit for a window of so many images, (F,)."""
         return np.asarray(self.limit_quantiles * (1 / images + 1 / self.images) + self.effect)
 
     @cached_property
-    def _table(self) -> Float32:
-        """The edges as one array, (F, 9), infinite where a figure has fewer."""
-        return np.stack([np.pad(edges, (0, BINS - 1 - len(edges)), constant_values=np.inf) for edges in self.edges])
+    def _edges(self) -> tuple["array[float]", ...]:
+        """The edges in the form that one number is looked up in soonest."""
+        return tuple(array("f", edges) for edges in self.edges)
 
     @property
     def arrays(self) -> dict[str, Any]:
         """What reference.npz holds of it: what has a bin or an edge in it is padded to ten bins, by 0 and by infinity."""
+        edges = [np.pad(own, (0, BINS - 1 - len(own)), constant_values=np.inf) for own in self.edges]
         counts = [np.pad(counted, (0, BINS - len(counted))) for counted in self.counts]
         by_class = [np.pad(counted, ((0, 0), (0, BINS - counted.shape[1]))) for counted in self.class_counts]
         return {
             "rule": np.int64(RULE),
             "figures": np.array(self.figures),
-            "edges": self._table,  # (F, 9) float32
+            "edges": np.stack(edges),  # (F, 9) float32
             "counts": np.stack(counts),  # (F, 10) int64
             "class_counts": np.stack(by_class, axis=1),  # (K, F, 10) int64
             "images": np.int64(self.images),

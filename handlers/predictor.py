@@ -153,8 +153,8 @@ def _answer(
 
 
 def _bins(items: list[_Prepared], scores: Sequence[float], maps: Floats, reference: Reference) -> list[tuple[int, ...]]:
-    pictures = np.array([describe(item.view.pixels, item.view.sides) for item in items])
-    return reference.bins(pictures, pool(maps), np.array(scores))
+    pictures = [describe(item.view.pixels, item.view.sides) for item in items]
+    return reference.bins(pictures, pool(maps), scores)
 
 
 def _explained(answer: Answer, maps: Floats, box: Box, spec: Spec, backend: Backend) -> Answer:

@@ -213,7 +213,7 @@ def cost(model: Model, reference: Reference, requests: int) -> tuple[float, floa
         answer += time.process_time() - begun
         begun = time.thread_time()
         one = seen[number % len(seen)]
-        reference.bins(np.array([describe(one.pixels, one.sides)]), pool(maps), np.array([0.5]))
+        reference.bins([describe(one.pixels, one.sides)], pool(maps), [0.5])
         step += time.thread_time() - begun
     return step / requests, answer / requests
 
