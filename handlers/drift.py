@@ -49,8 +49,10 @@ def axis_name(number: int) -> str:
 def pool(maps: Floats) -> Float32:
     """Compute the network's pooled features, the mean of each map. maps: (N, C, h, w) → (N, C) float32."""
     n, c, h, w = maps.shape
-    # As a product it takes a quarter of the time of `mean` over two axes.
-    return np.asarray(maps.reshape(n, c, h * w) @ _equal_parts(h * w), dtype=np.float32)
+    # As a product it takes a quarter of the time of `mean` over two axes; of one image, the same sums come sooner by `dot`.
+    flat = maps.reshape(n, c, h * w)
+    pooled = flat[0].dot(_equal_parts(h * w))[None] if n == 1 else flat @ _equal_parts(h * w)
+    return np.asarray(pooled, dtype=np.float32)
 
 
 @cache

@@ -88,6 +88,16 @@ def test_pooling_is_the_mean_of_each_map():
     assert drift.pool(maps).dtype == np.float32
 
 
+def test_one_image_is_pooled_to_the_bits_of_many():
+    """The reference was made of many, and a bin's edge is a number of it."""
+    rng = np.random.default_rng(0)
+    for channels, side in ((1280, 7), (128, 2), (3, 14), (17, 1)):
+        maps = rng.normal(scale=rng.uniform(0.01, 100), size=(5, channels, side, side)).astype(np.float32)
+        together = drift.pool(maps)
+        for number in range(5):
+            np.testing.assert_array_equal(drift.pool(maps[number : number + 1]), together[number : number + 1])
+
+
 def test_a_bin_holds_its_upper_edge_and_not_its_lower_one():
     reference = make_reference()
     width = reference.figures.index("width")  # edges just below 64, 64
