@@ -206,6 +206,18 @@ def _digest(text: str) -> str:
     return text
 
 
+def output(*suffixes: str) -> Callable[[str], Path]:
+    """Make the parser of the path of a file to write, for `type=`: other suffixes are refused, so that no picture is replaced."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(suffixes)}, as what is written there does")
+        return path
+
+    return parse
+
+
 def positive(text: str) -> int:
     """Parse a whole number from 1, for `type=`."""
     number = int(text)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, output
 
 if TYPE_CHECKING:
     from watch.audit import Audit
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
     audit.add_argument("--json", action="store_true", help="print one JSON object (default: text to read)")
     audit.add_argument(
         "--metrics",
-        type=Path,
+        type=output(".prom"),
         metavar="FILE.prom",
         help="file to write the figures to as Prometheus metrics, for the node exporter's textfile collector "
         "(default: no metrics are written)",
@@ -70,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     from archives.opening import opened
     from visor import auditing
     from visor.errors import LabelsSelected, LabelsUnreadable, PromiseMissing
+    from visor.outputs import check_output
     from watch.audit import audit, promises, unknown
 
+    if args.metrics:
+        check_output(args.metrics, [*args.answers, args.labels])
     with opened(store.find(args.store, args.archive), args.public_key, args.digest) as archive:
         spec, digest = archive.spec, archive.digest
     if not spec.decision.positive:

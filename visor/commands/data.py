@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from handlers.errors import VisorError, counted
 from visor.commands import erase
-from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands
+from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands, output
 
 if TYPE_CHECKING:
     from training.data.versions import Change, Entry
@@ -63,7 +63,11 @@ def _add_manifest(verbs: Commands) -> None:
     )
     manifest.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     manifest.add_argument(
-        "--out", type=Path, default=Path("manifest.json"), metavar="FILE", help="JSON file to write (default: %(default)s)"
+        "--out",
+        type=output(".json"),
+        default=Path("manifest.json"),
+        metavar="FILE.json",
+        help="JSON file to write (default: %(default)s)",
     )
     add_set(manifest)
     add_home(manifest)
@@ -118,7 +122,11 @@ def _add_report(verbs: Commands) -> None:
         "source", type=Path, metavar="CONFIG|FOLDER", help=f"{CONFIG}; or a folder that holds a folder of images for each label"
     )
     report.add_argument(
-        "--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="HTML page to write (default: %(default)s)"
+        "--out",
+        type=output(".html", ".htm"),
+        default=Path("data.html"),
+        metavar="FILE.html",
+        help="HTML page to write (default: %(default)s)",
     )
     add_set(report, more="; of a FOLDER keys of data alone, such as data.layout=labels")
     add_home(report)
@@ -135,8 +143,10 @@ def _make(args: argparse.Namespace) -> int:
 def _manifest(args: argparse.Namespace) -> int:
     from training import config
     from training.data import duplicates, sources
+    from visor.outputs import check_output
 
     settings = config.load(args.config, args.set)
+    check_output(args.out, [args.config], settings.data.path)
     root = sources.prepare(settings.data, args.home)
     listed = sources.build_manifest(root, settings.data)
     duplicates.check_leaks(root, listed, settings, args.home)
@@ -194,9 +204,11 @@ def _diff(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from training.data.eda import explore
     from training.reports.data_set import notes, write
-    from visor.data import check_source
+    from visor.data import check_source, folder_of
+    from visor.outputs import check_output
 
     check_source(args.source)
+    check_output(args.out, [args.source], folder_of(args.source, args.set))
     findings = explore(args.source, args.set, args.home)
     write(findings, args.out)
     for note in notes(findings):

@@ -78,7 +78,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what is left to do, and print where the archive is."""
     from training.jobs.pipeline import PipelinePaths, pipeline
+    from visor.outputs import check_output
 
+    if args.run_file and args.step != "deliver":
+        check_output(args.run_file, [args.config, args.key])
     passphrase = None if args.step == "train" else read_passphrase(args)
     places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri, passphrase, args.run_file)
     alias = None if args.alias == "none" else args.alias

@@ -36,6 +36,15 @@ class Listing:
         lines = (json.dumps([image.path, image.sha256]) + "\n" for image in self.images)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def folders(self, what: Path) -> set[Path]:
+        """Return the folders that belong to the images of `what`: the root, or of a list of paths those of its images.
+
+        A list's own root is none of them: anything may lie beside the folders that it names.
+        """
+        if what.suffix != ".txt" or what.is_dir():
+            return {self.root}
+        return {(self.root / image.path).parent for image in self.images} - {self.root}
+
 
 def read(what: Path, root: Path | None = None) -> Listing:
     """List the images below a folder, in a manifest (.json) or in a text file with one path a line (.txt).
