@@ -87,7 +87,13 @@ def run(args: argparse.Namespace) -> int:
     found = audit(auditing.read_answers(args.answers, labels, spec, digest), labels.rows, spec, args.promise)
     if found.left_out.get("unknown_label") == found.rows:
         why = unknown(labels.rows, spec) or "all cells are empty"
-        raise LabelsUnreadable(f"{args.labels} has no label of {spec.name}: {why}; write the labels as the archive has them")
+        why += "" if why.endswith("?") else "."
+        raise LabelsUnreadable(f"{args.labels} has no label of {spec.name}: {why} Write the labels as the archive has them")
+    if not found.joined:
+        raise LabelsUnreadable(
+            f"none of the ids in {args.labels}, such as {labels.rows[0][0]!r}, is that of an answer in "
+            f"{', '.join(map(str, args.answers))}; {HELP[labels.key]}"
+        )
     if found.selected and not found.alarm:  # misses that were seen anyway show what they show
         raise LabelsSelected(
             f"none of the negative labels in {args.labels} is of an image that passed, of which there are "
@@ -107,6 +113,13 @@ SENTENCES = {
     "kept": "kept: no more are missed than was promised",
     "open": "open: the labels do not show yet whether the promise is kept",
 }
+
+
+HELP = {
+    "digest": "digest is to be the SHA-256 of the picture's bytes as they were sent, 64 hexadecimal digits",
+    "request_id": "request_id is to be the id that the request log has; name the logs in which these requests are",
+}
+"""What helps where no id is known, by what the table names images by."""
 
 
 def _show(found: "Audit", what: str) -> None:
