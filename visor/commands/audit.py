@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, output
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, inner_share, output
 
 if TYPE_CHECKING:
     from watch.audit import Audit
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     )
     audit.add_argument(
         "--promise",
-        type=_share,
+        type=inner_share,
         metavar="SHARE",
         help="largest share of positive images that may be missed, above 0 and below 1, in the place of the archive's own "
         "(default: what the archive promises, decision.max_fnr of its config)",
@@ -136,10 +136,3 @@ def _show(found: "Audit", what: str) -> None:
         print(SENTENCES[one.verdict] + since)
     for note in found.notes:
         print(f"note: {note}")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 1")
-    return value

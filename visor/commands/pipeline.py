@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from transformer.flags import seconds
 from visor.commands.arguments import (
     CONFIG,
     Commands,
@@ -41,7 +42,7 @@ def add(commands: Commands) -> None:
     )
     pipeline.add_argument(
         "--mlflow-wait-s",
-        type=float,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="seconds to wait for the MLflow server that MLFLOW_TRACKING_URI names while it does not answer "
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
     )
     pipeline.add_argument(
         "--run-wait-s",
-        type=float,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="seconds for which --step deliver waits for --run-file (default: %(default)g)",

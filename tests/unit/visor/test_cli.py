@@ -104,6 +104,18 @@ print(*sys.modules)
         ["compare", "runs/roofs", "--max-latency-ms", "nan"],
         ["predict"],
         ["predict", "a.jpg", "--threshold", "high"],
+        ["predict", "a.jpg", "--threshold", "1.5"],
+        ["score", "roofs", "pictures", "--out", "x", "--threshold", "nan"],
+        ["bound", "runs/roofs", "--seed", "-1"],
+        ["bound", "runs/roofs", "--level", "1"],
+        ["compare", "runs/roofs", "--seed", "-1"],
+        ["promote", "roofs", "--seed", "x"],
+        ["pipeline", "x.yaml", "--mlflow-wait-s", "nan"],
+        ["pipeline", "x.yaml", "--run-wait-s", "-1"],
+        ["register", "roofs", "--alias", "bad alias!"],
+        ["register", "roofs", "--alias", "Latest"],
+        ["pipeline", "x.yaml", "--alias", "v1"],
+        ["register", "roofs", "--alias", ""],
     ],
 )
 def test_a_mistyped_command_is_an_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,6 +352,26 @@ def test_a_digest_is_a_whole_sha256(command: str, capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit, match="2"):
             cli.parse_args([command, "roofs", *more, "--digest", text])
         assert f"{text!r} is not a SHA-256" in capsys.readouterr().err
+
+
+def test_every_number_has_limits() -> None:
+    """No flag takes whatever Python does: infinity, no number at all, or a seed below 0, of which generators make a traceback."""
+    unbounded = [
+        (command, action.dest)
+        for command, parser in COMMANDS.items()
+        for action in parser._actions
+        if action.type in {int, float}
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("text", ["champion", "none", "v1a", "Best-of_2026"])
+def test_an_alias_is_one_that_mlflow_takes(text: str) -> None:
+    from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
+
+    assert cli.parse_args(["register", "roofs", "--alias", text]).alias == text
+    _validate_model_alias_name(text)
+    _validate_model_alias_name_reserved(text)
 
 
 @pytest.mark.parametrize("command", ["compare", "promote"])
