@@ -44,7 +44,8 @@ def _add_make(verbs: Commands) -> None:
         "make",
         _make,
         "Write a config's data set to disk as a folder of images for each label. Built-in sets are generated and published ones "
-        "unpacked below HOME/data, a folder of your own is used as it is; prints the data set's folder.",
+        "unpacked below HOME/data, a folder of your own is used as it is. Fails where the folders hold no labels to learn; "
+        "prints the data set's folder.",
     )
     make.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     add_set(make)
@@ -136,7 +137,10 @@ def _make(args: argparse.Namespace) -> int:
     from training import config
     from training.data import sources
 
-    print(sources.prepare(config.load(args.config, args.set).data, args.home))
+    settings = config.load(args.config, args.set)
+    root = sources.prepare(settings.data, args.home)
+    sources.check(root, settings.data)
+    print(root)
     return 0
 
 

@@ -4,7 +4,10 @@ import hashlib
 import json
 import logging
 import random
+import re
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +20,7 @@ from training.data.manifest import Manifest, Sample, build, verify
 from training.errors import DataChanged, DataError
 
 Plant = Callable[..., Path]
+ROOT = Path(__file__).parents[4]
 SPLITS = SplitConfig(val=0.2, calibration=0.2, test=0.2)
 
 
@@ -116,6 +120,26 @@ def test_a_folder_around_the_data_set_is_seen(plant: Plant) -> None:
     root = plant(*(f"archive/{split}/{label}/1.png" for split in ("train", "test") for label in ("ash", "oak")))
     with pytest.raises(DataError, match=r"holds one label, 'archive'.* \(or data\.path .*archive, which holds test, train\)"):
         build(root, config(root))
+
+
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_a_table_of_labels_is_seen_and_the_documented_lines_make_folders_of_it(
+    plant: Plant, folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{n:02}.png" for n in range(16)]
+    root = plant(*(f"{folder}{name}" for name in names))
+    labels = {name: ("oak", "ash")[n % 2] for n, name in enumerate(names)}
+    (root / "labels.csv").write_text("\ufefffile,label\n" + "".join(f"{name}, {label} \n" for name, label in labels.items()))
+    with pytest.raises(DataError, match=r"labels\.csv may say the labels: docs/data\.md, A table of labels, makes folders of it"):
+        build(root, config(root))
+    assert "1 file is not an image and is left out: 1 .csv" in caplog.messages  # and need not be saved as a picture
+    if folder:
+        section = (ROOT / "docs/data.md").read_text().partition("## A table of labels")[2]
+        script = re.search("```python\n(.*?)```", section, re.DOTALL)
+        assert script is not None
+        subprocess.run([sys.executable, "-c", script[1]], cwd=root, check=True)
+        made = build(root / "photos", config(root / "photos"))
+        assert {Path(sample.path).name: sample.label for sample in made.samples} == labels
 
 
 def test_an_empty_label_is_named(root: Path) -> None:
