@@ -84,7 +84,7 @@ def evaluate(
     wanted = mix.settled(config.decision, mixture)
     check(manifest, wanted)
     if not (run / runs.WEIGHTS).is_file():
-        raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
+        raise RunError(f"{run} has no {runs.WEIGHTS}; {runs.AGAIN}")
     pictures, spec = Pictures(root, manifest, pixels), _undecided(config, manifest.labels)
     exports = export(run, spec, pictures, choice or config.backend)
     spec = spec.model_copy(update={"backend": exports.backend})

@@ -87,10 +87,11 @@ def score(archive: Path, public_key: Path, options: Options) -> Scored:
     OutputRefused (a folder to write into that lies among the images) and ScoreError.
     """
     with opened(archive, public_key, options.digest) as verified:
-        return _score_by(verified, options)
+        return score_by(verified, options)
 
 
-def _score_by(archive: Opened, options: Options) -> Scored:
+def score_by(archive: Opened, options: Options) -> Scored:
+    """Answer as `score` does, by an archive that is open already; `options.digest` is not looked at."""
     listed = listing.read(options.images, options.root)
     for flag, folder in (("--out", options.out), ("--explain", options.overlays)):
         if folder is not None:

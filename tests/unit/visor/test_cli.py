@@ -229,6 +229,18 @@ def test_the_public_key_lies_beside_the_private_one_and_so_do_new_ones(monkeypat
             "folder.unwritable: /x cannot be read or written: Permission",
         ),
         (
+            FileExistsError(errno.EEXIST, "File exists", "/x/out"),
+            "folder.unwritable: /x/out is a file where a folder is meant; name another place",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x/a.txt/out"),
+            "folder.unwritable: /x/a.txt/out is, or lies below, a file where a folder is meant; name",
+        ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "/x/out.html"),
+            "folder.unwritable: /x/out.html is a folder where a file is meant; name another place",
+        ),
+        (
             FileNotFoundError(errno.ENOENT, "No such file", "/proc/none"),
             "folder.unwritable: /proc/none cannot be read",
         ),
