@@ -51,7 +51,9 @@ def overview(home: Path, model_store: Path) -> list[Listed]:
 
 def _newest_aliased(archives: Sequence[Listed]) -> Iterator[Listed]:
     """Leave a run's aliases to the newest archive of it: `visor archive` may have packed it several times."""
-    newest = {one.run_id: one.path for one in archives if one.run_id}  # by name and version, the later ones last
+    newest: dict[str | None, str] = {
+        one.run_id: one.path for one in archives if one.run_id
+    }  # by name and version, the later ones last
     for one in archives:
         yield one if newest.get(one.run_id) == one.path else replace(one, aliases=())
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from archives.files import replacing
 from archives.names import composed, pair
-from handlers.errors import counted
+from handlers.errors import counted, unread
 from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
@@ -85,10 +86,13 @@ class Manifest:
         try:
             content = _File.model_validate_json(path.read_bytes(), strict=True)
         except OSError as err:
-            raise DataError(f"{path} cannot be read: {err.strerror}") from err
+            raise DataError(f"{path} {unread(err)}; `visor data manifest CONFIG` writes a manifest") from err
         except ValidationError as err:
             first = err.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            if not first["loc"]:
+                config = shlex.quote(str(path)) if path.suffix in {".yaml", ".yml"} else "CONFIG"
+                raise DataError(f"{path} is not a manifest, a file of JSON; `visor data manifest {config}` writes one") from err
+            where = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{path} is not a manifest: {where}: {first['msg']}") from err
         manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples), content.chosen)
         if manifest.digest != content.digest:

@@ -165,8 +165,13 @@ def _verify(args: argparse.Namespace) -> int:
     from archives.names import pair
     from training.data import manifest
     from training.data.walk import walk
-    from training.errors import DataChanged
+    from training.errors import DataChanged, DataError
 
+    if not args.manifest.exists():
+        raise DataError(
+            f"{args.manifest} is not there; name the data set's manifest by --manifest, as `visor data manifest CONFIG` wrote "
+            "it, or that of a run, RUN/manifest.json"
+        )
     listed = manifest.Manifest.read(args.manifest)
     paths = [sample.path for sample in listed.samples]
     found = not paths or not args.folder.is_dir() or any((args.folder / path).is_file() for path in paths)

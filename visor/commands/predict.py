@@ -106,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.explain:
         _check_explain(args.explain, args.images)
+    if not args.archive:
+        _check_images(args.images, args.store)
     question = Question(args.explain is not None, args.threshold, args.group)
     failed = False
     with _answering(args) as answering:
@@ -114,6 +116,16 @@ def run(args: argparse.Namespace) -> int:
             failed |= answer.error is not None
             print(_json(image, answer, overlay) if args.json else _line(image, answer, overlay, args), flush=True)
     return int(failed)
+
+
+def _check_images(images: Sequence[Path], store: Path) -> None:
+    """Refuse an archive where images are named, which `visor score` and others take first."""
+    from archives.store import versions
+    from visor.errors import ImageUnreadable
+
+    for image in images:
+        if image.suffix == ".mar" or (not image.exists() and versions(store, image.parts[0] if image.parts else "")):
+            raise ImageUnreadable(f"{image} is an archive and no image; `visor predict IMAGE --archive {image}` has it answer")
 
 
 def _check_explain(folder: Path, images: Sequence[Path]) -> None:

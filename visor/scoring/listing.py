@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from handlers.errors import counted, undecoded, unread
 from training.data.manifest import Manifest
-from training.data.tree import SUFFIXES
+from training.data.tree import SUFFIXES, is_table
 from training.data.walk import count_suffixes, walk
 from training.errors import DataError
 
@@ -66,7 +66,8 @@ def read(what: Path, root: Path | None = None) -> Listing:
     elif what.suffix == ".txt":
         images = tuple(ListedImage(path) for path in _lines(what, root or what.parent))
     else:
-        raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt)")
+        table = ": write the column of the paths, without its head, into a file of one path a line" if is_table(what.name) else ""
+        raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt){table}")
     if not images:
         raise DataError(f"{what} holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     root = what if what.is_dir() else root or what.parent

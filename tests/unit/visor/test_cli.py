@@ -165,7 +165,18 @@ def test_a_mistyped_flag_is_told_before_what_is_missing(
         ),
         (["serve", "roofs", "--port", "7", "--grpc-port", "7"], ["serve.port: REST and gRPC cannot both listen on port 7"]),
         (["evaluate", "nowhere"], ["run.invalid", "nowhere"]),
-        (["data", "verify", ".", "--manifest", "nowhere.json"], ["data.", "nowhere.json"]),
+        (["data", "verify", ".", "--manifest", "nowhere.json"], ["data.invalid: nowhere.json is not there; name", "--manifest"]),
+        (
+            ["data", "verify", "pictures"],
+            ["data.invalid: manifest.json is not there; name the data set's manifest by"],
+        ),
+        (["data", "verify", "pictures", "--manifest", "config.yaml"], ["config.yaml is not a manifest, a file of JSON"]),
+        (["predict", "roofs.mar"], ["image.unreadable: roofs.mar is an archive and no image; `visor predict IMAGE --archive r"]),
+        (
+            ["predict", "kept", "x.jpg"],
+            ["image.unreadable: kept is an archive and no image; `visor predict IMAGE --archive"],
+        ),
+        (["predict", "kept/1", "x.jpg"], ["image.unreadable: kept/1 is an archive"]),
         (["demo", "--data", "rofs"], ["demo.failed", "rofs"]),
     ],
 )
@@ -173,7 +184,7 @@ def test_an_error_is_one_sentence_with_its_code(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("config.yaml", "roofs.mar", "pictures/b/2.png"):
+    for name in ("config.yaml", "roofs.mar", "pictures/b/2.png", "model-store/kept/1/kept.mar"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "run").mkdir()

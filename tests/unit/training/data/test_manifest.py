@@ -207,11 +207,14 @@ def test_read_is_strict(manifest: Manifest, tmp_path: Path, change: Callable[[di
 
 
 def test_read_names_what_is_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"missing\.json is not there; `visor data manifest CONFIG` writes a manifest"):
         Manifest.read(tmp_path / "missing.json")
     (tmp_path / "half.json").write_text('{"format": 1, "sam')
-    with pytest.raises(DataError, match=r"half\.json is not a manifest: the file: Invalid JSON"):
+    with pytest.raises(DataError, match=r"half\.json is not a manifest, a file of JSON; `visor data manifest CONFIG` writes one"):
         Manifest.read(tmp_path / "half.json")
+    (tmp_path / "config.yaml").write_text("name: photos\n")
+    with pytest.raises(DataError, match=r"is not a manifest, a file of JSON; `visor data manifest .*/config\.yaml` writes one"):
+        Manifest.read(tmp_path / "config.yaml")
 
 
 def test_verify_accepts_the_same_files(root: Path, manifest: Manifest, tmp_path: Path) -> None:
