@@ -98,6 +98,8 @@ def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Map
         if isinstance(scaling, Beta)
         else "every image of the calibration split, or nearly every one, is classified right"
     )
+    if not isinstance(scaling, Temperature):
+        apart += ", or a label has no image"
     of_status = {
         "smoothed": (
             f"Calibration: the likelihood wants ever surer answers, as it does where {apart}; {found} comes from Platt's "

@@ -100,6 +100,18 @@ def test_a_config_is_not_replaced_by_what_is_made_of_it(photos: Path, capsys: py
     assert config.read_bytes() == before
 
 
+def test_a_search_and_a_pipeline_do_not_replace_their_config(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = (photos.parent / "config.yaml").rename(photos.parent / "leaves-best.yaml")
+    before = config.read_bytes()
+    for arguments in (
+        ["search", str(config), "space.yaml", "--study", "leaves", "--home", str(photos.parent)],
+        ["pipeline", str(config), "--step", "train", "--run-file", str(config)],
+    ):
+        assert cli.main(arguments) == 1
+        assert capsys.readouterr().err.startswith(f"visor: output.refused: {config} is what this command reads, and would be")
+    assert config.read_bytes() == before
+
+
 def test_what_is_not_there_yet_is_written_anywhere(tmp_path: Path) -> None:
     check_output(tmp_path / "new.html", [tmp_path / "none.yaml"], tmp_path)
 

@@ -97,7 +97,7 @@ def test_the_digest_is_of_paths_digests_and_order_and_not_of_the_place(tmp_path)
         (
             "images.csv",
             b"a.png\n",
-            "neither a folder nor a manifest .*: write the column of the paths, without its head, into a file",
+            "neither a folder nor a manifest .*: write the column of the paths, without its head",
         ),
         ("folder/readme.md", b"", "neither"),
     ],
