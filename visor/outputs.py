@@ -29,6 +29,13 @@ def check_output(file: Path, inputs: Iterable[Path] = (), data: Path | None = No
         )
 
 
+def check_folder(folder: Path) -> None:
+    """Raise OutputRefused where a folder cannot be, as it or what it lies in is a file: before any work is done for it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputRefused(f"{there} is a file, and {folder} is to be a folder; name another")
+
+
 def check_apart(flag: str, folder: Path, images: Iterable[Path]) -> None:
     """Raise OutputRefused where a folder to write into is one of the folders of images, or lies in one.
 

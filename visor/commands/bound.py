@@ -41,6 +41,9 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Try the bound, and print the table."""
     from training.jobs.bound import bound
+    from visor.outputs import check_folder
 
+    if args.out:
+        check_folder(args.out)
     print(bound(args.folder, args.level, args.splits, args.seed, args.out or args.folder, args.confidence), end="")
     return 0

@@ -105,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the figures and the choice, and write the pages that --out asks for."""
     from training.jobs.compare import compare
     from training.reports import comparison
+    from visor.outputs import check_folder
 
+    if args.out:
+        check_folder(args.out)
     found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
     for line in comparison.text(found, shutil.get_terminal_size((WIDTH, 24)).columns):
         print(line)

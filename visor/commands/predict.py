@@ -130,8 +130,9 @@ def _check_images(images: Sequence[Path], store: Path) -> None:
 
 def _check_explain(folder: Path, images: Sequence[Path]) -> None:
     """Refuse to draw among the pictures. Of those in the working folder, a folder beside them is none of theirs."""
-    from visor.outputs import check_apart
+    from visor.outputs import check_apart, check_folder
 
+    check_folder(folder)
     folders = {image.parent for image in images}
     here = {held for held in folders if held.resolve() == Path.cwd() != folder.resolve()}
     check_apart("--explain", folder, folders - here)

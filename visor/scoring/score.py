@@ -32,7 +32,7 @@ from handlers.spec import Spec
 from training.progress import show_progress
 from visor.errors import ImageChanged, ImageUnreadable, ScoreError
 from visor.model import heatmap_of, set_of
-from visor.outputs import check_apart
+from visor.outputs import check_apart, check_folder
 from visor.scoring import listing, parts
 from visor.scoring.listing import ListedImage, Listing
 from visor.scoring.parts import Counts, Scoring
@@ -96,6 +96,8 @@ def score_by(archive: Opened, options: Options) -> Scored:
     for flag, folder in (("--out", options.out), ("--explain", options.overlays)):
         if folder is not None:
             check_apart(flag, folder, listed.folders(options.images))
+    if options.overlays is not None:
+        check_folder(options.overlays)
     rule = decision.rule_of(archive.spec, options.threshold, options.group)
     scoring = Scoring(
         name=archive.spec.name,

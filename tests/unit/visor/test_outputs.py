@@ -165,3 +165,15 @@ def test_the_folders_of_a_list_are_those_of_its_images_and_of_a_manifest_its_roo
     Manifest(("oak",), (sample,)).write(tmp_path / "manifest.json")
     found = {name: listing.read(tmp_path / name).folders(tmp_path / name) for name in ("photos", "list.txt", "manifest.json")}
     assert found == {"photos": {tmp_path / "photos"}, "list.txt": {tmp_path / "photos/oak"}, "manifest.json": {tmp_path}}
+
+
+@pytest.mark.parametrize("command", ["compare x --out", "bound x --out", "predict x.png --archive none --explain"])
+def test_a_file_is_no_folder_to_write_into(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for out in ("file", "file/below/it"):
+        assert cli.main([*command.split(), out]) == 1
+        there = "file" if out == "file" else tmp_path / "file"
+        assert capsys.readouterr().err == f"visor: output.refused: {there} is a file, and {out} is to be a folder; name another\n"
