@@ -275,7 +275,7 @@ def _alike(releases: int) -> None:
 
 
 def _stalls(releases: int) -> None:
-    """The same release whose pods stall, each 1 % of the time: how often it is rolled back, and without a limit on a look's win."""
+    """The same release whose pods stall, each 1 % of the time: how often it is rolled back, and without a look's limit."""
     _head("4 and 1 pods, 25 %", "without a limit", "1 and 1, 10 %", "without")
     for seconds in (2, 5, 10):
         cells = [
@@ -287,7 +287,7 @@ def _stalls(releases: int) -> None:
 
 
 def stalling(seconds: int, stable_pods: int, canary_pods: int, weight: float, releases: int, most_won: float) -> Float64:
-    """The largest logarithm of the alarm's capital of each release, (releases,): gate `slow`, where answers are so in stalls alone."""
+    """The logarithm of the largest capital for the alarm of each release, (releases,): gate `slow`, and slow in stalls alone."""
     rng, gate, top = np.random.default_rng(seconds), BY_NAME["slow"], []
     for begin in range(0, releases, PIECE):
         count = min(PIECE, releases - begin)

@@ -80,7 +80,7 @@ def test_sums_over_looks_would_promote_what_is_at_its_margin():
 
 @pytest.mark.parametrize(("name", "base", "worse"), EFFECTS)
 def test_effects_are_found_at_20_requests_a_second_and_a_weight_of_ten_percent(name, base, worse):
-    """With the requests that the forecast says, or fewer, but for the first looks: a single one wins 12 times the stake at most."""
+    """With the requests that the forecast says, or fewer, but for the first looks, as none wins more than 12 times the stake."""
     gate = BY_NAME[name]
     alarm = simulate(Scenario(gate, base, worse - base), N, 3).alarm
     assert (alarm.look != NEVER).mean() >= 0.95
