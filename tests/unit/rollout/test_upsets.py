@@ -97,6 +97,16 @@ def test_a_canary_that_is_deleted_while_nobody_looks_leaves_no_share_either(worl
     assert world.percent == 0
 
 
+def test_a_loop_that_was_killed_before_it_took_the_share_is_followed_by_one_that_does(world: World, loop: Loop) -> None:
+    loop.leave()
+    there = known(world)
+    ended = replace(there.state, phase="superseded", target=0, absent=world.now)
+    record.Store(world.cluster, "roofs").write(replace(there, state=ended))
+    del world.api.objects[service_at("roofs-canary")]
+    after = world.end(Loop(world.cluster, world.order, world.now, "two"))
+    assert (after["state"]["phase"], after["state"]["percent"], world.percent) == ("superseded", 0, 0)
+
+
 def test_a_canary_that_goes_with_its_route_is_an_end_too(world: World, loop: Loop) -> None:
     del world.api.objects[service_at("roofs-canary")]
     for rule in world.api.objects[route_path("HTTPRoute")]["spec"]["rules"]:
