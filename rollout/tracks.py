@@ -14,7 +14,7 @@ from rollout.fields import changed, owned, writer_of, writes
 from rollout.plan import Pod, Pods, Sight
 from rollout.pods import archive_of, describe, failure_of, is_ready, live
 from rollout.release import Found, is_knative, read_release, runtime_of
-from rollout.routes import canary_percent, set_canary_percent, to_apply
+from rollout.routes import canary_percent, set_canary_percent, to_apply, why_not_all
 
 Object = Mapping[str, Any]
 PREDICTOR = ("spec", "predictor")
@@ -67,7 +67,8 @@ class Standard:
             stable=archive_uri(stable) or "",
             canary=archive_uri(canary) or "",
             failure=state.failure,
-            unready=state.waiting,
+            # A failure or an alarm is still rolled back; a step up is what waits for it.
+            unready="; ".join(filter(None, [state.waiting, why_not_all(routes, self._backend)])),
             settling=self._settling(stable, theirs) if archive_uri(stable) == archive_uri(canary) else "",
             stable_args=_arguments(stable),
             canary_args=_arguments(canary),

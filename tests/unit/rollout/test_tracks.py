@@ -7,9 +7,10 @@ import pytest
 from rollout.cluster import Cluster
 from rollout.errors import RouteUnexpected
 from rollout.plan import Pods
+from rollout.run import Loop
 from rollout.tracks import Knative, Standard, pods_of, restarts, tracks_of
 from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, make_route, route_path, shared_rules
-from tests.unit.rollout.world import CANARY, STABLE, World, pod_of, service_at, service_of
+from tests.unit.rollout.world import CANARY, RECORD, STABLE, World, pod_of, service_at, service_of
 
 WORKLOAD = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/roofs-predictor"
 
@@ -144,6 +145,44 @@ def test_every_route_to_the_canary_is_moved_where_none_is_named(world: World) ->
     Standard(world.cluster, "roofs", (), "helm").share(40)
     for kind in ("HTTPRoute", "GRPCRoute"):
         assert world.api.weights(kind)[0] == [60, 40]
+
+
+def third(world: World, weight: int) -> None:
+    """Somebody has a third backend in the rules for REST and gRPC, which gets so much beside the two."""
+    for rule in world.api.objects[route_path("HTTPRoute")]["spec"]["rules"][:2]:
+        rule["backendRefs"].append(backend("walls-predictor", weight))
+
+
+def test_nothing_begins_on_a_route_that_several_others_share(world: World) -> None:
+    third(world, 10)
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.turn(loop)
+    assert "shares between roofs-canary-predictor and roofs-predictor and walls-predictor" in world.state["held"]
+    world.end(loop)
+    assert (world.state["phase"], world.state["percent"]) == ("rolled-back", 0)
+    assert world.state["reason"].startswith("the canary was not ready within 100 s: HTTPRoute roofs shares between")
+    assert world.api.applied == []
+
+
+def test_a_rule_of_three_is_rolled_back_too(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 10)
+    third(world, 0)
+    world.turn(loop)
+    assert "shares between" in world.state["held"]
+    world.wrong = 1.0
+    world.end(loop)
+    assert world.state["phase"] == "rolled-back"
+    assert world.api.weights("HTTPRoute") == [[1, 0, 0], [1, 0, 0], [None], [None]]
+
+
+def test_who_gives_requests_to_a_third_moves_the_canary_s_share(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 10)
+    third(world, 10)
+    world.turn(loop)
+    assert world.state["phase"] == "yielded"
+    assert "a share of 9.09091 %, where it had 10 %" in world.state["reason"]
 
 
 def test_an_archive_goes_with_its_digest(standard: Standard, world: World) -> None:
