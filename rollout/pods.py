@@ -5,12 +5,22 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+ENDED = ("Failed", "Succeeded")
 ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 
 
 def live(pods: Sequence[Object]) -> list[Object]:
-    """The pods that are not on their way out."""
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    """The pods that are not on their way out and have not ended.
+
+    An evicted pod, or that of a node that was shut down, has ended and stays until it is collected. It says nothing about its
+    archive: a container that ends by itself is started again in the same pod, as a Deployment's pods always are.
+    """
+    return [pod for pod in pods if not is_leaving(pod) and pod.get("status", {}).get("phase") not in ENDED]
+
+
+def is_leaving(pod: Object) -> bool:
+    """Whether a pod is on its way out. A quota still counts it, as it does none that has ended."""
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def archive_of(pod: Object) -> str | None:

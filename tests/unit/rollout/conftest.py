@@ -190,6 +190,21 @@ def crashing(message: str = "visor: archive.refused: the signature does not fit\
     }
 
 
+def ended(pod: dict[str, Any]) -> dict[str, Any]:
+    """A pod after its eviction, as it stays until it is collected."""
+    pod["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: memory.",
+        "conditions": [
+            {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
+            {"type": "Ready", "status": "False", "reason": "PodFailed"},
+        ],
+        "containerStatuses": [{"name": "kserve-container", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}],
+    }
+    return pod
+
+
 @pytest.fixture
 def api() -> Iterator[MiniApi]:
     """A ready canary behind two routes that give it nothing yet."""

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.pods import archive_of, describe, failures, is_ready, live
-from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod
+from tests.unit.rollout.conftest import ARCHIVE, crashing, ended, make_pod
 
 CREATING = {"name": "kserve-container", "state": {"waiting": {"reason": "ContainerCreating"}}}
 PULLING = {"name": "kserve-container", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
@@ -23,6 +23,15 @@ def test_pods_on_their_way_out_are_left_out():
     assert is_ready(there)
     assert not is_ready(make_pod(ready=False))
     assert not is_ready({"metadata": {"name": "new"}})
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_pods_that_have_ended_are_left_out(phase):
+    there = make_pod()
+    gone = ended(make_pod())
+    gone["status"]["phase"] = phase
+    there["status"]["phase"] = "Running"
+    assert live([gone, there]) == [there]
 
 
 @pytest.mark.parametrize(

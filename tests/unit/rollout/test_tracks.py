@@ -9,7 +9,7 @@ from rollout.errors import RouteUnexpected
 from rollout.plan import Pods
 from rollout.run import Loop
 from rollout.tracks import Knative, Standard, pods_of, restarts, tracks_of
-from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, make_route, route_path, shared_rules
+from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, ended, make_route, route_path, shared_rules
 from tests.unit.rollout.world import CANARY, RECORD, STABLE, World, pod_of, service_at, service_of
 
 WORKLOAD = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/roofs-predictor"
@@ -145,6 +145,13 @@ def test_every_route_to_the_canary_is_moved_where_none_is_named(world: World) ->
     Standard(world.cluster, "roofs", (), "helm").share(40)
     for kind in ("HTTPRoute", "GRPCRoute"):
         assert world.api.weights(kind)[0] == [60, 40]
+
+
+def test_evicted_pods_that_linger_stop_no_promotion(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 50)
+    world.api.pods += [ended(pod_of("roofs", STABLE, 98)), ended(pod_of("roofs-canary", STABLE, 99))]
+    assert world.end(loop)["state"]["phase"] == "promoted"
 
 
 def third(world: World, weight: int) -> None:
