@@ -73,9 +73,9 @@ class Sight:
 
     `percent`: the share that the routes give, None where they differ among themselves; `by`: who wrote it last; `stable`,
     `canary`: the archives that are named now; `stable_args`, `canary_args`: as in `Plan`; `failure`, `unready`: why the canary
-    fails, or is not ready; `settling`: what the stable release still waits for on its way to the archive that it names;
-    `restarts`, `stable_restarts`: of each pod of a track, how often a container was started again; `pods_of`: every live pod of
-    both tracks, by its name.
+    fails, or is not ready; `replaced`: what its next pod waits for, where the last one was taken away and did not fail;
+    `settling`: what the stable release still waits for on its way to the archive that it names; `restarts`, `stable_restarts`:
+    of each pod of a track, how often a container was started again; `pods_of`: every live pod of both tracks, by its name.
     """
 
     percent: float | None = None
@@ -86,6 +86,7 @@ class Sight:
     canary_args: tuple[str, ...] = ()
     failure: str = ""
     unready: str = ""
+    replaced: str = ""
     settling: str = ""
     pods: Pods = field(default_factory=Pods)
     restarts: Mapping[str, int] = field(default_factory=dict)
