@@ -12,6 +12,10 @@ from rollout.steps import advance, moves, pods_for, proof_is_due
 from tests.unit.rollout.machine import BAD, GOOD, PAIRED, PLAN, STEPS, World
 
 
+LOOKS_TO_ALARM = 3
+"""12 x 12 x 12 is above 8 x 6 / 0.05 for an eighth of the capital on each bet and the alarm of six gates; 12 x 12 is not."""
+
+
 @pytest.fixture
 def world() -> World:
     return World()
@@ -94,6 +98,8 @@ def test_proof_is_due_once(percents: tuple[int, ...], due: int | None) -> None:
 
 def test_an_alarm_rolls_back_at_once_with_the_figures(world: World) -> None:
     world.until(0)
+    for _ in range(LOOKS_TO_ALARM - 1):
+        assert world.turn(BAD).phase == "stepping"
     world.turn(BAD)
     assert world.state.phase == "rolled-back"
     assert world.moved == [Share(0)]
