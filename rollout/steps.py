@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
+from rollout.replacement import is_replaced, replaced
 
 # A failure of a canary that has no request yet is believed once it lasts, as in rollout/waiting.py.
 FAILURE_LASTS_S = 5.0
@@ -22,7 +23,7 @@ def advance(plan: Plan, state: State, seen: Seen) -> State:
     if state.phase in FINAL:
         return state
     state = _counted(plan, state, seen)
-    for rule in (_superseded, _obeyed, _moved_by_others, _broken, _alarmed):
+    for rule in (_superseded, _obeyed, _moved_by_others, _broken, _alarmed, replaced):
         if decided := rule(plan, state, seen):
             return replace(decided, restarts=dict(seen.restarts))
     go_on = {"waiting": _wait, "stepping": _step, "promoting": _promote}.get(state.phase)
@@ -112,7 +113,7 @@ def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
     why = seen.failure or seen.drifted
     if not why and again and not seen.shaken:
         why = f"a container of pod {again[0]} ended and was started again"
-    if not why and state.percent > 0 and seen.pods.ready == 0:
+    if not why and state.percent > 0 and seen.pods.ready == 0 and not is_replaced(state, seen):
         why = f"no pod of the canary is ready any more: {seen.unready}"
     return _end(state, "rolled-back", why) if why else None
 
