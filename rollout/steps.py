@@ -82,7 +82,7 @@ def _superseded(plan: Plan, state: State, seen: Seen) -> State | None:
 def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
     match seen.order:
         case "abort":
-            return _end(state, "aborted", "ordered by `visor rollout abort`")
+            return _end(state, seen, "aborted", "ordered by `visor rollout abort`")
         case "promote":
             told = "ordered by `visor rollout promote`, whatever the evidence says"
             return replace(state, phase="promoting", target=ALL, percent=_known(state, seen), held="", reason=told)
@@ -115,14 +115,14 @@ def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
         why = f"a container of pod {again[0]} ended and was started again"
     if not why and state.percent > 0 and seen.pods.ready == 0 and not is_replaced(state, seen):
         why = f"no pod of the canary is ready any more: {seen.unready}"
-    return _end(state, "rolled-back", why) if why else None
+    return _end(state, seen, "rolled-back", why) if why else None
 
 
-def _alarmed(_plan: Plan, state: State, _seen: Seen) -> State | None:
+def _alarmed(_plan: Plan, state: State, seen: Seen) -> State | None:
     if state.phase not in ("stepping", "paused"):
         return None
     alarms = state.evidence.alarms()
-    return _end(state, "rolled-back", "; ".join(alarm.words for alarm in alarms)) if alarms else None
+    return _end(state, seen, "rolled-back", "; ".join(alarm.words for alarm in alarms)) if alarms else None
 
 
 def _wait(plan: Plan, state: State, seen: Seen) -> State:
@@ -130,9 +130,9 @@ def _wait(plan: Plan, state: State, seen: Seen) -> State:
     failing = (state.failing or seen.now) if seen.failure else None
     state = replace(state, failing=failing, held=seen.failure or seen.unready or seen.missing)
     if failing is not None and seen.now - failing >= FAILURE_LASTS_S:
-        return _end(state, "rolled-back", f"the canary cannot start: {seen.failure}")
+        return _end(state, seen, "rolled-back", f"the canary cannot start: {seen.failure}")
     if seen.unready and seen.now - state.began >= plan.ready_s:
-        return _end(state, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
+        return _end(state, seen, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
     if state.held or seen.percent != state.target:
         return state
     first = plan.steps[0].percent
@@ -196,8 +196,10 @@ def _promote(plan: Plan, state: State, seen: Seen) -> State:
     return replace(state, phase="promoted", target=ALL if plan.knative else 0, held="")
 
 
-def _end(state: State, phase: Phase, reason: str) -> State:
-    return replace(state, phase=phase, target=0, held="", reason=reason)
+def _end(state: State, seen: Seen, phase: Phase, reason: str) -> State:
+    """End without requests. A share that was written, and is not in force in all routes yet, may be in some."""
+    percent = (state.percent or float(state.target)) if seen.percent is None else seen.percent
+    return replace(state, phase=phase, percent=percent, target=0, held="", reason=reason)
 
 
 def _known(state: State, seen: Seen) -> float:

@@ -352,3 +352,14 @@ def test_a_loop_that_was_killed_after_any_decision_finds_the_same_moves_again(wo
             world.do(move)
     assert world.state.phase == "promoted"
     assert world.state.phase in FINAL
+
+
+@pytest.mark.parametrize(("seen", "moved"), [(None, [Share(0)]), (5.0, [Share(0)]), (0.0, [])])
+def test_a_first_share_that_is_on_its_way_is_taken_back(world: World, seen: float | None, moved: list[Move]) -> None:
+    """One of two routes has it when the canary fails."""
+    world.until(step=0, share=0)
+    world.seen = replace(world.seen, percent=seen)
+    world.turn(failure="it ends again and again")
+    assert (world.state.phase, world.moved) == ("rolled-back", moved)
+    world.turn()
+    assert (world.state.percent, world.moved) == (0, moved)
