@@ -28,8 +28,8 @@ def add_start(command: argparse.ArgumentParser) -> None:
         type=_step,
         metavar="PERCENT:SECONDS:REQUESTS",
         help="one step: the canary's percentage of the requests, and the least seconds and requests of the canary until the "
-        "next; 0 is the shadow, whose images are counted; may be given several times, in order "
-        f"(default: {STEPS})",
+        "next; 0 is the shadow, whose images are counted; may be given several times, in order, at least "
+        f"once above 0 and below 100 (default: {STEPS})",
     )
     command.add_argument(
         "--margin",

@@ -100,7 +100,8 @@ class Seen(Sight):
 
     `shaken`: whether a container of a stable pod was started again, too, since the last look; `drifted`: that the canary's
     images, and not the stable release's, are unlike those that it was calibrated with; `counts`: events of canary and stable
-    release by gate since the last look, empty between two looks; `missing`: why there are none.
+    release by gate since the last look, empty between two looks; `missing`: why there are none; `undone`: how often, lately, the
+    share that is wanted was written and was not there at the next look.
     """
 
     now: float
@@ -109,15 +110,19 @@ class Seen(Sight):
     counts: Mapping[str, tuple[Count, Count]] = field(default_factory=dict)
     missing: str = ""
     order: Verb = ""
+    undone: int = 0
 
 
 @dataclass(frozen=True)
 class State:
     """How far a release is; times are seconds since the epoch.
 
-    `step`: the plan's that is under way; `since`: when its share came into force; `requests`: the canary's in it; `percent`: the
-    share that was in force when it was last looked at; `target`: the one that is wanted; `held`: why it goes no further;
-    `reason`: why it is in its phase; `failing`: since when a canary without requests fails; `restarts`: as last seen.
+    `step`: the plan's that is under way; `since`: when its share came into force, or its promotion was ordered; `requests`: the
+    canary's in it; `percent`: the share that was in force when it was last looked at; `target`: the one that is wanted; `held`:
+    why it goes no further; `reason`: why it is in its phase; `failing`: since when a canary without requests fails; `restarts`:
+    as last seen; `proven`: whether it was, when its share went to 100 %; `promoting`: whether its promotion has begun, also while
+    it is paused; `absent`: since when one of the tracks is not there; `shaken`: when a container of a stable pod was last started
+    again.
     """
 
     began: float
@@ -132,6 +137,10 @@ class State:
     reason: str = ""
     failing: float | None = None
     restarts: Mapping[str, int] = field(default_factory=dict)
+    proven: bool = False
+    promoting: bool = False
+    absent: float | None = None
+    shaken: float | None = None
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _status(args: argparse.Namespace) -> int:
 def _order(args: argparse.Namespace) -> int:
     """Write the order into the record, and say who obeys it."""
     from rollout import record
-    from rollout.run import LEASE_S
+    from rollout.lease import LEASE_S
 
     with _cluster(args) as cluster:
         store = record.Store(cluster, args.name)

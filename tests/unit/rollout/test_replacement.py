@@ -7,7 +7,7 @@ import pytest
 from rollout.plan import Pods, Share
 from rollout.run import Loop
 from tests.unit.rollout.conftest import at
-from tests.unit.rollout.test_steps import BAD, GOOD, PLAN, World
+from tests.unit.rollout.machine import BAD, GOOD, PLAN, World
 from tests.unit.rollout.test_tracks import when
 from tests.unit.rollout.world import CANARY, RECORD, pod_of
 from tests.unit.rollout.world import World as Release
