@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from rollout.absence import is_gone, missed, name_gone
 from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
+from rollout.replacement import is_replaced, replaced
 
 # A failure of a canary that has no request yet is believed once it lasts, as in rollout/waiting.py.
 FAILURE_LASTS_S = 5.0
@@ -30,7 +31,7 @@ def advance(plan: Plan, state: State, seen: Seen) -> State:
     if state.phase in FINAL:
         return state
     state = _counted(plan, state, seen)
-    for rule in (_superseded, _obeyed, _moved_by_others, _broken, _alarmed):
+    for rule in (_superseded, _obeyed, _moved_by_others, _broken, _alarmed, replaced):
         if decided := rule(plan, state, seen):
             return replace(decided, restarts=dict(seen.restarts))
     go_on = {"waiting": _wait, "stepping": _step, "promoting": _promote}.get(state.phase)
@@ -123,7 +124,7 @@ def _renamed(whose: str, was: str, archive: str, arguments: Sequence[str]) -> st
 def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
     match seen.order:
         case "abort":
-            return _end(state, "aborted", "ordered by `visor rollout abort`")
+            return _end(state, seen, "aborted", "ordered by `visor rollout abort`")
         case "promote":
             told = "ordered by `visor rollout promote`, whatever the evidence says"
             return _to_promote(replace(state, percent=_known(state, seen)), seen, told)
@@ -165,16 +166,16 @@ def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
     why = seen.failure or seen.drifted
     if not why and again and (state.shaken is None or seen.now - state.shaken > SHAKEN_S):
         why = f"a container of pod {again[0]} ended and was started again"
-    if not why and state.percent > 0 and seen.pods.ready == 0:
+    if not why and state.percent > 0 and seen.pods.ready == 0 and not is_replaced(state, seen):
         why = f"no pod of the canary is ready any more: {seen.unready}"
-    return _end(state, "rolled-back", why) if why else None
+    return _end(state, seen, "rolled-back", why) if why else None
 
 
-def _alarmed(_plan: Plan, state: State, _seen: Seen) -> State | None:
+def _alarmed(_plan: Plan, state: State, seen: Seen) -> State | None:
     if state.phase not in ("stepping", "paused"):
         return None
     alarms = state.evidence.alarms()
-    return _end(state, "rolled-back", "; ".join(alarm.words for alarm in alarms)) if alarms else None
+    return _end(state, seen, "rolled-back", "; ".join(alarm.words for alarm in alarms)) if alarms else None
 
 
 def _wait(plan: Plan, state: State, seen: Seen) -> State:
@@ -182,9 +183,9 @@ def _wait(plan: Plan, state: State, seen: Seen) -> State:
     failing = (state.failing or seen.now) if seen.failure else None
     state = replace(state, failing=failing, held=seen.failure or seen.unready or seen.missing)
     if failing is not None and seen.now - failing >= FAILURE_LASTS_S:
-        return _end(state, "rolled-back", f"the canary cannot start: {seen.failure}")
+        return _end(state, seen, "rolled-back", f"the canary cannot start: {seen.failure}")
     if seen.unready and seen.now - state.began >= plan.ready_s:
-        return _end(state, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
+        return _end(state, seen, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
     if state.held or seen.percent != state.target:
         return state
     first = plan.steps[0].percent
@@ -264,7 +265,7 @@ def _promote(plan: Plan, state: State, seen: Seen) -> State:
     """All requests to the canary; in Standard mode the stable release then changes its archive, and gets them back."""
     if state.percent != ALL:
         if seen.unready and not seen.pods.ready and seen.now - state.since >= plan.ready_s:
-            return _end(state, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
+            return _end(state, seen, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
         return replace(state, held=_on_its_way(plan, state, seen))
     if not plan.knative:
         if _is_to_adopt(plan, seen):
@@ -274,8 +275,10 @@ def _promote(plan: Plan, state: State, seen: Seen) -> State:
     return replace(state, phase="promoted", target=ALL if plan.knative else 0, held="")
 
 
-def _end(state: State, phase: Phase, reason: str) -> State:
-    return replace(state, phase=phase, target=0, held="", reason=reason)
+def _end(state: State, seen: Seen, phase: Phase, reason: str) -> State:
+    """End without requests. A share that was written, and is not in force in all routes yet, may be in some."""
+    percent = (state.percent or float(state.target)) if seen.percent is None else seen.percent
+    return replace(state, phase=phase, percent=percent, target=0, held="", reason=reason)
 
 
 def _known(state: State, seen: Seen) -> float:

@@ -101,6 +101,8 @@ def test_an_alarm_rolls_back_at_once_with_the_figures(world: World) -> None:
     for _ in range(LOOKS_TO_ALARM - 1):
         assert world.turn(BAD).phase == "stepping"
     world.turn(BAD)
+    for _ in range(2):  # one look wins 12 times the stake at most (MOST_WON)
+        world.turn(BAD)
     assert world.state.phase == "rolled-back"
     assert world.moved == [Share(0)]
     assert "errors" in world.state.reason
@@ -356,3 +358,14 @@ def test_a_loop_that_was_killed_after_any_decision_finds_the_same_moves_again(wo
             world.do(move)
     assert world.state.phase == "promoted"
     assert world.state.phase in FINAL
+
+
+@pytest.mark.parametrize(("seen", "moved"), [(None, [Share(0)]), (5.0, [Share(0)]), (0.0, [])])
+def test_a_first_share_that_is_on_its_way_is_taken_back(world: World, seen: float | None, moved: list[Share]) -> None:
+    """One of two routes has it when the canary fails."""
+    world.until(step=0, share=0)
+    world.seen = replace(world.seen, percent=seen)
+    world.turn(failure="it ends again and again")
+    assert (world.state.phase, world.moved) == ("rolled-back", moved)
+    world.turn()
+    assert (world.state.percent, world.moved) == (0, moved)
