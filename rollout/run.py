@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rollout import counters, drift, record, tracks
+from rollout import counters, drift, readings, record, tracks
 from rollout.cluster import Cluster
 from rollout.errors import (
     ClusterConflict,
@@ -28,6 +28,7 @@ from rollout.errors import (
 from rollout.evidence import Evidence
 from rollout.gates import Count
 from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, Sight, State
+from rollout.prometheus import ask
 from rollout.record import Entry, Record
 from rollout.setup import Order, gates_of
 from rollout.steps import advance, moves
@@ -176,11 +177,13 @@ class Loop:
         if now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
             return known, {}
         try:
-            query = counters.query_of(self._order.namespace, sight.pods_of)
-            read = counters.tallies(counters.ask(self._order.prometheus, query))
+            query = readings.query_of(self._order.namespace, sight.pods_of)
+            sources = known.counters.sources if known.counters else {}
+            read = readings.by_pod(ask(self._order.prometheus, query), sources)
         except PrometheusUnreachable as err:
             return replace(known, looked=now, missing=str(err)), {}
-        there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s)
+        restarts = {**sight.stable_restarts, **sight.restarts}
+        there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s, restarts)
         return replace(known, counters=there, looked=now, missing=missing), counted
 
     def _drift(self, known: Record, sight: Sight, counts: Mapping[str, object], now: float) -> tuple[Record, str]:
@@ -202,9 +205,8 @@ class Loop:
             after = after.told(now, f"the canary's share is {after.state.percent:g} % now")
         if before.missing != after.missing:
             after = after.told(now, after.missing or "Prometheus has counts of all pods again")
-        if after.counters and after.counters.drawn != (before.counters is None or before.counters.drawn):
-            told = "of each request one image is counted" if after.counters.drawn else counters.ALL_COUNTED
-            after = after.told(now, told)
+        for remark in counters.remarks(before.counters, after.counters):
+            after = after.told(now, remark)
         return after
 
     def _write(self, after: Record) -> None:

@@ -3,81 +3,26 @@
 import itertools
 import json
 import math
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import NormalDist
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from rollout import counters
-from rollout.counters import Counters, Tally, edge_of, look, query_of, tallies
-from rollout.errors import PrometheusUnreachable
+from rollout.counters import Counters, edge_of
 from rollout.gates import GATES, Count
 from rollout.plan import Pod
+from rollout.readings import Reading, Tally
 from transformer.declared import SECONDS
 
 PODS = {"s": Pod("stable", 100.0), "c": Pod("canary", 100.0)}
 NOW, BOUND = 1_000.0, 0.5
 
 
-def series(name: str, value: float, pod: str = "s", **labels: str) -> tuple[dict[str, str], float]:
-    return {
-        "__name__": name,
-        "pod": pod,
-        "job": "visor",
-        "instance": f"{pod}:8080",
-        "model": "m",
-        "version": "1",
-        **labels,
-    }, value
-
-
-def requests(pod: str, code: str, count: int, within: dict[str, int] | None = None) -> list[tuple[dict[str, str], float]]:
-    """A histogram of one code and protocol, as the edge writes it."""
-    buckets = [
-        series("visor_request_seconds_bucket", n, pod, code=code, protocol="rest", le=le) for le, n in (within or {}).items()
-    ]
-    return [series("visor_request_seconds_count", count, pod, code=code, protocol="rest"), *buckets]
-
-
-def test_series_add_up_to_what_gates_ask_for() -> None:
-    found = tallies(
-        [
-            *requests("c", "200", 10, {"0.1": 4, "0.5": 9, "+Inf": 10}),
-            series("visor_request_seconds_count", 5, "c", code="200", protocol="grpc"),
-            series("visor_request_seconds_bucket", 5, "c", code="200", protocol="grpc", le="0.5"),
-            *requests("c", "503", 3, {"0.5": 3, "+Inf": 3}),
-            *requests("c", "400", 2),
-            series("visor_decisions_total", 7, "c", label="a", decision="flag"),
-            series("visor_decisions_total", 2, "c", label="b", decision="flag"),
-            series("visor_decisions_total", 6, "c", label="a", decision="pass"),
-            series("visor_decisions_total", 1, "c", label="a", decision="review"),
-            series("visor_images_rejected_total", 2, "c", code="image.empty"),
-            series("visor_shadow_images_total", 8, "c", result="agreed"),
-            series("visor_drawn_images_total", 4, "c", result="pass"),
-            series("visor_drawn_images_total", 1, "c", result="rejected"),
-            series("visor_shadow_drawn_images_total", 3, "c", result="agreed"),
-            series("visor_build_info", 1, "c", track="canary", archive_digest="1"),
-        ]
-    )
-    assert found == {
-        "c": {
-            "requests": 20, "failed": 3, "answered": 15, "within:0.1": 4, "within:0.5": 14, "within:inf": 10,
-            "flag": 9, "pass": 6, "review": 1, "rejected": 2, "shadow:agreed": 8,
-            "drawn:pass": 4, "drawn:rejected": 1, "drawn:agreed": 3,
-        }
-    }  # fmt: skip
-
-
-def test_a_pod_without_requests_is_there() -> None:
-    assert tallies([series("visor_build_info", 1, "c", track="canary")]) == {"c": {}}
-
-
-def test_a_pod_that_two_scrape_is_counted_once() -> None:
-    twice = [*requests("c", "200", 10)]
-    twice += [({**labels, "job": "other"}, value) for labels, value in twice]
-    assert tallies(twice)["c"]["requests"] == 10
+def look(
+    known: Counters | None, read: dict[str, Tally], pods: dict[str, Pod], now: float, bound_s: float, **restarts: int
+) -> tuple[Counters | None, dict[str, tuple[Count, Count]], str]:
+    """A look at what nobody says when it was scraped, as of a Prometheus that has no times."""
+    return counters.look(known, {pod: Reading(tally) for pod, tally in read.items()}, pods, now, bound_s, restarts)
 
 
 def looked(*reads: dict[str, Tally], pods: dict[str, Pod] = PODS) -> list[dict[str, tuple[Count, Count]]]:
@@ -173,7 +118,7 @@ def test_what_an_older_version_read_is_gone_on_with() -> None:
 def test_a_restart_counts_from_zero_and_a_pod_that_came_later_too() -> None:
     later = {**PODS, "new": Pod("canary", NOW + 15)}
     known, _, _ = look(None, {"c": of(requests=10), "s": of(requests=50)}, PODS, NOW, BOUND)
-    known, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60)}, PODS, NOW + 10, BOUND)
+    known, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60)}, PODS, NOW + 10, BOUND, c=1)
     assert counted["errors"] == (Count(0, 4), Count(0, 10))
     _, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60), "new": of(requests=7)}, later, NOW + 20, BOUND)
     assert counted["errors"] == (Count(0, 7), Count(0, 0))
@@ -284,45 +229,3 @@ def test_of_the_buckets_the_record_keeps_two() -> None:
 def test_a_scrape_that_is_not_of_one_instant_makes_no_impossible_count() -> None:
     [counted] = looked({"c": {}, "s": {}}, {"c": timed(5, {0.5: 6}), "s": {}})
     assert counted["slow"] == (Count(0, 5), Count(0, 0))
-
-
-def test_the_query_names_the_pods() -> None:
-    query = query_of("demo", ["b", "a"])
-    assert 'namespace="demo",pod=~"a|b"' in query
-
-
-ANSWERS: list[tuple[Any, str]] = [
-    ({"status": "error", "error": "parse error"}, "refuses: parse error"),
-    ({"status": "success"}, "does not answer"),
-    ("<html>", "does not answer"),
-]
-
-
-@pytest.mark.parametrize(("answer", "words"), ANSWERS)
-def test_an_answer_that_is_none_says_so(answer: Any, words: str) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            text = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            with pytest.raises(PrometheusUnreachable, match=words):
-                counters.ask(f"http://127.0.0.1:{server.server_port}", "up")
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "file:///etc/passwd", "prometheus:9090"])
-def test_nobody_at_the_address_says_so(url: str) -> None:
-    with pytest.raises(PrometheusUnreachable, match=url):
-        counters.ask(url, "up")
