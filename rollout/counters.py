@@ -62,7 +62,7 @@ class Counters:
     drawn: bool = True
     origins: Mapping[str, Origin] = field(default_factory=dict)
     gone: Mapping[str, float] = field(default_factory=dict)
-    without: Sequence[str] = ()
+    without: Sequence[str] = field(default_factory=list)
     twofold: bool = False
 
     @property
