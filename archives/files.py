@@ -8,7 +8,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +30,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     If another process has put `target` there in the meantime, its folder stays and ours goes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as err:
+        err.filename = str(target)  # and not the random name beside it
+        raise
     try:
         folder.chmod(0o755)
         yield folder
@@ -51,19 +55,26 @@ def _rename(folder: Path, target: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Name a temporary path that replaces `path` when the block ends well: readers see the old file or the new one.
 
-    No other process has this name, not even on other machines that share the folder. An error of the disk names `path`, which
-    the system leaves out where it has begun to write.
+    No other process has this name, not even on other machines that share the folder. An error of the disk names `path`, in the
+    place of the temporary one, or of none where the system has begun to write.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as err:
-        if err.filename is None and err.errno is not None:
-            err.filename = str(path)
+        _name(err, path, temporary)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
+
+
+def _name(err: OSError, path: Path, temporary: Path) -> None:
+    """Let an error name the path that was asked for, where it names none or the temporary one."""
+    if err.errno is not None and err.filename in (None, str(temporary), temporary):
+        err.filename = str(path)
+        err.filename2 = None
 
 
 def open_plain(path: Path, flags: int = 0) -> BinaryIO:

@@ -1,5 +1,6 @@
 """Names in Unicode's composed form, NFC; macOS and some archivers spell an accent as a character of its own."""
 
+import difflib
 import unicodedata
 from collections.abc import Collection
 
@@ -7,6 +8,13 @@ from collections.abc import Collection
 def composed(name: str) -> str:
     """Return a name in NFC."""
     return unicodedata.normalize("NFC", name)
+
+
+def close_to(name: str, known: Collection[str]) -> str | None:
+    """Find the known name that a name may be a slip of: one that differs by case and blanks, else the one most alike."""
+    folded = {one.strip().casefold(): one for one in sorted(known, reverse=True)}
+    found = difflib.get_close_matches(name.strip().casefold(), folded, 1)
+    return folded[found[0]] if found else None
 
 
 def pair(wanted: Collection[str], there: Collection[str]) -> dict[str, str]:

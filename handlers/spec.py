@@ -85,7 +85,7 @@ class Preprocessing(Frozen):
         if self.fit == "stretch" and self.resize is not None:
             raise ValueError(f"resize belongs to fit crop; leave it out with fit stretch (got {self.resize})")
         if min(self.std) <= 0:
-            raise ValueError(f"std must be positive, got {self.std}")
+            raise ValueError(f"std must be positive, got {list(self.std)}")
         return self
 
 

@@ -5,8 +5,9 @@ All leave the weights unchanged; a release by evidence holds where it is and tri
 VisorError
 ├── StartFailed               rollout.failed: the release or its canary cannot start, and says why
 ├── NotReady                  rollout.timeout: it did not get ready in time
-├── RouteUnexpected           rollout.route: a route that is not there, or that does not share between two backends
+├── RouteUnexpected           rollout.route: a route that is not there, or that does not share with the canary
 ├── RolloutMissing            rollout.missing: no record of a release by evidence, or nothing to release
+├── PlanRefused               rollout.plan: steps that compare nothing, or that go back
 ├── RolloutBusy               rollout.busy: another process moves this release
 ├── RecordUnreadable          rollout.record: a record that this version cannot read
 ├── PrometheusUnreachable     rollout.prometheus: Prometheus does not answer, or refuses
@@ -40,6 +41,12 @@ class RolloutMissing(VisorError):
     """There is no record of a release by evidence, or nothing to release."""
 
     code = "rollout.missing"
+
+
+class PlanRefused(VisorError):
+    """Steps that compare the canary with nothing, or that go back."""
+
+    code = "rollout.plan"
 
 
 class RolloutBusy(VisorError):

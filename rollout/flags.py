@@ -28,8 +28,8 @@ def add_start(command: argparse.ArgumentParser) -> None:
         type=_step,
         metavar="PERCENT:SECONDS:REQUESTS",
         help="one step: the canary's percentage of the requests, and the least seconds and requests of the canary until the "
-        "next; 0 is the shadow, whose images are counted; may be given several times, in order "
-        f"(default: {STEPS})",
+        "next; 0 is the shadow, whose images are counted; may be given several times, in order, at least "
+        f"once above 0 and below 100 (default: {STEPS})",
     )
     command.add_argument(
         "--margin",
@@ -50,7 +50,7 @@ def add_start(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--bound-ms",
-        type=float,
+        type=_positive,
         default=500.0,
         metavar="MS",
         help="milliseconds above which an answer is slow, a bound of visor_request_seconds' buckets (default: %(default)g)",
@@ -75,7 +75,7 @@ def add_start(command: argparse.ArgumentParser) -> None:
         )
     command.add_argument(
         "--attempt",
-        type=int,
+        type=_attempt,
         default=1,
         metavar="N",
         help="number of the attempt; a higher one tries an archive again that was rolled back (default: %(default)s)",
@@ -161,6 +161,13 @@ def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def _attempt(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
 
 

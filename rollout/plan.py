@@ -73,9 +73,9 @@ class Sight:
 
     `percent`: the share that the routes give, None where they differ among themselves; `by`: who wrote it last; `stable`,
     `canary`: the archives that are named now; `stable_args`, `canary_args`: as in `Plan`; `failure`, `unready`: why the canary
-    fails, or is not ready; `settling`: what the stable release still waits for on its way to the archive that it names;
-    `restarts`, `stable_restarts`: of each pod of a track, how often a container was started again; `pods_of`: every live pod of
-    both tracks, by its name.
+    fails, or is not ready; `replaced`: what its next pod waits for, where the last one was taken away and did not fail;
+    `settling`: what the stable release still waits for on its way to the archive that it names; `restarts`, `stable_restarts`:
+    of each pod of a track, how often a container was started again; `pods_of`: every live pod of both tracks, by its name.
     """
 
     percent: float | None = None
@@ -86,6 +86,7 @@ class Sight:
     canary_args: tuple[str, ...] = ()
     failure: str = ""
     unready: str = ""
+    replaced: str = ""
     settling: str = ""
     pods: Pods = field(default_factory=Pods)
     restarts: Mapping[str, int] = field(default_factory=dict)
@@ -99,7 +100,8 @@ class Seen(Sight):
 
     `shaken`: whether a container of a stable pod was started again, too, since the last look; `drifted`: that the canary's
     images, and not the stable release's, are unlike those that it was calibrated with; `counts`: events of canary and stable
-    release by gate since the last look, empty between two looks; `missing`: why there are none.
+    release by gate since the last look, empty between two looks; `missing`: why there are none; `undone`: how often, lately, the
+    share that is wanted was written and was not there at the next look.
     """
 
     now: float
@@ -108,15 +110,19 @@ class Seen(Sight):
     counts: Mapping[str, tuple[Count, Count]] = field(default_factory=dict)
     missing: str = ""
     order: Verb = ""
+    undone: int = 0
 
 
 @dataclass(frozen=True)
 class State:
     """How far a release is; times are seconds since the epoch.
 
-    `step`: the plan's that is under way; `since`: when its share came into force; `requests`: the canary's in it; `percent`: the
-    share that was in force when it was last looked at; `target`: the one that is wanted; `held`: why it goes no further;
-    `reason`: why it is in its phase; `failing`: since when a canary without requests fails; `restarts`: as last seen.
+    `step`: the plan's that is under way; `since`: when its share came into force, or its promotion was ordered; `requests`: the
+    canary's in it; `percent`: the share that was in force when it was last looked at; `target`: the one that is wanted; `held`:
+    why it goes no further; `reason`: why it is in its phase; `failing`: since when a canary without requests fails; `restarts`:
+    as last seen; `proven`: whether it was, when its share went to 100 %; `promoting`: whether its promotion has begun, also while
+    it is paused; `absent`: since when one of the tracks is not there; `shaken`: when a container of a stable pod was last started
+    again.
     """
 
     began: float
@@ -131,6 +137,10 @@ class State:
     reason: str = ""
     failing: float | None = None
     restarts: Mapping[str, int] = field(default_factory=dict)
+    proven: bool = False
+    promoting: bool = False
+    absent: float | None = None
+    shaken: float | None = None
 
 
 @dataclass(frozen=True)

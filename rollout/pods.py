@@ -5,12 +5,22 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+ENDED = ("Failed", "Succeeded")
 ARCHIVE = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's annotation on each pod
 
 
 def live(pods: Sequence[Object]) -> list[Object]:
-    """The pods that are not on their way out."""
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    """The pods that are not on their way out and have not ended.
+
+    An evicted pod, or that of a node that was shut down, has ended and stays until it is collected. It says nothing about its
+    archive: a container that ends by itself is started again in the same pod, as a Deployment's pods always are.
+    """
+    return [pod for pod in pods if not is_leaving(pod) and pod.get("status", {}).get("phase") not in ENDED]
+
+
+def is_leaving(pod: Object) -> bool:
+    """Whether a pod is on its way out. A quota still counts it, as it does none that has ended."""
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def archive_of(pod: Object) -> str | None:
@@ -22,6 +32,32 @@ def archive_of(pod: Object) -> str | None:
 def is_ready(pod: Object) -> bool:
     """Whether a pod takes requests."""
     return any(one["type"] == "Ready" and one["status"] == "True" for one in _conditions(pod))
+
+
+def is_starting(pod: Object) -> bool:
+    """Whether a pod has not been ready yet, and its containers are the first that run in it.
+
+    The kubelet says that it is not ready before it starts any of them. One that was ready lost that while they ran.
+    """
+    containers = list(_containers(pod))
+    if is_ready(pod) or any(one.get("restartCount") for one in containers):
+        return False
+    if any("terminated" in one.get("state", {}) for one in pod.get("status", {}).get("containerStatuses", [])):
+        return False
+    since = max((one.get("lastTransitionTime", "") for one in _conditions(pod) if one["type"] == "Ready"), default="")
+    return not any("running" in one.get("state", {}) and one["state"]["running"]["startedAt"] < since for one in containers)
+
+
+def why_replaced(pods: Sequence[Object]) -> str:
+    """What is waited for where no pod is ready and none has lost that by itself: those that were are taken away, others start.
+
+    `pods`: all of one archive, those that leave or have ended among them. "" where a pod is ready, or one has failed.
+    """
+    there = live(pods)
+    if any(map(is_ready, there)) or not all(is_starting(pod) or _is_disrupted(pod) for pod in there):
+        return ""
+    starting = [pod for pod in there if not _is_disrupted(pod)]
+    return "; ".join(describe(pod, {}) for pod in starting) or "it has no pod"
 
 
 def failures(pod: Object) -> Iterator[str]:
@@ -66,6 +102,11 @@ def describe(pod: Object, warnings: Mapping[str, str]) -> str:
     for message in _unscheduled(pod):
         return f"pod {_name(pod)}: {message}"
     return f"pod {_name(pod)} is not ready" + (f": {warnings[_name(pod)]}" if _name(pod) in warnings else "")
+
+
+def _is_disrupted(pod: Object) -> bool:
+    """Whether something takes a pod away, such as an eviction, before it is on its way out."""
+    return any(one["type"] == "DisruptionTarget" and one["status"] == "True" for one in _conditions(pod))
 
 
 def _unscheduled(pod: Object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.canary import Object, State, archive_uri, read_service, why_not_ready
-from rollout.pods import ARCHIVE, archive_of, describe, failure_of, is_ready, live
+from rollout.pods import ARCHIVE, archive_of, describe, failure_of, is_leaving, is_ready, live
 
 # Fields of an InferenceService's predictor that are the pods' own, and go on to them as they are.
 POD_FIELDS = (
@@ -83,7 +83,7 @@ def read_release(found: Found, archive: str | None, digest: str | None, handed_o
         return State("; ".join(filter(None, [f"KServe has not handed on its {missing} yet", not_ready])))
     if failure := failure_of(own):
         return State(failure=failure)
-    leaving = len(live(found.pods)) < len(found.pods)
+    leaving = any(map(is_leaving, found.pods))
     rolling = _rolling_in_knative(found.workload) if is_knative(service) else _rolling(found.workload, leaving)
     if rolling.failure:
         return rolling

@@ -4,9 +4,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from rollout.errors import RolloutBusy
 from rollout.plan import ALL
 from rollout.record import Record, sentence
 
+SETTLED = ("promoted", "rolled-back", "aborted")
+"""Ends after which the record knows which archive the stable release has."""
 SHOWN = 10
 """The last things that happened, of which the text tells."""
 
@@ -36,8 +39,13 @@ def to_json(known: Record) -> dict[str, Any]:
 
 
 def values(known: Record) -> dict[str, Any]:
-    """The chart's values that say what the cluster has after this release: the archive that serves, and no canary."""
+    """The chart's values that say what the cluster has after this release: the archive that serves, and no canary.
+
+    Raises RolloutBusy while the stable release may have either archive: values would bring the old one back.
+    """
     plan = known.plan
+    if (known.state.promoting or known.state.phase == "promoting") and known.state.phase not in SETTLED:
+        raise RolloutBusy(f"{plan.canary} is being promoted ({known.state.phase}); its values are known once that has ended")
     promoted = known.state.phase == "promoted"
     found: dict[str, Any] = {"canary": {"enabled": False}}
     if promoted:

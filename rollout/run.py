@@ -9,11 +9,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from rollout import counters, drift, readings, record, tracks
+from rollout import counters, drift, readings, record, succession, tracks
+from rollout.absence import is_gone
 from rollout.cluster import Cluster
 from rollout.errors import (
     ClusterConflict,
@@ -25,8 +25,10 @@ from rollout.errors import (
     RolloutMissing,
     RouteUnexpected,
 )
+from rollout.events import event_of
 from rollout.evidence import Evidence
 from rollout.gates import Count
+from rollout.lease import LEASE_S, Lease, steady
 from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, Sight, State
 from rollout.prometheus import ask
 from rollout.record import Entry, Record
@@ -37,18 +39,20 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
 """Between two looks at the cluster; counters are looked at less often, as Prometheus does."""
-LEASE_S = 30.0
-"""After which a loop that says nothing is taken for dead."""
-WARNINGS = frozenset({"rolled-back", "yielded", "superseded"})
+REFUSED_S = 60.0
+"""For so long a refusal is tried again: a token is renewed, a role that was replaced comes back."""
+UNDONE_S = 60.0
+"""Within which writes of a share that were undone are counted together."""
 
 
 def run(
-    cluster: Cluster, order: Order, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
+    cluster: Cluster, order: Order, now: Callable[[], float] | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> Record:
     """Move the release until it is promoted, rolled back or given up; what the record says then.
 
     Raises RolloutMissing, RolloutBusy, RecordUnreadable and ClusterError.
     """
+    now = now or steady()
     loop = Loop(cluster, order, now())
     try:
         while not loop.turn(now()):
@@ -67,7 +71,9 @@ class Loop:
         self._me = holder or f"{socket.gethostname()}-{os.getpid()}"
         self._tracks: tracks.Tracks | None = None
         self._record: Record | None = None
-        self._theirs = 0.0
+        self._lease = Lease(order.name, self._me)
+        self._refused: float | None = None
+        self._shares: list[tuple[float, int]] = []  # that were written, and when
         self._said = ""
 
     def known(self) -> Record:
@@ -79,10 +85,18 @@ class Loop:
     def turn(self, now: float) -> bool:
         """Look once, decide and act; whether all is done. What may pass by itself is logged, and tried again."""
         try:
-            return self._turn(now)
+            done = self._turn(now)
         except (ClusterUnreachable, ClusterConflict, RouteUnexpected) as err:
             self._say(str(err))
-        return False
+            return False
+        except ClusterError as err:
+            self._refused = now if self._refused is None else self._refused
+            if now - self._refused >= REFUSED_S:
+                raise
+            self._say(f"{err}; this is tried again for {REFUSED_S:g} s")
+            return False
+        self._refused = None
+        return done
 
     def leave(self) -> None:
         """Let another loop have the release at once, as far as the cluster can be told."""
@@ -107,35 +121,58 @@ class Loop:
             return True
         there, order = self._store.read()
         before = self._record
-        if there is not None and there.holder not in ("", self._me) and there.held_at > before.held_at:
+        if there is not None and there.holder not in ("", self._me) and there.held_at != before.held_at:
             raise RolloutBusy(f"{there.holder} moves {self._order.name} now")
         looked, counts = self._look(before, sight, now)
         looked, drifted = self._drift(looked, sight, counts, now)
-        seen = replace(_seen(looked, sight, counts, order, now), drifted=drifted)
+        undone = self._undone(before.state, now)
+        seen = replace(_seen(looked, sight, counts, order, now), drifted=drifted, undone=undone)
         state = advance(before.plan, before.state, seen)
-        after = replace(looked, state=state, obeyed=order, stable_restarts=dict(sight.stable_restarts))
+        after = replace(looked, state=state)
+        if state.absent is None:  # else there was nothing to see, and nothing to obey by
+            after = replace(after, obeyed=order, stable_restarts=dict(sight.stable_restarts))
         after = self._told(before, after, now)
-        if after.looked != before.looked or _key(after) != _key(before):
+        held = 0 <= now - before.held_at < LEASE_S / 3
+        if after.looked != before.looked or not held or _key(after) != _key(before):
             self._write(replace(after, holder=self._me, held_at=now))
             self._publish(before, after)
         else:
             self._record = replace(after, holder=before.holder, held_at=before.held_at)
         self._say(record.sentence(after))
         lacking = moves(after.plan, state, seen)
+        if is_gone(state, now) and lacking:
+            self._take_share(self._tracks, lacking, now)
+            return True
         for move in lacking:
             self._do(self._tracks, move)
-        return state.phase in FINAL and not lacking
+            if isinstance(move, Share):
+                self._shares.append((now, move.percent))
+        return state.phase in FINAL and not lacking and (state.absent is None or is_gone(state, now))
+
+    def _take_share(self, on: tracks.Tracks, lacking: Sequence[Move], now: float) -> None:
+        """Take the share of a canary that is gone away, where a route is left that gives it one."""
+        try:
+            for move in lacking:
+                self._do(on, move)
+        except RouteUnexpected as err:
+            logger.info("%s", err)
+        after = replace(self.known(), state=replace(self.known().state, percent=0.0))
+        self._write(after.told(now, "the canary's share is 0 % now"))
+
+    def _undone(self, state: State, now: float) -> int:
+        """How often the share that is wanted was written in the last minute: where it is not in force, so often it was undone."""
+        if state.phase == "yielded":
+            self._shares.clear()
+        self._shares = [(at, percent) for at, percent in self._shares if 0 <= now - at <= UNDONE_S]
+        return sum(percent == state.target for _, percent in self._shares)
 
     def _begun(self, sight: Sight, now: float) -> Record | None:
         """The record to go on with, or a new one; None while there is nothing to release yet, or another loop is at work."""
         known, order = self._store.read()
-        alive = known is not None and known.state.phase not in FINAL and now - known.held_at < LEASE_S
-        if known is not None and alive and known.holder not in ("", self._me):
-            if self._theirs and known.held_at > self._theirs:
-                raise RolloutBusy(f"{known.holder} moves {self._order.name} already; end that first")
-            self._theirs = known.held_at
-            self._say(f"{known.holder} moved {self._order.name} {now - known.held_at:.0f} s ago; waiting whether it still does")
+        if known is not None and self._lease.is_held(known, now):
             return None
+        if known is not None and not (sight.canary and sight.stable) and succession.is_under_way(known, self._order):
+            return known
         if not sight.canary or not sight.stable or self._order.archive not in (None, sight.canary):
             self._wait(now, f"a canary of {self._order.archive}" if self._order.archive else "a canary")
             return None
@@ -149,10 +186,8 @@ class Loop:
             sight.canary_args,
             self._order.attempt,
         )
-        if known is not None and _same(known, plan):
-            there = replace(known.plan, steps=plan.steps, ready_s=plan.ready_s)
-            state = replace(known.state, step=min(known.state.step, len(plan.steps) - 1))
-            return replace(known, plan=there, state=state)
+        if known is not None and succession.same(known, plan):
+            return succession.gone_on(known, plan, self._order, now)
         if self._order.stable_archive not in (None, sight.stable):
             self._wait(now, f"the archive {self._order.stable_archive}")
             return None
@@ -162,9 +197,9 @@ class Loop:
         if known is not None:
             ended = Entry(now, known.state.phase, known.state.percent, f"{known.plan.canary}: {record.sentence(known)}")
             earlier = (*known.earlier, ended)[-record.EARLIER :]
-        return Record(plan, state, obeyed=order, held_at=now, earlier=earlier).told(
-            now, f"{plan.canary} is to take the place of {plan.stable}"
-        )
+        held = (known.holder, known.held_at) if known is not None else ("", 0.0)
+        new = Record(plan, state, obeyed=order, holder=held[0], held_at=held[1], earlier=earlier)
+        return new.told(now, f"{plan.canary} is to take the place of {plan.stable}")
 
     def _wait(self, now: float, what: str) -> None:
         """Say what the release lacks to begin. Raises RolloutMissing once that has lasted."""
@@ -174,7 +209,11 @@ class Loop:
 
     def _look(self, known: Record, sight: Sight, now: float) -> tuple[Record, dict[str, tuple[Count, Count]]]:
         """Read the counters where it is time to; the record with them, and what they say happened."""
-        if now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
+        if now < known.looked:
+            logger.warning(
+                "the clock says %.0f s less than at the last look at the counters; they are looked at now", known.looked - now
+            )
+        if 0 <= now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
             return known, {}
         try:
             query = readings.query_of(self._order.namespace, sight.pods_of)
@@ -218,7 +257,7 @@ class Loop:
         for entry in after.history[len(before.history) :] if len(before.history) < record.HISTORY else after.history[-1:]:
             logger.info("%s", entry.what)
             try:
-                self._cluster.create_event(_event(self._order, entry, bool(after.missing)))
+                self._cluster.create_event(event_of(self._order, entry, bool(after.missing)))
             except ClusterError as err:
                 logger.warning("no event was written: %s", err)
 
@@ -255,35 +294,9 @@ def _seen(known: Record, sight: Sight, counts: Mapping[str, tuple[Count, Count]]
     )
 
 
-def _same(known: Record, plan: Plan) -> bool:
-    """Whether a record is of this plan: the same archives, the stable one of which may be the canary's by now."""
-    was = known.plan
-    adopted = plan.stable == was.canary and known.state.phase in ("promoting", "promoted", "rolled-back")
-    return (was.canary, was.attempt) == (plan.canary, plan.attempt) and (was.stable == plan.stable or adopted)
-
-
 def _key(known: Record) -> tuple[object, ...]:
     """What of a record must not be lost; how far a step is, the next look at the counters tells again."""
     state = known.state
     of_state = (state.phase, state.step, state.target, state.percent, state.reason, state.failing, state.restarts)
-    return (*of_state, known.obeyed, known.missing, known.stable_restarts)
-
-
-def _event(order: Order, entry: Entry, missing: bool) -> dict[str, object]:
-    at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "metadata": {"generateName": f"{order.name}-rollout-"},
-        "involvedObject": {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "name": order.name,
-            "namespace": order.namespace,
-        },
-        "reason": "Rollout" + "".join(word.capitalize() for word in entry.phase.split("-")),
-        "message": entry.what[:1000],
-        "type": "Warning" if entry.phase in WARNINGS or missing else "Normal",
-        "firstTimestamp": at,
-        "lastTimestamp": at,
-        "count": 1,
-        "source": {"component": "visor-rollout"},
-    }
+    lasting = (state.proven, state.promoting, state.absent, state.shaken)
+    return (*of_state, *lasting, known.obeyed, known.missing, known.stable_restarts)

@@ -36,6 +36,9 @@ LOW = 0.125
 PATIENCE = 6
 """Counts of one track wait for the other's for at most so many looks: scrapes of two pods do not come at the same time."""
 MOST = 0.999
+MOST_WON = 12.0
+"""What one look multiplies a bet by, at most: less than was won is as fair. Requests of a few seconds in which one pod stalls, or
+in which both tracks fail but were not scraped at the same instant, are not independent; no single look decides, nor do two."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class SafeTest:
     weighed: Float64
     lifts: tuple[float, ...] = LIFTS
     bounds: tuple[float, ...] = BOUNDS
+    most_won: float = MOST_WON
 
     @classmethod
     def begin(
@@ -64,6 +68,7 @@ class SafeTest:
         shape: tuple[int, ...] = (),
         lifts: tuple[float, ...] = LIFTS,
         bounds: tuple[float, ...] = BOUNDS,
+        most_won: float = MOST_WON,
     ) -> "SafeTest":
         """Begin with nothing seen; `shape`: of the leading axes. A simulation asks for the bets that it is about alone."""
         none = np.zeros((*shape, 4), dtype=np.int64)
@@ -77,6 +82,7 @@ class SafeTest:
             weighed=np.zeros((*shape, 2)),
             lifts=lifts,
             bounds=bounds,
+            most_won=most_won,
         )
 
     def look(self, counts: Int64) -> "SafeTest":
@@ -87,14 +93,14 @@ class SafeTest:
         bets = full & ((before[..., 3] > 0) | (not self.gate.paired))  # the first block tells what to bet on
         gone = full | (self.waited + 1 >= PATIENCE)
         stable = guess(self.gate, before[..., 2], before[..., 3])
-        capital = self.capital + np.where(bets[..., None], self._against_little(stable, block), 0.0)
+        capital = self.capital + np.where(bets[..., None], self._limited(self._against_little(stable, block)), 0.0)
         return replace(
             self,
             seen=self.seen + counts,
             waiting=np.where(gone[..., None], 0, block),
             waited=np.where(gone, 0, self.waited + 1),
             capital=_shared(capital),
-            proof=self.proof + np.where(bets[..., None, None], self._against_much(stable, block), 0.0),
+            proof=self.proof + np.where(bets[..., None, None], self._limited(self._against_much(stable, block)), 0.0),
             weighed=self.weighed + np.where(full[..., None], _weighed(block), 0.0),
         )
 
@@ -130,6 +136,9 @@ class SafeTest:
             if not self.gate.paired:
                 return np.asarray(self.seen[..., 0] / self.seen[..., 1])
             return np.asarray(self.weighed[..., 0] / self.weighed[..., 1])
+
+    def _limited(self, won: Float64) -> Float64:
+        return np.asarray(np.minimum(won, np.log(self.most_won)))
 
     def _against_little(self, stable: Float64, block: Int64) -> Float64:
         """What a block pays the bets for the alarm: (...), (..., 4) → (..., 8), the first of which is none."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
+from rollout.errors import PlanRefused
 from rollout.evidence import ALPHA
 from rollout.gates import GATES, Gate
-from rollout.plan import Step
+from rollout.plan import ALL, Step
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Order:
     `archive`, `stable_archive`: what canary and stable release must name before it begins, None for whatever they name;
     `prometheus`: its address; `bound_s`: the SLO's bound, a bucket's; `every_s`: between two looks at the counters; `routes`:
     kind and name of each, empty for all that lead to the canary; `manager`: the field manager that owns the release's objects.
+    Raises PlanRefused.
     """
 
     name: str
@@ -31,6 +34,17 @@ class Order:
     attempt: int = 1
     routes: tuple[tuple[str, str], ...] = ()
     manager: str = "helm"
+
+    def __post_init__(self) -> None:
+        shares = [step.percent for step in self.steps]
+        told = ", ".join(f"{share} %" for share in shares) or "none"
+        if not any(0 < share < ALL for share in shares):
+            raise PlanRefused(
+                f"no step compares the canary with the stable release (steps: {told}), so that it would be promoted without "
+                "proof; give one above 0 and below 100 %"
+            )
+        if any(later <= share for share, later in pairwise(shares)):
+            raise PlanRefused(f"the steps go back (steps: {told}); let each step have more than the one before")
 
 
 def gates_of(order: Order) -> tuple[Gate, ...]:

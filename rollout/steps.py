@@ -8,17 +8,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rollout.absence import is_gone, missed, name_gone
 from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
 
 # A failure of a canary that has no request yet is believed once it lasts, as in rollout/waiting.py.
 FAILURE_LASTS_S = 5.0
+# A node that starts again takes containers of both tracks with it, which are seen one after the other.
+SHAKEN_S = 60.0
+MOST_UNDONE = 3
+"""Writes of a share that somebody else has undone, after which that one wins."""
 REQUESTS, SHADOW = "errors", "disagreement"
 """The gates whose totals are requests, and images of the shadow."""
 
 
 def advance(plan: Plan, state: State, seen: Seen) -> State:
     """Decide. The first rule that has something to say wins."""
-    state = _in_force(state, seen)
+    state = _up_to_now(state, seen)
+    if gone := name_gone(plan, seen):
+        return missed(plan, state, seen, gone)
+    state = _in_force(replace(state, absent=None), seen)
     if state.phase in FINAL:
         return state
     state = _counted(plan, state, seen)
@@ -31,17 +39,23 @@ def advance(plan: Plan, state: State, seen: Seen) -> State:
 
 def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
     """What the cluster lacks of what was decided. Nothing where somebody else is in charge, or once an end was reached."""
-    if state.phase in ("yielded", "superseded") or (state.phase in FINAL and state.percent == state.target):
+    if state.absent is not None:
+        left = is_gone(state, seen.now) and state.phase in FINAL and state.target == 0 != state.percent
+        if not left or not seen.stable:
+            return ()
+    elif state.phase in ("yielded", "superseded") or (state.phase in FINAL and state.percent == state.target):
         return ()
-    if state.phase in ("rolled-back", "aborted") and not plan.knative and seen.stable == plan.canary != plan.stable:
+    if state.phase in ("rolled-back", "aborted") and not plan.knative and _has_adopted(plan, seen):
         return Adopt(plan.stable, plan.stable_args), Share(0)
+    if state.absent is not None:
+        return (Share(0),)
     wanted = pods_for(plan, state.target, seen.pods)
     if seen.pods.canary < wanted:
         return (Scale(wanted),)
     if seen.percent != state.target:
         waits = state.target > state.percent and (seen.unready or seen.pods.ready < wanted)
         return () if waits else (Share(state.target),)
-    if state.phase == "promoting" and not plan.knative and seen.stable != plan.canary:
+    if state.phase == "promoting" and not plan.knative and _is_to_adopt(plan, seen):
         return (Adopt(plan.canary, plan.canary_args),)
     return ()
 
@@ -49,6 +63,25 @@ def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
 def pods_for(plan: Plan, percent: int, pods: Pods) -> int:
     """How many pods the canary needs for a share: as many for each request as the stable release has. 0: a scaler knows."""
     return 0 if plan.knative or not pods.fixed else math.ceil(pods.stable * percent / ALL)
+
+
+def _up_to_now(state: State, seen: Seen) -> State:
+    """No time is later than now, which a clock that was set back would make of it; and what is remembered of this look."""
+    times = {name: min(getattr(state, name), seen.now) for name in ("began", "since")}
+    lasting = {name: at and min(at, seen.now) for name in ("failing", "absent", "shaken") if (at := getattr(state, name))}
+    state = replace(state, **times, **lasting, promoting=state.promoting or state.phase == "promoting")
+    return replace(state, shaken=seen.now) if seen.shaken else state
+
+
+def _has_adopted(plan: Plan, seen: Seen) -> bool:
+    """Whether the stable release has the canary's archive, which was not its own."""
+    canary = (plan.canary, plan.canary_args)
+    return (seen.stable, seen.stable_args) == canary != (plan.stable, plan.stable_args)
+
+
+def _is_to_adopt(plan: Plan, seen: Seen) -> bool:
+    """Whether the stable release still has to be given the canary's archive."""
+    return (seen.stable, seen.stable_args) != (plan.canary, plan.canary_args)
 
 
 def _in_force(state: State, seen: Seen) -> State:
@@ -68,14 +101,23 @@ def _counted(plan: Plan, state: State, seen: Seen) -> State:
 
 
 def _superseded(plan: Plan, state: State, seen: Seen) -> State | None:
-    """Somebody has given either track another archive: this release is over, and its share is theirs."""
-    adopted = state.phase == "promoting" and seen.stable == plan.canary
-    if seen.canary == plan.canary and (seen.stable == plan.stable or adopted or plan.knative):
-        return None
-    what = f"the canary's archive is now {seen.canary}" if seen.canary else "the canary was taken away"
-    if seen.canary == plan.canary:
-        what = f"the stable release's archive is now {seen.stable}"
-    return replace(state, phase="superseded", held="", reason=f"{what}; the weights stay as they are")
+    """Somebody has given either track another archive or digest: this release is over, and its share is theirs."""
+    what = ""
+    if (seen.canary, seen.canary_args) != (plan.canary, plan.canary_args):
+        what = _renamed("the canary's", plan.canary, seen.canary, seen.canary_args)
+    elif not (
+        plan.knative
+        or (seen.stable, seen.stable_args) == (plan.stable, plan.stable_args)
+        or (state.promoting and _has_adopted(plan, seen))
+    ):
+        what = _renamed("the stable release's", plan.stable, seen.stable, seen.stable_args)
+    return replace(state, phase="superseded", held="", reason=f"{what}; the weights stay as they are") if what else None
+
+
+def _renamed(whose: str, was: str, archive: str, arguments: Sequence[str]) -> str:
+    if archive != was:
+        return f"{whose} archive is now {archive}"
+    return f"{whose} archive {archive} is now asked for with {' '.join(arguments) or 'no digest'}"
 
 
 def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
@@ -84,18 +126,29 @@ def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
             return _end(state, "aborted", "ordered by `visor rollout abort`")
         case "promote":
             told = "ordered by `visor rollout promote`, whatever the evidence says"
-            return replace(state, phase="promoting", target=ALL, percent=_known(state, seen), held="", reason=told)
+            return _to_promote(replace(state, percent=_known(state, seen)), seen, told)
         case "pause":
-            return replace(state, phase="paused", held="", reason="ordered by `visor rollout pause`")
+            told = "ordered by `visor rollout pause`"
+            return replace(state, phase="paused", target=round(state.percent), held="", reason=told)
         case "resume" if state.phase in ("paused", "yielded"):
-            target = plan.steps[state.step].percent
-            return replace(state, phase="stepping", target=target, percent=_known(state, seen), held="", reason="resumed")
+            state = replace(state, percent=_known(state, seen))
+            if state.promoting:
+                return _to_promote(state, seen, "resumed")
+            return replace(state, phase="stepping", target=plan.steps[state.step].percent, held="", reason="resumed")
     return None
 
 
 def _moved_by_others(_plan: Plan, state: State, seen: Seen) -> State | None:
     """Whoever writes the share by other means wins, and is named. Between two shares of ours, routes may differ for a moment."""
-    if state.phase == "yielded" or seen.percent in (state.percent, state.target):
+    if state.phase == "yielded":
+        return None
+    if seen.undone >= MOST_UNDONE and seen.percent != state.target:
+        told = (
+            f"{seen.by or 'somebody else'} undid the canary's share of {state.target} % {seen.undone} times, as soon as it was "
+            "written; `visor rollout resume` goes on once that one leaves it alone"
+        )
+        return replace(state, phase="yielded", percent=_known(state, seen), held="", reason=told)
+    if seen.percent in (state.percent, state.target):
         return None
     if seen.percent is None and state.percent != state.target:
         return None
@@ -110,7 +163,7 @@ def _broken(_plan: Plan, state: State, seen: Seen) -> State | None:
         return None
     again = [pod for pod, count in seen.restarts.items() if count > state.restarts.get(pod, 0)]
     why = seen.failure or seen.drifted
-    if not why and again and not seen.shaken:
+    if not why and again and (state.shaken is None or seen.now - state.shaken > SHAKEN_S):
         why = f"a container of pod {again[0]} ended and was started again"
     if not why and state.percent > 0 and seen.pods.ready == 0:
         why = f"no pod of the canary is ready any more: {seen.unready}"
@@ -135,27 +188,37 @@ def _wait(plan: Plan, state: State, seen: Seen) -> State:
     if state.held or seen.percent != state.target:
         return state
     first = plan.steps[0].percent
-    return replace(state, phase="stepping", target=first, since=seen.now, requests=0, reason=_begins(plan, 0))
+    return replace(state, phase="stepping", target=first, since=seen.now, requests=0, reason=begins(plan.steps, 0))
 
 
 def _step(plan: Plan, state: State, seen: Seen) -> State:
     if held := _held(plan, state, seen):
         return replace(state, held=held)
+    if plan.steps[state.step].percent == ALL and not state.proven and _unproven(plan, state):
+        last = max((number for number, step in enumerate(plan.steps) if step.percent < ALL), default=state.step)
+        if last == state.step:
+            return replace(state, held="no step compares the canary with the stable release")
+        return _to_step(plan, state, seen, last, "the canary was not proven, and cannot be at 100 %; back to ")
+    state = replace(state, proven=state.proven or proof_is_due(plan.steps, state.step))
     if state.step + 1 == len(plan.steps):
-        told = "every step went by without an alarm, and the evidence is there"
-        return replace(state, phase="promoting", target=ALL, held="", reason=told)
-    step = state.step + 1
-    target = plan.steps[step].percent
-    return replace(state, step=step, target=target, since=seen.now, requests=0, held="", reason=_begins(plan, step))
+        return _to_promote(state, seen, "every step went by without an alarm, and the evidence is there")
+    return _to_step(plan, state, seen, state.step + 1)
+
+
+def _to_step(plan: Plan, state: State, seen: Seen, step: int, why: str = "") -> State:
+    target, reason = plan.steps[step].percent, why + begins(plan.steps, step)
+    return replace(state, step=step, target=target, since=seen.now, requests=0, held="", reason=reason)
+
+
+def _to_promote(state: State, seen: Seen, reason: str) -> State:
+    return replace(state, phase="promoting", promoting=True, target=ALL, since=seen.now, held="", reason=reason)
 
 
 def _held(plan: Plan, state: State, seen: Seen) -> str:
     """Why the next step does not begin; "" where it does."""
     step = plan.steps[state.step]
     if state.percent != state.target:
-        wanted = pods_for(plan, state.target, seen.pods)
-        more = f", once {wanted} pods of it are ready; {seen.pods.ready} are" if seen.pods.ready < wanted else ""
-        return f"its share goes from {state.percent:g} to {state.target} %{more}"
+        return _on_its_way(plan, state, seen)
     if seen.missing or seen.unready:
         return seen.missing or seen.unready
     waits = []
@@ -167,8 +230,22 @@ def _held(plan: Plan, state: State, seen: Seen) -> str:
     if waits:
         return f"this step has had {' and '.join(waits)}"
     if proof_is_due(plan.steps, state.step):
-        return "; ".join(one.words for one in state.evidence.findings(step.percent / ALL) if not one.proven)
+        return _unproven(plan, state, step.percent / ALL)
     return ""
+
+
+def _unproven(plan: Plan, state: State, share: float | None = None) -> str:
+    """What is not yet known to be within its margin; of the shadow nothing is asked where the plan has none, any more."""
+    shadowed = any(step.percent == 0 for step in plan.steps)
+    findings = [one for one in state.evidence.findings(share) if shadowed or one.gate.name != SHADOW]
+    return "; ".join(one.words for one in findings if not one.proven)
+
+
+def _on_its_way(plan: Plan, state: State, seen: Seen) -> str:
+    wanted = pods_for(plan, state.target, seen.pods)
+    more = f", once {wanted} pods of it are ready; {seen.pods.ready} are" if seen.pods.ready < wanted else ""
+    more += f": {seen.unready}" if seen.unready else ""
+    return f"its share goes from {state.percent:g} to {state.target} %{more}"
 
 
 def proof_is_due(steps: Sequence[Step], number: int) -> bool:
@@ -186,9 +263,11 @@ def compared(steps: Sequence[Step]) -> tuple[int, int]:
 def _promote(plan: Plan, state: State, seen: Seen) -> State:
     """All requests to the canary; in Standard mode the stable release then changes its archive, and gets them back."""
     if state.percent != ALL:
-        return replace(state, held=f"its share goes from {state.percent:g} to {ALL} %")
+        if seen.unready and not seen.pods.ready and seen.now - state.since >= plan.ready_s:
+            return _end(state, "rolled-back", f"the canary was not ready within {plan.ready_s:g} s: {seen.unready}")
+        return replace(state, held=_on_its_way(plan, state, seen))
     if not plan.knative:
-        if seen.stable != plan.canary:
+        if _is_to_adopt(plan, seen):
             return replace(state, held="the stable release changes its archive")
         if seen.settling:
             return replace(state, held=f"the stable release changes its archive: {seen.settling}")
@@ -203,6 +282,7 @@ def _known(state: State, seen: Seen) -> float:
     return state.percent if seen.percent is None else seen.percent
 
 
-def _begins(plan: Plan, step: int) -> str:
-    percent = plan.steps[step].percent
-    return f"step {step + 1} of {len(plan.steps)}: {f'{percent} % of the requests' if percent else 'the shadow'}"
+def begins(steps: Sequence[Step], number: int) -> str:
+    """Say that a step begins."""
+    percent = steps[number].percent
+    return f"step {number + 1} of {len(steps)}: {f'{percent} % of the requests' if percent else 'the shadow'}"

@@ -12,9 +12,9 @@ from rollout.cluster import Cluster
 from rollout.errors import RouteUnexpected
 from rollout.fields import changed, owned, writer_of, writes
 from rollout.plan import Pod, Pods, Sight
-from rollout.pods import archive_of, describe, failure_of, is_ready, live
+from rollout.pods import archive_of, describe, failure_of, is_ready, live, why_replaced
 from rollout.release import Found, is_knative, read_release, runtime_of
-from rollout.routes import canary_percent, set_canary_percent, to_apply
+from rollout.routes import canary_percent, set_canary_percent, to_apply, why_not_all
 
 Object = Mapping[str, Any]
 PREDICTOR = ("spec", "predictor")
@@ -58,7 +58,8 @@ class Standard:
         if stable is None or canary is None:
             return Sight(stable=(stable and archive_uri(stable)) or "")
         routes = self._routes()
-        theirs, ours = live(self._cluster.pods(self._name)), live(self._cluster.pods(self._canary))
+        every = self._cluster.pods(self._canary)
+        theirs, ours = live(self._cluster.pods(self._name)), live(every)
         own = [pod for pod in ours if archive_of(pod) == archive_uri(canary)]
         state = read_state(canary, ours, None)
         return Sight(
@@ -67,7 +68,9 @@ class Standard:
             stable=archive_uri(stable) or "",
             canary=archive_uri(canary) or "",
             failure=state.failure,
-            unready=state.waiting,
+            # A failure or an alarm is still rolled back; a step up is what waits for it.
+            unready="; ".join(filter(None, [state.waiting, why_not_all(routes, self._backend)])),
+            replaced=why_replaced([pod for pod in every if archive_of(pod) == archive_uri(canary)]),
             settling=self._settling(stable, theirs) if archive_uri(stable) == archive_uri(canary) else "",
             stable_args=_arguments(stable),
             canary_args=_arguments(canary),
@@ -135,16 +138,16 @@ class Knative:
         for pod in live(self._cluster.pods(self._name)):
             by_revision.setdefault(pod["metadata"]["labels"].get("serving.knative.dev/revision", ""), []).append(pod)
         ours, theirs = by_revision.get(newest, []), by_revision.get(stable, [])
+        replaced = why_replaced(ours)
         waiting = ""
         if archive_of(workload["spec"]["template"]) != uri or status.get("observedGeneration") != _generation(workload):
             waiting = "KServe has not handed on its archive yet"
         elif status.get("latestReadyRevisionName") != newest:
-            waiting = "; ".join(
-                [f"revision {newest} is not ready yet", *(describe(pod, {}) for pod in ours if not is_ready(pod))]
-            )
-        ready = (
-            sum(map(is_ready, ours)) if ours else int(not waiting)
-        )  # without requests it has no pod, and gets one by a request
+            waiting = "; ".join([f"revision {newest} is not ready yet", *_not_ready(ours)])
+        elif not replaced and not any(map(is_ready, ours)):
+            waiting = "; ".join(_not_ready(ours))
+        # Without requests it has no pod. The next request waits in Knative's activator until one has started.
+        ready = sum(map(is_ready, ours)) or int(not waiting)
         return Sight(
             percent=percent,
             by=writer_of(service),
@@ -152,6 +155,7 @@ class Knative:
             canary=uri,
             failure=failure_of(ours),
             unready=waiting,
+            replaced=replaced if ours else "",
             pods=Pods(ready=ready, fixed=False),
             restarts=restarts(ours),
             stable_restarts=restarts(theirs),
@@ -196,6 +200,10 @@ def pods_of(pods: Iterable[Object], track: str) -> dict[str, Pod]:
         )
         for pod in pods
     }
+
+
+def _not_ready(pods: Iterable[Object]) -> Iterable[str]:
+    return (describe(pod, {}) for pod in pods if not is_ready(pod))
 
 
 def _replicas(service: Object) -> int:

@@ -19,6 +19,8 @@ SHOWN = 80
 """Characters of a wrong value that an error shows, at most."""
 LIKE, ALIKE = 0.6, 0.8
 """How alike a key has to be to be suggested (difflib's ratio), beside the wrong one and elsewhere."""
+OURS = "Value error, "
+"""What pydantic begins a sentence with that a model of ours has written."""
 KIND = "Input should be "
 """What pydantic begins a sentence with that goes on with a kind of value."""
 LIST, TEXT = "a list", "text"
@@ -296,14 +298,42 @@ def _sentence(where: str, says: Sequence[str], value: Any, model: type[BaseModel
         kinds[kinds.index(TEXT)] = f'{TEXT}, with its quotes: "{value}"'
     kinds += ["a path" for said in says if said.startswith("Input is not a valid path")]
     others = [
-        said.removeprefix("Value error, ").replace("Tuple should", "it must").replace(" after validation", "")
+        said.removeprefix(OURS).replace("Tuple should", "it must").replace(" after validation", "")
         for said in says
         if not said.startswith("Input ")
     ]
     if any(said.startswith(PATTERN) for said in others):
         others = [NAME.format(as_name(str(value)))]
     told = "; ".join([*([f"must be {' or '.join(kinds)}"] if kinds else []), *others])
-    return f"{where}: {told} (got {str(value)[:SHOWN]!r})"
+    if isinstance(value, Mapping) and all(said.startswith(OURS) for said in says):
+        return f"{where}: {told}"  # of keys of the section, which the sentence names: the whole of it would say nothing
+    return f"{where}: {told} (got {got(value)})"
+
+
+def got(value: Any) -> str:
+    """Say which value was seen: in quotes, as a config has it; "nothing" where there was none."""
+    if value is None:
+        return "nothing"
+    return repr(value[:SHOWN]) if isinstance(value, str) else f"'{written(value)}'"
+
+
+def written(value: Any, most: int = SHOWN) -> str:
+    """Write a value on one line as YAML has it; a list or mapping of more than `most` characters ends after an element."""
+    if isinstance(value, Mapping):
+        items, begin, end = [f"{key}: {written(item, most)}" for key, item in value.items()], "{", "}"
+    elif isinstance(value, list | tuple):
+        items, begin, end = [written(item, most) for item in value], "[", "]"
+    elif isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    else:
+        plain = value if isinstance(value, str | int | bool | None) else str(value)
+        return yaml.safe_dump(plain, allow_unicode=True, width=float("inf")).partition("\n")[0]
+    shown: list[str] = []
+    for item in items:
+        if shown and len(", ".join([*shown, item])) > most:
+            return f"{begin}{', '.join(shown)}, ...{end}"
+        shown.append(item)
+    return f"{begin}{', '.join(shown)}{end}"
 
 
 def _as_list(where: str, value: Any, model: type[BaseModel]) -> str:

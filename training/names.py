@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from training import keys
+
 LENGTH = 250
 """Characters of a key in MLflow, at most (mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH)."""
 SHOWN = 5
@@ -36,7 +38,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[st
 def describe_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Write the leaves in which two trees differ as a clause, the first SHOWN of them; "" where none does, or one is empty."""
     found = differing(there, here) if there and here else []
-    said = [f"{name} is {old!r} there and {new!r} here" for name, old, new in found[:SHOWN]]
+    said = [f"{name} is {keys.written(old)} there and {keys.written(new)} here" for name, old, new in found[:SHOWN]]
     return ", ".join([*said, *([f"and {len(found) - SHOWN} more keys differ"] if len(found) > SHOWN else [])])
 
 

@@ -41,6 +41,11 @@ GRAPHS: dict[BackendName, tuple[str, ...]] = {
     "openvino-int8": (OpenVINOInt8Backend.graph, OpenVINOInt8Backend.constants[-1]),
 }
 """The files of each backend beside the weights, in a run's folder as in an archive."""
+AGAIN = (
+    "give the same `visor train` command again, or where it ended as the loss was no number, one with a lower learning rate and "
+    "--fresh"
+)
+"""What finishes a run."""
 UNLEARNT = "no epoch was finished; it failed, was stopped, or still runs"
 """How a run stands for which `has_epoch` does not hold."""
 RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
@@ -181,7 +186,7 @@ def read_finished(run: Path) -> tuple[Record, dict[str, Any]]:
     if record.weights_digest is None and not has_epoch(run):
         raise RunError(f"{run} has learnt nothing: {UNLEARNT}; the same `visor {record.job}` command says why")
     if not is_finished(run):
-        raise RunError(f"{run} is not finished, or its weights were changed since; give the same `visor train` command again")
+        raise RunError(f"{run} is not finished, or its weights were changed since; {AGAIN}")
     try:
         return record, dict(json.loads((run / METRICS).read_bytes()))
     except (OSError, ValueError) as err:

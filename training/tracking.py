@@ -193,6 +193,11 @@ class Tracker:
                 return None
             return str(version), str(self.client.get_model_version(name, str(version)).run_id)
 
+    def models(self) -> list[str]:
+        """List the names of the registered models."""
+        with reported(self.public_uri):
+            return sorted(str(one.name) for one in self.client.search_registered_models())
+
     def challengers(self, name: str, champion: str, version: str) -> int:
         """Count the versions that had their chance against a champion: those registered since, and `version` itself."""
         with reported(self.public_uri):
@@ -204,7 +209,10 @@ class Tracker:
         with reported(self.public_uri):
             found = {str(one.version): str(one.run_id) for one in self.client.search_model_versions(f"name = '{name}'")}
         if not found:
-            raise RunError(f"{self.public_uri} has no version of {name}; name a model whose run `visor train` has finished")
+            known = f" (it has {', '.join(models)})" if (models := self.models()) else ""
+            raise RunError(
+                f"{self.public_uri} has no version of {name}{known}; name a model whose run `visor train` has finished"
+            )
         if version not in found:
             newest = sorted(map(int, found))[-NAMED:]
             earlier = f", and {counted(len(found) - NAMED, 'older version')}" if len(found) > NAMED else ""

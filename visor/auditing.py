@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archives.files import replacing
-from archives.names import composed
+from archives.names import close_to, composed
 from handlers.decision import Outcome
 from handlers.errors import undecoded
 from handlers.spec import Spec
@@ -22,6 +22,9 @@ from watch.audit import Answer, Answers, Audit, Reason
 
 Key = Literal["request_id", "digest"]
 """What an image is named by: its request's id, or the SHA-256 of its bytes."""
+COLUMNS = (*get_args(Key), "label")
+DIVIDERS = (",", ";", "\t")
+"""What may stand between the columns of a CSV: what its first line has decides, and spreadsheets write each of them."""
 OUTCOMES = get_args(Outcome)
 ANSWERED = ("confidence", "decision")
 """Columns of an archive's answers, as `visor score` writes them, which a table of true labels has not."""
@@ -38,26 +41,39 @@ class Labels:
 def read_labels(file: Path) -> Labels:
     """Read a table with the column `label` and either `request_id` or `digest`: Parquet by its suffix, else CSV.
 
-    Raises LabelsUnreadable.
+    The columns of a CSV are divided by commas, semicolons or tabs. Blanks around ids and labels do not count, and a digest's
+    case does not. Raises LabelsUnreadable.
     """
+    if not file.exists():
+        raise LabelsUnreadable(f"{file} is not there; name a table with the columns label and one of request_id and digest")
     try:
         names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
         if set(ANSWERED) <= set(names):
             raise _own(file)
         keys = [key for key in get_args(Key) if key in names]
         if len(keys) != 1 or names.count("label") != 1:
-            raise LabelsUnreadable(
-                f"{file} has the columns {', '.join(map(str, names))[:200]!r}; it needs label and one of request_id and digest"
-            )
+            raise LabelsUnreadable(f"{file} {_columns(names)}; it needs label and one of request_id and digest{_meant(names)}")
         where, what = names.index(keys[0]), names.index("label")
-        found = [tuple(_cell(row, at) for at in (where, what)) for row in rows]
+        spelt = str.lower if keys[0] == "digest" else str
+        found = [(spelt(_cell(row, where)), _cell(row, what)) for row in rows]
     except UnicodeDecodeError as err:
         raise LabelsUnreadable(f"{file} {undecoded(err)}") from err
     except (OSError, ValueError, csv.Error, pa.ArrowException) as err:
         raise LabelsUnreadable(f"{file} cannot be read as a table of labels: {err}") from err
     if not found:
         raise LabelsUnreadable(f"{file} has no label; it needs a row for each image")
-    return Labels(keys[0], cast(list[tuple[str, str]], found))
+    return Labels(keys[0], found)
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"has the columns {', '.join(map(str, names))[:200]!r}" if names else "is empty"
+
+
+def _meant(names: Sequence[str]) -> str:
+    """The columns that may be meant by those that are not read, for the end of a sentence."""
+    wanted = [name for name in (*get_args(Key), "label") if name not in names]
+    slips = {name: close for name in names if name not in COLUMNS and (close := close_to(str(name), wanted))}
+    return f"; did you mean {', '.join(f'{close} by {name!r}' for name, close in slips.items())}?" if slips else ""
 
 
 def _own(file: Path) -> LabelsUnreadable:
@@ -68,12 +84,15 @@ def _own(file: Path) -> LabelsUnreadable:
 
 
 def _cell(row: Sequence[Any], at: int) -> str:
-    return composed(str(row[at])) if at < len(row) and row[at] is not None else ""
+    return composed(str(row[at])).strip() if at < len(row) and row[at] is not None else ""
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = [row for row in csv.reader(text, strict=True) if row]
+        first = text.readline()
+        text.seek(0)
+        divider = next((sign for sign in DIVIDERS if sign in first), ",")
+        rows = [row for row in csv.reader(text, delimiter=divider, strict=True) if row]
     return (rows[0], rows[1:]) if rows else ([], [])
 
 
@@ -82,7 +101,9 @@ def _read_parquet(file: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     if parts.SCORING in (schema.metadata or {}):
         raise _own(file)
     names = list(schema.names)
-    wanted = [name for name in (*get_args(Key), "label", *ANSWERED) if name in names]
+    wanted = [name for name in (*COLUMNS, *ANSWERED) if name in names]
+    if "label" not in names or not set(get_args(Key)) & set(names):
+        return names, []  # which is an error, whatever the rows hold
     columns = pq.read_table(file, columns=wanted, page_checksum_verification=True).to_pydict()
     return wanted, list(zip(*columns.values(), strict=True))
 

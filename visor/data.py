@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from training.data.duplicates import Near, find_near, hash_images
 from training.data.versions import Entry
 from training.data.versions import compare as compare_versions
 from training.errors import DataError
+from visor.outputs import check_output
 from visor.runs import flat
 
 if TYPE_CHECKING:
@@ -104,9 +106,10 @@ class DataSet:
         ]
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page that `visor data report` writes, and return its path. Raises FolderError."""
+        """Write the page that `visor data report` writes, and return its path. Raises FolderError, OutputRefused."""
         from training.reports.data_set import write
 
+        check_output(Path(path), data=self.root)
         write(self._findings, Path(path))
         return Path(path)
 
@@ -123,6 +126,11 @@ def check_source(source: Path) -> None:
     """Raise DataError for a run's folder, whose plots are no labelled pictures."""
     if (source / runs.RECORD).is_file():
         raise DataError(f"{source} is the folder of a run; name its data set by its config, {source / runs.CONFIG}")
+
+
+def folder_of(source: Path, overrides: Sequence[str]) -> Path | None:
+    """Return the folder of the images of a config, or the folder itself; None of a built-in set. Raises ConfigError."""
+    return source if source.is_dir() or not source.exists() else configs.load(source, overrides).data.path
 
 
 def explore(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None, **overrides: Any) -> DataSet:

@@ -106,7 +106,7 @@ def _choose(data: str, overrides: Sequence[str]) -> tuple[Path, list[str]]:
         return CONFIGS / f"{data}.yaml", list(overrides)
     folder = Path(data).resolve()
     if not folder.is_dir():
-        raise DemoError(f"DATA={data} is neither {' nor '.join(BUILT_IN)} nor a folder of labelled images (FOLDER/LABEL/*.jpg)")
+        raise DemoError(f"--data {data} is neither {' nor '.join(BUILT_IN)} nor a folder of labelled images (FOLDER/LABEL/*.jpg)")
     return CONFIGS / "imagefolder.yaml", [f"data.path={folder}", f"name={as_name(folder.name)}", *overrides]
 
 

@@ -18,7 +18,7 @@ from visor.scoring import parts
 from visor.scoring.listing import check_root
 from visor.scoring.listing import read as listing
 from visor.scoring.score import Options as ScoreOptions
-from visor.scoring.score import score
+from visor.scoring.score import score_by
 from watch.verdict import count, judge, unusual
 
 LEAST = 30
@@ -57,11 +57,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
             root = listing(options.images, options.root).root
             with tempfile.TemporaryDirectory(prefix="visor-drift-") as scratch:
                 out = Path(scratch) / "scores.parquet"
-                score(
-                    archive,
-                    public_key,
-                    ScoreOptions(options.images, out, options.root, workers=options.workers, digest=verified.digest),
-                )
+                score_by(verified, ScoreOptions(options.images, out, options.root, workers=options.workers))
                 table = _read(out, verified)
         rows = [row for row in table.to_pylist() if row["drift"] is not None]
         if len(rows) < LEAST:

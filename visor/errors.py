@@ -14,6 +14,7 @@ VisorError
 │   ├── LabelsUnreadable  audit.labels: a table of labels that cannot be read, lacks a column, or has no label of the archive
 │   ├── LabelsSelected    audit.selection: labels came for images that were chosen by their decision
 │   └── PromiseMissing    audit.promise: an archive that makes no promise on missed images
+├── OutputRefused         output.refused: writing would replace what is no output, or put files among images
 ├── NoHeatMap             answer.heatmap: an answer without a heat map is to be drawn
 ├── ClientError           client.failed: a server does not answer, or answers with an error
 │   └── AnswerInvalid     client.answer: what answers does not speak V2
@@ -102,6 +103,12 @@ class PromiseMissing(AuditError):
     """The archive makes no promise on missed images."""
 
     code = "audit.promise"
+
+
+class OutputRefused(VisorError):
+    """Writing would replace what is no output, or put files among images."""
+
+    code = "output.refused"
 
 
 class NoHeatMap(VisorError):

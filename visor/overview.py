@@ -2,9 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,16 @@ def overview(home: Path, model_store: Path) -> list[Listed]:
     """List the runs below `home`, the newest first, then the archives of the store by name and version."""
     aliases = registered_aliases(home / "mlflow.db")
     found = sorted(_runs(home, aliases), key=lambda one: one.when, reverse=True)
-    return [*found, *_archives(model_store, aliases)]
+    return [*found, *_newest_aliased(list(_archives(model_store, aliases)))]
+
+
+def _newest_aliased(archives: Sequence[Listed]) -> Iterator[Listed]:
+    """Leave a run's aliases to the newest archive of it: `visor archive` may have packed it several times."""
+    newest: dict[str | None, str] = {
+        one.run_id: one.path for one in archives if one.run_id
+    }  # by name and version, the later ones last
+    for one in archives:
+        yield one if newest.get(one.run_id) == one.path else replace(one, aliases=())
 
 
 def registered_aliases(database: Path) -> dict[str, tuple[str, ...]]:

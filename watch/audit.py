@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import fisher_exact, hypergeom
 
-from archives.names import composed
+from archives.names import close_to, composed
 from handlers.arrays import Int64
 from handlers.decision import Outcome, rule_of
 from handlers.spec import Spec
@@ -119,6 +119,12 @@ class Audit:
     notes: tuple[str, ...]
 
     @property
+    def joined(self) -> bool:
+        """Whether an answer was found of any row whose label is known, were it one that is left out."""
+        reasons = {"unknown_id", "unknown_label", "repeated_label", "contradicting_labels"}
+        return bool(self.labelled) or not self.left_out.get("unknown_id") or not reasons.issuperset(self.left_out)
+
+    @property
     def alarm(self) -> bool:
         """Whether a promise is shown to be broken."""
         return any(one.verdict == "broken" for one in self.followed)
@@ -162,7 +168,8 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
     selected = not negatives["pass"] and _chance_of_none(decisions, negatives.total()) < SURE
     unequal = _unequal(labelled, decisions) if negatives else None  # positive images pass less often than all
     followed = tuple(_follow(promise, by_promise[promise.group], alpha, selected or bool(unequal)) for promise in wanted)
-    notes = [f"Most labels are left out: {strange}."] if strange and left_out["unknown_label"] * 2 > len(labels) else []
+    some = "Most" if left_out["unknown_label"] * 2 > len(labels) else "Some"
+    notes = [f"{some} labels are left out: {strange}{'' if strange.endswith('?') else '.'}"] if strange else []
     notes += [unequal] if unequal else []
     if selected:
         notes.append("No negative label is of an image that passed: labels were not drawn at random, and misses may be unseen.")
@@ -185,14 +192,15 @@ def audit(answers: Answers, labels: Sequence[tuple[str, str]], spec: Spec, level
 
 
 def unknown(labels: Iterable[tuple[str, str]], spec: Spec) -> str | None:
-    """Say which labels the archive has not, and which it has; None where it has all that are not empty."""
+    """Say which labels the archive has not, which it has, and which may be meant; None where it has all that are not empty."""
     known = {composed(label) for label in spec.labels}
     strange = Counter(label for _, label in labels if label and composed(label) not in known)
-    return (
-        f"{_some(strange)} {'is' if len(strange) == 1 else 'are'} none of the archive's labels, {_some(spec.labels)}"
-        if strange
-        else None
-    )
+    if not strange:
+        return None
+    meant = {label: close for label in list(strange)[:NAMED] if (close := close_to(label, spec.labels))}
+    slips = ", ".join(f"{_some([close])} by {_some([label])}" for label, close in meant.items())
+    said = f"{_some(strange)} {'is' if len(strange) == 1 else 'are'} none of the archive's labels, {_some(spec.labels)}"
+    return f"{said}; did you mean {slips}?" if slips else said
 
 
 def _some(names: Collection[str]) -> str:

@@ -18,7 +18,7 @@ from scipy.special import betaln
 from handlers.arrays import Bools, Float64, Int64
 from rollout.gates import GATES, Gate
 from rollout.planning import requests_to_find, requests_to_prove
-from rollout.safe_test import LIFTS, SafeTest
+from rollout.safe_test import LIFTS, MOST_WON, SafeTest
 
 ALPHA = 0.05
 LOOKS, LOOK_S = 180, 10.0
@@ -274,12 +274,48 @@ def _alike(releases: int) -> None:
         print(f"| {form} | {' | '.join([*same, *at_margin, found.share, found.within(0.5), found.within(0.95)])} |", flush=True)
 
 
+def _stalls(releases: int) -> None:
+    """The same release whose pods stall, each 1 % of the time: how often it is rolled back, and without a look's limit."""
+    _head("4 and 1 pods, 25 %", "without a limit", "1 and 1, 10 %", "without")
+    for seconds in (2, 5, 10):
+        cells = [
+            f"{100 * (stalling(seconds, *pods, releases, most) >= math.log(len(GATES) / ALPHA)).mean():.2f} %"
+            for pods in ((4, 1, 0.25), (1, 1, 0.1))
+            for most in (MOST_WON, math.inf)
+        ]
+        print(f"| {seconds} s in {100 * seconds} | {' | '.join(cells)} |", flush=True)
+
+
+def stalling(seconds: int, stable_pods: int, canary_pods: int, weight: float, releases: int, most_won: float) -> Float64:
+    """The logarithm of the largest capital for the alarm of each release, (releases,): gate `slow`, and slow in stalls alone."""
+    rng, gate, top = np.random.default_rng(seconds), BY_NAME["slow"], []
+    for begin in range(0, releases, PIECE):
+        count = min(PIECE, releases - begin)
+        test, largest = SafeTest.begin(gate, (count,), LIFTS, (1.0,), most_won), np.full(count, -np.inf)
+        left = np.zeros((count, canary_pods + stable_pods), dtype=np.int64)  # seconds that each pod still stalls
+        shares = np.array([weight / canary_pods] * canary_pods + [(1 - weight) / stable_pods] * stable_pods)
+        for _ in range(LOOKS):
+            stalled = np.zeros(left.shape)
+            for _ in range(int(LOOK_S)):
+                left = np.where(rng.random(left.shape) < 1 / (100 * seconds), seconds, np.maximum(left - 1, 0))
+                stalled += left > 0
+            asked = rng.poisson(20.0 * LOOK_S * shares, left.shape)
+            slow = rng.binomial(asked, stalled / LOOK_S)
+            ours = [part[:, :canary_pods].sum(axis=1) for part in (slow, asked)]
+            theirs = [part[:, canary_pods:].sum(axis=1) for part in (slow, asked)]
+            test = test.look(np.stack([*ours, *theirs], axis=-1))
+            largest = np.maximum(largest, test.log_e)
+        top.append(largest)
+    return np.concatenate(top)
+
+
 TABLES: dict[str, Callable[[int], None]] = {
     "errors": _errors,
     "margins": _margins,
     "power": _power,
     "proofs": _proofs,
     "alike": _alike,
+    "stalls": _stalls,
 }
 
 

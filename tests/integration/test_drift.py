@@ -48,6 +48,7 @@ def test_darkened_images_have_drifted(workspace: Workspace, archive: Path, darke
     page = tmp_path / "pages" / "drift.html"
     done = workspace.visor("drift", str(archive), str(darkened), "--json", "--report", str(page))
     assert done.returncode == 3, done.stderr
+    assert done.stderr.count(" is signed by the key ") == 1
     said = json.loads(done.stdout)
     assert said["word"] == "pictures"
     assert "brightness" in said["moved"]

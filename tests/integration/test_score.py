@@ -166,3 +166,8 @@ def test_what_cannot_be_scored_is_said(
     assert (done.returncode, "holds another scoring (threshold " in done.stderr) == (1, True)
     done = workspace.visor("score", str(archive), str(pictures), "--out", str(tmp_path / "x.parquet"), "--shard", "0/2")
     assert (done.returncode, "score.failed" in done.stderr) == (1, True)
+    for flags in (["--out", str(pictures / "scores")], ["--out", str(tmp_path / "y"), "--explain", str(pictures / "maps")]):
+        done = workspace.visor("score", str(archive), str(pictures), *flags)
+        assert (done.returncode, "output.refused: --" in done.stderr) == (1, True)
+    assert not list(pictures.glob("[sm]*"))
+    assert not (tmp_path / "y").exists()

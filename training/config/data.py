@@ -85,6 +85,8 @@ class DataConfig(Section):
             raise ValueError("data.path belongs to source imagefolder and to the published sets, not to one that is built in")
         if self.path is None and self.source not in BUILT_IN and not self.download:
             raise ValueError(f"data.path belongs to source imagefolder and to the published sets; say where {self.source} is")
+        if self.source == "roofs" and self.seed < 0:
+            raise ValueError(f"data.seed {self.seed} draws no roofs; give 0 or more")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from training.config.section import DataLabel, Fraction, Section
 
+HIGHEST_COST = 1e9
+"""Beyond it, sums of costs lose the small ones, and at last are no numbers."""
+
 
 class SubgroupConfig(Section):
     """Groups of images, such as by site, season or camera, whose metrics are reported one by one."""
@@ -25,13 +28,13 @@ class DecisionConfig(Section):
 
     positive: tuple[DataLabel, ...] = ()
     """Labels that are flagged. With none, sure answers pass and the others go to a person (selective classification)."""
-    false_negative: float = Field(default=1.0, gt=0)
+    false_negative: float = Field(default=1.0, gt=0, le=HIGHEST_COST)
     """Cost of a positive image that passes, in the same unit as the other costs."""
-    false_positive: float = Field(default=1.0, gt=0)
+    false_positive: float = Field(default=1.0, gt=0, le=HIGHEST_COST)
     """Cost of a negative image that is flagged, in the same unit as the other costs."""
     cost: tuple[tuple[float, ...], ...] | None = None
     """Whole matrix of costs, (K, K), cost[true][predicted], instead of `false_negative` and `false_positive`."""
-    review_cost: float | None = Field(default=None, ge=0)
+    review_cost: float | None = Field(default=None, ge=0, le=HIGHEST_COST)
     """Cost of one image that a person looks at. It switches the review band on; by default no image goes to a person."""
     calibration: Literal["auto", "temperature", "vector"] = "auto"
     """How confidences are calibrated (Guo et al. 2017): "temperature" by one number, "vector" by a slope for each of two labels

@@ -86,7 +86,9 @@ class Config(Section):
     def _patches_fit(self) -> Self:
         sides = self.preprocessing.height, self.preprocessing.width
         if self.model.network == "vit_tiny_patch16" and any(side % PATCH for side in sides):
-            raise ValueError(f"vit_tiny_patch16 needs preprocessing.height and width in multiples of {PATCH}, got {sides}")
+            raise ValueError(
+                f"vit_tiny_patch16 needs preprocessing.height and width in multiples of {PATCH}, got {sides[0]} and {sides[1]}"
+            )
         return self
 
     @property

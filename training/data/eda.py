@@ -151,6 +151,11 @@ def data_of(folder: Path, overrides: Sequence[str]) -> DataConfig:
                 f"override {override!r}: a folder without a config has keys of data alone, such as data.layout=labels"
             )
         keys.set_value(tree, override)
+        if override.startswith(("data.path=", "data.source=")):
+            raise ConfigError(
+                f"override {override!r}: the folder that is named, {folder}, is the data set; leave the override out, or name a "
+                "config in the folder's place"
+            )
     try:
         return _OfFolder.model_validate(tree).data
     except ValidationError as err:

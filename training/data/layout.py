@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,7 +61,7 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str
     "auto" takes them for splits where all of them are named so and the training split holds folders of labels. Where some are
     named so and others are not, they are labels, unless several names speak of splits, the same folders lie below a split's and
     another, or `train` holds nothing but folders. Then nobody can tell, and DataError shows both readings, as it does where the
-    splits lie below the labels, or a folder mirrors the labels as `masks` would.
+    splits lie below the labels, a folder mirrors the labels as `masks` would, or all folders hold the same ones.
 
     A split without folders of labels, as competitions publish their tests, is left out with a warning.
     """
@@ -71,7 +71,7 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str
     if layout == "auto":
         _check_order(root, tops)
         if not _are_splits(root, tops, named):
-            _warn_of_alike(root, tops)
+            _check_alike(root, tops)
             return {}
     return _labelled(root, tops, named)
 
@@ -129,14 +129,29 @@ def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
             )
 
 
-def _warn_of_alike(root: Path, tops: Mapping[str, Top]) -> None:
-    """Say it where all labels hold the same folders, as the parts of a data set do."""
-    below = [frozenset(label for label, images in top.labels.items() if images) for top in tops.values() if top.images]
-    if len(below) > 1 and len(set(below)) == 1 and len(below[0]) > 1 and not any(top.loose for top in tops.values()):
-        logger.warning(
-            "%s holds %s, which are taken for labels, and each holds the same folders: %s; if those are the labels, put them "
-            "below train, val and test", root, _some(sorted(tops)), _some(sorted(below[0])),
-        )  # fmt: skip
+def _check_alike(root: Path, tops: Mapping[str, Top]) -> None:
+    """Refuse folders all of which hold the same ones, as sites or folds do that each have all labels.
+
+    Where those below are numbered, and those at the top are not, they are parts of each label, such as years.
+    """
+    full = {name: top for name, top in tops.items() if top.images}
+    below = [frozenset(label for label, images in top.labels.items() if images) for top in full.values()]
+    if len(below) < 2 or len(set(below)) > 1 or len(below[0]) < 2 or any(top.loose for top in full.values()):
+        return
+    if _are_numbered(below[0]) and not _are_numbered(full):
+        return
+    one, other = sorted(below[0])[:2], min(full)
+    raise DataError(
+        f"{root} holds {_some(sorted(full))}, and each of them holds {_some(sorted(below[0]))}: nobody can tell which are the "
+        f"labels. If those at the top are, {AS_LABELS}. If those below are, put them at the top, such as {one[0]}/{other}/... "
+        f"and {one[1]}/{other}/..., and say data.layout: labels, too"
+    )
+
+
+def _are_numbered(names: Iterable[str]) -> bool:
+    """Whether names differ by a number alone, as site0 and site1 do, or 2023 and 2024."""
+    names = list(names)
+    return all(re.search("[0-9]", name) for name in names) and len({re.sub("[0-9]+", "", name) for name in names}) == 1
 
 
 def _hint(top: str) -> Split | None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +14,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from archives.files import replacing
 from archives.names import composed, pair
-from handlers.errors import counted
+from handlers.errors import counted, unread
 from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, scan, select
+from training.data.tree import SPLITS, Split, Tree, is_table, scan, select
 from training.data.walk import count_suffixes
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
@@ -85,10 +86,13 @@ class Manifest:
         try:
             content = _File.model_validate_json(path.read_bytes(), strict=True)
         except OSError as err:
-            raise DataError(f"{path} cannot be read: {err.strerror}") from err
+            raise DataError(f"{path} {unread(err)}; `visor data manifest CONFIG` writes a manifest") from err
         except ValidationError as err:
             first = err.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            if not first["loc"]:
+                config = shlex.quote(str(path)) if path.suffix in {".yaml", ".yml"} else "CONFIG"
+                raise DataError(f"{path} is not a manifest, a file of JSON; `visor data manifest {config}` writes one") from err
+            where = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{path} is not a manifest: {where}: {first['msg']}") from err
         manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples), content.chosen)
         if manifest.digest != content.digest:
@@ -149,10 +153,7 @@ def build(
     images or with too few of them to be in every split, a file that cannot be read, or a group pattern that does not fit.
     """
     found = scan(root, config.layout) if found is None else found
-    tree = choose(found, config, left_out)
-    _check_tree(root, tree)
-    groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
-    splits = assign(tree, groups, config.splits, config.seed)
+    tree, groups, splits = plan(root, config, pattern, left_out, found)
     samples = []
     for image in show_progress(tree.images, len(tree.images), "hashing images"):
         size, digest = hash_file(root, image.path)
@@ -161,6 +162,16 @@ def build(
         samples.append(Sample(image.path, size, digest, image.label, splits[image.path], group, image.mask, mask_digest))
     _warn_of_twins(samples)
     return Manifest(tree.labels, tuple(samples), tree.labels != found.labels)
+
+
+def plan(
+    root: Path, config: DataConfig, pattern: str | None, left_out: Collection[str], found: Tree
+) -> tuple[Tree, dict[str, str | None], dict[str, Split]]:
+    """Choose the images, and find group and split of each by its path; no file is read. Arguments and errors: as of `build`."""
+    tree = choose(found, config, left_out)
+    _check_tree(root, tree)
+    groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
+    return tree, groups, assign(tree, groups, config.splits, config.seed)
 
 
 def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
@@ -204,6 +215,7 @@ def _check_tree(root: Path, tree: Tree) -> None:
         seen = f"one label, {tree.labels[0]!r}" if tree.labels else "no label"
         raise DataError(
             f"{root} holds {seen}; give it a folder of images for each of two labels or more{_say_deeper(root, tree)}"
+            f"{_say_table(root, tree)}"
         )
     counts = Counter(image.label for image in tree.images)
     if empty := [label for label in tree.labels if not counts[label]]:
@@ -220,6 +232,14 @@ def _say_deeper(root: Path, tree: Tree) -> str:
     if len(tops) > 1 or len(below) < 2:
         return ""
     return f" (or data.path {root / tops.pop()}, which holds {', '.join(below[:NAMED])})"
+
+
+def _say_table(root: Path, tree: Tree) -> str:
+    """The table that may hold the labels, where there is one, and how folders are made of it."""
+    tables = sorted((path for path in tree.others if is_table(path)), key=lambda path: (path.count("/"), path))
+    if not tables:
+        return ""
+    return f". {root / tables[0]} may say the labels: docs/data.md, A table of labels, makes folders of it in five lines"
 
 
 def _say_others(tree: Tree, label: str) -> str:

@@ -10,7 +10,7 @@ from training.config import DataConfig
 from training.data import catalogue, detection, dvc, manifest, published
 from training.data.manifest import Manifest
 from training.data.roofs import roofs
-from training.data.tree import Tree
+from training.data.tree import Tree, scan
 from training.errors import DataError
 
 DIGITS_LEVELS = 16
@@ -41,6 +41,12 @@ def build_manifest(root: Path, config: DataConfig, found: Tree | None = None) ->
     `manifest.build`."""
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
     return manifest.build(root, config, pattern, left_out(config), found)
+
+
+def check(root: Path, config: DataConfig) -> None:
+    """Raise the DataError with which `build_manifest` would refuse the data set for its folders and labels; no file is read."""
+    pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
+    manifest.plan(root, config, pattern, left_out(config), scan(root, config.layout))
 
 
 def left_out(config: DataConfig) -> tuple[str, ...]:

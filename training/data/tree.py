@@ -19,11 +19,14 @@ from training.data.layout import SPLITS, Split, Top, find_splits
 from training.data.walk import count_suffixes, walk, warn_of
 from training.errors import DataError
 
-__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "scan", "select"]
+__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "is_table", "scan", "select"]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"})
+TABLES = frozenset({".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods"})
+TEXTS = TABLES | {".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".db", ".ini", ".zip"}
+"""Suffixes of tables, and of all that is no picture of another format."""
 MASKS = "masks"
 LABEL_LENGTH = 200
 
@@ -156,10 +159,11 @@ def _warn_of_others(
     others: Collection[str], pictures: Collection[str], placed: Collection[str], splits: Mapping[str, Split]
 ) -> None:
     if others:
+        advice = f"; images end in {', '.join(sorted(SUFFIXES))}, so save others as one of these"
         logger.warning(
-            "%s: %s; images end in %s, so save others as one of these",
+            "%s: %s%s",
             counted(len(others), "file is not an image and is left out", "files are not images and are left out"),
-            count_suffixes(others), ", ".join(sorted(SUFFIXES)),
+            count_suffixes(others), "" if all(_suffix(path) in TEXTS for path in others) else advice,
         )  # fmt: skip
     # Those of a top folder that is left out as a whole were counted with it.
     loose = {path for path in pictures if not splits or "/" not in path or path.split("/")[0] in splits} - set(placed)
@@ -172,7 +176,16 @@ def _is_mask(path: str) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in SUFFIXES
+    return _suffix(path) in SUFFIXES
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a table by its suffix."""
+    return _suffix(path) in TABLES
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path).suffix.lower()
 
 
 def _stem(path: str) -> str:

@@ -9,6 +9,7 @@ from handlers.arrays import Bools, Float64, Floats, Ints
 from handlers.decision import scores_of
 from handlers.spec import CurvePoint, Decision, FnrBound
 from training.config import DecisionConfig
+from training.config.decisions import HIGHEST_COST
 from training.data.manifest import Sample
 from training.decisions import conformal, mix
 from training.decisions.chance import Groups, number
@@ -269,8 +270,10 @@ def _stated_matrix(labels: Sequence[str], rows: Sequence[Sequence[float]], posit
     if [len(row) for row in rows] != [k] * k:
         raise ConfigError(f"decision.cost must be {k} rows of {k}, cost[true][predicted], in the order of {list(labels)}")
     cost = np.array(rows, dtype=np.float64)
-    if not np.isfinite(cost).all() or cost.min() < 0 or np.diag(cost).any():
-        raise ConfigError(f"decision.cost must be finite, not negative, and 0 on the diagonal; got {cost.tolist()}")
+    if not np.isfinite(cost).all() or cost.min() < 0 or cost.max() > HIGHEST_COST or np.diag(cost).any():
+        raise ConfigError(
+            f"decision.cost must be finite, from 0 to {HIGHEST_COST:.0f}, and 0 on the diagonal; got {cost.tolist()}"
+        )
     free = cost.sum() == 0 if not positive.any() else min(mean_costs(cost, np.flatnonzero(positive).tolist())) == 0
     if free:
         raise ConfigError("decision.cost: missing a positive label and flagging another must both cost something")

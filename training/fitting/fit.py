@@ -104,7 +104,10 @@ def fit(
                     "val_accuracy": val_accuracy,
                 }
                 if not (math.isfinite(loss_sum) and math.isfinite(val_loss)):
-                    raise RunError(f"the loss is {val_loss} after epoch {count + 1}; lower fit.phases.{number}.learning_rate")
+                    raise RunError(
+                        f"the loss is {val_loss} after epoch {count + 1}; lower fit.phases.{number}.learning_rate, and train "
+                        "with --fresh, as the run's folder belongs to the config that it was begun with"
+                    )
                 weights = _copy(model)
                 better = val_loss < state.best_loss
                 state = State(

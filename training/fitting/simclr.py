@@ -95,7 +95,10 @@ def pretrain(
             loss = _run_epoch(model, optimizer, images, config, number, said + remaining.words(settings.epochs - number))
             epoch: Epoch = {"epoch": number + 1, "loss": loss}
             if not math.isfinite(loss):
-                raise RunError(f"the loss is {loss} after epoch {number + 1}; lower pretrain.learning_rate")
+                raise RunError(
+                    f"the loss is {loss} after epoch {number + 1}; lower pretrain.learning_rate, and pretrain with --fresh, as "
+                    "the run's folder belongs to the config that it was begun with"
+                )
             if probe and ((number + 1) % settings.probe_every == 0 or number + 1 == settings.epochs):
                 model.eval()
                 epoch["probe_accuracy"] = probe()

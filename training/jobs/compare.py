@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archives.names import close_to
 from training import runs
 from training.errors import CompareError, RunError
 from training.jobs.fresh import settle
@@ -103,6 +104,18 @@ def _champion(tracker: Tracker, name: str, found: dict[str, Candidate], scratch:
     return aliased[1]
 
 
+def _unknown(known: Sequence[str], name: str) -> str:
+    """Say what a registry of these models has not: a candidate of the model, or the model, and which one may be meant."""
+    if name in known:
+        return f"{name}@{CANDIDATE}; train one, or name a version"
+    if (Path(name) / runs.RECORD).is_file():
+        return f"model named {name!r}, which is the folder of a run; its model is {runs.read_config(Path(name)).name}"
+    close = close_to(name, known)
+    meant = f"; did you mean {close}?" if close else ""
+    held = f"it has {', '.join(known)}" if known else "it has none, and `visor train` registers one"
+    return f"model named {name!r} ({held}){meant}"
+
+
 @dataclass(frozen=True)
 class Promotion:
     """What the rule says about a version: whether it may take the champion's place, and the reason in words."""
@@ -125,7 +138,7 @@ def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, se
     tracker = Tracker.open(places.home)
     challenger = (version, tracker.run_of(name, version)) if version else tracker.aliased(name, CANDIDATE)
     if challenger is None:
-        raise RunError(f"{tracker.public_uri} has no {name}@{CANDIDATE}; train one, or name a version")
+        raise RunError(f"{tracker.public_uri} has no {_unknown(tracker.models(), name)}")
     champion = tracker.aliased(name, CHAMPION)
     if champion and champion[0] == challenger[0]:
         return Promotion(challenger[0], champion[0], False, f"version {champion[0]} is the champion already", None)

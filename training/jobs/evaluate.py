@@ -41,7 +41,7 @@ from training.reports import links, model_card, plots
 from training.reports.evaluation import render
 from training.reports.galleries import show
 from training.reports.notes import notes as write_notes
-from training.reports.notes import steps
+from training.reports.notes import on_labels, steps
 from training.reports.pages import Picture
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def evaluate(
     wanted = mix.settled(config.decision, mixture)
     check(manifest, wanted)
     if not (run / runs.WEIGHTS).is_file():
-        raise RunError(f"{run} has no {runs.WEIGHTS}; give the same `visor train` command again")
+        raise RunError(f"{run} has no {runs.WEIGHTS}; {runs.AGAIN}")
     pictures, spec = Pictures(root, manifest, pixels), _undecided(config, manifest.labels)
     exports = export(run, spec, pictures, choice or config.backend)
     spec = spec.model_copy(update={"backend": exports.backend})
@@ -107,6 +107,7 @@ def evaluate(
     calibrated_on = references.Calibrating(samples, calibrating.probs, truth, features)
     reference = references.fit(spec, backend, pictures, calibrated_on)
     results["drift"] = reference.summary
+    unmoved = spec
     if wanted.prevalence is not None:
         as_it_was = wanted.model_copy(update={"prevalence": None})
         unmoved, _ = _decide(undecided, as_it_was, mixture, samples, logits, truth)
@@ -114,6 +115,7 @@ def evaluate(
 
     counted = {split: manifest.samples_of(split) for split in ("calibration", "test")}
     noted = write_notes(spec, scaling, mixture, wanted, results, counted)
+    noted += on_labels(spec, logits, decision.calibrated(logits, unmoved), truth)
     notes = [*noted, *reference.notes, *left_out, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)

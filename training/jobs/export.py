@@ -104,7 +104,8 @@ def _choose(run: Path, spec: Spec, pictures: Pictures, exports: runs.Exports, wa
 def check_finite(logits: Float32, run: Path, backend: BackendName) -> None:
     """Raise RunError where an answer is no number. logits: (N, K)."""
     if not np.isfinite(logits).all():
-        told = "the fit diverged; lower fit.phases learning_rate" if backend == "torch" else "take another backend, such as torch"
+        diverged = "the fit diverged; lower fit.phases learning_rate, and train with --fresh"
+        told = diverged if backend == "torch" else "take another backend, such as torch"
         raise RunError(f"{run / runs.WEIGHTS} answers with NaN or infinity on {backend}: {told}")
 
 

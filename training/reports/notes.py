@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from handlers.arrays import Floats, Ints
+from handlers.errors import counted
 from handlers.spec import Spec
 from training import runs
 from training.config import Config, DecisionConfig
@@ -18,6 +22,8 @@ from training.reports.plots import score_of
 SMALL = 100
 """Number of a label's images below which a split is said to be small."""
 NAMED = 5
+FALL = 0.03
+"""By how much the share of right answers may fall by scaling, on the calibration split, before it is a doubt."""
 EXAMPLE = 0.9  # a rate, to show what so few images can tell of it
 
 
@@ -38,6 +44,25 @@ def notes(
         *_on_mix(spec),
         *(sentence for split, samples in splits.items() for sentence in _on_size(split, samples, spec.labels)),
     ]
+
+
+def on_labels(spec: Spec, logits: Floats, probs: Floats, truth: Ints) -> list[str]:
+    """Warn where scaling changes the labels of the calibration split so that FALL fewer are right, or that one is left.
+
+    logits: (N, K), before scaling; probs: (N, K), after it, for the mix of the split; truth: (N,), classes.
+    """
+    before, after = np.argmax(logits, axis=1), np.argmax(probs, axis=1)
+    right, still = int((before == truth).sum()), int((after == truth).sum())
+    alone = len(set(after.tolist())) == 1 < min(len(set(before.tolist())), len(set(truth.tolist())))
+    if right - still <= FALL * len(truth) and not alone:
+        return []
+    only = f"one label alone is answered, {spec.labels[int(after[0])]}, and " if alone else ""
+    sentence = (
+        f"Calibration: scaling changes which labels are answered: {only}{share(still / len(truth))} of the calibration split are "
+        f"right, where the network itself has {share(right / len(truth))}. Use decision.calibration: temperature, which changes "
+        "no label, or add images to the calibration split; a network that was trained longer has surer answers."
+    )
+    return [sentence]
 
 
 def steps(config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -66,10 +91,19 @@ def steps(config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Mapping[str, int]) -> list[str]:
     found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
     what = "slope" if isinstance(scaling, Beta) else "temperature"
+    # What the likelihood grows without end by: a limit between the two labels, or answers nearly all of which are right.
+    apart = (
+        "scores tell all images of the calibration split apart, those of one label above those of the other, whether or not they "
+        "are classified right"
+        if isinstance(scaling, Beta)
+        else "every image of the calibration split, or nearly every one, is classified right"
+    )
+    if not isinstance(scaling, Temperature):
+        apart += ", or a label has no image"
     of_status = {
         "smoothed": (
-            "Calibration: the likelihood wants ever surer answers, as it does where every image of the calibration split is "
-            f"classified right; {found} comes from Platt's smoothed targets. More images make it firmer."
+            f"Calibration: the likelihood wants ever surer answers, as it does where {apart}; {found} comes from Platt's "
+            "smoothed targets. More images make it firmer."
         ),
         "at_bound": (
             f"Calibration: no {what} from {LOWEST:g} to {HIGHEST:g} fits, {found} is the nearest. The network's confidences mean "
@@ -136,7 +170,8 @@ def _on_size(split: str, samples: Sequence[Sample], labels: Sequence[str]) -> li
     told = "nothing is known of a label without images"
     if interval := wilson(round(EXAMPLE * least), least):
         found = share(round(EXAMPLE * least) / least)
-        told = f"a rate of {found} among {least} images has the interval {share(interval[0])} to {share(interval[1])} (95 %)"
+        sure = f"the interval {share(interval[0])} to {share(interval[1])} (95 %)"
+        told = f"a rate of {found} among {counted(least, 'image')} has {sure}"
     return [f"The {split} split is small: it has few images of {_counted(small)}. For example, {told}."]
 
 

@@ -45,7 +45,7 @@ class Range(Frozen):
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
         if self.type == "int" and any(number != int(number) for number in numbers):
-            raise ValueError(f"an int's low, high and step are whole numbers, got {numbers}")
+            raise ValueError(f"an int's low, high and step are whole numbers, got {keys.written(numbers)}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs a low above 0 and no step")
         return self
@@ -150,7 +150,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as err:
-        raise ConfigError(f"{dict(values)} does not make a config: {keys.sentences(err, Config)}") from err
+        raise ConfigError(f"{keys.written(values)} does not make a config: {keys.sentences(err, Config)}") from err
 
 
 def is_extra(trial: FrozenTrial) -> bool:

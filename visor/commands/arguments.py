@@ -10,6 +10,7 @@ from typing import TypeAlias
 from archives.errors import KeyLocked
 from handlers.errors import unread
 from training.settings import home, key_passphrase, private_key, public_key, store
+from transformer.flags import at_least
 
 EXITS = (
     "Exit codes: 0 success; 1 an error, printed to standard error as `visor: CODE: sentence`; "
@@ -20,6 +21,8 @@ ARCHIVE = "the archive: a NAME in the model store (its newest version), NAME/VER
 """The help of every argument NAME|FILE."""
 CONFIG = "path of the training config, a YAML file such as training/configs/roofs.yaml"
 """The help of every argument that names a training config."""
+positive, seed = at_least(1), at_least(0)
+"""Parsers of whole numbers, for `type=`: from 1, and from 0, as generators of random numbers take them."""
 WIDTH = 100
 """Columns of the list of commands."""
 
@@ -162,9 +165,11 @@ def add_alias(parser: argparse.ArgumentParser, more: str = "") -> None:
     """Add `--alias NAME`. `more`: a clause that follows the help's text."""
     parser.add_argument(
         "--alias",
+        type=_alias,
         default="champion",
         metavar="NAME",
-        help=f"alias that is moved to the model's version in MLflow's registry{more} (default: %(default)s)",
+        help="alias that is moved to the model's version in MLflow's registry, of letters, digits, - and _; latest and v1 are "
+        f"versions' own{more} (default: %(default)s)",
     )
 
 
@@ -172,7 +177,7 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
     """Add `--threshold SHARE`."""
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=share,
         metavar="SHARE",
         help="threshold from 0 to 1 that decides in the place of the archive's own: images are flagged whose positive labels' "
         "summed probability reaches it, and those below it that the archive's review band holds go to review; an archive "
@@ -206,9 +211,38 @@ def _digest(text: str) -> str:
     return text
 
 
-def positive(text: str) -> int:
-    """Parse a whole number from 1, for `type=`."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+def output(*suffixes: str) -> Callable[[str], Path]:
+    """Make the parser of the path of a file to write, for `type=`: other suffixes are refused, so that no picture is replaced."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(suffixes)}, as what is written there does")
+        return path
+
+    return parse
+
+
+def _alias(text: str) -> str:
+    """Parse an alias by MLflow's own rule (mlflow.utils.validation), which takes seconds to import."""
+    if not re.fullmatch(r"[\w-]{1,255}", text, re.ASCII) or re.fullmatch(r"latest|v\d+", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no alias; one is made of at most 255 letters, digits, - and _, and is neither latest nor v and a number"
+        )
+    return text
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1, for `type=`."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
+def inner_share(text: str) -> float:
+    """Parse a number above 0 and below 1, for `type=`."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 1")
+    return value

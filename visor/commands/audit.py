@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, inner_share, output
 
 if TYPE_CHECKING:
     from watch.audit import Audit
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     )
     audit.add_argument(
         "--promise",
-        type=_share,
+        type=inner_share,
         metavar="SHARE",
         help="largest share of positive images that may be missed, above 0 and below 1, in the place of the archive's own "
         "(default: what the archive promises, decision.max_fnr of its config)",
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
     audit.add_argument("--json", action="store_true", help="print one JSON object (default: text to read)")
     audit.add_argument(
         "--metrics",
-        type=Path,
+        type=output(".prom"),
         metavar="FILE.prom",
         help="file to write the figures to as Prometheus metrics, for the node exporter's textfile collector "
         "(default: no metrics are written)",
@@ -70,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     from archives.opening import opened
     from visor import auditing
     from visor.errors import LabelsSelected, LabelsUnreadable, PromiseMissing
+    from visor.outputs import check_output
     from watch.audit import audit, promises, unknown
 
+    if args.metrics:
+        check_output(args.metrics, [*args.answers, args.labels])
     with opened(store.find(args.store, args.archive), args.public_key, args.digest) as archive:
         spec, digest = archive.spec, archive.digest
     if not spec.decision.positive:
@@ -84,7 +87,13 @@ def run(args: argparse.Namespace) -> int:
     found = audit(auditing.read_answers(args.answers, labels, spec, digest), labels.rows, spec, args.promise)
     if found.left_out.get("unknown_label") == found.rows:
         why = unknown(labels.rows, spec) or "all cells are empty"
-        raise LabelsUnreadable(f"{args.labels} has no label of {spec.name}: {why}; write the labels as the archive has them")
+        why += "" if why.endswith("?") else "."
+        raise LabelsUnreadable(f"{args.labels} has no label of {spec.name}: {why} Write the labels as the archive has them")
+    if not found.joined:
+        raise LabelsUnreadable(
+            f"none of the ids in {args.labels}, such as {labels.rows[0][0]!r}, is that of an answer in "
+            f"{', '.join(map(str, args.answers))}; {HELP[labels.key]}"
+        )
     if found.selected and not found.alarm:  # misses that were seen anyway show what they show
         raise LabelsSelected(
             f"none of the negative labels in {args.labels} is of an image that passed, of which there are "
@@ -106,6 +115,13 @@ SENTENCES = {
 }
 
 
+HELP = {
+    "digest": "digest is to be the SHA-256 of the picture's bytes as they were sent, 64 hexadecimal digits",
+    "request_id": "request_id is to be the id that the request log has; name the logs in which these requests are",
+}
+"""What helps where no id is known, by what the table names images by."""
+
+
 def _show(found: "Audit", what: str) -> None:
     print(f"{what}: {found.rows} labels, {found.used} of them used")
     for reason, count in found.left_out.items():
@@ -120,10 +136,3 @@ def _show(found: "Audit", what: str) -> None:
         print(SENTENCES[one.verdict] + since)
     for note in found.notes:
         print(f"note: {note}")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 1")
-    return value

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visor.commands.arguments import Commands, add_command, add_home, add_public_key, add_store
+from visor.commands.arguments import Commands, add_command, add_home, add_public_key, add_store, seed, share
 
 if TYPE_CHECKING:
     from training.jobs.compare import ComparePaths
@@ -52,7 +52,7 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `paths_of` and `rule_of` read."""
     parser.add_argument(
         "--max-fnr",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="largest share of positive images, from 0 to 1, that a run may miss (false negative rate); the upper limit of "
         "confidence (95 %%) of its rate on the test images must be within it, so that 59 positive images without a miss are "
@@ -73,18 +73,11 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         "(default: read each run's newest archive)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the bootstrap that draws the intervals (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of the bootstrap that draws the intervals (default: %(default)s)"
     )
     add_public_key(parser)
     add_store(parser)
     add_home(parser)
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return share
 
 
 def _duration(text: str) -> float:
@@ -112,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the figures and the choice, and write the pages that --out asks for."""
     from training.jobs.compare import compare
     from training.reports import comparison
+    from visor.outputs import check_folder
 
+    if args.out:
+        check_folder(args.out)
     found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
     for line in comparison.text(found, shutil.get_terminal_size((WIDTH, 24)).columns):
         print(line)

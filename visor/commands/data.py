@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from handlers.errors import VisorError, counted
 from visor.commands import erase
-from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands
+from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands, output
 
 if TYPE_CHECKING:
     from training.data.versions import Change, Entry
@@ -44,7 +44,8 @@ def _add_make(verbs: Commands) -> None:
         "make",
         _make,
         "Write a config's data set to disk as a folder of images for each label. Built-in sets are generated and published ones "
-        "unpacked below HOME/data, a folder of your own is used as it is; prints the data set's folder.",
+        "unpacked below HOME/data, a folder of your own is used as it is. Fails where the folders hold no labels to learn; "
+        "prints the data set's folder.",
     )
     make.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     add_set(make)
@@ -63,7 +64,11 @@ def _add_manifest(verbs: Commands) -> None:
     )
     manifest.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     manifest.add_argument(
-        "--out", type=Path, default=Path("manifest.json"), metavar="FILE", help="JSON file to write (default: %(default)s)"
+        "--out",
+        type=output(".json"),
+        default=Path("manifest.json"),
+        metavar="FILE.json",
+        help="JSON file to write (default: %(default)s)",
     )
     add_set(manifest)
     add_home(manifest)
@@ -118,7 +123,11 @@ def _add_report(verbs: Commands) -> None:
         "source", type=Path, metavar="CONFIG|FOLDER", help=f"{CONFIG}; or a folder that holds a folder of images for each label"
     )
     report.add_argument(
-        "--out", type=Path, default=Path("data.html"), metavar="FILE.html", help="HTML page to write (default: %(default)s)"
+        "--out",
+        type=output(".html", ".htm"),
+        default=Path("data.html"),
+        metavar="FILE.html",
+        help="HTML page to write (default: %(default)s)",
     )
     add_set(report, more="; of a FOLDER keys of data alone, such as data.layout=labels")
     add_home(report)
@@ -128,15 +137,20 @@ def _make(args: argparse.Namespace) -> int:
     from training import config
     from training.data import sources
 
-    print(sources.prepare(config.load(args.config, args.set).data, args.home))
+    settings = config.load(args.config, args.set)
+    root = sources.prepare(settings.data, args.home)
+    sources.check(root, settings.data)
+    print(root)
     return 0
 
 
 def _manifest(args: argparse.Namespace) -> int:
     from training import config
     from training.data import duplicates, sources
+    from visor.outputs import check_output
 
     settings = config.load(args.config, args.set)
+    check_output(args.out, [args.config], settings.data.path)
     root = sources.prepare(settings.data, args.home)
     listed = sources.build_manifest(root, settings.data)
     duplicates.check_leaks(root, listed, settings, args.home)
@@ -151,8 +165,13 @@ def _verify(args: argparse.Namespace) -> int:
     from archives.names import pair
     from training.data import manifest
     from training.data.walk import walk
-    from training.errors import DataChanged
+    from training.errors import DataChanged, DataError
 
+    if not args.manifest.exists():
+        raise DataError(
+            f"{args.manifest} is not there; name the data set's manifest by --manifest, as `visor data manifest CONFIG` wrote "
+            "it, or that of a run, RUN/manifest.json"
+        )
     listed = manifest.Manifest.read(args.manifest)
     paths = [sample.path for sample in listed.samples]
     found = not paths or not args.folder.is_dir() or any((args.folder / path).is_file() for path in paths)
@@ -194,9 +213,11 @@ def _diff(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from training.data.eda import explore
     from training.reports.data_set import notes, write
-    from visor.data import check_source
+    from visor.data import check_source, folder_of
+    from visor.outputs import check_output
 
     check_source(args.source)
+    check_output(args.out, [args.source], folder_of(args.source, args.set))
     findings = explore(args.source, args.set, args.home)
     write(findings, args.out)
     for note in notes(findings):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, positive
+from visor.commands.arguments import ARCHIVE, Commands, add_command, add_digest, add_public_key, add_store, output, positive
 
 DRIFTED = 3
 """The exit code where images have drifted."""
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     drift.add_argument("--json", action="store_true", help="print one JSON object (default: a table to read)")
     drift.add_argument(
         "--report",
-        type=Path,
+        type=output(".html", ".htm"),
         metavar="FILE.html",
         help="write a page with the table and the most unusual pictures (default: no page)",
     )
@@ -59,8 +59,11 @@ def run(args: argparse.Namespace) -> int:
     from archives import store
     from training.reports import drift as report
     from visor.drift import Options, compare
+    from visor.outputs import check_output
     from visor.serving.cgroup import cpu_limit
 
+    if args.report:
+        check_output(args.report, [args.images], args.root or (args.images if args.images.is_dir() else None))
     options = Options(args.images, args.root, args.workers or cpu_limit(), args.digest)
     window = compare(store.find(args.store, args.archive), args.public_key, options)
     if args.json:

@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
         run,
         "List the runs in --home and the archives in --store with their state, date, labels and key figures. COST is the "
         "expected cost of an image, a reviewed one at the price of a look, as `visor compare` has it. The aliases that the "
-        "embedded registry gave to a run's version stand beside it; a tracking server is not asked, and no signature is "
-        "verified, which `visor inspect` does.",
+        "embedded registry gave to a run's version stand beside the run, and beside the newest of its archives; a tracking "
+        "server is not asked, and no signature is verified, which `visor inspect` does.",
     )
     listed.add_argument("--json", action="store_true", help="print one JSON list with every label (default: text to read)")
     add_home(listed)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from transformer.flags import seconds
 from visor.commands.arguments import (
     CONFIG,
     Commands,
@@ -41,7 +42,7 @@ def add(commands: Commands) -> None:
     )
     pipeline.add_argument(
         "--mlflow-wait-s",
-        type=float,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="seconds to wait for the MLflow server that MLFLOW_TRACKING_URI names while it does not answer "
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
     )
     pipeline.add_argument(
         "--run-wait-s",
-        type=float,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="seconds for which --step deliver waits for --run-file (default: %(default)g)",
@@ -78,7 +79,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what is left to do, and print where the archive is."""
     from training.jobs.pipeline import PipelinePaths, pipeline
+    from visor.outputs import check_output
 
+    if args.run_file and args.step != "deliver":
+        check_output(args.run_file, [args.config, args.key])
     passphrase = None if args.step == "train" else read_passphrase(args)
     places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri, passphrase, args.run_file)
     alias = None if args.alias == "none" else args.alias

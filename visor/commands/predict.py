@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
     """Print each image's answer; 1 when an image has an error instead."""
     from visor.answers import Question
 
+    if args.explain:
+        _check_explain(args.explain, args.images)
+    if not args.archive:
+        _check_images(args.images, args.store)
     question = Question(args.explain is not None, args.threshold, args.group)
     failed = False
     with _answering(args) as answering:
@@ -112,6 +116,26 @@ def run(args: argparse.Namespace) -> int:
             failed |= answer.error is not None
             print(_json(image, answer, overlay) if args.json else _line(image, answer, overlay, args), flush=True)
     return int(failed)
+
+
+def _check_images(images: Sequence[Path], store: Path) -> None:
+    """Refuse an archive where images are named, which `visor score` and others take first."""
+    from archives.store import versions
+    from visor.errors import ImageUnreadable
+
+    for image in images:
+        if image.suffix == ".mar" or (not image.exists() and versions(store, image.parts[0] if image.parts else "")):
+            raise ImageUnreadable(f"{image} is an archive and no image; `visor predict IMAGE --archive {image}` has it answer")
+
+
+def _check_explain(folder: Path, images: Sequence[Path]) -> None:
+    """Refuse to draw among the pictures. Of those in the working folder, a folder beside them is none of theirs."""
+    from visor.outputs import check_apart, check_folder
+
+    check_folder(folder)
+    folders = {image.parent for image in images}
+    here = {held for held in folders if held.resolve() == Path.cwd() != folder.resolve()}
+    check_apart("--explain", folder, folders - here)
 
 
 @contextmanager

@@ -5,11 +5,10 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rollout.flags import add_release, add_start, order_of
-from visor.commands.arguments import Commands, add_command, list_commands
+from visor.commands.arguments import Commands, add_command, list_commands, output
 
 if TYPE_CHECKING:
     from rollout.cluster import Cluster
@@ -63,11 +62,14 @@ def add(commands: Commands) -> None:
         help="print the values by which Helm knows what was promoted, for `helm upgrade --values -` (default: text to read)",
     )
     status.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with the figures and all that happened (default: no page)"
+        "--html",
+        type=output(".html", ".htm"),
+        metavar="FILE.html",
+        help="write a page with the figures and all that happened (default: no page)",
     )
     status.add_argument(
         "--metrics",
-        type=Path,
+        type=output(".prom"),
         metavar="FILE.prom",
         help="file to write the figures to as Prometheus metrics, for the node exporter's textfile collector "
         "(default: no metrics are written)",
@@ -105,7 +107,10 @@ def _start(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     """Print the record, in the form that is asked for."""
     from rollout import page, report
+    from visor.outputs import check_output
 
+    for file in filter(None, (args.html, args.metrics)):
+        check_output(file)
     known = _read(args)
     if args.html:
         args.html.write_text(page.page(args.name, known))
@@ -123,7 +128,7 @@ def _status(args: argparse.Namespace) -> int:
 def _order(args: argparse.Namespace) -> int:
     """Write the order into the record, and say who obeys it."""
     from rollout import record
-    from rollout.run import LEASE_S
+    from rollout.lease import LEASE_S
 
     with _cluster(args) as cluster:
         store = record.Store(cluster, args.name)

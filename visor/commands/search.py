@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from training import config
     from training.jobs.search import search
     from training.selection.search import Space
+    from visor.outputs import check_output
 
+    check_output(args.home / f"{args.study}-best.yaml", [args.config, args.space])
     settings, space = config.load(args.config, args.set), Space.read(args.space)
     result = search(settings, space, args.study, args.trials, args.home, args.storage)
     for slot, trial in sorted(result.trials.items()):

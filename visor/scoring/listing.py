@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from handlers.errors import counted, undecoded, unread
 from training.data.manifest import Manifest
-from training.data.tree import SUFFIXES
+from training.data.tree import SUFFIXES, is_table
 from training.data.walk import count_suffixes, walk
 from training.errors import DataError
 
@@ -36,6 +36,15 @@ class Listing:
         lines = (json.dumps([image.path, image.sha256]) + "\n" for image in self.images)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def folders(self, what: Path) -> set[Path]:
+        """Return the folders that belong to the images of `what`: the root, or of a list of paths those of its images.
+
+        A list's own root is none of them: anything may lie beside the folders that it names.
+        """
+        if what.suffix != ".txt" or what.is_dir():
+            return {self.root}
+        return {(self.root / image.path).parent for image in self.images} - {self.root}
+
 
 def read(what: Path, root: Path | None = None) -> Listing:
     """List the images below a folder, in a manifest (.json) or in a text file with one path a line (.txt).
@@ -57,7 +66,8 @@ def read(what: Path, root: Path | None = None) -> Listing:
     elif what.suffix == ".txt":
         images = tuple(ListedImage(path) for path in _lines(what, root or what.parent))
     else:
-        raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt)")
+        table = ": write the column of the paths, without its head, into a file of one path a line" if is_table(what.name) else ""
+        raise DataError(f"{what} is neither a folder nor a manifest (.json) nor a list of paths (.txt){table}")
     if not images:
         raise DataError(f"{what} holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     root = what if what.is_dir() else root or what.parent

@@ -32,6 +32,7 @@ from handlers.spec import Spec
 from training.progress import show_progress
 from visor.errors import ImageChanged, ImageUnreadable, ScoreError
 from visor.model import heatmap_of, set_of
+from visor.outputs import check_apart, check_folder
 from visor.scoring import listing, parts
 from visor.scoring.listing import ListedImage, Listing
 from visor.scoring.parts import Counts, Scoring
@@ -82,15 +83,21 @@ class Scored:
 def score(archive: Path, public_key: Path, options: Options) -> Scored:
     """Answer for all images, or all of this shard, that have no row in a part yet; parts with images not read are made anew.
 
-    Raises what `archives.opening.opened` raises, OptionError (a threshold), GroupUnknown, DataError (nothing to score) and
-    ScoreError.
+    Raises what `archives.opening.opened` raises, OptionError (a threshold), GroupUnknown, DataError (nothing to score),
+    OutputRefused (a folder to write into that lies among the images) and ScoreError.
     """
     with opened(archive, public_key, options.digest) as verified:
-        return _score_by(verified, options)
+        return score_by(verified, options)
 
 
-def _score_by(archive: Opened, options: Options) -> Scored:
+def score_by(archive: Opened, options: Options) -> Scored:
+    """Answer as `score` does, by an archive that is open already; `options.digest` is not looked at."""
     listed = listing.read(options.images, options.root)
+    for flag, folder in (("--out", options.out), ("--explain", options.overlays)):
+        if folder is not None:
+            check_apart(flag, folder, listed.folders(options.images))
+    if options.overlays is not None:
+        check_folder(options.overlays)
     rule = decision.rule_of(archive.spec, options.threshold, options.group)
     scoring = Scoring(
         name=archive.spec.name,

@@ -81,3 +81,17 @@ def test_what_is_opened_to_read_is_a_file(tmp_path: Path) -> None:
         open_plain(link, os.O_NOFOLLOW)
     with pytest.raises(FileNotFoundError):
         open_plain(tmp_path / "none")
+
+
+def test_an_error_names_the_path_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    for path, kind in (
+        ("file/x.html", NotADirectoryError),
+        ("none/x.html", FileNotFoundError),
+        ("folder.html", IsADirectoryError),
+    ):
+        with pytest.raises(kind) as caught, replacing(tmp_path / path) as temporary:
+            temporary.write_text("x")
+        assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / path), None)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.html"}

@@ -2,7 +2,9 @@
 
 import unicodedata
 
-from archives.names import composed, pair
+import pytest
+
+from archives.names import close_to, composed, pair
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
@@ -21,3 +23,10 @@ def test_a_name_is_found_as_it_is_spelt_or_else_in_another_spelling():
 def test_one_name_that_is_there_stands_for_one_that_is_wanted():
     assert pair({NFC, NFD}, {NFD}) == {NFD: NFD}
     assert pair({NFC}, {NFC, NFD}) == {NFC: NFC}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Schaden", "schaden"), (" heil", "heil"), ("schadn", "schaden"), ("x", None), ("HEIL", "heil")]
+)
+def test_the_name_that_is_meant_differs_by_case_blanks_or_a_letter(name: str, meant: str | None) -> None:
+    assert close_to(name, ["heil", "schaden"]) == meant

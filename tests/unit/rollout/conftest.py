@@ -190,6 +190,34 @@ def crashing(message: str = "visor: archive.refused: the signature does not fit\
     }
 
 
+def at(pod: dict[str, Any], ready: bool, since: str, started: str = "2026-11-30T00:00:03Z", **more: Any) -> dict[str, Any]:
+    """A pod of one container that runs, as the kubelet tells since when it is or is not ready. `more`: other conditions."""
+    pod["status"] = {
+        "phase": "Running",
+        "conditions": [
+            {"type": "Ready", "status": str(ready), "lastTransitionTime": since},
+            *({"type": kind, "status": status} for kind, status in more.items()),
+        ],
+        "containerStatuses": [{"name": "kserve-container", "restartCount": 0, "state": {"running": {"startedAt": started}}}],
+    }
+    return pod
+
+
+def ended(pod: dict[str, Any]) -> dict[str, Any]:
+    """A pod after its eviction, as it stays until it is collected."""
+    pod["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: memory.",
+        "conditions": [
+            {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
+            {"type": "Ready", "status": "False", "reason": "PodFailed"},
+        ],
+        "containerStatuses": [{"name": "kserve-container", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}],
+    }
+    return pod
+
+
 @pytest.fixture
 def api() -> Iterator[MiniApi]:
     """A ready canary behind two routes that give it nothing yet."""

@@ -72,7 +72,7 @@ class Naive:
             else:
                 ours, theirs = nearest(canary, stable, gate.tolerance, canary_total, stable_total)
                 won = product(canary_events, canary_total, canary, ours) * product(stable_events, stable_total, stable, theirs)
-            self.capital[number] *= won
+            self.capital[number] *= min(won, 12)
         for row, times in zip(self.proof, BOUNDS, strict=True):
             bound = min(times * gate.margin, 0.999)
             for number, half in enumerate((0, 0.5)):
@@ -84,4 +84,4 @@ class Naive:
                     )
                 else:
                     won = product(canary_events, canary_total, bound * max(half, 0.125), bound)
-                row[number] *= won
+                row[number] *= min(won, 12)

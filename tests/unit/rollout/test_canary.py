@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.canary import State, read_state
-from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod, make_service
+from tests.unit.rollout.conftest import ARCHIVE, crashing, ended, make_pod, make_service
 
 OLD = "pvc://models/roofs/1"
 LOADING = {"name": "kserve-container", "state": {"running": {}}}
@@ -19,6 +19,13 @@ def test_it_is_ready_with_a_ready_pod_of_its_archive(archive):
 def test_old_pods_that_end_do_not_count():
     pods = [make_pod(archive=OLD, deletionTimestamp="2026-11-21T10:00:00Z"), make_pod()]
     assert read_state(make_service(), pods, ARCHIVE).ready
+
+
+def test_evicted_pods_do_not_count_and_hide_no_crash():
+    evicted = [ended(make_pod()), ended(make_pod(archive=OLD))]
+    assert read_state(make_service(), [*evicted, make_pod()], ARCHIVE).ready
+    assert read_state(make_service(), evicted, ARCHIVE) == State("it has no pod")
+    assert "archive.refused" in read_state(make_service(), [*evicted, make_pod(crashing(), ready=False)], ARCHIVE).failure
 
 
 @pytest.mark.parametrize(

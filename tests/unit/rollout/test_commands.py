@@ -148,6 +148,13 @@ def test_a_mistyped_value_is_refused(words: list[str], capsys: pytest.CaptureFix
     assert words[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("main", [lambda *words: cli.main(["rollout", *words]), lambda *words: job.main(words)])
+def test_a_release_without_a_comparison_is_refused_and_nothing_is_changed(world: World, main: Callable[..., int]) -> None:
+    assert main("start", *RELEASE, "--prometheus", world.url, "--step", "100:10:0") == 1
+    assert RECORD not in world.api.objects
+    assert world.api.applied == []
+
+
 def test_the_flags_know_every_gate_and_its_margin() -> None:
     assert tuple(gate.name for gate in GATES) == flags.GATES
     margins = {gate.name: gate.margin for gate in GATES}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.pods import archive_of, describe, failures, is_ready, live
-from tests.unit.rollout.conftest import ARCHIVE, crashing, make_pod
+from rollout.pods import archive_of, describe, failures, is_ready, is_starting, live, why_replaced
+from tests.unit.rollout.conftest import ARCHIVE, at, crashing, ended, make_pod
 
 CREATING = {"name": "kserve-container", "state": {"waiting": {"reason": "ContainerCreating"}}}
 PULLING = {"name": "kserve-container", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
@@ -23,6 +23,67 @@ def test_pods_on_their_way_out_are_left_out():
     assert is_ready(there)
     assert not is_ready(make_pod(ready=False))
     assert not is_ready({"metadata": {"name": "new"}})
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_pods_that_have_ended_are_left_out(phase):
+    there = make_pod()
+    gone = ended(make_pod())
+    gone["status"]["phase"] = phase
+    there["status"]["phase"] = "Running"
+    assert live([gone, there]) == [there]
+
+
+BEFORE, AFTER = "2026-11-30T00:00:01Z", "2026-11-30T00:05:00Z"
+GONE = {"deletionTimestamp": AFTER}
+TERMINATED = {"name": "kserve-container", "restartCount": 0, "state": {"terminated": {"exitCode": 1}}}
+INITIALISED = {"name": "storage-initializer", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
+
+
+def initialised():
+    pod = at(make_pod(), False, BEFORE)
+    pod["status"]["initContainerStatuses"] = [INITIALISED]
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "starting"),
+    [
+        (at(make_pod(), False, BEFORE), True),
+        (initialised(), True),
+        ({"metadata": {"name": "new"}}, True),
+        (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), True),
+        (make_pod(CREATING, ready=False), True),
+        (at(make_pod(), True, AFTER), False),
+        (at(make_pod(), False, AFTER), False),  # it was ready, as its container was running before it was not
+        (make_pod(TERMINATED, ready=False), False),
+        (make_pod(crashing() | {"restartCount": 1}, ready=False), False),
+    ],
+)
+def test_a_pod_that_starts_is_told_from_one_that_has_lost_its_readiness(pod, starting):
+    assert is_starting(pod) is starting
+
+
+NEXT = "pod roofs-canary-1 is not ready"
+
+
+@pytest.mark.parametrize(
+    ("pods", "why"),
+    [
+        ([at(make_pod(), True, AFTER)], ""),
+        ([at(make_pod(), False, AFTER)], ""),
+        ([at(make_pod(**GONE), False, AFTER), at(make_pod(), False, BEFORE)], NEXT),  # drained
+        ([ended(make_pod()), at(make_pod(), False, BEFORE)], NEXT),  # evicted by its kubelet
+        ([at(make_pod(), False, AFTER, DisruptionTarget="True"), at(make_pod(), False, BEFORE)], NEXT),
+        ([at(make_pod(), False, AFTER, DisruptionTarget="False")], ""),
+        ([at(make_pod(), True, AFTER, DisruptionTarget="True")], ""),  # it still serves
+        ([at(make_pod(), False, BEFORE), at(make_pod(), False, AFTER)], ""),
+        ([at(make_pod(**GONE), True, AFTER)], "it has no pod"),
+        ([], "it has no pod"),
+    ],
+)
+def test_a_pod_that_was_taken_away_has_not_failed(pods, why):
+    assert why_replaced(pods) == why
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.canary import State
 from rollout.release import Found, carries, read_release
-from tests.unit.rollout.conftest import ARCHIVE, URI, crashing, make_pod, make_route, make_service, shared_rules
+from tests.unit.rollout.conftest import ARCHIVE, URI, crashing, ended, make_pod, make_route, make_service, shared_rules
 
 OLD = "pvc://models/roofs/1"
 DIGEST = "ab" * 32
@@ -249,6 +249,12 @@ def test_that_a_quota_leaves_no_room_is_no_failure_while_a_pod_is_leaving():
     leaving["metadata"]["deletionTimestamp"] = "2026-11-29T17:00:00Z"
     assert read(pods=[pod(), leaving], workload=refused).waiting == "its pods cannot be made: exceeded quota"
     assert read(pods=[pod()], workload=refused).failure == "its pods cannot be made: exceeded quota"
+    assert read(pods=[pod(), ended(pod())], workload=refused).failure == "its pods cannot be made: exceeded quota"
+
+
+def test_an_evicted_pod_of_the_release_before_is_not_waited_for():
+    assert read(pods=[pod(), ended(pod(archive=OLD))]).ready
+    assert read(pods=[pod(), pod(archive=OLD)]).waiting == "1 of its pods are of another archive, digest or template"
 
 
 def knative(created="roofs-2", ready="roofs-2", observed=3, status="True"):

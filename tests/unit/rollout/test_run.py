@@ -8,7 +8,8 @@ import pytest
 from rollout import page, record, report
 from rollout.counters import ALL_COUNTED
 from rollout.errors import ClusterError, RecordUnreadable, RolloutBusy, RolloutMissing
-from rollout.run import LEASE_S, Loop, run
+from rollout.lease import LEASE_S
+from rollout.run import Loop, run
 from rollout.setup import Order
 from tests.unit.rollout.conftest import crashing, route_path
 from tests.unit.rollout.world import CANARY, PER_TURN, RECORD, STABLE, World, pod_of, service_at
@@ -257,10 +258,20 @@ def test_an_api_server_that_does_not_answer_is_waited_for(world: World) -> None:
     assert world.end(loop)["state"]["phase"] == "promoted"
 
 
-def test_what_is_forbidden_is_an_error(world: World) -> None:
-    world.api.refusals["GET"] = [403]
-    with pytest.raises(ClusterError, match="403"):
-        world.turn(Loop(world.cluster, world.order, world.now, "one"))
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_forbidden_is_tried_again_for_a_minute(world: World, method: str, status: int) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    for _ in range(2):  # a minute each, with a success between
+        world.api.refusals[method] = [status] * 5
+        for _ in range(5):
+            assert not world.turn(loop)
+        world.api.refusals[method] = []
+        world.turn(loop)
+    world.api.refusals[method] = [status] * 60
+    with pytest.raises(ClusterError, match=str(status)):
+        world.until(loop, lambda: False, 10)
 
 
 def test_a_record_that_cannot_be_read_is_an_error_that_says_what_to_do(world: World) -> None:

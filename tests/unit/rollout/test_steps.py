@@ -7,54 +7,13 @@ import pytest
 
 from rollout.evidence import Evidence
 from rollout.gates import GATES, Count
-from rollout.plan import FINAL, Adopt, Move, Plan, Pods, Scale, Seen, Share, State, Step
+from rollout.plan import FINAL, Adopt, Pods, Scale, Share, State, Step
 from rollout.steps import advance, moves, pods_for, proof_is_due
-
-PAIRED = tuple(gate for gate in GATES if gate.paired)
-STEPS = (Step(5, 60, 100), Step(50, 60, 100), Step(100, 60, 0))
-PLAN = Plan("pvc://m/1", "pvc://m/2", STEPS, ready_s=100.0, stable_args=("--digest=11",), canary_args=("--digest=22",))
-GOOD = {gate.name: (Count(0, 2_000), Count(0, 20_000)) for gate in PAIRED}
-"""So many good answers in a look that two looks prove a canary."""
-BAD = GOOD | {"errors": (Count(400, 2_000), Count(0, 20_000))}
+from tests.unit.rollout.machine import BAD, GOOD, PAIRED, PLAN, STEPS, World
 
 
-class World:
-    """A cluster in miniature, with a clock: what a move does is seen at the next look."""
-
-    def __init__(self, plan: Plan = PLAN) -> None:
-        self.plan = plan
-        self.seen = Seen(now=1_000.0, percent=0.0, stable=plan.stable, canary=plan.canary, pods=Pods(2, 1, 1))
-        self.state = State(1_000.0, 0.0, Evidence.begin(PAIRED))
-        self.moved: list[Move] = []
-
-    def turn(self, counts: dict[str, tuple[Count, Count]] | None = None, seconds: float = 10.0, **once: Any) -> State:
-        """One look, and what follows of it. What else is given is seen this once."""
-        self.seen = replace(self.seen, now=self.seen.now + seconds)
-        seen = replace(self.seen, counts=counts or {}, **once)
-        self.state = advance(self.plan, self.state, seen)
-        for move in moves(self.plan, self.state, seen):
-            self.do(move)
-        return self.state
-
-    def do(self, move: Move) -> None:
-        self.moved.append(move)
-        match move:
-            case Share(percent):
-                self.seen = replace(self.seen, percent=float(percent), by="helm")
-            case Scale(pods):
-                self.seen = replace(self.seen, pods=replace(self.seen.pods, canary=pods, ready=pods))
-            case Adopt(archive, _):
-                self.seen = replace(self.seen, stable=archive)
-
-    def until(self, step: int = 0, phase: str = "stepping", share: int | None = None) -> "World":
-        """Go on with good counts until a step's share, or another one, is in force."""
-        percent = self.plan.steps[step].percent if share is None else share
-        for _ in range(200):
-            if (self.state.step, self.state.phase, self.state.percent) == (step, phase, percent):
-                self.moved.clear()
-                return self
-            self.turn(GOOD)
-        raise AssertionError(self.state)
+LOOKS_TO_ALARM = 3
+"""12 x 12 x 12 is above 8 x 6 / 0.05 for an eighth of the capital on each bet and the alarm of six gates; 12 x 12 is not."""
 
 
 @pytest.fixture
@@ -139,6 +98,8 @@ def test_proof_is_due_once(percents: tuple[int, ...], due: int | None) -> None:
 
 def test_an_alarm_rolls_back_at_once_with_the_figures(world: World) -> None:
     world.until(0)
+    for _ in range(LOOKS_TO_ALARM - 1):
+        assert world.turn(BAD).phase == "stepping"
     world.turn(BAD)
     assert world.state.phase == "rolled-back"
     assert world.moved == [Share(0)]
@@ -174,6 +135,48 @@ def test_a_container_that_ends_on_both_tracks_is_not_the_canary_s_fault(world: W
     assert world.state.phase == "stepping"
     world.turn(restarts={"p": 1})  # seen already
     assert world.state.phase == "stepping"
+
+
+@pytest.mark.parametrize(("later", "phase"), [(2.0, "stepping"), (59.0, "stepping"), (61.0, "rolled-back")])
+def test_a_node_that_starts_again_may_take_both_tracks_one_after_the_other(world: World, later: float, phase: str) -> None:
+    world.until(0)
+    world.turn(shaken=True)
+    world.turn(seconds=later, restarts={"p": 1})
+    assert world.state.phase == phase
+
+
+def test_writes_that_are_undone_again_and_again_yield_and_name_who_does(world: World) -> None:
+    world.until(0)
+    for undone in range(3):
+        world.turn(undone=undone, by="argocd-controller")
+        assert world.state.phase == "stepping"
+    world.turn(undone=3, percent=5.0)  # in force: nobody undid it
+    assert world.state.phase == "stepping"
+    world.state = replace(world.state, target=50)
+    world.turn(undone=3, by="argocd-controller")
+    assert world.state.phase == "yielded"
+    assert world.state.reason.startswith("argocd-controller undid the canary's share of 50 % 3 times")
+
+
+def test_a_clock_that_is_set_back_lengthens_no_period(world: World) -> None:
+    world.until(0)
+    world.seen = replace(world.seen, now=world.seen.now - 3_600)
+    looks = 0
+    while world.state.step == 0:
+        world.turn(GOOD)
+        looks += 1
+    assert looks <= 8  # 60 s once more
+
+
+def test_at_100_percent_without_proof_it_goes_back_to_where_it_can_be_proven(world: World) -> None:
+    world.state = replace(world.state, phase="stepping", step=2, target=100, percent=100.0)
+    world.seen = replace(world.seen, percent=100.0, pods=Pods(2, 2, 2))
+    for _ in range(10):
+        world.turn({"errors": (Count(0, 100), Count(0, 0))})
+        if world.state.step == 1:
+            break
+    assert (world.state.target, world.moved) == (50, [Share(50)])
+    assert world.state.reason.startswith("the canary was not proven, and cannot be at 100 %; back to step 2 of 3")
 
 
 def test_a_canary_that_cannot_start_is_rolled_back_without_a_request(world: World) -> None:
@@ -223,11 +226,12 @@ def test_routes_that_differ_are_somebody_else_s_but_between_two_of_ours(world: W
     ("seen", "words"),
     [
         ({"canary": "pvc://m/3"}, "the canary's archive is now pvc://m/3"),
-        ({"canary": ""}, "the canary was taken away"),
+        ({"canary_args": ("--digest=33",)}, "the canary's archive pvc://m/2 is now asked for with --digest=33"),
+        ({"stable_args": ()}, "the stable release's archive pvc://m/1 is now asked for with no digest"),
         ({"stable": "pvc://m/0"}, "the stable release's archive is now pvc://m/0"),
     ],
 )
-def test_another_archive_ends_the_release_and_leaves_the_weights(world: World, seen: dict[str, str], words: str) -> None:
+def test_another_archive_ends_the_release_and_leaves_the_weights(world: World, seen: dict[str, Any], words: str) -> None:
     world.until(0)
     world.turn(**seen)
     assert world.state.phase == "superseded"

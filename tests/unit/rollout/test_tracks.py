@@ -1,15 +1,29 @@
 """Both tracks as they are read off the API, in either mode, and what is written when they are moved."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from rollout.cluster import Cluster
 from rollout.errors import RouteUnexpected
-from rollout.plan import Pods
+from rollout.plan import Pods, Step
+from rollout.run import Loop
 from rollout.tracks import Knative, Standard, pods_of, restarts, tracks_of
-from tests.unit.rollout.conftest import NAMESPACE, URI, MiniApi, backend, crashing, make_route, route_path, shared_rules
-from tests.unit.rollout.world import CANARY, STABLE, World, pod_of, service_at, service_of
+from tests.unit.rollout.conftest import (
+    NAMESPACE,
+    URI,
+    MiniApi,
+    at,
+    backend,
+    crashing,
+    ended,
+    make_route,
+    route_path,
+    shared_rules,
+)
+from tests.unit.rollout.world import CANARY, RECORD, STABLE, STEPS, World, pod_of, service_at, service_of
 
 WORKLOAD = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/roofs-predictor"
 
@@ -56,6 +70,49 @@ def test_a_canary_is_a_revision_in_knative_mode(knative: Knative) -> None:
 def test_a_revision_without_requests_has_no_pod_and_is_ready(knative: Knative, api: MiniApi) -> None:
     api.pods = api.pods[:1]
     assert knative.see().pods.ready == 1
+
+
+def test_a_pod_that_starts_from_zero_is_no_loss_of_readiness(knative: Knative, api: MiniApi) -> None:
+    api.pods[1] = at(api.pods[1], False, "2026-11-30T00:00:01Z")
+    seen = knative.see()
+    assert (seen.pods.ready, seen.unready, seen.replaced) == (1, "", "pod roofs-2 is not ready")
+
+
+def test_a_pod_that_is_not_ready_any_more_is_a_loss_of_readiness(knative: Knative, api: MiniApi) -> None:
+    api.pods[1] = at(api.pods[1], False, "2026-11-30T00:05:00Z")
+    seen = knative.see()
+    assert (seen.pods.ready, seen.unready, seen.replaced) == (0, "pod roofs-2 is not ready", "")
+
+
+def test_a_canary_that_scales_to_zero_goes_the_whole_way(world: World, knative: Knative, api: MiniApi) -> None:
+    """Each time that it has had requests for five looks it has none for two, and its next request has to start a pod."""
+    knative.share(0)
+    world.drifts[""] = False  # asked for while the canary has no pod
+    stable = api.pods[0]
+    order = replace(world.order, steps=(Step(10, 20, 400), *STEPS[1:]))
+    loop, looks, number, done = Loop(world.cluster, order, world.now, "one"), 0, 1, False
+    zeroes = started = 0
+    while not done and looks < 200:
+        percent = api.objects[service_at("roofs")]["spec"]["predictor"]["canaryTrafficPercent"]
+        age = looks % 7 - 2 if percent else -1  # looks since the request that starts a pod
+        number += age == 0
+        looks, zeroes, started = looks + 1, zeroes + (percent > 0 > age), started + (age == 0)
+        canary = revision_pod(2, CANARY)
+        canary["metadata"] |= {"name": f"roofs-{number}", "creationTimestamp": when(world.now)}
+        canary = at(canary, age > 0, when(world.now + 5 if age > 0 else world.now), when(world.now + 1))
+        api.pods = [stable, *([canary] if age >= 0 else [])]
+        world.now += 10
+        ours = 400 * percent // 100 if age > 0 else 0
+        world.counts["roofs-1"][0] += 400 - ours
+        world.counts.setdefault(f"roofs-{number}", [0, 0])[0] += ours
+        done = loop.turn(world.now)
+    assert (world.state["phase"], world.state["percent"]) == ("promoted", 100)
+    assert zeroes >= 6
+    assert started >= 4
+
+
+def when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_the_stable_revision_stays_the_same_when_the_canary_has_all_requests(knative: Knative, api: MiniApi) -> None:
@@ -117,6 +174,17 @@ def test_pods_of_the_archive_before_are_not_the_canary_s(standard: Standard, wor
     assert standard.see().pods.ready == 0
 
 
+def test_a_drained_pod_of_the_canary_is_told_from_one_that_fails(standard: Standard, world: World) -> None:
+    drained = world.api.pods[1]
+    assert standard.see().replaced == ""
+    drained["metadata"]["deletionTimestamp"] = "2026-11-30T00:05:00Z"
+    world.api.pods.append(at(pod_of("roofs-canary", CANARY, 2), False, "2026-11-30T00:05:01Z", "2026-11-30T00:05:02Z"))
+    seen = standard.see()
+    assert (seen.pods.ready, seen.replaced) == (0, "pod roofs-canary-2 is not ready")
+    world.api.pods[2] = at(world.api.pods[2], False, "2026-11-30T00:09:00Z", "2026-11-30T00:05:02Z")
+    assert standard.see().replaced == ""
+
+
 def test_without_a_canary_there_is_none(standard: Standard, world: World) -> None:
     del world.api.objects[service_at("roofs-canary")]
     assert (standard.see().stable, standard.see().canary, standard.see().percent) == (STABLE, "", None)
@@ -144,6 +212,51 @@ def test_every_route_to_the_canary_is_moved_where_none_is_named(world: World) ->
     Standard(world.cluster, "roofs", (), "helm").share(40)
     for kind in ("HTTPRoute", "GRPCRoute"):
         assert world.api.weights(kind)[0] == [60, 40]
+
+
+def test_evicted_pods_that_linger_stop_no_promotion(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 50)
+    world.api.pods += [ended(pod_of("roofs", STABLE, 98)), ended(pod_of("roofs-canary", STABLE, 99))]
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
+def third(world: World, weight: int) -> None:
+    """Somebody has a third backend in the rules for REST and gRPC, which gets so much beside the two."""
+    for rule in world.api.objects[route_path("HTTPRoute")]["spec"]["rules"][:2]:
+        rule["backendRefs"].append(backend("walls-predictor", weight))
+
+
+def test_nothing_begins_on_a_route_that_several_others_share(world: World) -> None:
+    third(world, 10)
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.turn(loop)
+    assert "shares between roofs-canary-predictor and roofs-predictor and walls-predictor" in world.state["held"]
+    world.end(loop)
+    assert (world.state["phase"], world.state["percent"]) == ("rolled-back", 0)
+    assert world.state["reason"].startswith("the canary was not ready within 100 s: HTTPRoute roofs shares between")
+    assert world.api.applied == []
+
+
+def test_a_rule_of_three_is_rolled_back_too(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 10)
+    third(world, 0)
+    world.turn(loop)
+    assert "shares between" in world.state["held"]
+    world.wrong = 1.0
+    world.end(loop)
+    assert world.state["phase"] == "rolled-back"
+    assert world.api.weights("HTTPRoute") == [[1, 0, 0], [1, 0, 0], [None], [None]]
+
+
+def test_who_gives_requests_to_a_third_moves_the_canary_s_share(world: World) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: RECORD in world.api.objects and world.state["percent"] == 10)
+    third(world, 10)
+    world.turn(loop)
+    assert world.state["phase"] == "yielded"
+    assert "a share of 9.09091 %, where it had 10 %" in world.state["reason"]
 
 
 def test_an_archive_goes_with_its_digest(standard: Standard, world: World) -> None:

@@ -20,7 +20,7 @@ from tests.unit.rollout.conftest import NAMESPACE, MiniApi, make_pod, make_route
 
 STABLE, CANARY = "pvc://models/roofs/1", "pvc://models/roofs/2"
 DIGESTS = {STABLE: "11", CANARY: "22"}
-STEPS = (Step(10, 20, 50), Step(50, 20, 50), Step(100, 10, 0))
+STEPS = (Step(10, 60, 50), Step(50, 60, 50), Step(100, 10, 0))
 RECORD = f"/api/v1/namespaces/{NAMESPACE}/configmaps/roofs-rollout"
 RUNTIME = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/servingruntimes/roofs"
 BORN = "2026-11-30T00:00:00Z"

@@ -9,7 +9,7 @@ import yaml
 
 from training.config import Config, load
 from training.errors import ConfigError
-from training.keys import NAME_LENGTH, as_name, keys_of, read_yaml
+from training.keys import NAME_LENGTH, as_name, keys_of, read_yaml, written
 from training.selection.search import Space, with_values
 
 DIGITS = Path(__file__).parents[3] / "training" / "configs" / "digits.yaml"
@@ -66,8 +66,12 @@ def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
         ("decision.cost=5", "decision.cost: must be a list of lists of numbers, such as [[0, 1], [5, 0]] (got '5')"),
         ("decision.cost=[5]", "decision.cost.0: must be a list (got '5')"),
         ("fit.phases=3", "fit.phases: must be a list (got '3')"),
+        (
+            "fit.batch_size={a: [1, null, x y], b: 0.1}",
+            "fit.batch_size: must be a whole number (got '{a: [1, null, x y], b: 0.1}')",
+        ),
         ("name=2026", "name: must be text, with its quotes: \"2026\" (got '2026')"),
-        ("name=true", "name: must be text (got 'True')"),
+        ("name=true", "name: must be text (got 'true')"),
         ("augment.flip_horizontal=5", "augment.flip_horizontal: must be true or false (got '5')"),
         ("fit.batch_size=1.5", "fit.batch_size: must be a whole number (got '1.5')"),
     ],
@@ -215,3 +219,23 @@ def test_a_value_of_set_that_is_no_yaml_is_told_on_one_line() -> None:
     ) as raised:
         load(DIGITS, ["seed=[1"])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (1e-4, "0.0001"),
+        (0.4980392156862745, "0.4980392156862745"),
+        ("yes", "'yes'"),
+        (("a", "b c"), "[a, b c]"),
+        ({"epochs": 2, "unfreeze": "all"}, "{epochs: 2, unfreeze: all}"),
+        ([], "[]"),
+        (list(range(100)), f"[{', '.join(map(str, range(23)))}, ...]"),  # of n numbers 4 n - 12 characters, which are 80 of 23
+    ],
+)
+def test_a_value_is_written_as_a_config_has_it_and_shortened_at_an_element(value, said):
+    assert written(value) == said
+    if "..." not in said:
+        assert yaml.safe_load(said) == (list(value) if isinstance(value, tuple) else value)

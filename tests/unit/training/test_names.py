@@ -23,7 +23,7 @@ def test_flatten_names_leaves_and_numbers_lists_of_mappings_as_a_config_does() -
 def test_trees_differ_in_leaves_that_one_lacks_too() -> None:
     assert differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [("a.c", 2, 3), ("d", None, 4)]
     assert differing({"a": [1]}, {"a": [1]}) == []
-    assert describe_differing({"a": 1}, {"a": "x"}) == "a is 1 there and 'x' here"
+    assert describe_differing({"a": 1}, {"a": "x"}) == "a is 1 there and x here"
     assert describe_differing({}, {"a": 1}) == ""
     many = describe_differing({f"k{n}": 0 for n in range(8)}, {f"k{n}": 1 for n in range(8)})
     assert many.endswith("k4 is 0 there and 1 here, and 3 more keys differ")

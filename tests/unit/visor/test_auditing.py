@@ -302,7 +302,10 @@ def test_a_scoring_by_another_rule_is_left_out_where_the_archives_own_is_there(a
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "needs label and one of request_id and digest"),
+        (b"", "is empty; it needs label and one of request_id and digest"),
+        (b"Request_ID;Label\na;damaged\n", "did you mean request_id by 'Request_ID', label by 'Label'?"),
+        (b"Digest,label\na,damaged\n", "did you mean digest by 'Digest'?"),
+        (b"id\tlabels\na\tdamaged\n", "did you mean label by 'labels'?"),
         (b"label\ndamaged\n", "needs label and one of"),
         (b"request_id,digest,label\n", "needs label and one of"),
         (b"request_id,label,label\na,b,c\n", "needs label and one of"),
@@ -385,6 +388,43 @@ def test_a_short_row_and_a_byte_order_mark_are_taken_as_they_are(audit, log, tmp
     assert (found["used"], found["left_out"]) == (1, {"unknown_label": 1})
 
 
+@pytest.mark.parametrize("divider", [";", "\t", ","])
+def test_a_table_is_read_by_its_divider_and_without_the_blanks_around_a_cell(audit, log, tmp_path, divider):
+    file = tmp_path / "labels.csv"
+    file.write_text(f"request_id{divider}label\n a {divider} damaged \nb{divider}intact\n")
+    found = json.loads(audit(log(line("a"), line("b", "pass")), "--labels", file, "--json")[1])
+    assert (found["used"], found["left_out"]) == (2, {})
+
+
+def test_a_digest_has_no_case(archive, tmp_path, audit, table):
+    scored(tmp_path / "scores", archive, {"ab" * 32: "flag", "cd" * 32: "pass"})
+    labels = table([("AB" * 32, "damaged"), (f"{'Cd' * 32} ", "intact")], head="digest,label")
+    found = json.loads(audit(tmp_path / "scores", "--labels", labels, "--json")[1])
+    assert (found["used"], found["left_out"]) == (2, {})
+
+
+@pytest.mark.parametrize("rows", [[("x", "damaged"), ("x", "damaged")], [("x", "damaged"), ("a", "torn"), ("A", "intact")]])
+def test_a_table_without_an_id_of_the_answers_is_refused(audit, log, table, rows):
+    status, out, err = audit(log(line("a")), "--labels", table(rows))
+    assert (status, out) == (1, "")
+    assert "none of the ids in " in err
+    assert "labels.csv, such as 'x', is that of an answer in " in err
+    assert err.endswith("request_id is to be the id that the request log has; name the logs in which these requests are")
+
+
+def test_an_id_of_an_answer_that_is_left_out_is_known(audit, log, table):
+    status, out, _ = audit(log(line("a"), line("b", images=2)), "--labels", table([("b", "damaged"), ("x", "damaged")]))
+    assert status == 0
+    assert "left out, several_images" in out
+
+
+def test_a_parquet_with_other_columns_says_which_were_meant(audit, log, tmp_path):
+    pq.write_table(pa.table({"Digest": ["a"], "label": ["damaged"]}), tmp_path / "labels.parquet")
+    err = audit(log(line("a")), "--labels", tmp_path / "labels.parquet")[2]
+    assert "has the columns 'Digest, label'; it needs label and one of request_id and digest; did you mean digest by" in err
+    assert "nowhere.csv is not there; name a table" in audit(log(line("a")), "--labels", tmp_path / "nowhere.csv")[2]
+
+
 def test_ids_and_labels_are_joined_however_their_accents_are_spelt(keys, tmp_path, audit, log, table):
     nfc, nfd = (unicodedata.normalize(form, "fêlé") for form in ("NFC", "NFD"))
     bound = FnrBound(level=0.05, threshold=0.5, positives=120)
@@ -396,13 +436,14 @@ def test_ids_and_labels_are_joined_however_their_accents_are_spelt(keys, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("label", "why"), [("Damaged", "'Damaged' is none of the archive's labels, 'damaged', 'intact'"), ("", "all cells are empty")]
+    ("label", "why"),
+    [("Damaged", "'Damaged' is none of the archive's labels, 'damaged', 'intact';"), ("", "all cells are empty")],
 )
 def test_a_table_without_a_label_of_the_archive_is_refused(audit, log, table, label, why):
     status, out, err = audit(log(line("a")), "--labels", table([("a", label)]))
     assert (status, out) == (1, "")
     assert err.startswith("visor: audit.labels: ")
-    assert f"has no label of tiny: {why}; " in err
+    assert f"has no label of tiny: {why}" in err
 
 
 @pytest.mark.parametrize(("positive", "words"), [((), "flags no label"), (("damaged",), "makes no promise")])

@@ -104,6 +104,18 @@ print(*sys.modules)
         ["compare", "runs/roofs", "--max-latency-ms", "nan"],
         ["predict"],
         ["predict", "a.jpg", "--threshold", "high"],
+        ["predict", "a.jpg", "--threshold", "1.5"],
+        ["score", "roofs", "pictures", "--out", "x", "--threshold", "nan"],
+        ["bound", "runs/roofs", "--seed", "-1"],
+        ["bound", "runs/roofs", "--level", "1"],
+        ["compare", "runs/roofs", "--seed", "-1"],
+        ["promote", "roofs", "--seed", "x"],
+        ["pipeline", "x.yaml", "--mlflow-wait-s", "nan"],
+        ["pipeline", "x.yaml", "--run-wait-s", "-1"],
+        ["register", "roofs", "--alias", "bad alias!"],
+        ["register", "roofs", "--alias", "Latest"],
+        ["pipeline", "x.yaml", "--alias", "v1"],
+        ["register", "roofs", "--alias", ""],
     ],
 )
 def test_a_mistyped_command_is_an_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +165,18 @@ def test_a_mistyped_flag_is_told_before_what_is_missing(
         ),
         (["serve", "roofs", "--port", "7", "--grpc-port", "7"], ["serve.port: REST and gRPC cannot both listen on port 7"]),
         (["evaluate", "nowhere"], ["run.invalid", "nowhere"]),
-        (["data", "verify", ".", "--manifest", "nowhere.json"], ["data.", "nowhere.json"]),
+        (["data", "verify", ".", "--manifest", "nowhere.json"], ["data.invalid: nowhere.json is not there; name", "--manifest"]),
+        (
+            ["data", "verify", "pictures"],
+            ["data.invalid: manifest.json is not there; name the data set's manifest by"],
+        ),
+        (["data", "verify", "pictures", "--manifest", "config.yaml"], ["config.yaml is not a manifest, a file of JSON"]),
+        (["predict", "roofs.mar"], ["image.unreadable: roofs.mar is an archive and no image; `visor predict IMAGE --archive r"]),
+        (
+            ["predict", "kept", "x.jpg"],
+            ["image.unreadable: kept is an archive and no image; `visor predict IMAGE --archive"],
+        ),
+        (["predict", "kept/1", "x.jpg"], ["image.unreadable: kept/1 is an archive"]),
         (["demo", "--data", "rofs"], ["demo.failed", "rofs"]),
     ],
 )
@@ -161,7 +184,7 @@ def test_an_error_is_one_sentence_with_its_code(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("config.yaml", "roofs.mar", "pictures/b/2.png"):
+    for name in ("config.yaml", "roofs.mar", "pictures/b/2.png", "model-store/kept/1/kept.mar"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "run").mkdir()
@@ -215,6 +238,18 @@ def test_the_public_key_lies_beside_the_private_one_and_so_do_new_ones(monkeypat
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),
             "folder.unwritable: /x cannot be read or written: Permission",
+        ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "/x/out"),
+            "folder.unwritable: /x/out is a file where a folder is meant; name another place",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x/a.txt/out"),
+            "folder.unwritable: /x/a.txt/out is, or lies below, a file where a folder is meant; name",
+        ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "/x/out.html"),
+            "folder.unwritable: /x/out.html is a folder where a file is meant; name another place",
         ),
         (
             FileNotFoundError(errno.ENOENT, "No such file", "/proc/none"),
@@ -340,6 +375,26 @@ def test_a_digest_is_a_whole_sha256(command: str, capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit, match="2"):
             cli.parse_args([command, "roofs", *more, "--digest", text])
         assert f"{text!r} is not a SHA-256" in capsys.readouterr().err
+
+
+def test_every_number_has_limits() -> None:
+    """No flag takes whatever Python does: infinity, no number at all, or a seed below 0, of which generators make a traceback."""
+    unbounded = [
+        (command, action.dest)
+        for command, parser in COMMANDS.items()
+        for action in parser._actions
+        if action.type in {int, float}
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("text", ["champion", "none", "v1a", "Best-of_2026"])
+def test_an_alias_is_one_that_mlflow_takes(text: str) -> None:
+    from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
+
+    assert cli.parse_args(["register", "roofs", "--alias", text]).alias == text
+    _validate_model_alias_name(text)
+    _validate_model_alias_name_reserved(text)
 
 
 @pytest.mark.parametrize("command", ["compare", "promote"])

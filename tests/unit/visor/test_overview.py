@@ -11,7 +11,7 @@ from tests.unit.archives.crafted import put
 from tests.unit.runs import make_record, make_run
 from training import runs
 from visor import cli
-from visor.overview import overview, registered_aliases
+from visor.overview import _archives, _newest_aliased, overview, registered_aliases
 
 METRICS = {
     "accuracy": 0.875,
@@ -124,3 +124,22 @@ def test_another_server_or_a_broken_database_gives_no_alias(home: Path, monkeypa
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (home / "mlflow.db").write_bytes(b"nothing" * 500)
     assert registered_aliases(home / "mlflow.db") == {}
+
+
+def test_of_several_archives_of_a_run_the_newest_alone_has_its_aliases(tmp_path: Path) -> None:
+    """One version of the registry may be packed again, by another backend: only one of them is what was registered last."""
+    private = signing.make_keys(tmp_path / "keys")[0]
+    for version in ("9", "10", "2"):
+        put(tmp_path / "store", private, version=version)
+    put(tmp_path / "store", private, name="other")
+    found = overview(tmp_path / "none", tmp_path / "store")
+    run_ids = {one.run_id for one in found}
+    assert len(run_ids) == 1  # of crafted archives, also of those of another name
+    [run_id] = run_ids
+    listed = list(_archives(tmp_path / "store", {str(run_id): ("champion",)}))
+    assert all(one.aliases == ("champion",) for one in listed)
+    assert [(one.version, one.aliases) for one in _newest_aliased(listed) if one.name == "tiny"] == [
+        ("2", ()),
+        ("9", ()),
+        ("10", ("champion",)),
+    ]

@@ -79,13 +79,15 @@ def test_a_label_is_known_however_its_accents_are_spelt():
         assert (found.used, found.left_out, found.followed[0].missed) == (1, {}, 1)
 
 
-def test_where_most_labels_are_unknown_some_are_named():
+def test_unknown_labels_are_always_named():
     answers, known = answers_of(a="flag", b="pass", c="flag"), [("a", "damaged"), ("b", "intact")]
     strange = [("c", "Damaged"), ("d", "Damaged"), ("e", "torn")]
-    said = "Most labels are left out: 'Damaged', 'torn' are none of the archive's labels, 'burnt', 'damaged', 'intact'."
-    assert said in audit(answers, known + strange, spec_of()).notes
-    assert not any("Most" in note for note in audit(answers, known + strange[:2], spec_of()).notes)  # half is not most
-    assert not any("Most" in note for note in audit(answers, [*known, ("c", ""), ("d", ""), ("e", "")], spec_of()).notes)
+    said = "'Damaged', 'torn' are none of the archive's labels, 'burnt', 'damaged', 'intact'"
+    said += "; did you mean 'damaged' by 'Damaged'?"
+    assert f"Most labels are left out: {said}" in audit(answers, known + strange, spec_of()).notes
+    of_few = "Some labels are left out: 'torn' is none of the archive's labels, 'burnt', 'damaged', 'intact'."
+    assert of_few in audit(answers, known + strange[2:], spec_of()).notes
+    assert not any("left out" in note for note in audit(answers, [*known, ("c", ""), ("d", ""), ("e", "")], spec_of()).notes)
     many = [(key, f"x{key}") for key in "fghijkl"]
     assert "'xj' and 2 more are none" in audit(answers, many, spec_of()).notes[0]
 

@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
+from tests.unit.configs import make_config
+from tests.unit.runs import make_run
 from tests.unit.specs import make_spec
 from training import runs
 from training.errors import CompareError, RunError
@@ -54,9 +57,16 @@ def champion_of(places, model):
 
 def test_a_better_version_takes_the_place_and_a_worse_one_does_not(places, tmp_path, capsys):
     arguments = ["promote", "roofs", "--home", str(places.home), "--no-archives"]
-    with pytest.raises(RunError, match="has no roofs@candidate"):
+    with pytest.raises(RunError, match="has no model named 'roofs'"):
         promote("roofs", None, places, Rule(), 0)
     first = trained(places, tmp_path, "roofs", 1.0, "candidate")
+    with pytest.raises(RunError, match=r"has no model named 'rofs' \(it has .*roofs.*\); did you mean roofs\?"):
+        promote("rofs", None, places, Rule(), 0)
+    run = tmp_path / "c2"
+    make_run(run)
+    (run / runs.CONFIG).write_text(yaml.safe_dump(make_config(name="roofs").model_dump(mode="json")))
+    with pytest.raises(RunError, match=f"has no model named '{run}', which is the folder of a run; its model is roofs"):
+        promote(str(run), None, places, Rule(), 0)
     assert champion_of(places, "roofs") is None
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert champion_of(places, "roofs") is None

@@ -247,5 +247,8 @@ def test_the_keys_of_data_may_be_set_for_a_folder(tmp_path: Path) -> None:
     assert explore(folder, ["data.layout=splits"], tmp_path / "home").labels == ("a", "b")
     with pytest.raises(ConfigError, match=r"override 'fit\.batch_size=3': a folder without a config has keys of data"):
         explore(folder, ["fit.batch_size=3"], tmp_path / "home")
+    for own in ("data.path=elsewhere", "data.source=digits"):
+        with pytest.raises(ConfigError, match=f"override '{own}': the folder that is named, {folder}, is the data set"):
+            explore(folder, [own], tmp_path / "home")
     with pytest.raises(ConfigError, match=r"data\.layout: must be 'auto', 'labels' or 'splits' \(got 'x'\)"):
         explore(folder, ["data.layout=x"], tmp_path / "home")

@@ -293,13 +293,34 @@ def test_what_can_be_read_in_two_ways_is_refused_with_what_was_seen(plant: Plant
     assert set(scan(root, "labels").labels) == tops
 
 
-def test_labels_that_hold_the_same_folders_are_said(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
-    """Folds of a data set, or years of each label: nobody can tell, and labels they stay."""
-    root = plant(
-        *(picture for top in ("fold1", "fold2") for label in ("cat", "dog") for picture in pictures(f"{top}/{label}", 8))
+@pytest.mark.parametrize(
+    ("tops", "below", "refused"),
+    [
+        (("site0", "site1"), ("heil", "schaden"), True),
+        (("north", "south"), ("cat", "dog"), True),
+        (("cat", "dog"), ("north", "south"), True),
+        (("site0", "site1"), ("class0", "class1"), True),
+        (("cat", "dog"), ("site0", "site1"), False),
+        (("cat", "dog"), ("2023", "2024", "2025"), False),
+        (("cat", "dog"), ("photos",), False),
+    ],
+)
+def test_folders_that_all_hold_the_same_are_refused_unless_numbers_tell(
+    plant: Plant, tops: tuple[str, ...], below: tuple[str, ...], refused: bool
+) -> None:
+    """Sites that each have all labels, or labels that each have all sites: nobody can tell."""
+    root = plant(*(picture for top in tops for name in below for picture in pictures(f"{top}/{name}", 8)))
+    assert scan(root, "labels").labels == tops
+    if not refused:
+        assert scan(root).labels == tops
+        return
+    with pytest.raises(DataError) as caught:
+        scan(root)
+    assert str(caught.value) == (
+        f"data.invalid: {root} holds {', '.join(tops)}, and each of them holds {', '.join(below)}: nobody can tell which are the "
+        "labels. If those at the top are, say data.layout: labels in the config (--set data.layout=labels). If those below are, "
+        f"put them at the top, such as {below[0]}/{tops[0]}/... and {below[1]}/{tops[0]}/..., and say data.layout: labels, too"
     )
-    assert scan(root).labels == ("fold1", "fold2")
-    assert "fold1, fold2, which are taken for labels, and each holds the same folders: cat, dog" in caplog.text
 
 
 def test_masks_of_no_label_are_a_label_of_their_own(plant: Plant) -> None:

@@ -4,7 +4,10 @@ import hashlib
 import json
 import logging
 import random
+import re
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +20,7 @@ from training.data.manifest import Manifest, Sample, build, verify
 from training.errors import DataChanged, DataError
 
 Plant = Callable[..., Path]
+ROOT = Path(__file__).parents[4]
 SPLITS = SplitConfig(val=0.2, calibration=0.2, test=0.2)
 
 
@@ -118,6 +122,26 @@ def test_a_folder_around_the_data_set_is_seen(plant: Plant) -> None:
         build(root, config(root))
 
 
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_a_table_of_labels_is_seen_and_the_documented_lines_make_folders_of_it(
+    plant: Plant, folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{n:02}.png" for n in range(16)]
+    root = plant(*(f"{folder}{name}" for name in names))
+    labels = {name: ("oak", "ash")[n % 2] for n, name in enumerate(names)}
+    (root / "labels.csv").write_text("\ufefffile,label\n" + "".join(f"{name}, {label} \n" for name, label in labels.items()))
+    with pytest.raises(DataError, match=r"labels\.csv may say the labels: docs/data\.md, A table of labels, makes folders of it"):
+        build(root, config(root))
+    assert "1 file is not an image and is left out: 1 .csv" in caplog.messages  # and need not be saved as a picture
+    if folder:
+        section = (ROOT / "docs/data.md").read_text().partition("## A table of labels")[2]
+        script = re.search("```python\n(.*?)```", section, re.DOTALL)
+        assert script is not None
+        subprocess.run([sys.executable, "-c", script[1]], cwd=root, check=True)
+        made = build(root / "photos", config(root / "photos"))
+        assert {Path(sample.path).name: sample.label for sample in made.samples} == labels
+
+
 def test_an_empty_label_is_named(root: Path) -> None:
     (root / "elm").mkdir()
     with pytest.raises(DataError, match="holds no image of label 'elm'"):
@@ -183,11 +207,14 @@ def test_read_is_strict(manifest: Manifest, tmp_path: Path, change: Callable[[di
 
 
 def test_read_names_what_is_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"missing\.json is not there; `visor data manifest CONFIG` writes a manifest"):
         Manifest.read(tmp_path / "missing.json")
     (tmp_path / "half.json").write_text('{"format": 1, "sam')
-    with pytest.raises(DataError, match=r"half\.json is not a manifest: the file: Invalid JSON"):
+    with pytest.raises(DataError, match=r"half\.json is not a manifest, a file of JSON; `visor data manifest CONFIG` writes one"):
         Manifest.read(tmp_path / "half.json")
+    (tmp_path / "config.yaml").write_text("name: photos\n")
+    with pytest.raises(DataError, match=r"is not a manifest, a file of JSON; `visor data manifest .*/config\.yaml` writes one"):
+        Manifest.read(tmp_path / "config.yaml")
 
 
 def test_verify_accepts_the_same_files(root: Path, manifest: Manifest, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from training.data.manifest import build
 from training.data.roofs import roofs
 from training.data.sources import prepare
 from training.errors import DataError
+from visor import cli
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
@@ -57,3 +58,27 @@ def test_interrupted_digits_leave_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         prepare(DataConfig(source="digits"), tmp_path)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ([], "photos holds no label; give it a folder of images for each of two labels or more"),
+        (["oak"], "photos holds one label, 'oak'"),
+        (["site0/heil", "site0/schaden", "site1/heil", "site1/schaden"], "nobody can tell which are the labels"),
+    ],
+)
+def test_what_training_refuses_is_not_made(
+    tmp_path: Path, folders: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / folder / "1.png")
+    config = str(Path(__file__).parents[4] / "training/configs/imagefolder.yaml")
+    arguments = ["--home", str(tmp_path / "home"), "--set", f"data.path={tmp_path / 'photos'}"]
+    for command in (["data", "make", config], ["train", config]):
+        assert cli.main([*command, *arguments]) == 1
+        assert said in capsys.readouterr().err
+    reported = cli.main(["data", "report", str(tmp_path / "photos"), "--out", str(tmp_path / "x.html")])
+    assert reported == (0 if folders == ["oak"] else 1)  # of one label, the page says that training refuses it

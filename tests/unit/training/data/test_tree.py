@@ -110,11 +110,12 @@ def test_hidden_files_are_left_out_and_others_counted(plant: Plant, caplog: pyte
     root = plant("oak/a.png", "oak/.b.png", ".git/c.png", "ash/d.png", "loose.png")
     (root / "oak" / "notes.txt").write_text("x")
     (root / "Thumbs.db").write_text("x")
+    (root / "sky.gif").write_text("x")
     with caplog.at_level(logging.WARNING):
         assert [image.path for image in scan(root).images] == ["ash/d.png", "oak/a.png"]
     read = ", ".join(sorted(SUFFIXES))
     assert caplog.messages == [
-        f"2 files are not images and are left out: 1 .db, 1 .txt; images end in {read}, so save others as one of these",
+        f"3 files are not images and are left out: 1 .db, 1 .gif, 1 .txt; images end in {read}, so save others as one of these",
         "1 image lies in no label's folder and is left out; put each into LABEL/, such as 'loose.png'",
     ]
 

@@ -207,7 +207,7 @@ def test_more_stages_than_the_network_has_are_refused_before_anything_is_fitted(
 
 
 def test_a_loss_that_is_no_number_stops_the_fit():
-    with pytest.raises(RunError, match=r"after epoch 1; lower fit\.phases\.0\.learning_rate"):
+    with pytest.raises(RunError, match=r"after epoch 1; lower fit\.phases\.0\.learning_rate, and train with --fresh"):
         fitted(make_config([{"epochs": 3, "learning_rate": 1e30, "unfreeze": "all"}]))
 
 

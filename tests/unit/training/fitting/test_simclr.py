@@ -168,5 +168,5 @@ def test_one_image_has_none_to_be_compared_with():
 
 
 def test_a_loss_that_is_no_number_stops_the_pretraining():
-    with pytest.raises(RunError, match=r"the loss is nan after epoch \d; lower pretrain.learning_rate"):
+    with pytest.raises(RunError, match=r"the loss is nan after epoch \d; lower pretrain.learning_rate, .* with --fresh"):
         pretrained(make_config(learning_rate=1e30, epochs=3))

@@ -8,8 +8,8 @@ from tests.unit.specs import make_spec
 from training.config import DecisionConfig
 from training.data.manifest import Sample
 from training.decisions.mix import Mix
-from training.decisions.scaling import Beta, Temperature
-from training.reports.notes import notes, steps
+from training.decisions.scaling import Beta, Temperature, fit_beta
+from training.reports.notes import notes, on_labels, steps
 from visor import cli
 
 EVEN = Mix(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
@@ -48,6 +48,7 @@ def test_a_small_split_is_named_with_what_it_can_tell():
         "The calibration split is small: it has few images of bad (10). For example, a rate of 90.0% among 10 images has the "
         "interval 59.6% to 98.2% (95 %)."
     )
+    assert "a rate of 100.0% among 1 image has the interval" in " ".join(written(bad=1))
     assert "nothing is known of a label without images" in " ".join(written(bad=0))
 
 
@@ -74,10 +75,43 @@ def test_scaling_that_made_the_likelihood_worse_is_said():
 
 
 def test_how_scaling_ended_is_said():
-    assert "Platt" in written(Temperature(0.5, "smoothed"))[0]
+    [sentence] = written(Temperature(0.5, "smoothed"))
+    assert "every image of the calibration split, or nearly every one, is classified right; T = 0.500" in sentence
+    [sentence] = written(Beta(np.ones(2), np.zeros(2), "smoothed"), RARE, method="vector")
+    assert "those of one label above those of the other, whether or not they are classified right" in sentence
     assert "no temperature from 0.05 to 20 fits, T = 20.000 is the nearest" in written(Temperature(20.0, "at_bound"))[0]
     bound = Beta(np.array([1.0, 0.05]), np.zeros(2), "at_bound")
     assert "no slope from 0.05 to 20 fits, what was taken is the nearest" in written(bound, RARE, method="vector")[0]
+
+
+def test_images_that_are_ordered_and_not_right_are_scaled_to_one_label_which_is_said():
+    """All images of one label above those of the other, and a fifth beyond 0: the limit lies elsewhere than the network's."""
+    margin = np.array([*np.linspace(0.5, 2.0, 20), *np.linspace(-0.5, 0.4, 20)])
+    logits, truth = np.stack([margin, np.zeros(40)], axis=1), np.repeat([0, 1], 20)
+    assert fit_beta(logits, truth, np.zeros(2)).status == "smoothed"
+    probs = np.stack([np.full(40, 0.4), np.full(40, 0.6)], axis=1)
+    spec = make_spec(("bad", "fine"))
+    share = f"{1 - (margin[20:] > 0).sum() / 40:.1%}"
+    [sentence] = on_labels(spec, logits, probs, truth)
+    assert "one label alone is answered, fine, and 50.0% of the calibration split are right" in sentence
+    assert f"where the network itself has {share}." in sentence
+    assert "decision.calibration: temperature, which changes no label" in sentence
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(0, False), (3, False), (4, True)])
+def test_scaling_that_costs_more_than_three_points_is_said(wrong, said):
+    truth = np.repeat([0, 1], 50)
+    logits = np.eye(2)[truth]
+    probs = np.eye(2)[np.where(np.arange(100) < wrong, 1, truth)]
+    sentences = on_labels(make_spec(("bad", "fine")), logits, probs, truth)
+    assert bool(sentences) is said
+    if said:
+        assert "are answered: 96.0% of the calibration split are right, where the network itself has 100.0%" in sentences[0]
+
+
+def test_one_label_that_the_network_answers_by_itself_is_no_doubt_of_scaling():
+    truth, one = np.repeat([0, 1], 50), np.tile([[0.0, 1.0]], (100, 1))
+    assert on_labels(make_spec(("bad", "fine")), one, one, truth) == []
 
 
 def test_a_stated_mix_is_said():
