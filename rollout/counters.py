@@ -2,53 +2,57 @@
 
 Nothing is a rate. Each look reads the raw counters of all pods and takes the differences to the last values, which the release's
 record keeps, so that a loop that was killed goes on where it was. Metrics: docs/metrics.md.
+
+A counter that fell began anew where the pod's containers were started again, and the reading is the newer one. Else the reading
+is older, as of another replica of Prometheus: taken for a restart, it would count all of the pod's history once more.
 """
 
-import json
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
-from rollout.errors import PrometheusUnreachable
 from rollout.gates import Count
 from rollout.plan import Pod
+from rollout.readings import DRAWN, DRAWS, Reading, Tally
 
-TIMEOUT_S = 10.0
 EDGE_REQUESTS = 200
 """Answers of the stable release after which its own p95 is known to within about three points (a standard error of 1.5)."""
 P95 = 0.95
 ABOVE = 1.15
 """So many times the stable release's own p95 is slow. With log-normal latencies (a deviation of 0.08 to 0.8) a canary that is 5 %
 slower has at most 0.8 points more answers above the bucket that this chooses, and one that is 1.5 times slower at least 3."""
-OWN = {"__name__", "pod", "model", "version", "protocol", "code", "le", "label", "decision", "result"}
-"""Labels of the edge's own; all others tell who scraped."""
-METRICS = (
-    "visor_(build_info|request_seconds_(count|bucket)|decisions_total|images_rejected_total|shadow_images_total|"
-    "(shadow_)?drawn_images_total)"
-)
-DRAWN = "drawn:"
-DRAWS = "drawn:pass"
-"""Every edge has it from its start, but one of an older version, which draws no image of a request."""
+OLDER_S = 300.0
+"""Prometheus answers with no sample that is older than this, so that values which stay below those of before are new ones."""
+GONE_S = 60.0
+"""After which it is counted without a stable pod of which Prometheus has nothing: two of the usual intervals."""
 ALL_COUNTED = (
     "an edge of an older version draws no image of each request: all images are counted, as if none of a request were alike"
 )
+OLDER = (
+    "Prometheus answers with older values than before, which are passed over: are there two replicas behind its address? "
+    "Name one of them, or an address that keeps to one; docs/rollout.md"
+)
 
-Labels = Mapping[str, str]
-Tally = dict[str, int]
-"""A pod's sums, by what they count: `requests`, `failed`, `answered`, `within:SECONDS`, `pass`, `flag`, `review`, `rejected`,
-`shadow:RESULT`, and `drawn:RESULT` of one image of each request by any of these, the shadow's too."""
+
+class Origin(TypedDict):
+    """Where a pod's last sums are from: source and time as in `Reading`, the pod's `restarts` when its counters last began, and
+    since when readings are `older` than these, 0 where they are not."""
+
+    source: str
+    scraped: float
+    restarts: int
+    older: float
 
 
 @dataclass(frozen=True)
 class Counters:
     """What the last look read, for the next one's differences.
 
-    `since`: when counting began; `pods`: each pod's sums; `edge`: the bucket's bound, in seconds, above which an answer is slower
-    than the stable release's were when this began (`edge_of`), None until it is known; `early`: these answers by `Tally`'s names;
-    `drawn`: whether one image of each request was counted, as all edges draw one, and not all of them.
+    `since`: when counting began; `pods`: each pod's sums, and `origins` where these are from; `edge`: the bucket's bound, in
+    seconds, above which an answer is slower than the stable release's were when this began (`edge_of`), None until it is known;
+    `early`: these answers by `Tally`'s names; `drawn`: whether one image of each request was counted, as all edges draw one, and
+    not all of them; `gone`: since when a ready pod is missing; `without`: the stable pods that are not counted for it; `twofold`:
+    whether older readings were seen.
     """
 
     since: float
@@ -56,88 +60,82 @@ class Counters:
     edge: float | None = None
     early: Tally = field(default_factory=dict)
     drawn: bool = True
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    gone: Mapping[str, float] = field(default_factory=dict)
+    without: Sequence[str] = field(default_factory=list)
+    twofold: bool = False
 
-
-def ask(url: str, query: str) -> list[tuple[dict[str, str], float]]:
-    """Ask Prometheus at `url` an instant query: each series' labels and value. Raises PrometheusUnreachable."""
-    address = f"{url.rstrip('/')}/api/v1/query"
-    body = urllib.parse.urlencode({"query": query}).encode()
-    try:
-        if not address.startswith(("http://", "https://")):
-            raise PrometheusUnreachable(f"{url} is no address of Prometheus, such as http://prometheus.monitoring:9090")
-        with urllib.request.urlopen(address, body, timeout=TIMEOUT_S) as reply:
-            answer = json.load(reply)
-        if answer["status"] != "success":
-            raise PrometheusUnreachable(f"Prometheus at {url} refuses: {answer.get('error', answer['status'])}")
-        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise PrometheusUnreachable(f"Prometheus at {url} does not answer: {_why(err)}") from err
-
-
-def query_of(namespace: str, pods: Iterable[str]) -> str:
-    """The query of all that is counted of these pods."""
-    return f'{{__name__=~"{METRICS}",namespace="{namespace}",pod=~"{"|".join(sorted(pods))}"}}'
-
-
-def tallies(series: Iterable[tuple[Labels, float]]) -> dict[str, Tally]:
-    """Add up each pod's series. A pod that is scraped twice, by an annotation and a PodMonitor, say, is counted once."""
-    by_source: dict[str, dict[tuple[tuple[str, str], ...], Tally]] = defaultdict(dict)
-    known: set[str] = set()
-    for labels, value in series:
-        pod = labels["pod"]
-        known.add(pod)
-        source = tuple(sorted((name, text) for name, text in labels.items() if name not in OWN))
-        for what in _counted(labels):
-            tally = by_source[pod].setdefault(source, {})
-            tally[what] = tally.get(what, 0) + round(value)
-    return {pod: by_source[pod][min(by_source[pod])] if by_source[pod] else {} for pod in known}
-
-
-def _counted(labels: Labels) -> tuple[str, ...]:
-    """What a series counts, by `Tally`'s names."""
-    code = labels.get("code", "")
-    match labels["__name__"]:
-        case "visor_request_seconds_count":
-            return ("requests", *(["failed"] if code.startswith("5") else []), *(["answered"] if code.startswith("2") else []))
-        case "visor_request_seconds_bucket" if code.startswith("2"):
-            return (f"within:{float(labels['le']):g}",)
-        case "visor_decisions_total":
-            return (labels["decision"],)
-        case "visor_images_rejected_total":
-            return ("rejected",)
-        case "visor_shadow_images_total":
-            return (f"shadow:{labels['result']}",)
-        case "visor_drawn_images_total" | "visor_shadow_drawn_images_total":
-            return (f"{DRAWN}{labels['result']}",)
-    return ()
+    @property
+    def sources(self) -> dict[str, str]:
+        """Who scraped each pod's sums."""
+        return {pod: origin["source"] for pod, origin in self.origins.items()}
 
 
 def look(
-    counters: Counters | None, read: Mapping[str, Tally], pods: Mapping[str, Pod], now: float, bound_s: float
+    counters: Counters | None,
+    read: Mapping[str, Reading],
+    pods: Mapping[str, Pod],
+    now: float,
+    bound_s: float,
+    restarts: Mapping[str, int] | None = None,
 ) -> tuple[Counters | None, dict[str, tuple[Count, Count]], str]:
     """Compare what was read with the last look: the next look's counters, canary and stable events by gate, what is missing.
 
     None before the first look, with which counting begins. Where a pod that is ready is missing, nothing is counted, and the next
-    complete look finds it all. `bound_s`: the SLO's bound, a bucket's.
+    complete look finds it all; but a stable pod that stays away is left out. `bound_s`: the SLO's bound, a bucket's; `restarts`:
+    how often containers of each pod were started again.
     """
-    if missing := _missing(read, pods, bound_s):
-        return counters, {}, missing
-    drawn = all(DRAWS in tally for name, tally in read.items() if name in pods)
-    if counters is None:
-        kept = {name: _kept(tally, bound_s, None) for name, tally in read.items() if name in pods}
-        return Counters(now, kept, drawn=drawn), {}, ""
+    gone = {name: now for name, pod in sorted(pods.items()) if pod.ready and name not in read}
+    without: list[str] = []
+    if counters is not None:
+        gone = {name: counters.gone.get(name, since) for name, since in gone.items()}
+        if any(pod.track == "stable" and name in read for name, pod in pods.items()):
+            without = [name for name, since in gone.items() if pods[name].track == "stable" and now - since >= GONE_S]
+    if missing := _missing(read, [name for name in gone if name not in without], bound_s):
+        return counters and replace(counters, gone=gone), {}, missing
+    known = counters or Counters(now)
+    drawn = all(DRAWS in reading.tally for name, reading in read.items() if name in pods)
     grown: dict[str, Tally] = {"canary": {}, "stable": {}}
+    kept, origins = {}, {}
     for name, pod in pods.items():
-        for what, count in _growth(counters, name, pod, read.get(name, {})).items():
+        if name not in read:
+            kept[name], origins[name] = known.pods.get(name), known.origins.get(name)
+            continue
+        new, kept[name], origins[name] = _taken(known, name, pod, read[name], now, (restarts or {}).get(name, 0))
+        for what, count in new.items():
             grown[pod.track][what] = grown[pod.track].get(what, 0) + count
-    gates = gates_of(grown["canary"], grown["stable"], bound_s, counters.edge, drawn)
-    early, edge = counters.early, counters.edge
-    if edge is None:
+    early, edge = known.early, known.edge
+    if counters is not None and edge is None:
         timed = {what: count for what, count in grown["stable"].items() if _timed(what)}
         early = {what: early.get(what, 0) + timed.get(what, 0) for what in early.keys() | timed.keys()}
         edge = edge_of(early)
-    kept = {name: _kept(read.get(name, counters.pods.get(name, {})), bound_s, edge) for name in pods}
-    return replace(counters, pods=kept, edge=edge, early=early if edge is None else {}, drawn=drawn), gates, ""
+    after = replace(
+        known,
+        pods={name: _kept(tally, bound_s, edge) for name, tally in kept.items() if tally is not None},
+        edge=edge,
+        early=early if edge is None else {},
+        drawn=drawn,
+        origins={name: origin for name, origin in origins.items() if origin},
+        gone=gone,
+        without=without,
+        twofold=known.twofold or any(origin and origin["older"] for origin in origins.values()),
+    )
+    if counters is None:
+        return after, {}, ""
+    return after, gates_of(grown["canary"], grown["stable"], bound_s, counters.edge, drawn), ""
+
+
+def remarks(before: Counters | None, after: Counters | None) -> Iterator[str]:
+    """What is worth telling of a look, once."""
+    if after is None:
+        return
+    known = before or Counters(after.since)
+    if after.drawn != known.drawn:
+        yield "of each request one image is counted" if after.drawn else ALL_COUNTED
+    if after.twofold and not known.twofold:
+        yield OLDER
+    if left := sorted({*after.without} - {*known.without}):
+        yield f"it is counted without pod {', '.join(left)}, of which Prometheus has had nothing for {GONE_S:g} s"
 
 
 def edge_of(early: Tally) -> float | None:
@@ -161,22 +159,43 @@ def edge_of(early: Tally) -> float | None:
     return finite[-1]
 
 
-def _missing(read: Mapping[str, Tally], pods: Mapping[str, Pod], bound_s: float) -> str:
-    unseen = [name for name, pod in sorted(pods.items()) if pod.ready and name not in read]
+def _missing(read: Mapping[str, Reading], unseen: Sequence[str], bound_s: float) -> str:
     if unseen:
         return f"Prometheus has nothing of pod {unseen[0]}; docs/rollout.md says what it has to scrape"
-    if any(tally.get("answered") and f"within:{bound_s:g}" not in tally for tally in read.values()):
+    if any(one.tally.get("answered") and f"within:{bound_s:g}" not in one.tally for one in read.values()):
         return f"visor_request_seconds has no bucket of {bound_s:g} s, which alone are counted; docs/metrics.md lists them"
     return ""
 
 
-def _growth(counters: Counters, name: str, pod: Pod, now: Tally) -> Tally:
-    """What a pod has counted since the last look. One that is older than the counting begins with its first reading."""
-    before = counters.pods.get(name)
+def _taken(counters: Counters, name: str, pod: Pod, reading: Reading, now: float, restarts: int) -> tuple[Tally, Tally, Origin]:
+    """What a pod has counted since the last look, its sums for the next one, and where these are from.
+
+    One that is older than the counting begins with its first reading, and so does one that is read by another source, or that
+    was left out for a while: what it counted meanwhile is of another time than the others' counts.
+    """
+    tally = reading.tally
+    here = Origin(source=reading.source, scraped=reading.scraped, restarts=restarts, older=0.0)
+    before, origin = counters.pods.get(name), counters.origins.get(name)
     if before is None:
-        before = now if pod.started < counters.since else {}
-    if any(count < before.get(what, 0) for what, count in now.items()):
-        before = {}  # the process began anew, and its counters with it
+        later = pod.started >= counters.since and name not in counters.without
+        return _growth({} if later else tally, tally), tally, here
+    if origin is None:  # of an older version's record, which may have sums that are counted no more
+        origin, before = here, {what: count for what, count in before.items() if what in tally}
+    if name in counters.without or "" != reading.source != origin["source"] != "":
+        return {}, tally, here
+    fell = any(tally.get(what, 0) < count for what, count in before.items())
+    late = 0 < reading.scraped < origin["scraped"]
+    if fell and not late and restarts > origin["restarts"]:
+        return _growth({}, tally), tally, here  # the process began anew, and its counters with it
+    if fell or late:
+        since = origin["older"] or now
+        return ({}, before, {**origin, "older": since}) if now - since < OLDER_S else ({}, tally, here)
+    # A restart may be known before its first scrape, so it stays to be found.
+    scraped = max(reading.scraped, origin["scraped"])
+    return _growth(before, tally), tally, {**here, "scraped": scraped, "restarts": origin["restarts"]}
+
+
+def _growth(before: Tally, now: Tally) -> Tally:
     unread = DRAWN if before and DRAWS not in before else None  # by the older version that looked last
     return {what: count - before.get(what, 0) for what, count in now.items() if not (unread and what.startswith(unread))}
 
@@ -229,7 +248,3 @@ def _slower(tally: Tally, bound_s: float) -> Count:
 def _count(events: int, total: int) -> Count:
     """A bucket and a count may be of different instants within one scrape."""
     return Count(min(max(events, 0), total), total)
-
-
-def _why(err: BaseException) -> str:
-    return str(getattr(err, "reason", "") or err)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rollout.counters import ask
 from rollout.plan import Pod
+from rollout.prometheus import ask
 
 FIRST = 500
 """Images of the canary, from which on it is judged."""
@@ -74,7 +74,7 @@ def ratios(counts: Mapping[str, Mapping[str, float]], reference: Reference) -> d
     for figure, shares in reference.shares.items():
         live = counts.get(figure, {})
         total = sum(live.get(name, 0.0) for name in shares)
-        if total and figure in reference.quantiles:
+        if total and reference.images and figure in reference.quantiles:
             index = 0.0
             for name, share in shares.items():
                 q = (live.get(name, 0.0) + SMOOTHING) / (total + SMOOTHING * len(shares))

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from rollout import counters
-from rollout.counters import Tally
+from rollout import counters, readings
 from rollout.plan import ALL, Pod
 from rollout.planning import requests_to_find, requests_to_prove
+from rollout.prometheus import ask
+from rollout.readings import Tally
 from rollout.setup import Order, gates_of
 from rollout.steps import compared
 
@@ -18,16 +19,16 @@ def forecast(order: Order, pods: Mapping[str, Pod]) -> Iterator[str]:
     """Say, line by line, how many requests and how much time each effect needs. Raises PrometheusUnreachable."""
     stable = sorted(name for name, pod in pods.items() if pod.track == "stable")
     sums: Tally = {}
-    for tally in counters.tallies(counters.ask(order.prometheus, counters.query_of(order.namespace, stable))).values():
+    for tally in readings.tallies(ask(order.prometheus, readings.query_of(order.namespace, stable))).values():
         sums = {what: sums.get(what, 0) + tally.get(what, 0) for what in sums.keys() | tally.keys()}
     chosen = f'namespace="{order.namespace}",pod=~"{"|".join(stable)}"'
-    drawn = counters.DRAWS in sums
+    drawn = readings.DRAWS in sums
     rated = {
         "requests": "visor_request_seconds_count",
         "images": "visor_drawn_images_total" if drawn else "visor_decisions_total",
     }
     asked = {unit: f"sum(rate({metric}{{{chosen}}}[{OVER}]))" for unit, metric in rated.items()}
-    rates = {unit: sum(rate for _, rate in counters.ask(order.prometheus, query)) for unit, query in asked.items()}
+    rates = {unit: sum(rate for _, rate in ask(order.prometheus, query)) for unit, query in asked.items()}
     if not rates["requests"]:
         yield f"the stable release had no requests in {OVER}; without any, the canary stays at its first step"
         return
@@ -49,7 +50,7 @@ def base_of(gate: str, sums: Tally, bound_s: float) -> float:
     """The stable release's share of a gate's events, of all that its pods have counted; of `slower`, what its definition says."""
     if gate == "slower":
         return 1 - counters.P95
-    counted = counters.gates_of(sums, {}, bound_s, None, counters.DRAWS in sums)[gate][0]
+    counted = counters.gates_of(sums, {}, bound_s, None, readings.DRAWS in sums)[gate][0]
     return counted.events / counted.total if counted.total else 0.0
 
 

@@ -6,20 +6,22 @@ InferenceService, whose annotations KServe hands on to the pods, which it would 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NoReturn, cast, get_args
 
 from rollout.cluster import Cluster
-from rollout.counters import Counters
+from rollout.counters import Counters, Origin
 from rollout.errors import ClusterConflict, RecordUnreadable, RolloutMissing
 from rollout.evidence import Evidence
-from rollout.plan import Plan, State, Step, Verb
+from rollout.plan import ALL, Phase, Plan, State, Step, Verb
 
 FORMAT = 1
 ANNOTATION = "visor.io/rollout"
 HISTORY, EARLIER = 200, 20
 """Entries that are kept of a release's history, and releases before it."""
+LONGEST = 1_000
+"""Bytes of an entry: a ConfigMap may have 1 MiB, and a container's last words 4 KiB."""
 TRIES = 5
 
 
@@ -70,20 +72,24 @@ class Record:
             "state": state,
             "counters": asdict(self.counters) if self.counters else None,
             **others,
-            "history": [asdict(entry) for entry in self.history],
-            "earlier": [asdict(entry) for entry in self.earlier],
+            "history": [_short(entry) for entry in self.history],
+            "earlier": [_short(entry) for entry in self.earlier],
         }
 
 
+def _short(entry: Entry) -> dict[str, Any]:
+    return {**asdict(entry), "what": entry.what.encode(errors="ignore")[:LONGEST].decode(errors="ignore")}
+
+
 def from_json(content: Mapping[str, Any]) -> Record:
-    """Read a record. Raises RecordUnreadable."""
+    """Read a record. Raises RecordUnreadable, also where it says what cannot be."""
     try:
         if content["format"] != FORMAT:
             raise RecordUnreadable(f"the record has format {content['format']}, and this version reads {FORMAT}")
         plan, state, others = content["plan"], content["state"], {k: v for k, v in content.items() if k != "format"}
         steps = tuple(Step(**step) for step in plan["steps"])
         arguments = {name: tuple(plan[name]) for name in ("stable_args", "canary_args")}
-        return Record(
+        known = Record(
             **{
                 **others,
                 "plan": Plan(**{**plan, **arguments, "steps": steps}),
@@ -93,8 +99,47 @@ def from_json(content: Mapping[str, Any]) -> Record:
                 "earlier": tuple(Entry(**entry) for entry in content["earlier"]),
             }
         )
-    except (KeyError, TypeError, ValueError) as err:
-        raise RecordUnreadable(f"the record cannot be read ({err!r}); delete it to begin anew") from err
+        _check(known)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        raise RecordUnreadable(f"the record cannot be read ({str(err)[:200] or type(err).__name__})") from err
+    return known
+
+
+def _check(known: Record) -> None:
+    """Raise where a record says what no release wrote: ValueError, or whatever its evidence fails with."""
+    state, tests = known.state, known.state.evidence.tests
+    _check_types([known, known.plan, *known.plan.steps, state, *known.history, *known.earlier])
+    if state.phase not in get_args(Phase):
+        raise ValueError(f"there is no phase {state.phase}")
+    if not 0 <= state.step < len(known.plan.steps):
+        raise ValueError(f"there is no step {state.step} of {len(known.plan.steps)}")
+    if not (0 <= state.percent <= ALL and 0 <= state.target <= ALL):
+        raise ValueError(f"shares of {state.percent} and {state.target} % are not within 0 and {ALL}")
+    if not (tests and 0 < state.evidence.alpha < 1):
+        raise ValueError(f"{len(tests)} gates at {state.evidence.alpha} decide nothing")
+    state.evidence.findings()
+    if known.counters:
+        _check_types([known.counters])
+        for tally in known.counters.pods.values():
+            if not all(type(count) is int and count >= 0 for count in tally.values()):
+                raise ValueError(f"the counters have {tally}")
+        for origin in known.counters.origins.values():
+            if set(origin) != Origin.__required_keys__:
+                raise ValueError(f"the counters are from {origin}")
+
+
+def _check_types(values: Iterable[Any]) -> None:
+    """Raise ValueError where a dataclass has a field of another type; what is in lists and mappings is passed over."""
+    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), float | None: (int, float, type(None))}
+    for value in values:
+        for field in fields(value):
+            there = getattr(value, field.name)
+            if field.type in allowed and type(there) not in allowed[field.type]:
+                raise ValueError(f"{field.name} of the {type(value).__name__.lower()} is {there!r}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
 
 
 class Store:
@@ -109,10 +154,14 @@ class Store:
         found = self._cluster.config_map(self.name)
         data = (found or {}).get("data") or {}
         text = data.get("record.json")
+        # Not "delete it": the chart's Job may patch the ConfigMap, and cannot make another one.
+        advice = f"empty its data to begin anew: kubectl patch configmap {self.name} --type merge --patch '{{\"data\":null}}'"
         try:
-            return (from_json(json.loads(text)) if text else None), data.get("order", "")
-        except json.JSONDecodeError as err:
-            raise RecordUnreadable(f"record.json of ConfigMap {self.name} is no JSON; delete it to begin anew") from err
+            return (from_json(json.loads(text, parse_constant=_refuse)) if text else None), data.get("order", "")
+        except RecordUnreadable as err:
+            raise RecordUnreadable(f"ConfigMap {self.name}: {err.args[0]}; {advice}") from err
+        except (ValueError, RecursionError) as err:
+            raise RecordUnreadable(f"record.json of ConfigMap {self.name} is no JSON; {advice}") from err
 
     def write(self, record: Record) -> None:
         """Write the record. Raises ClusterConflict where somebody else writes again and again."""
@@ -127,7 +176,7 @@ class Store:
                     "annotations": {ANNOTATION: sentence(record)},
                 },
                 "data": {
-                    "record.json": json.dumps(record.to_json(), separators=(",", ":")),
+                    "record.json": json.dumps(record.to_json(), separators=(",", ":"), ensure_ascii=False),
                     "phase": record.state.phase,
                     "percent": f"{record.state.target}",
                     "stable": record.plan.stable,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from rollout import counters, drift, record, succession, tracks
+from rollout import counters, drift, readings, record, succession, tracks
 from rollout.absence import is_gone
 from rollout.cluster import Cluster
 from rollout.errors import (
@@ -30,6 +30,7 @@ from rollout.evidence import Evidence
 from rollout.gates import Count
 from rollout.lease import LEASE_S, Lease, steady
 from rollout.plan import FINAL, Adopt, Move, Plan, Scale, Seen, Share, Sight, State
+from rollout.prometheus import ask
 from rollout.record import Entry, Record
 from rollout.setup import Order, gates_of
 from rollout.steps import advance, moves
@@ -215,11 +216,13 @@ class Loop:
         if 0 <= now - known.looked < self._order.every_s or known.state.phase in FINAL or not sight.pods_of:
             return known, {}
         try:
-            query = counters.query_of(self._order.namespace, sight.pods_of)
-            read = counters.tallies(counters.ask(self._order.prometheus, query))
+            query = readings.query_of(self._order.namespace, sight.pods_of)
+            sources = known.counters.sources if known.counters else {}
+            read = readings.by_pod(ask(self._order.prometheus, query), sources)
         except PrometheusUnreachable as err:
             return replace(known, looked=now, missing=str(err)), {}
-        there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s)
+        restarts = {**sight.stable_restarts, **sight.restarts}
+        there, counted, missing = counters.look(known.counters, read, sight.pods_of, now, self._order.bound_s, restarts)
         return replace(known, counters=there, looked=now, missing=missing), counted
 
     def _drift(self, known: Record, sight: Sight, counts: Mapping[str, object], now: float) -> tuple[Record, str]:
@@ -241,9 +244,8 @@ class Loop:
             after = after.told(now, f"the canary's share is {after.state.percent:g} % now")
         if before.missing != after.missing:
             after = after.told(now, after.missing or "Prometheus has counts of all pods again")
-        if after.counters and after.counters.drawn != (before.counters is None or before.counters.drawn):
-            told = "of each request one image is counted" if after.counters.drawn else counters.ALL_COUNTED
-            after = after.told(now, told)
+        for remark in counters.remarks(before.counters, after.counters):
+            after = after.told(now, remark)
         return after
 
     def _write(self, after: Record) -> None:

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from rollout.counters import EDGE_REQUESTS, Counters, ask, look, query_of, tallies
+from rollout.counters import EDGE_REQUESTS, Counters, look
 from rollout.gates import Count
 from rollout.plan import Pod
+from rollout.prometheus import ask
+from rollout.readings import by_pod, query_of, tallies
 from tests.integration.running import Server, Workspace, start_server, stop_server
 from tests.integration.running import ask as request
 from visor.serving.ports import free_ports
@@ -79,7 +81,9 @@ def wait(condition: Callable[[], bool]) -> None:
 
 def counted(url: str, known: Counters | None) -> tuple[Counters, dict[str, tuple[Count, Count]]]:
     """One look, which misses nothing."""
-    there, counts, missing = look(known, tallies(ask(url, query_of("demo", PODS))), PODS, time.time(), BOUND_S)
+    there, counts, missing = look(
+        known, by_pod(ask(url, query_of("demo", PODS)), known.sources if known else {}), PODS, time.time(), BOUND_S
+    )
     assert missing == ""
     assert there is not None
     return there, counts

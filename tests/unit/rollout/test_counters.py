@@ -3,81 +3,28 @@
 import itertools
 import json
 import math
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import random
+from dataclasses import replace
 from statistics import NormalDist
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from rollout import counters
-from rollout.counters import Counters, Tally, edge_of, look, query_of, tallies
-from rollout.errors import PrometheusUnreachable
+from rollout.counters import Counters, edge_of
 from rollout.gates import GATES, Count
 from rollout.plan import Pod
+from rollout.readings import Reading, Tally
 from transformer.declared import SECONDS
 
 PODS = {"s": Pod("stable", 100.0), "c": Pod("canary", 100.0)}
 NOW, BOUND = 1_000.0, 0.5
 
 
-def series(name: str, value: float, pod: str = "s", **labels: str) -> tuple[dict[str, str], float]:
-    return {
-        "__name__": name,
-        "pod": pod,
-        "job": "visor",
-        "instance": f"{pod}:8080",
-        "model": "m",
-        "version": "1",
-        **labels,
-    }, value
-
-
-def requests(pod: str, code: str, count: int, within: dict[str, int] | None = None) -> list[tuple[dict[str, str], float]]:
-    """A histogram of one code and protocol, as the edge writes it."""
-    buckets = [
-        series("visor_request_seconds_bucket", n, pod, code=code, protocol="rest", le=le) for le, n in (within or {}).items()
-    ]
-    return [series("visor_request_seconds_count", count, pod, code=code, protocol="rest"), *buckets]
-
-
-def test_series_add_up_to_what_gates_ask_for() -> None:
-    found = tallies(
-        [
-            *requests("c", "200", 10, {"0.1": 4, "0.5": 9, "+Inf": 10}),
-            series("visor_request_seconds_count", 5, "c", code="200", protocol="grpc"),
-            series("visor_request_seconds_bucket", 5, "c", code="200", protocol="grpc", le="0.5"),
-            *requests("c", "503", 3, {"0.5": 3, "+Inf": 3}),
-            *requests("c", "400", 2),
-            series("visor_decisions_total", 7, "c", label="a", decision="flag"),
-            series("visor_decisions_total", 2, "c", label="b", decision="flag"),
-            series("visor_decisions_total", 6, "c", label="a", decision="pass"),
-            series("visor_decisions_total", 1, "c", label="a", decision="review"),
-            series("visor_images_rejected_total", 2, "c", code="image.empty"),
-            series("visor_shadow_images_total", 8, "c", result="agreed"),
-            series("visor_drawn_images_total", 4, "c", result="pass"),
-            series("visor_drawn_images_total", 1, "c", result="rejected"),
-            series("visor_shadow_drawn_images_total", 3, "c", result="agreed"),
-            series("visor_build_info", 1, "c", track="canary", archive_digest="1"),
-        ]
-    )
-    assert found == {
-        "c": {
-            "requests": 20, "failed": 3, "answered": 15, "within:0.1": 4, "within:0.5": 14, "within:inf": 10,
-            "flag": 9, "pass": 6, "review": 1, "rejected": 2, "shadow:agreed": 8,
-            "drawn:pass": 4, "drawn:rejected": 1, "drawn:agreed": 3,
-        }
-    }  # fmt: skip
-
-
-def test_a_pod_without_requests_is_there() -> None:
-    assert tallies([series("visor_build_info", 1, "c", track="canary")]) == {"c": {}}
-
-
-def test_a_pod_that_two_scrape_is_counted_once() -> None:
-    twice = [*requests("c", "200", 10)]
-    twice += [({**labels, "job": "other"}, value) for labels, value in twice]
-    assert tallies(twice)["c"]["requests"] == 10
+def look(
+    known: Counters | None, read: dict[str, Tally], pods: dict[str, Pod], now: float, bound_s: float, **restarts: int
+) -> tuple[Counters | None, dict[str, tuple[Count, Count]], str]:
+    """A look at what nobody says when it was scraped, as of a Prometheus that has no times."""
+    return counters.look(known, {pod: Reading(tally) for pod, tally in read.items()}, pods, now, bound_s, restarts)
 
 
 def looked(*reads: dict[str, Tally], pods: dict[str, Pod] = PODS) -> list[dict[str, tuple[Count, Count]]]:
@@ -173,10 +120,124 @@ def test_what_an_older_version_read_is_gone_on_with() -> None:
 def test_a_restart_counts_from_zero_and_a_pod_that_came_later_too() -> None:
     later = {**PODS, "new": Pod("canary", NOW + 15)}
     known, _, _ = look(None, {"c": of(requests=10), "s": of(requests=50)}, PODS, NOW, BOUND)
-    known, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60)}, PODS, NOW + 10, BOUND)
+    known, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60)}, PODS, NOW + 10, BOUND, c=1)
     assert counted["errors"] == (Count(0, 4), Count(0, 10))
     _, counted, _ = look(known, {"c": of(requests=4), "s": of(requests=60), "new": of(requests=7)}, later, NOW + 20, BOUND)
     assert counted["errors"] == (Count(0, 7), Count(0, 0))
+
+
+def read_at(at: float, source: str = "a", **tally: int) -> dict[str, Reading]:
+    """A canary's reading, beside a stable release without requests."""
+    return {"c": Reading(of(**tally), source, at), "s": Reading(of(), source, at)}
+
+
+def errors_of(*reads: tuple[dict[str, Reading], int], every_s: float = 10.0) -> list[Count | None]:
+    """Requests of the canary that each look counts, by what is read and its pod's restarts; None where it says what is missing.
+
+    Each look begins with what the one before would have left in a record.
+    """
+    known: Counters | None = None
+    found: list[Count | None] = []
+    for number, (read, restarts) in enumerate(reads):
+        known = Counters(**json.loads(json.dumps(known.__dict__))) if known else None
+        known, counted, missing = counters.look(known, read, PODS, NOW + every_s * number, BOUND, {"c": restarts})
+        found += [] if known is None or number == 0 else [None if missing else counted["errors"][0]]
+    return found
+
+
+def test_values_that_fall_without_a_restart_are_older_ones() -> None:
+    first, second = read_at(100, requests=500, failed=5), read_at(130, requests=540, failed=7)
+    older = read_at(115, requests=520, failed=6)
+    assert errors_of((first, 0), (older, 0), (first, 0), (second, 0), (older, 0), (second, 0)) == [
+        Count(1, 20), Count(0, 0), Count(1, 20), Count(0, 0), Count(0, 0)
+    ]  # fmt: skip
+
+
+def test_older_values_are_known_by_what_is_not_there_yet_and_by_their_time() -> None:
+    first, second = read_at(100, requests=500), read_at(130, requests=500, flag=1)
+    assert errors_of((second, 0), (first, 0), (read_at(140, requests=501, flag=1), 0)) == [Count(0, 0), Count(0, 1)]
+    undated = [(read_at(0, requests=n), 0) for n in (500, 480, 510)]
+    assert errors_of(*undated) == [Count(0, 0), Count(0, 10)]
+
+
+def test_a_restart_between_two_replicas_counts_once() -> None:
+    """Its container is known to be started again before one of the replicas has scraped it, and the other's values come late."""
+    before, after = read_at(100, requests=900), read_at(130, requests=5)
+    late, later = read_at(115, requests=910), read_at(145, requests=25)
+    assert errors_of((before, 0), (before, 1), (after, 1), (late, 1), (later, 1), (before, 1), (later, 1)) == [
+        Count(0, 0), Count(0, 5), Count(0, 0), Count(0, 20), Count(0, 0), Count(0, 0)
+    ]  # fmt: skip
+
+
+def test_a_restart_of_another_container_is_none_of_the_edge() -> None:
+    """The pod's restarts grew and its counters did not fall: another replica's older values are no restart afterwards either."""
+    assert errors_of((read_at(100, requests=900), 0), (read_at(130, requests=920), 1), (read_at(115, requests=910), 1)) == [
+        Count(0, 20), Count(0, 0)
+    ]  # fmt: skip
+
+
+def test_values_that_stay_below_begin_anew() -> None:
+    """Prometheus knows no value that is older than five minutes, so that a restart nobody has seen is found then."""
+    reads = [(read_at(100, requests=900), 0)]
+    reads += [(read_at(130 + 60 * n, requests=10 + n), 0) for n in range(8)]
+    assert errors_of(*reads, every_s=60) == [Count(0, 0)] * 6 + [Count(0, 1)] * 2
+
+
+def test_another_source_begins_anew() -> None:
+    """Differences of two sources' values are of nobody's."""
+    mine, theirs = read_at(100, "a", requests=500), read_at(110, "b", requests=480)
+    assert errors_of((mine, 0), (theirs, 0), (read_at(120, "b", requests=487), 0), (read_at(130, "a", requests=600), 0)) == [
+        Count(0, 0), Count(0, 7), Count(0, 0)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_a_record_of_an_older_version_says_nothing_of_restarts(restarts: int) -> None:
+    """It begins with those that there are: that the pod was once started again makes an older value none of a new process."""
+    known = Counters(since=NOW, pods={"c": of(requests=500), "s": of()})
+    found = []
+    for at, count in ((100, 520), (115, 510), (130, 530)):
+        after, counted, _ = counters.look(known, read_at(at, requests=count), PODS, NOW, BOUND, {"c": restarts})
+        assert after
+        known = after
+        found.append(counted["errors"][0].total)
+    assert found == [20, 0, 10]
+    fallen, counted, _ = counters.look(replace(known, origins={}), read_at(145, requests=400), PODS, NOW, BOUND, {"c": restarts})
+    assert counted["errors"][0].total == 0
+    assert fallen
+    assert fallen.twofold
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_two_replicas_behind_one_address_count_each_request_once(dated: bool) -> None:
+    """They scrape each 30 s, 15 s apart, and any of them answers: of 30 minutes at 18 and 2 requests a second the last scrape of
+    the last look is counted, whatever the pods have behind them, and it is told of once."""
+    answers = random.Random(18)
+    rates, history, minutes = {"s": 18, "c": 2}, {"s": 200_000, "c": 1_000}, 30
+    pods = {name: Pod(pod.track, NOW - 1e6) for name, pod in PODS.items()}
+    known: Counters | None = None
+    sums = [Count(0, 0), Count(0, 0)]
+    told, scraped = [], 0
+    first = None
+    for second in range(60, 60 * minutes + 1, 10):
+        offset = answers.choice((0, 15))
+        at = (second - offset) // 30 * 30 + offset
+        first, scraped = first or at, max(scraped, at)
+        read = {}
+        for pod, rate in rates.items():
+            requests = history[pod] + rate * at
+            read[pod] = Reading({**NONE, **of(requests=requests, failed=requests // 100)}, "a", NOW + at if dated else 0.0)
+        after, counted, _ = counters.look(known, read, pods, NOW + second, BOUND)
+        told += list(counters.remarks(known, after))
+        known = after
+        if counted:
+            sums = [one + more for one, more in zip(sums, counted["errors"], strict=True)]
+    assert first is not None
+    for name, total in zip(("c", "s"), sums, strict=True):
+        begun, ended = (history[name] + rates[name] * at for at in (first, scraped))
+        assert total == Count(ended // 100 - begun // 100, ended - begun)
+    assert sums[1].total == pytest.approx(18 * 60 * (minutes - 1), rel=0.03)
+    assert told == [counters.OLDER]
 
 
 def test_an_older_pod_that_prometheus_knows_late_begins_with_its_first_reading() -> None:
@@ -198,6 +259,37 @@ def test_nothing_is_counted_while_a_ready_pod_is_missing_and_nothing_is_lost() -
     assert (counted, missing != "") == ({}, True)
     _, counted, missing = look(known, {"c": of(requests=3), "s": of(requests=45)}, PODS, NOW + 20, BOUND)
     assert counted["errors"] == (Count(0, 2), Count(0, 40))
+
+
+def test_a_stable_pod_that_stays_away_is_left_out() -> None:
+    """A minute long it may be on its way; then the others are counted without it, and it begins anew when it comes back."""
+    pods = {**PODS, "t": Pod("stable", 100.0)}
+    told = []
+    known, _, _ = look(None, {"c": of(), "s": of(), "t": of(requests=50)}, pods, NOW, BOUND)
+    totals = []
+    for number in range(1, 9):
+        read = {"c": of(requests=number), "s": of(requests=10 * number)}
+        read |= {"t": of(requests=150 + 5 * number)} if number >= 7 else {}
+        after, counted, missing = look(known, read, pods, NOW + 15 * number, BOUND)
+        assert bool(missing) == (not counted)
+        told += list(counters.remarks(known, after))
+        known = after
+        totals.append((counted["errors"][0].total, counted["errors"][1].total) if counted else None)
+    assert totals == [None, None, None, None, (5, 50), (1, 10), (1, 10), (1, 15)]
+    assert told == ["it is counted without pod t, of which Prometheus has had nothing for 60 s"]
+
+
+def test_without_any_stable_pod_or_one_of_the_canary_s_it_waits() -> None:
+    pods = {**PODS, "d": Pod("canary", 100.0)}
+    everything = {"c": of(), "d": of(), "s": of()}
+    for away in ("d", "s"):
+        known, _, _ = look(None, everything, pods, NOW, BOUND)
+        for seconds in (10, 600):
+            read = {name: of(requests=9) for name in everything if name != away}
+            known, counted, missing = look(known, read, pods, NOW + seconds, BOUND)
+            assert (counted, f"nothing of pod {away}" in missing) == ({}, True)
+        _, counted, _ = look(known, {name: of(requests=9) for name in everything}, pods, NOW + 610, BOUND)
+        assert counted["errors"] == (Count(0, 18), Count(0, 9))
 
 
 def test_a_bound_that_is_no_bucket_s_is_missing() -> None:
@@ -284,45 +376,3 @@ def test_of_the_buckets_the_record_keeps_two() -> None:
 def test_a_scrape_that_is_not_of_one_instant_makes_no_impossible_count() -> None:
     [counted] = looked({"c": {}, "s": {}}, {"c": timed(5, {0.5: 6}), "s": {}})
     assert counted["slow"] == (Count(0, 5), Count(0, 0))
-
-
-def test_the_query_names_the_pods() -> None:
-    query = query_of("demo", ["b", "a"])
-    assert 'namespace="demo",pod=~"a|b"' in query
-
-
-ANSWERS: list[tuple[Any, str]] = [
-    ({"status": "error", "error": "parse error"}, "refuses: parse error"),
-    ({"status": "success"}, "does not answer"),
-    ("<html>", "does not answer"),
-]
-
-
-@pytest.mark.parametrize(("answer", "words"), ANSWERS)
-def test_an_answer_that_is_none_says_so(answer: Any, words: str) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            text = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            with pytest.raises(PrometheusUnreachable, match=words):
-                counters.ask(f"http://127.0.0.1:{server.server_port}", "up")
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "file:///etc/passwd", "prometheus:9090"])
-def test_nobody_at_the_address_says_so(url: str) -> None:
-    with pytest.raises(PrometheusUnreachable, match=url):
-        counters.ask(url, "up")

@@ -11,7 +11,6 @@ from rollout.plan import FINAL, Adopt, Pods, Scale, Share, State, Step
 from rollout.steps import advance, moves, pods_for, proof_is_due
 from tests.unit.rollout.machine import BAD, GOOD, PAIRED, PLAN, STEPS, World
 
-
 LOOKS_TO_ALARM = 3
 """12 x 12 x 12 is above 8 x 6 / 0.05 for an eighth of the capital on each bet and the alarm of six gates; 12 x 12 is not."""
 
