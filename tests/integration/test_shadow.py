@@ -86,7 +86,9 @@ def exposed(server: Server) -> dict[str, float]:
     found = {}
     for family in text_string_to_metric_families(httpx.get(f"http://{server.rest}/metrics").text):
         for sample in family.samples:
-            if sample.name.startswith("visor_shadow"):
+            if (
+                sample.name.startswith("visor_shadow") and "drawn" not in sample.name
+            ):  # a request's one image, of the same results
                 more = filter(None, (sample.labels.get("whose"), sample.labels.get("le")))
                 key = sample.labels.get("result") or " ".join((sample.name, *more))
                 found[key] = sample.value
