@@ -86,9 +86,7 @@ def exposed(server: Server) -> dict[str, float]:
     found = {}
     for family in text_string_to_metric_families(httpx.get(f"http://{server.rest}/metrics").text):
         for sample in family.samples:
-            if (
-                sample.name.startswith("visor_shadow") and "drawn" not in sample.name
-            ):  # a request's one image, of the same results
+            if sample.name.startswith("visor_shadow") and "drawn" not in sample.name:  # one image of each request
                 more = filter(None, (sample.labels.get("whose"), sample.labels.get("le")))
                 key = sample.labels.get("result") or " ".join((sample.name, *more))
                 found[key] = sample.value
