@@ -39,6 +39,7 @@ VisorError
 │   └── UpstreamTimeout        upstream.timeout, 504
 ├── PortTaken                  serve.port
 ├── TokensUnusable             serve.tokens
+├── ShadowUnusable             serve.shadow
 └── SelftestFailed             selftest.failed: a served model did not answer as a client expects
 """
 
@@ -289,6 +290,12 @@ class TokensUnusable(VisorError):
     """A file of bearer tokens cannot be read, holds none, or holds something else."""
 
     code = "serve.tokens"
+
+
+class ShadowUnusable(VisorError):
+    """A shadow is told whom to ask and not how much, or how much and not whom."""
+
+    code = "serve.shadow"
 
 
 class SelftestFailed(VisorError):

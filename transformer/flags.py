@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
@@ -49,6 +50,14 @@ def positive_seconds(text: str) -> float:
 def mebibytes(text: str) -> int:
     """Parse a whole number of MiB, 1 or more, to bytes, for argparse's `type`."""
     return at_least(1)(text) * MIB
+
+
+def http_url(text: str) -> str:
+    """Check a URL of the form http://HOST:PORT, and nothing beside that, for argparse's `type`."""
+    parts = re.fullmatch(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?", text)
+    if not parts or not 0 < int(parts[1] or 80) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form http://HOST:PORT")
+    return text
 
 
 def flag(name: str, what: str, *, shown: str = "%(default)s", **options: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from handlers.spec import Spec
 from transformer.allocation import return_free_pages, return_large_buffers
 from transformer.budget import Budget, find_total
 from transformer.draining import is_connected, stop_listening, take_backlog
-from transformer.errors import PortTaken
+from transformer.errors import PortTaken, ShadowUnusable
 from transformer.grpc.server import create_server
 from transformer.line_writer import LineWriter, standard_error
 from transformer.listening import Listening, join_port
@@ -88,9 +88,9 @@ async def serve_edge(
 
     `archive_digest`: SHA-256 of the .mar, hexadecimal. `on_listening` is called once the ports accept connections; whether a
     model is ready is another matter, which /v2/health/ready tells. `reference`: the archive's, of drift, None where it has none.
-    Raises TokensUnusable and PortTaken, before it calls `on_listening`.
+    Raises TokensUnusable, ShadowUnusable and PortTaken, before it calls `on_listening`.
     """
-    check_ports(settings)
+    check_settings(settings)
     return_large_buffers()
     tokens = Tokens(settings.token_file) if settings.token_file else None
     upstream = TorchServe(
@@ -160,9 +160,10 @@ def create_service(
     metrics = Metrics(spec, archive_digest, settings.track, reference)
     metrics.watch_log(lines)
     shadow = None
-    if settings.shadow_file and settings.track != CANARY:  # a release's pods are all told, and the canary is what is asked
+    # A release's pods are all told, and the canary is what is asked.
+    if settings.shadow_url and settings.shadow_file and settings.track != CANARY:
         memory_bytes = budget.total if budget else UNLIMITED_BYTES
-        shadow = Shadow(settings.shadow_file, spec, metrics, memory_bytes, settings.token_file)
+        shadow = Shadow(settings.shadow_url, settings.shadow_file, spec, metrics, memory_bytes, settings.token_file)
     return Service(
         spec,
         archive_digest,
@@ -200,8 +201,10 @@ def resolve_host(host: str) -> str:
     return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host
 
 
-def check_ports(settings: EdgeSettings) -> None:
-    """Raise PortTaken where both protocols are to have one port."""
+def check_settings(settings: EdgeSettings) -> None:
+    """Raise PortTaken where both protocols are to have one port, ShadowUnusable where a shadow is half told."""
+    if bool(settings.shadow_url) != bool(settings.shadow_file):
+        raise ShadowUnusable("a shadow takes both --shadow-url, whom to ask, and --shadow-file, how much; give both or none")
     if settings.serves_grpc and settings.http_port and settings.http_port == settings.grpc_port:
         raise PortTaken(f"REST and gRPC cannot both listen on port {settings.grpc_port}; give gRPC another one by --grpc-port")
 

@@ -96,8 +96,7 @@ class Service:
         metrics.watch_ready(lambda: upstream.known_ready and not self.draining)
         self.tokens = tokens
         self._shadow = shadow
-        self._is_canary = track == CANARY
-        self.heeds_shadows = self._is_canary or shadow is not None
+        self.is_canary = track == CANARY
         self.draining = False
         self._outputs = AnswerOutputs(spec)
         self._on_error = spec.decision.on_error
@@ -189,8 +188,8 @@ class Service:
         """Count and log the requests that have ended and were not yet."""
         ended, self._ended = self._ended, []
         for record in ended:
-            if record.shadow and self._is_canary:
-                pass  # the stable release counts what becomes of it; elsewhere nobody is to hide by a header
+            if record.shadow:
+                pass  # the stable release counts what becomes of it
             elif record.inference:
                 self.metrics.end(record)
             else:

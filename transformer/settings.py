@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from transformer.flags import MIB, Flags, at_least, flag, mebibytes, port, positive_seconds, seconds
+from transformer.flags import MIB, Flags, at_least, flag, http_url, mebibytes, port, positive_seconds, seconds
 
 Level = Literal["none", "errors", "all"]
 """Which requests get a line in the request log."""
@@ -197,14 +197,24 @@ class EdgeSettings(Flags):
             shown="none, whoever reaches the ports may ask",
         ),
     )
+    shadow_url: str | None = field(
+        default=None,
+        metadata=flag(
+            "--shadow-url",
+            "URL of another edge of the model, http://HOST:PORT, of the track canary, that is asked, too, about a share of what "
+            "was answered here, to compare both answers; clients see nothing of it. It gets their images, and a token of "
+            "--token-file, unencrypted. With --shadow-file; on the track canary neither is used",
+            type=http_url,
+            metavar="URL",
+            shown="none, no other edge is asked",
+        ),
+    )
     shadow_file: Path | None = field(
         default=None,
         metadata=flag(
             "--shadow-file",
-            'JSON file, such as {"url": "http://127.0.0.1:8090", "percent": 20}, of another edge of the model and the share of '
-            "images that it is asked about, too, once they are answered here, to compare both answers; clients see nothing of "
-            "it. A changed file is followed within a second, and where there is none nobody is asked; on the track canary it is "
-            "not read",
+            'JSON file, such as {"percent": 20}, of the share of images that the edge at --shadow-url is asked about. A changed '
+            "file is followed within a second, and where there is none nobody is asked",
             type=Path,
             metavar="FILE",
             shown="none, no other edge is asked",

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import orjson
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from handlers.errors import ImageError, VisorError
 from handlers.spec import Frozen, Spec
@@ -38,7 +38,7 @@ from transformer.upstream.loopback import Connections
 logger = logging.getLogger(__name__)
 
 HEADER = "x-visor-shadow"
-"""The header of a shadow's requests: no shadow asks about one again, and the canary does not count it among its users'."""
+"""The header of a shadow's requests, which the canary does not count among its users'. Elsewhere it means nothing."""
 
 MAX_CALLS = 4
 """Images that the canary is asked about at once."""
@@ -49,6 +49,9 @@ MAX_WAITING = 32
 DEADLINE_S = 5.0
 """How long the canary has for an image."""
 
+MAX_ANSWER_BYTES = 1 << 20
+"""What its answer may take, headers included: one has no heat map, and a hundred bytes or less for each label."""
+
 WARN_S = 60.0
 """Between two lines of the log that say why the canary has no answers."""
 
@@ -56,21 +59,13 @@ MEMORY_SHARE = 1 / 8
 """What these images may take, as a part of what requests may, and beside it: no request is refused for them."""
 
 
-def _plain(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.port == 0:
-        raise ValueError("is not of the form http://HOST:PORT")
-    return url
+class Told(Frozen):
+    """What a shadow's file says: about what share of the images the canary is asked.
 
+    Whom to ask is no matter of it: whoever may write it would else have users' images and the canary's token sent anywhere.
+    """
 
-class Target(Frozen):
-    """What a shadow's file says: whom to ask, and about what share of the images."""
-
-    url: Annotated[str, AfterValidator(_plain)]
-    percent: float = Field(ge=0, le=100)
-
-
-NOBODY = Target(url="http://localhost", percent=0)
+    percent: float = Field(ge=0, le=100, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -90,10 +85,13 @@ class Asked:
 class Shadow:
     """The shadow of one edge, which does as its file says: a changed one is followed within LOOK_S, without one it does nothing.
 
-    `memory_bytes`: what requests may take. `token_file`: of the tokens of which the canary asks for one, too.
+    `url`: the canary's. `memory_bytes`: what requests may take. `token_file`: of the tokens of which the canary wants one, too.
     """
 
-    def __init__(self, file: Path, spec: Spec, metrics: Metrics, memory_bytes: int, token_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, file: Path, spec: Spec, metrics: Metrics, memory_bytes: int, token_file: Path | None = None
+    ) -> None:
+        self._url = url
         self._spec = spec
         self._metrics = metrics
         self._files = [Followed(one) for one in (file, token_file) if one]
@@ -105,10 +103,9 @@ class Shadow:
         self._outputs = outputs_of(spec)
         self._path = f"/v2/models/{quote(spec.name, safe='')}/infer"
         self._headers: dict[str, str] = {}
-        self._share = 0.0
-        self._target = NOBODY
+        self._percent = 0.0
         self._warned = -WARN_S
-        self._canary = Connections(NOBODY.url)
+        self._canary = Connections(url, MAX_ANSWER_BYTES)
         self._read()
 
     async def follow(self) -> None:
@@ -120,7 +117,7 @@ class Shadow:
 
     async def close(self) -> None:
         """Give up what waits and what is under way."""
-        self._share = 0.0
+        self._percent = 0.0
         self._waiting.clear()
         for call in self._calls:
             call.cancel()
@@ -129,7 +126,7 @@ class Shadow:
 
     def offer(self, questions: Sequence[Question | VisorError], results: Sequence[Result], record: Record) -> None:
         """Choose some of a request's images, now that it has its results. It awaits nothing, and copies the chosen images."""
-        if not self._share or record.shadow:
+        if not self._percent:
             return
         chosen = [
             (question, result)
@@ -142,7 +139,7 @@ class Shadow:
             self._take(question, result, record.id, drawn=number == drawn)
 
     def _chosen(self) -> bool:
-        return random.random() < self._share
+        return 100 * random.random() < self._percent
 
     def _take(self, question: Question, result: ImageAnswer | ImageError, request_id: str, *, drawn: bool) -> None:
         size = len(question.picture.body)
@@ -184,7 +181,7 @@ class Shadow:
         self._advance()
 
     async def _ask(self, asked: Asked) -> None:
-        began, canary = perf_counter(), self._canary
+        began = perf_counter()
         headers = {
             **self._headers,
             "Content-Type": "application/octet-stream",
@@ -194,19 +191,16 @@ class Shadow:
         }
         try:
             async with asyncio.timeout(DEADLINE_S):
-                reply = await canary.request("POST", self._path, headers, asked.body)
+                reply = await self._canary.request("POST", self._path, headers, asked.body)
         except TimeoutError:
             self._count_failure(asked, "timeout", f"no answer within {DEADLINE_S:g} s")
         except OSError as err:
             self._count_failure(asked, "error", str(err))
         else:
             self._compare(asked, reply, perf_counter() - began)
-        finally:
-            if canary is not self._canary:  # another one is asked by now
-                canary.close()
 
     def _compare(self, asked: Asked, reply: Reply, seconds: float) -> None:
-        row = read_row(reply)
+        row = read_row(reply, len(self._spec.labels))
         if row is None:
             self._count_failure(asked, "error", f"{reply.status}: {show(reply.body[:SHOWN_CHARACTERS])}")
         else:
@@ -217,30 +211,28 @@ class Shadow:
         self._metrics.shadow.count(result, drawn=asked.drawn)
         if monotonic() - self._warned >= WARN_S:
             self._warned = monotonic()
-            logger.warning("%s, which a shadow asks, has no answer: %s", self._target.url, why)
+            logger.warning("%s, which a shadow asks, has no answer: %s", self._url, why)
 
     def _read(self) -> None:
         """Do as the file says; one that cannot be used ends the shadow, and the log says why."""
-        target = NOBODY
+        percent = 0.0
         try:
-            wanted = Target.model_validate_json(self._file.read_bytes())
+            told = Told.model_validate_json(self._file.read_bytes())
             self._headers = _authorization(self._token_file) if self._token_file else {}
-            target = wanted
+            percent = told.percent
         except FileNotFoundError:
             pass
         except (OSError, ValidationError, TokensUnusable) as err:
             # The sentence says it, a traceback would bury it.
-            logger.error('%s cannot be used, {"url": "http://HOST:PORT", "percent": 0 to 100} is wanted: %s', self._file, err)  # noqa: TRY400
-        if target == self._target:
+            logger.error('%s cannot be used, {"percent": 0 to 100} is wanted: %s', self._file, err)  # noqa: TRY400
+        if percent == self._percent:
             return
-        if target.url != self._target.url:
-            self._canary.close()
-            self._canary = Connections(target.url)
-        self._target, self._share = target, target.percent / 100
-        if self._share:
+        self._percent = percent
+        if percent:
             _ = self._metrics.shadow  # exposed from now on, before the first image is counted
-            logger.info("of %g %% of the images %s is asked, too", target.percent, target.url)
+            logger.info("of %g %% of the images %s is asked, too", percent, self._url)
         else:
+            self._canary.close()
             logger.info("no canary is asked any more")
 
 

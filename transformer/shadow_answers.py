@@ -1,15 +1,14 @@
 """The stable release's answer to an image beside the canary's: whether they agree, and what each one's decision costs."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import orjson
 
 from handlers.arrays import Floats
-from handlers.decision import scores_of
+from handlers.decision import Outcome, scores_of
 from handlers.errors import ImageError
 from handlers.spec import Spec
 from transformer.upstream.connection import Reply
@@ -20,6 +19,9 @@ Compared = Literal["agreed", "label", "decision", "error", "timeout", "dropped"]
 
 REFUSED = "image."
 """What the codes of errors begin with that lie in the image itself."""
+
+ROUNDED = 0.01
+"""By how much probabilities may miss the sum of 1: those of ten thousand labels, in six digits each, do by 0.005 at most."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Comparison:
 
 
 def outputs_of(spec: Spec) -> list[dict[str, Any]]:
-    """The outputs that a canary is asked for, which `read_row` reads, all of one row. Labels come by name: it may have others."""
-    classes = {"name": "probabilities", "parameters": {"classification": len(spec.labels)}}
+    """The outputs that a canary is asked for, which `read_row` reads, all of one row. Labels come by name: it may have others,
+    and one more of them than the stable archive has says that it has more."""
+    classes = {"name": "probabilities", "parameters": {"classification": len(spec.labels) + 1}}
     return [*({"name": name} for name in ("label", "decision", "score", "error")), classes]
 
 
@@ -61,8 +64,12 @@ def stable_row(result: ImageAnswer | ImageError, spec: Spec) -> Row:
     return Row(result.label, result.decision, score, dict(zip(spec.labels, result.probabilities.tolist(), strict=True)))
 
 
-def read_row(reply: Reply) -> Row | None:
-    """Read a canary's answer to `outputs_of`, in V2's JSON; None for what is no answer to the image, such as 503."""
+def read_row(reply: Reply, labels: int) -> Row | None:
+    """Read a canary's answer to `outputs_of`, in V2's JSON; None for what is no answer to the image, such as 503.
+
+    Nor is what no archive can answer, as one such figure would spoil a sum for good: texts that are none, another decision, a
+    score or probability outside [0, 1], probabilities that do not add up. `labels`: how many the stable archive has.
+    """
     try:
         answer = orjson.loads(reply.body)
         if reply.status != 200:
@@ -70,12 +77,25 @@ def read_row(reply: Reply) -> Row | None:
             return Row("", "", None, {}) if refused else None
         label, decision, score, error, *classes = [one for output in answer["outputs"] for one in output["data"]]
         if error:
-            return Row("", decision, None, {})
+            return Row("", decision, None, {}) if isinstance(error, str) and decision in ("", *get_args(Outcome)) else None
         named = [one.split(":", 2) for one in classes]  # VALUE:INDEX:LABEL
         row = Row(label, decision, float(score), {name: float(value) for value, _, name in named})
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return row if math.isfinite(float(score)) else None
+    return row if _is_possible(row, shown_all=len(named) <= labels) else None
+
+
+def _is_possible(row: Row, *, shown_all: bool) -> bool:
+    """Whether an archive can answer so. `shown_all`: whether it has no more labels than these. NaN is in no range."""
+    values = (row.score, *row.probabilities.values())
+    total = sum(row.probabilities.values())
+    return (
+        isinstance(row.label, str)
+        and row.label != ""
+        and row.decision in get_args(Outcome)
+        and all(value is not None and 0 <= value <= 1 + ROUNDED for value in values)
+        and (1 - ROUNDED if shown_all else 0) <= total <= 1 + ROUNDED
+    )
 
 
 def compare(stable: Row, canary: Row, spec: Spec) -> Comparison:

@@ -103,9 +103,10 @@ async def _measure(model: Model, args: argparse.Namespace, own: int, others: int
     with tempfile.TemporaryDirectory(prefix="visor-shadow-") as folder:
         file = Path(folder) / "shadow.json"
         with (
-            _on_cpu(own, model, "--shadow-file", str(file)) as stable,
             _on_cpu(others, model, "--track", "canary") as canary,
+            _on_cpu(own, model, "--shadow-url", f"http://{canary.rest}", "--shadow-file", str(file)) as stable,
         ):
+            os.sched_setaffinity(0, {others})  # of the load
             address, processes = stable.grpc if args.grpc else stable.rest, tree(stable.pid)
             async with connected(address, is_grpc=args.grpc) as client:
                 await closed_loop(client, requests, CONCURRENCY, CAPACITY_S)
@@ -113,7 +114,7 @@ async def _measure(model: Model, args: argparse.Namespace, own: int, others: int
                 for number in range(args.rounds):
                     turns = {}
                     for percent in (0.0, args.percent) if number % 2 else (args.percent, 0.0):
-                        file.write_text(json.dumps({"url": f"http://{canary.rest}", "percent": percent}))
+                        file.write_text(json.dumps({"percent": percent}))
                         await asyncio.sleep(SETTLE_S)
                         turns[percent] = await _turn(client, requests, rate, args.turn_s, number, processes)
                     pairs.append((turns[0.0], turns[args.percent]))

@@ -56,8 +56,8 @@ def served(workspace: Workspace, archive: Path) -> Iterator[Server]:
     """A server that keeps answers, so that its cache is asked, too, and that asks a canary about all images."""
     asked = start_server(workspace, str(archive), workspace.path / "asked.log", "--workers", "1", "--track", "canary")
     shadow = workspace.path / "watched.json"
-    shadow.write_text(json.dumps({"url": f"http://{asked.rest}", "percent": 100}))
-    flags = ("--cache-images", "100", "--shadow-file", str(shadow))
+    shadow.write_text(json.dumps({"percent": 100}))
+    flags = ("--cache-images", "100", "--shadow-url", f"http://{asked.rest}", "--shadow-file", str(shadow))
     running = start_server(workspace, str(archive), workspace.path / "watched.log", *flags)
     yield running
     stop_server(running)

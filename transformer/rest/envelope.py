@@ -54,7 +54,8 @@ class Envelope:
         self._own_site = own_site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shadow = self._service.heeds_shadows and _header(scope, _SHADOW) is not None
+        # Nobody but a canary heeds it: no user is to hide from counts and audits by a header.
+        shadow = self._service.is_canary and _header(scope, _SHADOW) is not None
         record = Record("rest", scope["path"], scope["method"], shadow=shadow)
         record.name(_header(scope, _ID) or "")
         scope[RECORD] = record

@@ -47,8 +47,8 @@ def add(commands: Commands) -> None:
         help="MiB that each worker may take for one picture and its request, above what it has once the archive is loaded; a "
         "picture that takes more is answered image.too_large (default: what the archive's limits come to, 336 for 50 megapixels)",
     )
-    flags = ("--host", "--track", "--token-file", "--shadow-file", "--no-allow-threshold", "--max-queue", "--hang-s")
-    EdgeSettings.add_flags(serve, (*flags, "--cache-images", "--request-log"))
+    flags = ("--host", "--track", "--token-file", "--shadow-url", "--shadow-file", "--no-allow-threshold", "--max-queue")
+    EdgeSettings.add_flags(serve, (*flags, "--hang-s", "--cache-images", "--request-log"))
     serve.add_argument(
         "--no-page",
         dest="page",
@@ -64,11 +64,11 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal, printing the addresses."""
     from archives import store
-    from transformer.server import check_ports
+    from transformer.server import check_settings
     from visor.serving.serve import ServeOptions, serve
 
     edge = dataclasses.replace(EdgeSettings.from_args(args), http_port=args.port, grpc_port=grpc_port(args))
-    check_ports(edge)
+    check_settings(edge)
     picture_bytes = args.picture_memory_mib and args.picture_memory_mib << 20
     options = ServeOptions(args.public_key, edge, args.digest, args.workers, picture_bytes)
     serve(store.find(args.store, args.archive), options, lambda line: print(line, flush=True))

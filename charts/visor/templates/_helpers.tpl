@@ -106,10 +106,26 @@ visor.io/track: {{ index . 1 }}
 {{- end -}}
 
 {{/* The fields of each of the routes' rules that are the same for all of them. */}}
+{{/*
+The header by which a canary knows what a shadow asks, so that neither gates nor audits count it, comes from no client. It is
+one more that the values' own RequestHeaderModifier removes, as the Gateway API takes one of them in a rule.
+*/}}
 {{- define "visor.filters" -}}
-{{- with .Values.route.filters -}}
-filters: {{- toYaml . | nindent 2 }}
+{{- $removed := false -}}
+{{- $filters := list -}}
+{{- range .Values.route.filters -}}
+{{- $filter := deepCopy . -}}
+{{- if and (eq .type "RequestHeaderModifier") (not $removed) -}}
+{{- $modifier := .requestHeaderModifier | default dict -}}
+{{- $_ := set $filter "requestHeaderModifier" (merge (dict "remove" (append ($modifier.remove | default list) "x-visor-shadow" | uniq)) $modifier) -}}
+{{- $removed = true -}}
 {{- end -}}
+{{- $filters = append $filters $filter -}}
+{{- end -}}
+{{- if not $removed -}}
+{{- $filters = append $filters (dict "type" "RequestHeaderModifier" "requestHeaderModifier" (dict "remove" (list "x-visor-shadow"))) -}}
+{{- end -}}
+filters: {{- toYaml $filters | nindent 2 }}
 {{- end -}}
 
 {{- define "visor.timeouts" -}}

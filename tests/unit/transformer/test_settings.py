@@ -3,10 +3,14 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from transformer.__main__ import make_parser
+from transformer.errors import ShadowUnusable
+from transformer.flags import http_url
+from transformer.server import check_settings
 from transformer.settings import EdgeLimits, EdgeSettings
 
 
@@ -24,8 +28,36 @@ def test_flags_reach_the_settings_and_the_limits_in_them() -> None:
 
 
 def test_no_other_edge_is_asked_unless_a_file_says_so() -> None:
-    assert EdgeSettings().shadow_file is None
-    assert EdgeSettings.from_args(make_parser().parse_args(["--archive", "x", "--shadow-file", "f"])).shadow_file == Path("f")
+    assert (EdgeSettings().shadow_url, EdgeSettings().shadow_file) == (None, None)
+    flags = ["--shadow-url", "http://[::1]:80", "--shadow-file", "f"]
+    settings = EdgeSettings.from_args(make_parser().parse_args(["--archive", "x", *flags]))
+    assert (settings.shadow_url, settings.shadow_file) == ("http://[::1]:80", Path("f"))
+
+
+@pytest.mark.parametrize("half", [{"shadow_url": "http://a:1"}, {"shadow_file": Path("f")}])
+def test_a_shadow_is_told_both_whom_to_ask_and_how_much(half: dict[str, Any]) -> None:
+    with pytest.raises(ShadowUnusable, match=r"serve\.shadow: .*both --shadow-url, .* and --shadow-file"):
+        check_settings(EdgeSettings(**half))
+    check_settings(EdgeSettings(shadow_url="http://a:1", shadow_file=Path("f")))
+
+
+@pytest.mark.parametrize("url", ["http://a", "http://a-b.c_d:65535", "http://127.0.0.1:8090/", "http://[fd00::1]:8080"])
+def test_a_url_is_a_host_and_a_port(url: str) -> None:
+    assert http_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://a:1", "HTTP://a", "http://a/b", "http://a?b", "http://a#b", "http://a:80#", "a:80", "http://", "http://:80"),
+        *("http://a:0", "http://a:65536", "http://a:", "http://user@a:80", "http://user:word@a:80", "http://a:80@b:80"),
+        "http://a b",
+        *("http://a\r\nX: y", "http://a:80\n", "http://a:٣", "http://[::1", "http://a,b:80"),
+    ],
+)
+def test_a_url_of_something_else_is_refused(url: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not of the form http://HOST:PORT"):
+        http_url(url)
 
 
 def test_a_requests_own_threshold_is_allowed_unless_the_flag_says_no() -> None:

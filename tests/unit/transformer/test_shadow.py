@@ -3,9 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import gzip
+import itertools
 import json
 import re
+import socket
+import threading
 from collections import Counter
+from time import perf_counter
 
 import grpc
 import httpx
@@ -60,17 +65,22 @@ def file(tmp_path):
     return tmp_path / "shadow.json"
 
 
-def point(file, url, percent=100.0):
+def tell(file, percent=100.0):
     new = file.with_suffix(".new")
-    new.write_text(json.dumps({"url": url, "percent": percent}))
+    new.write_text(json.dumps({"percent": percent}))
     new.replace(file)
 
 
 @pytest.fixture
 def start_stable(start_edge, settings, torchserve, file):
-    """Run the stable edge, whose worker has one answer, to whatever picture."""
+    """Run the stable edge before a canary at this address, whose worker has one answer, to whatever picture."""
     torchserve.reply = lambda _, body: answered(None if body == b"broken" else ANSWER)
-    return lambda **more: start_edge(dataclasses.replace(settings, **{"shadow_file": file, "track": "stable", **more}))
+
+    def start(address, **more):
+        own = {"shadow_url": f"http://{address}", "shadow_file": file, "track": "stable", **more}
+        return start_edge(dataclasses.replace(settings, **own))
+
+    return start
 
 
 async def infer(edge, *pictures, parameters=None, **options):
@@ -120,7 +130,7 @@ async def silent():
     seen: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: seen.append(writer), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    yield f"http://{host}:{port}"
+    yield f"{host}:{port}"
     for writer in seen:
         writer.close()
     server.close()
@@ -128,8 +138,8 @@ async def silent():
 
 async def test_answers_are_compared_whatever_the_protocol(start_stable, canary, file):
     """By arithmetic: of REST's four pictures two agree, of gRPC's two one; scores are P(damaged), 0.25 here."""
-    point(file, f"http://{canary.http}")
-    async with start_stable() as stable:
+    tell(file)
+    async with start_stable(canary.http) as stable:
         assert (await infer(stable, b"same", b"label", b"flag", b"other")).status_code == 200
         await infer_grpc(stable, b"flag", b"same")
         await eventually(stable, agreed=3, label=1, decision=2)
@@ -147,8 +157,8 @@ async def test_answers_are_compared_whatever_the_protocol(start_stable, canary, 
 
 async def test_of_a_request_s_images_one_is_drawn(start_stable, canary, file):
     """Of those that were chosen, whatever the protocol: three requests of seven pictures are three."""
-    point(file, f"http://{canary.http}")
-    async with start_stable() as stable:
+    tell(file)
+    async with start_stable(canary.http) as stable:
         await infer(stable, *[b"flag"] * 4)
         await infer_grpc(stable, b"same", b"same")
         await infer(stable, b"label")
@@ -159,8 +169,8 @@ async def test_of_a_request_s_images_one_is_drawn(start_stable, canary, file):
 
 async def test_a_refused_picture_is_compared_too(start_stable, canary, others, file):
     others.reply = lambda _, body: answered(None if body in (b"broken", b"new to it") else ANSWER)
-    point(file, f"http://{canary.http}")
-    async with start_stable() as stable:
+    tell(file)
+    async with start_stable(canary.http) as stable:
         assert (await infer(stable, b"broken")).status_code == 400
         # The last one is refused before anybody is asked.
         assert (await infer(stable, b"broken", b"new to it", b"")).status_code == 200
@@ -168,8 +178,8 @@ async def test_a_refused_picture_is_compared_too(start_stable, canary, others, f
 
 
 async def test_answers_of_the_cache_are_users_answers_too(start_stable, canary, torchserve, file):
-    point(file, f"http://{canary.http}")
-    async with start_stable(cache_images=10) as stable:
+    tell(file)
+    async with start_stable(canary.http, cache_images=10) as stable:
         for _ in range(4):
             await infer(stable, b"flag")
         await eventually(stable, decision=4)
@@ -178,7 +188,7 @@ async def test_answers_of_the_cache_are_users_answers_too(start_stable, canary, 
 
 async def test_the_canary_is_asked_the_same_question(start_stable, canary, others, file):
     """A request's own threshold and pixels; but no heat map, which nobody would look at."""
-    point(file, f"http://{canary.http}")
+    tell(file)
     bodies = []
 
     async def reply(_request, body):
@@ -186,7 +196,7 @@ async def test_the_canary_is_asked_the_same_question(start_stable, canary, other
         return web.json_response(ANSWER)
 
     others.reply = reply
-    async with start_stable() as stable:
+    async with start_stable(canary.http) as stable:
         assert (await infer(stable, b"same", parameters={"threshold": 0.75, "explain": True})).status_code == 200
         await eventually(stable, agreed=1)
         pixels = np.arange(60, dtype=np.uint8)
@@ -203,8 +213,8 @@ async def test_the_canary_is_asked_the_same_question(start_stable, canary, other
 
 
 async def test_the_canary_counts_a_shadow_neither_as_requests_nor_as_answers(start_stable, canary, file):
-    point(file, f"http://{canary.http}")
-    async with start_stable() as stable:
+    tell(file)
+    async with start_stable(canary.http) as stable:
         await infer(stable, b"same", headers={"x-request-id": "mine"})
         await eventually(stable, agreed=1)
         assert await value(stable, "visor_request_seconds_count") == 1
@@ -213,17 +223,26 @@ async def test_the_canary_counts_a_shadow_neither_as_requests_nor_as_answers(sta
         assert await value(canary, "visor_request_seconds_count") == 1
 
 
-async def test_a_shadows_request_has_no_shadow_and_a_canary_none_at_all(start_stable, canary, others, file):
-    """Else two edges that point at each other would never come to an end, and a canary would agree with itself."""
-    point(file, f"http://{canary.http}")
-    async with start_stable() as stable, start_stable(track="canary") as second:
-        await infer(stable, b"same", headers={"x-visor-shadow": "true"})
+async def test_a_canary_has_no_shadow(start_stable, canary, others, file):
+    """Else it would agree with itself."""
+    tell(file)
+    async with start_stable(canary.http, track="canary") as second:
         await infer(second, b"same")
-        await infer(stable, b"flag")
-        await eventually(stable, decision=1)
-        assert len(others.calls) == 1
+        assert others.calls == []
         assert "visor_shadow" not in await metrics(second)
-        assert await value(stable, "visor_request_seconds_count") == 2  # where nobody hides by a header from what is counted
+
+
+@pytest.mark.parametrize("track", ["stable", ""])
+async def test_nobody_hides_by_the_header_elsewhere(track, start_stable, canary, file, capfd):
+    """It is a user's request like any other: counted, logged as one, which audits go by, and asked about."""
+    tell(file)
+    async with start_stable(canary.http, track=track) as stable:
+        await infer(stable, b"flag", headers={"x-visor-shadow": "true", "x-request-id": "hiding"})
+        await eventually(stable, decision=1)
+        assert await value(stable, "visor_request_seconds_count") == 1
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"hiding"' in line]
+    shadows = [line.get("shadow", False) for line in lines if line.get("event") == "request"]
+    assert sorted(shadows) == [False, True]  # the user's own, and the canary's of what it was asked about it
 
 
 async def test_a_token_is_sent_where_one_is_asked_for(start_stable, start_edge, settings, others, file, tmp_path):
@@ -231,8 +250,8 @@ async def test_a_token_is_sent_where_one_is_asked_for(start_stable, start_edge, 
     tokens.write_text("first-token-0123456789\n")
     own = dataclasses.replace(settings, inference_url=others.url, management_url=others.url, token_file=tokens)
     others.reply = lambda _, __: answered(ANSWER)
-    async with start_edge(own) as canary, start_stable(token_file=tokens) as stable:
-        point(file, f"http://{canary.http}")
+    async with start_edge(own) as canary, start_stable(canary.http, token_file=tokens) as stable:
+        tell(file)
         await begun(stable)
         assert (await infer(stable, b"same", headers={"authorization": "Bearer first-token-0123456789"})).status_code == 200
         await eventually(stable, agreed=1)
@@ -254,10 +273,10 @@ async def test_it_is_off_by_default(start_edge, settings, service):
 
 
 async def test_without_a_file_there_is_none_and_a_new_one_is_followed(start_stable, canary, others, file, caplog):
-    async with start_stable() as stable:
+    async with start_stable(canary.http) as stable:
         await infer(stable, b"same")
         assert "visor_shadow" not in await metrics(stable)
-        point(file, f"http://{canary.http}")
+        tell(file)
         await begun(stable)
         assert await counted(stable) == {}
         assert len(re.findall("^visor_shadow_images_total", await metrics(stable), re.MULTILINE)) == len(RESULTS)
@@ -265,14 +284,14 @@ async def test_without_a_file_there_is_none_and_a_new_one_is_followed(start_stab
         await eventually(stable, agreed=1)
         caplog.set_level("INFO", "transformer")
         for write, why in (
-            (lambda: point(file, f"http://{canary.http}", 0), ""),
+            (lambda: tell(file, 0), ""),
             (lambda: file.write_text("{"), "shadow.json cannot be used"),
             (file.unlink, ""),
         ):
             write()
             await said(caplog, f"{why}.*no canary is asked any more")
             await infer(stable, b"same")
-            point(file, f"http://{canary.http}")
+            tell(file)
             await said(caplog, "of 100 % of the images http://127.0.0.1:[0-9]+ is asked, too")
         assert len(others.calls) == 1
 
@@ -285,17 +304,24 @@ async def said(caplog, words):
     caplog.clear()
 
 
-@pytest.mark.parametrize("url", ["https://a:1", "http://a/b", "http://a?b", "a:80", "http://", "http://a:0"])
-async def test_a_target_that_cannot_be_asked_is_refused(url, spec, file, caplog):
-    point(file, url)
-    shadow = Shadow(file, spec, Metrics(spec, "ab"), 1 << 30)
-    assert "is not of the form http://HOST:PORT" in caplog.text
+@pytest.mark.parametrize(
+    "content",
+    ['{"url": "http://elsewhere:80", "percent": 20}', '{"percent": 101}', '{"percent": NaN}', '{"percent": -1}', "{}", "[]", ""],
+)
+async def test_a_file_that_says_something_else_is_refused(content, spec, file, caplog):
+    """Above all whom to ask: whoever may write the file would have users' images sent where he likes."""
+    file.write_text(content)
+    metrics = Metrics(spec, "ab")
+    shadow = Shadow("http://canary:80", file, spec, metrics, 1 << 30)
+    assert 'shadow.json cannot be used, {"percent": 0 to 100} is wanted' in caplog.text
+    offer(shadow, b"same")
+    assert b"visor_shadow" not in metrics.render()
     await shadow.close()
 
 
 async def test_a_dead_canary_changes_nothing(start_stable, file, free_port, caplog):
-    point(file, f"http://127.0.0.1:{free_port}")
-    async with start_stable() as stable:
+    tell(file)
+    async with start_stable(f"127.0.0.1:{free_port}") as stable:
         answers = [await infer(stable, b"same", b"flag") for _ in range(10)]
         assert {answer.status_code for answer in answers} == {200}
         await eventually(stable, error=20)
@@ -305,8 +331,8 @@ async def test_a_dead_canary_changes_nothing(start_stable, file, free_port, capl
 async def test_of_a_canary_that_hangs_a_bounded_number_waits(start_stable, file, monkeypatch):
     """Each has its deadline; the canary has four at once, 32 wait, and the others are dropped."""
     monkeypatch.setattr(transformer.shadow, "DEADLINE_S", 0.5)
-    async with silent() as url, start_stable() as stable:
-        point(file, url)
+    async with silent() as address, start_stable(address) as stable:
+        tell(file)
         await begun(stable)
         answers = [await infer(stable, *[b"same"] * 6) for _ in range(20)]
         assert {answer.status_code for answer in answers} == {200}
@@ -320,10 +346,10 @@ async def test_of_a_canary_that_hangs_a_bounded_number_waits(start_stable, file,
 
 async def test_what_waits_is_bounded_in_bytes_too(spec, file):
     """An eighth of 16,000 bytes: 2,001 never fit, and 1,000 behind 1,000 and what a request says beside them do not."""
-    async with silent() as url:
-        point(file, url)
+    async with silent() as address:
+        tell(file)
         metrics = Metrics(spec, "ab")
-        shadow = Shadow(file, spec, metrics, 16_000)
+        shadow = Shadow(f"http://{address}", file, spec, metrics, 16_000)
         offer(shadow, b"x" * 2_001)
         offer(shadow, b"x" * 1_000)
         offer(shadow, b"x" * 1_000)
@@ -341,9 +367,9 @@ def offer(shadow, *bodies):
 
 async def test_a_share_is_that_share(spec, file, free_port):
     """20 % of 5,000: 1,000 give or take five standard errors of 28."""
-    point(file, f"http://127.0.0.1:{free_port}", 20)
+    tell(file, 20)
     metrics = Metrics(spec, "ab")
-    shadow = Shadow(file, spec, metrics, 1 << 30)
+    shadow = Shadow(f"http://127.0.0.1:{free_port}", file, spec, metrics, 1 << 30)
     for _ in range(500):
         offer(shadow, *[b"x"] * 10)
     chosen = Counter(
@@ -356,8 +382,104 @@ async def test_a_share_is_that_share(spec, file, free_port):
 
 
 async def test_what_is_under_way_ends_with_the_edge(start_stable, file):
-    async with silent() as url:
-        point(file, url)
+    async with silent() as address:
+        tell(file)
         async with asyncio.timeout(transformer.shadow.DEADLINE_S):
-            async with start_stable() as stable:
+            async with start_stable(address) as stable:
                 await infer(stable, *[b"same"] * 6)
+
+
+async def test_a_resolver_that_hangs_changes_nothing_for_users(start_stable, file, monkeypatch):
+    """Compressed requests are unpacked in the threads that name look-ups took all of, by more images than there are threads."""
+    monkeypatch.setattr(transformer.shadow, "DEADLINE_S", 0.3)
+    asked, let_go = [], threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **kwargs):
+        if host == "canary.example":
+            asked.append(host)
+            let_go.wait(20)
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    tell(file)
+    try:
+        async with start_stable("canary.example:80") as stable:
+            for _ in range(7):
+                assert (await infer(stable, *[b"same"] * 6)).status_code == 200
+            async with asyncio.timeout(20):
+                while (await counted(stable)).get("timeout", 0) < MAX_CALLS + MAX_WAITING:
+                    await asyncio.sleep(0.05)
+            began = perf_counter()
+            tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["same"]}
+            body = gzip.compress(json.dumps({"inputs": [tensor]}).encode())
+            async with httpx.AsyncClient() as client:
+                headers = {"content-encoding": "gzip", "content-type": "application/json"}
+                answers = await asyncio.gather(
+                    *(client.post(f"http://{stable.http}{URL}", content=body, headers=headers) for _ in range(20))
+                )
+            assert {answer.status_code for answer in answers} == {200}
+            assert perf_counter() - began < 5
+            assert asked == ["canary.example"]
+    finally:
+        let_go.set()
+
+
+async def test_a_canary_that_answers_without_an_end_is_an_error(start_stable, file):
+    """Its header or its body: what is read of it is bounded, and users are answered."""
+    endless = itertools.cycle([b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"])
+    sent = Counter()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(next(endless))
+        with contextlib.suppress(ConnectionError):
+            while sent[writer] < 256 << 20:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                sent[writer] += 65536
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        tell(file)
+        async with start_stable(f"{host}:{port}") as stable:
+            assert (await infer(stable, *[b"same"] * 4)).status_code == 200
+            await eventually(stable, error=4)
+    assert max(sent.values()) < 32 << 20
+
+
+async def test_figures_that_cannot_be_are_an_error_and_spoil_no_sum(start_stable, canary, file):
+    """Beside a good answer, whose costs the counters have alone."""
+    good = await answer_of(canary)
+    odd = (["nan:0:intact"], ["1e308:0:intact"])
+    poisoned = [{**good, "outputs": [*good["outputs"][:4], {"data": classes}]} for classes in odd]
+    replies = iter([*poisoned, {**good, "outputs": [{"data": [{}]}, *good["outputs"][1:]]}, good])
+    app = web.Application()
+
+    async def reply(_):
+        return web.json_response(next(replies))
+
+    app.router.add_post(URL, reply)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = site._server.sockets[0].getsockname()
+    tell(file)
+    async with start_stable(f"{host}:{port}") as stable:
+        for _ in range(4):
+            await infer(stable, b"same")
+        await eventually(stable, error=3, agreed=1)
+        assert await counted(stable, "visor_shadow_cost_total", "whose") == pytest.approx({"stable": 1.5, "canary": 1.5})
+        assert await value(stable, "visor_shadow_seconds_count") == 1
+    await runner.cleanup()
+
+
+async def answer_of(edge):
+    """An edge's answer to the outputs that a shadow asks for, as JSON."""
+    outputs = [*({"name": name} for name in ("label", "decision", "score", "error"))]
+    outputs.append({"name": "probabilities", "parameters": {"classification": 4}})
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["same"]}
+    async with httpx.AsyncClient() as client:
+        return (await client.post(f"http://{edge.http}{URL}", json={"inputs": [tensor], "outputs": outputs})).json()

@@ -100,11 +100,11 @@ def test_the_stable_row_is_what_was_answered() -> None:
 
 def test_a_canarys_row_is_read_by_the_labels_names() -> None:
     assert [one["name"] for one in outputs_of(SPEC)] == ["label", "decision", "score", "error", "probabilities"]
-    assert outputs_of(SPEC)[-1]["parameters"] == {"classification": 4}
-    assert read_row(reply()) == Row("a", "pass", 0.25, {"a": 0.75, "b:c": 0.25})
+    assert outputs_of(SPEC)[-1]["parameters"] == {"classification": 5}
+    assert read_row(reply(), 2) == Row("a", "pass", 0.25, {"a": 0.75, "b:c": 0.25})
     refused = reply(label=[""], decision=["flag"], score=[0.0], error=["image.undecodable"], probabilities=["", ""])
-    assert read_row(refused) == Row("", "flag", None, {})
-    assert read_row(Reply(400, b'{"error": "no picture", "code": "image.undecodable"}')) == Row("", "", None, {})
+    assert read_row(refused, 2) == Row("", "flag", None, {})
+    assert read_row(Reply(400, b'{"error": "no picture", "code": "image.undecodable"}'), 2) == Row("", "", None, {})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,35 @@ def test_a_canarys_row_is_read_by_the_labels_names() -> None:
         reply(score=["NaN"]),
         reply(probabilities=["0.5"]),
         reply(probabilities=["half:0:a"]),
+        reply(probabilities=["nan:0:a", "0.25:1:b"]),
+        reply(probabilities=["inf:0:a", "0.25:1:b"]),
+        reply(probabilities=["1e308:0:a", "1e308:1:b"]),
+        reply(probabilities=["-3:0:a", "4:1:b"]),
+        reply(probabilities=["0.5:0:a", "0.25:1:b"]),
+        reply(probabilities=["0.75:0:a", "0.75:1:a"]),
+        reply(probabilities=["0.75:0:a", "0.25:1:b", "0.25:2:c"]),  # of more labels, and yet above 1
+        reply(probabilities=[1, 2]),
+        reply(score=["inf"]),
+        reply(score=[-0.5]),
+        reply(score=[1e300]),
+        reply(label=[{}]),
+        reply(label=[7]),
+        reply(label=[""]),
+        reply(decision=["DROP"]),
+        reply(decision=[["pass"]]),
+        reply(error=[{"code": "image.undecodable"}]),
+        reply(error=["image.undecodable"], decision=["DROP"]),
     ],
 )
 def test_what_is_no_answer_to_the_image_is_no_row(unanswered: Reply) -> None:
-    assert read_row(unanswered) is None
+    assert read_row(unanswered, 2) is None
+
+
+def test_of_a_canary_with_more_labels_the_most_probable_are_a_row_without_a_price() -> None:
+    """One class more than the stable archive has says so; the sum of those that are shown is below 1."""
+    two = make_spec(("a", "b"))
+    more = read_row(reply(probabilities=["0.5:1:b", "0.25:0:a", "0.125:4:c"]), 2)
+    assert more == Row("a", "pass", 0.25, {"b": 0.5, "a": 0.25, "c": 0.125})
+    assert expected_cost(more, two) is None
+    rounded = [f"{1 / 7:.6f}:{k}:{k}" for k in range(7)]  # 7 times 0.142857 is 0.999999
+    assert read_row(reply(probabilities=rounded), 7) is not None

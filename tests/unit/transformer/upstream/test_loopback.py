@@ -106,3 +106,38 @@ async def test_a_cancelled_request_closes_its_connection_and_gives_its_turn_back
                 await request
         assert await client.request("GET", "/") == Reply(200, b"ok")
         assert connections() == 3
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"])
+async def test_an_answer_without_an_end_is_given_up_at_the_limit(endless):
+    """Its header or its body: no more is read than the limit and what the system hands over at once."""
+    sent, chunk = 0, b"x" * 65536
+
+    async def serve(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(endless)
+        with contextlib.suppress(ConnectionError):
+            while sent < 256 << 20:
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(chunk)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with (
+            contextlib.closing(Connections(url, max_bytes=1 << 20)) as client,
+            pytest.raises(ConnectionError, match="larger than"),
+        ):
+            await client.request("GET", "/")
+    assert sent < 32 << 20
+
+
+async def test_the_limit_is_of_each_answer():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n" + b"x" * 600
+    async with scripted(answer, answer) as (client, _, connections):
+        client._max_bytes = 1000
+        for _ in range(2):
+            assert await client.request("GET", "/") == Reply(200, b"x" * 600)
+        assert connections() == 1
