@@ -23,6 +23,12 @@ ABOVE = 1.15
 slower has at most 0.8 points more answers above the bucket that this chooses, and one that is 1.5 times slower at least 3."""
 OLDER_S = 300.0
 """Prometheus answers with no sample that is older than this, so that values which stay below those of before are new ones."""
+DIFFER = ("label", "decision", "error", "timeout")
+"""Results of the shadow that are a disagreement. What was dropped for want of room was never asked."""
+COLD = 100
+"""So many first answers of a pod are not timed, of either track: caches fill, and kernels are made, with the first ones."""
+EDGE_AGAIN = 1_000
+"""Answers of the stable release after which its p95 is looked at anew: latencies change with the load."""
 GONE_S = 60.0
 """After which it is counted without a stable pod of which Prometheus has nothing: two of the usual intervals."""
 ALL_COUNTED = (
@@ -49,10 +55,10 @@ class Counters:
     """What the last look read, for the next one's differences.
 
     `since`: when counting began; `pods`: each pod's sums, and `origins` where these are from; `edge`: the bucket's bound, in
-    seconds, above which an answer is slower than the stable release's were when this began (`edge_of`), None until it is known;
-    `early`: these answers by `Tally`'s names; `drawn`: whether one image of each request was counted, as all edges draw one, and
-    not all of them; `gone`: since when a ready pod is missing; `without`: the stable pods that are not counted for it; `twofold`:
-    whether older readings were seen.
+    seconds, above which an answer is slower than nearly all of the stable release's were (`edge_of`), None until it is known;
+    `early`: its answers since then by `Tally`'s names, of which the next one is made; `drawn`: whether one image of each
+    request was counted, as all edges draw one, and not all of them; `gone`: since when a ready pod is missing; `without`: the
+    stable pods that are not counted for it; `twofold`: whether older readings were seen.
     """
 
     since: float
@@ -102,18 +108,21 @@ def look(
             kept[name], origins[name] = known.pods.get(name), known.origins.get(name)
             continue
         new, kept[name], origins[name] = _taken(known, name, pod, read[name], now, (restarts or {}).get(name, 0))
+        cold = known.pods.get(name, {}).get("answered", 0) < COLD
         for what, count in new.items():
-            grown[pod.track][what] = grown[pod.track].get(what, 0) + count
+            if not (cold and _timed(what)):
+                grown[pod.track][what] = grown[pod.track].get(what, 0) + count
     early, edge = known.early, known.edge
-    if counters is not None and edge is None:
+    if counters is not None:
         timed = {what: count for what, count in grown["stable"].items() if _timed(what)}
         early = {what: early.get(what, 0) + timed.get(what, 0) for what in early.keys() | timed.keys()}
-        edge = edge_of(early)
+        if edge is None or early.get("answered", 0) >= EDGE_AGAIN:
+            edge, early = edge_of(early), {} if early.get("answered", 0) >= EDGE_REQUESTS else early
     after = replace(
         known,
-        pods={name: _kept(tally, bound_s, edge) for name, tally in kept.items() if tally is not None},
+        pods={name: tally for name, tally in kept.items() if tally is not None},
         edge=edge,
-        early=early if edge is None else {},
+        early=early,
         drawn=drawn,
         origins={name: origin for name, origin in origins.items() if origin},
         gone=gone,
@@ -204,14 +213,6 @@ def _timed(what: str) -> bool:
     return what == "answered" or what.startswith("within:")
 
 
-def _kept(tally: Tally, bound_s: float, edge: float | None) -> Tally:
-    """What of a pod's sums the next look needs: once the edge is known, of the buckets two."""
-    if edge is None:
-        return dict(tally)
-    buckets = (f"within:{bound_s:g}", f"within:{edge:g}")
-    return {what: count for what, count in tally.items() if not what.startswith("within:") or what in buckets}
-
-
 def gates_of(canary: Tally, stable: Tally, bound_s: float, edge: float | None, drawn: bool) -> dict[str, tuple[Count, Count]]:
     """Events of each gate. `drawn`: one image of each request counts, not all."""
     both = (canary, stable)
@@ -225,8 +226,8 @@ def gates_of(canary: Tally, stable: Tally, bound_s: float, edge: float | None, d
     }
     if edge is not None:
         found["slower"] = [_slower(one, edge) for one in both]
-    # The stable release's edge counts the images that it showed to the canary.
-    differ = images[1]["label"] + images[1]["decision"]
+    # The stable release's edge counts the images that it showed to the canary. One without an answer does not agree either.
+    differ = sum(images[1][result] for result in DIFFER)
     if shown := differ + images[1]["agreed"]:
         found["disagreement"] = [Count(differ, shown), Count(0, 0)]
     return {gate: (ours, theirs) for gate, (ours, theirs) in found.items()}
@@ -236,7 +237,7 @@ def _images(tally: Tally, drawn: bool) -> Tally:
     """A track's images by what became of them, those that have a decision together, and by the shadow's results."""
     own, shadow = (DRAWN, DRAWN) if drawn else ("", "shadow:")
     found = {what: tally.get(f"{own}{what}", 0) for what in ("pass", "flag", "review", "rejected")}
-    found |= {result: tally.get(f"{shadow}{result}", 0) for result in ("agreed", "label", "decision")}
+    found |= {result: tally.get(f"{shadow}{result}", 0) for result in ("agreed", *DIFFER)}
     return found | {"decided": found["pass"] + found["flag"] + found["review"]}
 
 

@@ -15,6 +15,8 @@ METRICS = (
     "visor_(build_info|request_seconds_(count|bucket)|decisions_total|images_rejected_total|shadow_images_total|"
     "(shadow_)?drawn_images_total)"
 )
+LEFT = "499"
+"""The client left before its answer: as often from either track, unless one of them hangs."""
 DRAWN = "drawn:"
 DRAWS = "drawn:pass"
 """Every edge has it from its start, but one of an older version, which draws no image of a request."""
@@ -97,7 +99,8 @@ def _named(labels: Labels) -> tuple[str, ...]:
     code = labels.get("code", "")
     match labels.get("__name__", ""):
         case "visor_request_seconds_count":
-            return ("requests", *(["failed"] if code.startswith("5") else []), *(["answered"] if code.startswith("2") else []))
+            failed = code.startswith("5") or code == LEFT
+            return ("requests", *(["failed"] if failed else []), *(["answered"] if code.startswith("2") else []))
         case "visor_request_seconds_bucket" if code.startswith("2"):
             return (f"within:{float(labels['le']):g}",)
         case "visor_decisions_total":

@@ -188,8 +188,8 @@ SHADOW_IMAGES = Declared(
 SHADOW_DRAWN_IMAGES = Declared(
     "visor_shadow_drawn_images_total",
     "counter",
-    "One of those images for each request of which any was chosen, drawn by chance, by the same. All series are there from its "
-    "beginning on.",
+    "Of those images the ones that were drawn by chance, one of each request, before any was chosen, by the same. All series are "
+    "there from its beginning on.",
     (*MODEL, COMPARED),
 )
 SHADOW_SECONDS = Declared(

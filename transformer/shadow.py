@@ -128,15 +128,17 @@ class Shadow:
         """Choose some of a request's images, now that it has its results. It awaits nothing, and copies the chosen images."""
         if not self._percent:
             return
-        chosen = [
+        asked = [
             (question, result)
             for question, result in zip(questions, results, strict=True)
             # What was refused before anybody was asked, and what is an option's error, has no other answer anywhere.
-            if isinstance(question, Question) and isinstance(result, ImageAnswer | ImageError) and self._chosen()
+            if isinstance(question, Question) and isinstance(result, ImageAnswer | ImageError)
         ]
-        drawn = random.randrange(len(chosen)) if chosen else 0
-        for number, (question, result) in enumerate(chosen):
-            self._take(question, result, record.id, drawn=number == drawn)
+        # Drawn before any is chosen: a request of many images stands for itself no sooner than one of a single image.
+        drawn = random.randrange(len(asked)) if asked else 0
+        for number, (question, result) in enumerate(asked):
+            if self._chosen():
+                self._take(question, result, record.id, drawn=number == drawn)
 
     def _chosen(self) -> bool:
         return 100 * random.random() < self._percent

@@ -26,7 +26,10 @@ def served(serve: Serve) -> Iterator[str]:
     def run() -> None:
         line, _ = listener.accept()
         with line, suppress(OSError):  # the client may hang up
-            serve(line, over, line.recv(65536).decode())
+            request = b""
+            while b"query=" not in request:  # what is left unread would reset the connection
+                request += line.recv(65536)
+            serve(line, over, request.decode())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=run)
