@@ -25,6 +25,7 @@ def forecast(order: Order, pods: Mapping[str, Pod]) -> Iterator[str]:
     drawn = readings.DRAWS in sums
     rated = {
         "requests": "visor_request_seconds_count",
+        "answers": "visor_request_seconds_count",  # nearly all of them
         "images": "visor_drawn_images_total" if drawn else "visor_decisions_total",
     }
     asked = {unit: f"sum(rate({metric}{{{chosen}}}[{OVER}]))" for unit, metric in rated.items()}

@@ -90,8 +90,10 @@ class Manifest:
         except ValidationError as err:
             first = err.errors()[0]
             if not first["loc"]:
-                config = shlex.quote(str(path)) if path.suffix in {".yaml", ".yml"} else "CONFIG"
-                raise DataError(f"{path} is not a manifest, a file of JSON; `visor data manifest {config}` writes one") from err
+                config = str(path) if path.suffix in {".yaml", ".yml"} else "CONFIG"
+                raise DataError(
+                    f"{path} is not a manifest, a file of JSON; `visor data manifest {shlex.quote(config)}` writes one"
+                ) from err
             where = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{path} is not a manifest: {where}: {first['msg']}") from err
         manifest = cls(content.labels, tuple(Sample(**sample.model_dump()) for sample in content.samples), content.chosen)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +126,9 @@ def _check_images(images: Sequence[Path], store: Path) -> None:
 
     for image in images:
         if image.suffix == ".mar" or (not image.exists() and versions(store, image.parts[0] if image.parts else "")):
-            raise ImageUnreadable(f"{image} is an archive and no image; `visor predict IMAGE --archive {image}` has it answer")
+            raise ImageUnreadable(
+                f"{image} is an archive and no image; `visor predict IMAGE --archive {shlex.quote(str(image))}` has it answer"
+            )
 
 
 def _check_explain(folder: Path, images: Sequence[Path]) -> None:

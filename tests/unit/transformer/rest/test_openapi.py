@@ -30,6 +30,7 @@ NEVER_ANSWERED = {
     errors.PortTaken,
     errors.TokensUnusable,
     errors.SelftestFailed,
+    errors.ShadowUnusable,
 }
 
 
