@@ -14,6 +14,7 @@ from rollout.prometheus import ask
 
 FIRST = 500
 """Images of the canary, from which on it is judged."""
+AWAY = 2.0
 SMOOTHING = 0.5
 GAUGES = "visor_drift_(reference_share|limit_quantile|reference_images|effect)"
 
@@ -34,14 +35,30 @@ def look(url: str, namespace: str, pods: Mapping[str, Pod], window_s: float) -> 
     """Say which figure of the canary alone has drifted in the window, "" for none. Raises PrometheusUnreachable."""
     found = {}
     for track in ("canary", "stable"):
-        chosen = f'namespace="{namespace}",pod=~"{"|".join(sorted(name for name, pod in pods.items() if pod.track == track))}"'
+        names = sorted(name for name, pod in pods.items() if pod.track == track)
+        if not names:
+            return ""
+        chosen = f'namespace="{namespace}",pod=~"{"|".join(names)}"'
         counts = ask(url, f"sum by (figure, bin) (increase(visor_drift_images_total{{{chosen}}}[{math.ceil(window_s)}s]))")
         found[track] = ratios(by_figure(counts), reference_of(ask(url, f'{{__name__=~"{GAUGES}",{chosen}}}')))
-    alone = {figure: ratio for figure, ratio in found["canary"].items() if ratio > 1 >= found["stable"].get(figure, math.inf)}
-    if not alone:
+    own = alone(found["canary"], found["stable"])
+    if not own:
         return ""
-    figure = max(alone, key=lambda name: alone[name])
-    return f"drift of the canary alone: {figure} is at {alone[figure]:.1f} of its limit, the stable release's is not above it"
+    figure = max(own, key=lambda name: own[name])
+    return (
+        f"drift of the canary alone: {figure} is at {own[figure]:.1f} of its limit, the stable release's at "
+        f"{found['stable'][figure]:.1f} of its own"
+    )
+
+
+def alone(canary: Mapping[str, float], stable: Mapping[str, float]) -> dict[str, float]:
+    """The canary's figures that are above their limit while the stable release's are not, nor half as near to it.
+
+    Where all images have moved by about the limit, one index is above it by chance, and the other one below.
+    """
+    return {
+        figure: ratio for figure, ratio in canary.items() if ratio > 1 and stable.get(figure, math.inf) <= min(1.0, ratio / AWAY)
+    }
 
 
 def by_figure(series: Series) -> dict[str, dict[str, float]]:

@@ -20,6 +20,8 @@ from rollout.safe_test import SafeTest
 
 ALPHA = 0.05
 LEAST_SHARE = 0.001
+PROVABLE = 0.75
+"""A difference of more than about so much of its margin is not proven by any number, as bets are on none and on half of it."""
 MOST_LOG = 700.0
 """A float has no more."""
 STATE = ("seen", "waiting", "waited", "capital", "proof", "weighed")
@@ -66,8 +68,21 @@ class Finding:
         margin = f"{100 * gate.margin:g}{more}"
         if self.proven:
             return f"{told}, less than the margin of {margin}"
-        needs = f"needs about {self.needed:,} more" if self.needed is not None else "will not be proven by more of the same"
+        if self.needed is not None:
+            needs = f"needs about {self.needed:,} more"
+        else:
+            needs = "will not be proven by more of the same" if self._hopeless else "how many more that takes cannot be said yet"
         return f"{told}, not yet known to be less than the margin of {margin}: {needs}"
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether the difference is above what bets on half the margin can prove by more than two standard errors."""
+        if self.difference is None:
+            return False
+        tracks = (self.canary, self.stable) if self.gate.paired else (self.canary,)
+        rate = sum(track.events for track in tracks) / max(sum(track.total for track in tracks), 1)
+        error = math.sqrt(rate * (1 - rate) * sum(1 / max(track.total, 1) for track in tracks))
+        return self.difference - 2 * error > PROVABLE * self.gate.margin
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from rollout.drift import Reference, by_figure, ratios, reference_of
+from rollout.drift import Reference, alone, by_figure, ratios, reference_of
 from tests.unit.rollout.world import World
 from watch.psi import psi
 
@@ -51,6 +51,15 @@ def test_gauges_of_all_pods_make_one_reference() -> None:
     series += [({"__name__": "visor_drift_reference_images", "pod": "a"}, 240.0), ({"__name__": "visor_drift_effect"}, 0.025)]
     assert reference_of(series) == Reference(240.0, 0.025, {"score": {"0": 0.1}}, {"score": 29.6})
     assert by_figure([({"figure": "score", "bin": "1"}, 2.0)]) == {"score": {"1": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "drifted"),
+    [(1.1, 0.4, True), (1.1, 0.9, False), (1.9, 0.96, False), (2.1, 0.96, True), (5.0, 1.01, False), (1.0, 0.0, False)],
+)
+def test_alone_is_well_above_where_the_other_is(canary: float, stable: float, drifted: bool) -> None:
+    assert alone({"score": canary}, {"score": stable}) == ({"score": canary} if drifted else {})
+    assert alone({"score": canary}, {}) == {}  # which nobody can tell
 
 
 @pytest.mark.parametrize(
