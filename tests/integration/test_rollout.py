@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from rollout.counters import EDGE_REQUESTS, Counters, look
+from rollout.counters import COLD, EDGE_REQUESTS, Counters, look
 from rollout.gates import Count
 from rollout.plan import Pod
 from rollout.prometheus import ask
@@ -93,14 +93,20 @@ def test_each_request_is_counted_once_by_gate(served: Server, prometheus: str, i
     picture = next(iter(images)).read_bytes()
     known, _ = counted(prometheus, None)
     good, bad = EDGE_REQUESTS + 5, 7
-    for _ in range(good):
-        assert request(served.rest, picture).status_code == 200
-    for _ in range(bad):
-        assert request(served.rest, b"no picture").status_code == 400
 
     def requests_of(pod: str) -> int:
         return tallies(ask(prometheus, query_of("demo", PODS)))[pod].get("requests", 0)
 
+    for _ in range(COLD):
+        assert request(served.rest, picture).status_code == 200
+    wait(lambda: all(requests_of(pod) - known.pods[pod].get("requests", 0) == COLD for pod in PODS))
+    known, counts = counted(prometheus, known)
+    assert (counts["errors"][0], counts["slow"][0]) == (Count(0, COLD), Count(0, 0))
+
+    for _ in range(good):
+        assert request(served.rest, picture).status_code == 200
+    for _ in range(bad):
+        assert request(served.rest, b"no picture").status_code == 400
     wait(lambda: all(requests_of(pod) - known.pods[pod].get("requests", 0) == good + bad for pod in PODS))
     known, counts = counted(prometheus, known)
     for side in (0, 1):

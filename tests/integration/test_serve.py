@@ -64,7 +64,13 @@ def test_at_a_terminal_it_says_what_it_does_in_short_lines(workspace: Workspace,
         address = read_until(r"page  (http://127.0.0.1:\d+/)\r\n(?s:.*)try   visor predict.*\r\n")[1]
         assert "<h1>visor</h1>" in httpx.get(address).text
         image = next(iter(images)).read_bytes()
-        httpx.post(f"{address}v2/models/digits/infer", content=image, headers={"Content-Type": "image/png"})
+        for _ in range(20):  # a machine that is short of CPU may say 503 at first, and when to come again
+            answer = httpx.post(
+                f"{address}v2/models/digits/infer", content=image, headers={"Content-Type": "image/png"}, timeout=60
+            )
+            if answer.status_code == 200:
+                break
+            time.sleep(1)
         read_until(r"\d\d:\d\d:\d\d  POST /v2/models/digits/infer  200  1 (pass|review)  \d+ ms\r\n")
         os.write(screen, b"\x03")
         read_until(r"stopping: what was accepted is still answered\r\n(?s:.*)stopped\r\n$")

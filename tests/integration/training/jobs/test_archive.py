@@ -368,5 +368,5 @@ def test_images_that_are_gone_or_changed_are_named_with_the_way_out(run: Path, t
 
 def test_a_run_without_its_manifest_is_an_error(run: Path, tmp_path: Path, key: Path) -> None:
     (run / "manifest.json").unlink()
-    with pytest.raises(DataError, match=r"manifest\.json cannot be read.*--backend torch"):
+    with pytest.raises(DataError, match=r"manifest\.json is not there.*--backend torch"):
         archive(run, tmp_path / "store", key)
