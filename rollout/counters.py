@@ -116,8 +116,8 @@ def look(
     if counters is not None:
         timed = {what: count for what, count in grown["stable"].items() if _timed(what)}
         early = {what: early.get(what, 0) + timed.get(what, 0) for what in early.keys() | timed.keys()}
-        if edge is None or early.get("answered", 0) >= EDGE_AGAIN:
-            edge, early = edge_of(early), {} if early.get("answered", 0) >= EDGE_REQUESTS else early
+        if early.get("answered", 0) >= (EDGE_REQUESTS if edge is None else EDGE_AGAIN):
+            edge, early = edge_of(early), {}
     after = replace(
         known,
         pods={name: tally for name, tally in kept.items() if tally is not None},

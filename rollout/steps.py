@@ -199,16 +199,17 @@ def _step(plan: Plan, state: State, seen: Seen) -> State:
         last = max((number for number, step in enumerate(plan.steps) if step.percent < ALL), default=state.step)
         if last == state.step:
             return replace(state, held="no step compares the canary with the stable release")
-        return _to_step(plan, state, seen, last, "the canary was not proven, and cannot be at 100 %; back to ")
+        return to_step(plan.steps, state, seen.now, last, "the canary was not proven, and cannot be at 100 %; back to ")
     state = replace(state, proven=state.proven or proof_is_due(plan.steps, state.step))
     if state.step + 1 == len(plan.steps):
         return _to_promote(state, seen, "every step went by without an alarm, and the evidence is there")
-    return _to_step(plan, state, seen, state.step + 1)
+    return to_step(plan.steps, state, seen.now, state.step + 1)
 
 
-def _to_step(plan: Plan, state: State, seen: Seen, step: int, why: str = "") -> State:
-    target, reason = plan.steps[step].percent, why + begins(plan.steps, step)
-    return replace(state, step=step, target=target, since=seen.now, requests=0, held="", reason=reason)
+def to_step(steps: Sequence[Step], state: State, now: float, number: int, why: str = "") -> State:
+    """Begin a step, for a reason that goes before its name."""
+    reason = why + begins(steps, number)
+    return replace(state, step=number, target=steps[number].percent, since=now, requests=0, held="", reason=reason)
 
 
 def _to_promote(state: State, seen: Seen, reason: str) -> State:

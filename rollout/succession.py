@@ -7,7 +7,7 @@ from rollout.evidence import Evidence
 from rollout.plan import ALL, FINAL, Plan, State, Step
 from rollout.record import Record
 from rollout.setup import Order, gates_of
-from rollout.steps import begins
+from rollout.steps import to_step
 
 
 def same(known: Record, plan: Plan) -> bool:
@@ -51,8 +51,7 @@ def replanned(steps: Sequence[Step], was: Sequence[Step], state: State, now: flo
         return replace(state, step=0)
     if state.phase != "stepping" or steps[number].percent == percent:
         return replace(state, step=number)
-    reason = f"the steps have changed; {begins(steps, number)}"
-    return replace(state, step=number, target=steps[number].percent, since=now, requests=0, held="", reason=reason)
+    return to_step(steps, state, now, number, "the steps have changed; ")
 
 
 def _judged_anew(known: Record, order: Order, now: float) -> Record:

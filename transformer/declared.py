@@ -105,9 +105,9 @@ COMPARED = Label(
     "not asked, as too many wait",
     ("agreed", "label", "decision", "error", "timeout", "dropped"),
 )
-BECAME = Label(
-    "result", "`pass`, `flag` or `review`, what was decided; `rejected`, answered by an error", (*get_args(Outcome), "rejected")
-)
+BECAME_ERROR = "rejected"
+RESULTS = (*get_args(Outcome), BECAME_ERROR)
+BECAME = Label("result", "`pass`, `flag` or `review`, what was decided; `rejected`, answered by an error", RESULTS)
 # Not "track", which the PodMonitor gives each series of a pod.
 WHOSE = Label("whose", "whose decisions they are, `stable` or `canary`", ("stable", "canary"))
 STATE = Label("state", "`total`, what requests may take, or `spent`, what they are charged now", ("total", "spent"))

@@ -9,7 +9,6 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from handlers.decision import Outcome
 from handlers.drift import Reference
 from handlers.spec import Spec
 from transformer import declared
@@ -23,7 +22,6 @@ from transformer.shadow_answers import Compared, Comparison
 from transformer.upstream.image_answers import ImageAnswer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-REJECTED = "rejected"
 
 Kind = TypeVar("Kind", Counter, Gauge)
 
@@ -56,7 +54,7 @@ class Metrics:
         self._confidence = self._histogram(declared.CONFIDENCES)
         self._rejected = self._make(Counter, declared.REJECTED)
         drawn = self._make(Counter, declared.DRAWN_IMAGES)
-        self._drawn = {result: drawn.labels(*self._model, result) for result in (*get_args(Outcome), REJECTED)}
+        self._drawn = {result: drawn.labels(*self._model, result) for result in declared.RESULTS}
         self._cached = self._make(Counter, declared.LOOKUPS)
         if self._drift:
             self._registry.register(self._drift)
@@ -109,7 +107,7 @@ class Metrics:
             self._refused.labels(*self._model, record.protocol, record.error.code).inc()
         if record.results:
             drawn = random.choice(record.results)
-            self._drawn[drawn.decision if isinstance(drawn, ImageAnswer) else REJECTED].inc()
+            self._drawn[drawn.decision if isinstance(drawn, ImageAnswer) else declared.BECAME_ERROR].inc()
         for answer, queue_s, call_s in record.calls:
             self._measure(answer, queue_s, call_s)
         for result in record.results:

@@ -71,7 +71,7 @@ def _columns(names: Sequence[str]) -> str:
 
 def _meant(names: Sequence[str]) -> str:
     """The columns that may be meant by those that are not read, for the end of a sentence."""
-    wanted = [name for name in (*get_args(Key), "label") if name not in names]
+    wanted = [name for name in COLUMNS if name not in names]
     slips = {name: close for name in names if name not in COLUMNS and (close := close_to(str(name), wanted))}
     return f"; did you mean {', '.join(f'{close} by {name!r}' for name, close in slips.items())}?" if slips else ""
 

@@ -11,7 +11,8 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.cluster import kubectl, run
-from tests.e2e.releases import Archives, Release, base_values, namespace_of, remove_all
+from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of, namespace_of, remove_all
+from tests.e2e.worse_archives import Archivist
 from tests.integration.running import QUICK, ROOT, Workspace
 
 # What sends thousands of requests goes one after the other, beside the rest.
@@ -86,6 +87,12 @@ def namespace(request: pytest.FixtureRequest, archives: Archives) -> Iterator[st
     name = f"visor-{request.module.__name__.rsplit('test_', 1)[-1].replace('_', '-')}"
     with namespace_of(name, archives) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def archivist(namespace: str, workspace: Workspace) -> Archivist:
+    """Makes archives on the namespace's volume."""
+    return Archivist(folder_of(namespace) / CLAIM, workspace.public_key.with_suffix(".key"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.cluster import state, wait_until
 from tests.e2e.evidence import ENDS, Steps, canary_of, described, kill_job, record, shares, wait_begun, wait_phase, wait_share
 from tests.e2e.load import Load, call_many
-from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of
+from tests.e2e.releases import Archives, Release, base_values
 from tests.e2e.scraping import SCRAPED_S, scraping
 from tests.e2e.worse_archives import ERRING, SLOWER, Archivist, scored
 from tests.integration.running import Workspace
@@ -39,12 +39,6 @@ FLAGGED, BETWEEN, PASSED = 8, 6, 26  # of 40 pictures: 20 % are flagged at THRES
 
 
 @pytest.fixture(scope="module")
-def archivist(namespace: str, workspace: Workspace) -> Archivist:
-    """Makes archives on the namespace's volume."""
-    return Archivist(folder_of(namespace) / CLAIM, workspace.public_key.with_suffix(".key"))
-
-
-@pytest.fixture(scope="module")
 def pictures(workspace: Workspace, archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """40 pictures, of which 20 % are flagged at THRESHOLD and 35 % at SHIFTED."""
     dataset = workspace.path / json.loads((workspace.home / "digits/run.json").read_text())["dataset_root"]
@@ -63,7 +57,7 @@ def pictures(workspace: Workspace, archives: Archives, tmp_path_factory: pytest.
 def stable(namespace: str, archives: Archives, archivist: Archivist) -> Iterator[Release]:
     """A release in Standard mode of an archive that flags 20 % of the pictures."""
     made = Release("digits", namespace, base_values(archives))
-    made.upgrade({"archive": {"uri": f"pvc://{CLAIM}/{archivist.make('stable', 'v1', POSITIVE, THRESHOLD)}"}})
+    made.upgrade({"archive": {"uri": archivist.make("stable", "v1", POSITIVE, THRESHOLD)}})
     made.wait_ready()
     yield made
     made.helm("uninstall", "--ignore-not-found", "--wait")
@@ -124,7 +118,7 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
 ) -> None:
     worse = WORSE[name]
     code = worse.code or (SLOWER.format(seconds=worse.slower * p95(stable)) if worse.slower else "")
-    archive = f"pvc://{CLAIM}/{archivist.make(name, 'v2', POSITIVE, worse.threshold, code)}"
+    archive = archivist.make(name, "v2", POSITIVE, worse.threshold, code)
     stable.upgrade(
         canary_of(archive, prometheus, [(worse.percent, LASTS_S, REQUESTS), (100, 15, 0)]),
         {"canary": SHADOW if worse.in_shadow else {"shadowPercent": 0}},
@@ -151,8 +145,8 @@ def test_what_is_worse_is_rolled_back_in_its_first_step_by_the_gate_meant_for_it
 
 def test_five_percent_slower_is_promoted(stable: Release, archivist: Archivist, load: Load, prometheus: str) -> None:
     archive = archivist.make("hardly-slower", "v2", POSITIVE, THRESHOLD, SLOWER.format(seconds=0.05 * p95(stable)))
-    stable.upgrade(canary_of(f"pvc://{CLAIM}/{archive}", prometheus, GOOD[1:]), {"canary": {"shadowPercent": 0}})
-    wait_begun(stable, f"pvc://{CLAIM}/{archive}")
+    stable.upgrade(canary_of(archive, prometheus, GOOD[1:]), {"canary": {"shadowPercent": 0}})
+    wait_begun(stable, archive)
     wait_share(stable, 50)
     kill_job(stable)
     ended = wait_phase(stable, *ENDS, timeout_s=1200)
@@ -165,8 +159,8 @@ def test_a_good_one_holds_without_traffic_and_goes_from_shadow_to_all_requests_u
     stable: Release, archivist: Archivist, pictures: list[bytes], prometheus: str
 ) -> None:
     archive = archivist.make("good", "v2", POSITIVE, THRESHOLD)
-    stable.upgrade(canary_of(f"pvc://{CLAIM}/{archive}", prometheus, GOOD), {"canary": SHADOW})
-    wait_begun(stable, f"pvc://{CLAIM}/{archive}")
+    stable.upgrade(canary_of(archive, prometheus, GOOD), {"canary": SHADOW})
+    wait_begun(stable, archive)
     begun = record(stable)["state"]["since"]
     wait_until(
         lambda: record(stable)["looked"] > begun + QUIET_S + SCRAPED_S, 3 * QUIET_S, "it has looked", lambda: described(stable)
@@ -201,7 +195,7 @@ def test_a_dead_canary_costs_its_share_alone_until_it_is_back(
     stable: Release, archivist: Archivist, pictures: list[bytes]
 ) -> None:
     archive = archivist.make("to-be-killed", "v2", POSITIVE, THRESHOLD)
-    by_hand = {"enabled": True, "archive": f"pvc://{CLAIM}/{archive}", "trafficPercent": 50, "shadowPercent": 0}
+    by_hand = {"enabled": True, "archive": archive, "trafficPercent": 50, "shadowPercent": 0}
     stable.upgrade({"canary": by_hand | {"rollout": {"enabled": False}}})
     stable.wait_ready(stable.canary)
     wait_until(

@@ -11,10 +11,9 @@ import pytest
 from tests.e2e.cluster import items, wait_until
 from tests.e2e.evidence import ENDS, canary_of, described, ends, kill_job, record, shares, visor, wait_phase, wait_share
 from tests.e2e.load import Load
-from tests.e2e.releases import CLAIM, Archives, Release, base_values, folder_of
+from tests.e2e.releases import Archives, Release, base_values
 from tests.e2e.scraping import scraping
 from tests.e2e.worse_archives import ERRING, Archivist
-from tests.integration.running import Workspace
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -109,11 +108,9 @@ def revisions(namespace: str, archives: Archives) -> Iterator[Release]:
 
 @pytest.mark.full
 def test_in_knative_mode_a_good_revision_is_promoted_and_an_erring_one_taken_back(
-    revisions: Release, namespace: str, workspace: Workspace, archives: Archives, prometheus: str
+    revisions: Release, archivist: Archivist, archives: Archives, prometheus: str
 ) -> None:
-    erring = Archivist(folder_of(namespace) / CLAIM, workspace.public_key.with_suffix(".key")).make(
-        "erring", "v1", (), 0.8, ERRING.format(share=0.1)
-    )
+    erring = archivist.make("erring", "v1", (), 0.8, ERRING.format(share=0.1))
     with Load(revisions.target, archives.picture, protocols=("rest",)) as load:
         load.wait_for(50)
         revisions.upgrade(canary_of("pvc://models/v2", prometheus, STEPS, MARGINS))
@@ -129,7 +126,7 @@ def test_in_knative_mode_a_good_revision_is_promoted_and_an_erring_one_taken_bac
         revisions.upgrade({"archive": {"uri": "pvc://models/v2"}, "canary": {"enabled": False}})
 
         begun = len(load.outcomes)
-        revisions.upgrade(canary_of(f"pvc://{CLAIM}/{erring}", prometheus, [(20, 120, 400), (100, 10, 0)], MARGINS))
+        revisions.upgrade(canary_of(erring, prometheus, [(20, 120, 400), (100, 10, 0)], MARGINS))
         wait_share(revisions, 20)
         kill_job(revisions)
         ended = wait_phase(revisions, *ENDS)

@@ -36,13 +36,13 @@ VisorHandler._answer = _erring
 
 @dataclass(frozen=True)
 class Archivist:
-    """Makes archives of a version that is there, in the folder of a volume. `key`: the private one."""
+    """Makes archives of a version that is there, in the folder of a volume, named as its claim. `key`: the private one."""
 
     folder: Path
     key: Path
 
     def make(self, name: str, version: str, positive: Sequence[str], threshold: float, code: str = "") -> str:
-        """Make an archive with these positive labels, this threshold and this code in its handler; its URI's last part."""
+        """Make an archive with these positive labels, this threshold and this code in its handler; its URI."""
         place = self.folder / name
         place.mkdir()
         archive = place / "digits.mar"
@@ -59,7 +59,7 @@ class Archivist:
         sign(archive, self.key)
         for path in (place, *place.iterdir()):
             path.chmod(0o777 if path.is_dir() else 0o644)
-        return name
+        return f"pvc://{self.folder.name}/{name}"
 
 
 def scored(archive: Path, unpacked: Path, positive: Sequence[str], pictures: Sequence[bytes]) -> list[float]:

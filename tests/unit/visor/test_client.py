@@ -220,9 +220,7 @@ def test_threads_share_a_client_and_leave_no_files_open(answering: str) -> None:
         labels.extend(client.predict(b"x").label for _ in range(3))
 
     def ask_from(threads: int) -> int:
-        found = [
-            threading.Thread(target=lambda: labels.extend(client.predict(b"x").label for _ in range(3))) for _ in range(threads)
-        ]
+        found = [threading.Thread(target=ask_thrice) for _ in range(threads)]
         for thread in found:
             thread.start()
         for thread in found:
