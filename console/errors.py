@@ -3,8 +3,7 @@
 VisorError
 └── ConsoleError               console
     ├── SettingsInvalid        console.settings: the console does not start with these
-    │   ├── KeysUnusable       console.keys, a file of keys that cannot be used
-    │   └── ExtraMissing       console.extra, packages that the console needs and this environment lacks
+    │   └── KeysUnusable       console.keys, a file of keys that cannot be used
     ├── RequestRefused         400: what the client sent
     │   ├── ParameterInvalid   console.parameter, 422
     │   ├── UploadInvalid      console.upload, a form or a body that cannot be read
@@ -50,12 +49,6 @@ class KeysUnusable(SettingsInvalid):
     """A file of API keys cannot be read or written, or holds something else."""
 
     code = "console.keys"
-
-
-class ExtraMissing(SettingsInvalid):
-    """Packages that the console needs are not installed."""
-
-    code = "console.extra"
 
 
 class RequestRefused(ConsoleError):
