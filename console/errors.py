@@ -219,12 +219,17 @@ class Told:
         return {"error": {"code": self.code, "message": self.message}}
 
 
+_TAGS = str.maketrans("<>", "\u2039\u203a")
+"""A sentence may show what a client sent, a server's too: it holds no HTML, wherever it is shown."""
+
+
 def told(err: Exception) -> Told:
     """Map an error to what a client is told: the one place that does. One that is no VisorError is a mistake of the console's."""
+    sentence = Exception.__str__(err).translate(_TAGS)
     if isinstance(err, ServerRefused):
-        return Told(err.told_status, err.told_code, Exception.__str__(err), err.retry_after_s)
+        return Told(err.told_status, err.told_code, sentence, err.retry_after_s)
     if isinstance(err, VisorError):
-        return Told(err.status, err.code, Exception.__str__(err), getattr(err, "retry_after_s", None))
+        return Told(err.status, err.code, sentence, getattr(err, "retry_after_s", None))
     return Told(500, "internal", "a mistake of the console's own; its log has more")
 
 
