@@ -77,9 +77,7 @@ class Settings(BaseSettings):
         default=(), description="names under which browsers may ask for the console, with commas between them, beside loopback's"
     )
     max_image_mib: int = Field(default=20, ge=1, le=1024, description="largest picture, in MiB")
-    max_zip_mib: int = Field(
-        default=200, ge=1, le=4096, description="largest upload of a batch, packed and unpacked, in MiB"
-    )
+    max_zip_mib: int = Field(default=200, ge=1, le=4096, description="largest upload of a batch, packed and unpacked, in MiB")
     max_zip_entries: int = Field(default=1000, ge=1, le=100_000, description="largest number of pictures in a batch")
     max_batches: int = Field(default=4, ge=1, description="largest number of batches at once, each of which lies on disk")
     memory_mib: int = Field(
