@@ -85,7 +85,7 @@ def test_nothing_is_answered_that_the_document_does_not_have(
             sent += 1
             response = case.call(base_url=console.url, session=session)
             assert response.status_code < 500, response.text
-            assert response.headers["X-Content-Type-Options"] == ["nosniff"]
+            assert response.headers["x-content-type-options"] == ["nosniff"]
             case.validate_response(
                 response, checks=[status_code_conformance, content_type_conformance, response_schema_conformance]
             )
