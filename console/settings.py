@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(default=120, gt=0, description="seconds after which a waiting picture is given up")
     timeout_s: float = Field(default=60, gt=0, description="seconds within which a server must answer")
     upload_timeout_s: float = Field(
-        default=60, gt=0, description="seconds that an upload may take, beside one more for each 16 KiB"
+        default=60, gt=0, description="seconds that an upload may take, beside one more for each 64 KiB"
     )
 
     @field_validator("servers", mode="before")
