@@ -1,0 +1,52 @@
+"""Consoles as processes, in front of a real server."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_S, STOP_S = 60.0, 60.0
+
+
+@dataclass(frozen=True)
+class RunningConsole:
+    """A running `visor console serve`. `log`: what it has written to both of its outputs."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    log: Path
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what a developer's own console is told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VISOR_CONSOLE_")}
+
+
+@contextmanager
+def running(folder: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[RunningConsole]:
+    """Run `visor console serve` with these flags in a folder, on a free port, until the block's end."""
+    log = folder / "console.log"
+    command = [sys.executable, "-m", "visor.cli", "console", "serve", "--port", "0", *flags]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**environment(), **(env or {})}, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + READY_S
+        while not (found := re.search(r"^console +(http://\S+)/$", log.read_text(), re.MULTILINE)):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield RunningConsole(process, found[1], log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
