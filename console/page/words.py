@@ -7,6 +7,7 @@ from handlers.decision import Rule
 
 DONE = {"flag": "flagged", "pass": "passed", "review": "for a person", "": "not decided"}
 """What a decision means, as one word or three."""
+WOULD = {"flag": "be flagged", "pass": "pass", "review": "go to a person"}
 MOST_DIGITS = 9
 
 
@@ -129,7 +130,7 @@ def choice(threshold: float, missed: float, flagged: float, answer: Answer, mode
         f"{percent(flagged)} of the others flagged."
     )
     if answer.score is not None:
-        told += f" This picture would be {DONE[with_threshold(threshold, answer).decide(answer.score)]}."
+        told += f" This picture would {WOULD[with_threshold(threshold, answer).decide(answer.score)]}."
     if model.bound is not None:
         most = percent(model.bound.level)
         if threshold <= model.bound.threshold:
