@@ -7,7 +7,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -16,6 +16,9 @@ from starlette.requests import ClientDisconnect
 
 from console.errors import ContentUnsupported, UploadInvalid, UploadSlow, UploadTooLarge
 from console.settings import MIB
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FORM = "multipart/form-data"
 LEAST_RATE = 16 << 10
@@ -170,10 +173,18 @@ class _Reader:
         self._start = self._size = 0
         self._pieces: list[bytes] = []
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> "MultipartCallbacks":
         """What the parser calls."""
-        names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "headers_finished", "end")
-        return {f"on_{name}": getattr(self, f"_on_{name}") for name in names}
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_end": self._on_end,
+        }
 
     def taken(self) -> list[bytes]:
         """The pieces of files since the last call."""
