@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from console.settings import PREFIX
+
 READY_S, STOP_S = 60.0, 60.0
 
 
 @dataclass(frozen=True)
-class RunningConsole:
+class Console:
     """A running `visor console serve`. `log`: what it has written to both of its outputs."""
 
     process: "subprocess.Popen[bytes]"
@@ -24,17 +26,21 @@ class RunningConsole:
 
 def environment() -> dict[str, str]:
     """This process's environment without what a developer's own console is told."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("VISOR_CONSOLE_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 @contextmanager
-def running(folder: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[RunningConsole]:
-    """Run `visor console serve` with these flags in a folder, on a free port, until the block's end."""
-    log = folder / "console.log"
+def running(folder: Path, *flags: str, env: dict[str, str] | None = None, **settings: str) -> Iterator[Console]:
+    """Run `visor console serve` with these flags in a folder, on a free port, until the block's end.
+
+    `settings`: by their names in `console.settings`, given by the environment.
+    """
+    log = folder / f"console-{time.monotonic_ns()}.log"
+    told = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "visor.cli", "console", "serve", "--port", "0", *flags]
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=folder, env={**environment(), **(env or {})}, stdout=file, stderr=subprocess.STDOUT
+            command, cwd=folder, env={**environment(), **told, **(env or {})}, stdout=file, stderr=subprocess.STDOUT
         )
     try:
         deadline = time.monotonic() + READY_S
@@ -42,7 +48,7 @@ def running(folder: Path, *flags: str, env: dict[str, str] | None = None) -> Ite
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield RunningConsole(process, found[1], log)
+        yield Console(process, found[1], log)
     finally:
         process.terminate()
         try:

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from loadtests.bench.pictures import photo
-from tests.integration.console.consoles import RunningConsole, environment, running
+from tests.integration.console.consoles import Console, environment, running
 from tests.integration.running import ROOT, Server, Workspace, start_server, stop_server
 from tests.volume import EXAMPLES, SOAK, generated
 
@@ -34,13 +34,13 @@ PROFILE = EXAMPLES["soak" if SOAK else "ci"]
 
 
 @pytest.fixture(scope="module")
-def console(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningConsole]:
+def console(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """A console that everybody on this machine may use."""
     with running(tmp_path_factory.mktemp("console"), "--servers", f"http://{server.rest}") as started:
         yield started
 
 
-async def test_two_hundred_uploads_of_100_kb_at_once_are_all_answered(console: RunningConsole, server: Server) -> None:
+async def test_two_hundred_uploads_of_100_kb_at_once_are_all_answered(console: Console, server: Server) -> None:
     pictures = [photo(seed, 768, 512) for seed in range(8)]
     assert 80_000 < sum(map(len, pictures)) / len(pictures) < 130_000
     limits = httpx.Limits(max_connections=UPLOADS)
@@ -71,7 +71,7 @@ async def test_two_hundred_uploads_of_100_kb_at_once_are_all_answered(console: R
     ],
 )
 def test_nothing_is_answered_that_the_document_does_not_have(
-    console: RunningConsole, path: str | None, mode: GenerationMode, share: float
+    console: Console, path: str | None, mode: GenerationMode, share: float
 ) -> None:
     document = schemathesis.openapi.from_dict(httpx.get(f"{console.url}/openapi.json").json())
     asked = document[path]["POST"] if path else document
@@ -94,7 +94,7 @@ def test_nothing_is_answered_that_the_document_does_not_have(
     assert sent >= count
 
 
-def test_the_document_says_every_status_and_has_examples(console: RunningConsole) -> None:
+def test_the_document_says_every_status_and_has_examples(console: Console) -> None:
     document = httpx.get(f"{console.url}/openapi.json").json()
     predict = document["paths"]["/predict"]["post"]
     statuses = {"200", "400", "401", "403", "404", "406", "408", "413", "415", "422", "429", "502", "503", "504"}
@@ -105,7 +105,7 @@ def test_the_document_says_every_status_and_has_examples(console: RunningConsole
     assert {"image/png", "image/jpeg", "image/webp"} < set(predict["responses"]["200"]["content"])
 
 
-def test_the_page_of_the_api_needs_no_other_host(console: RunningConsole) -> None:
+def test_the_page_of_the_api_needs_no_other_host(console: Console) -> None:
     page = httpx.get(f"{console.url}/docs")
     assert page.status_code == 200
     named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
@@ -117,7 +117,7 @@ def test_the_page_of_the_api_needs_no_other_host(console: RunningConsole) -> Non
     assert httpx.get(f"{console.url}/docs/..%2f..%2fsettings.py").status_code == 404
 
 
-def test_the_pages_commands_are_answered(console: RunningConsole, images: dict[Path, str], tmp_path: Path) -> None:
+def test_the_pages_commands_are_answered(console: Console, images: dict[Path, str], tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/console.md").read_text(), re.MULTILINE | re.DOTALL)
     first, second, *_ = images
     shutil.copy(first, tmp_path / "a.png")
@@ -240,7 +240,7 @@ def test_what_it_does_not_start_with_is_told(tmp_path: Path, flags: tuple[str, .
     assert done.stdout == ""
 
 
-def test_a_port_that_is_taken_is_told(console: RunningConsole) -> None:
+def test_a_port_that_is_taken_is_told(console: Console) -> None:
     port = console.url.rpartition(":")[2]
     command = [sys.executable, "-m", "console", "--port", port]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
