@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
+OURS = {"archives", "console", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # What is imported once the container works, beside its entry point.
 SERVING = (
     "visor.pod.__main__",
@@ -29,10 +29,12 @@ LAZY = (
     "psutil",
     "ts.metrics.metric_cache_yaml_impl",
 )  # imported inside functions
+CONSOLE = ("console.__main__", "console.app", "uvloop", "httptools")
 TRAINING = ("visor.cli", "training.jobs.train", "training.jobs.evaluate", "training.jobs.archive", "training.jobs.register")
 IMAGES = {
     "serving": (*SERVING, *LAZY, "rollout.__main__"),
     "transformer": ("transformer.__main__",),
+    "console": CONSOLE,
     "loadtest": ("loadtests.__main__", "loadtests.report", "loadtests.traffic", "tritonclient.grpc", "tritonclient.http"),
     "training": (
         *TRAINING,
@@ -47,7 +49,8 @@ IMAGES = {
 CODE = {
     "serving": {"archives", "handlers", "rollout", "visor"},
     "transformer": {"archives", "handlers", "transformer"},
-    "training": OURS - {"loadtests"},
+    "console": {"console", "drawing", "handlers", "rollout", "watch"},
+    "training": OURS - {"console", "loadtests"},
     "loadtest": {"loadtests"},
 }
 WITHOUT = {
@@ -55,6 +58,7 @@ WITHOUT = {
     "transformer": {"torch", "PIL", "openvino", "ts", "kubernetes", "model_signing"},
     "training": {"triton", "ts", "kserve", "locust", "pytest"},
     "loadtest": {"torch", "openvino", "ts", "kubernetes", "mlflow"},
+    "console": {"torch", "openvino", "matplotlib", "scipy", "mlflow", "tritonclient", "kubernetes", "grpc"},
 }
 SCRIPT = """
 import importlib, json, sys
@@ -133,6 +137,6 @@ def test_locks_of_images_say_what_the_whole_lock_says() -> None:
     line = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
     whole = {pin for name in ("visor.txt", "torch.txt") for pin in line.findall((ROOT / "requirements" / name).read_text())}
     locks = [*(ROOT / "requirements").glob("*.txt"), *ROOT.glob("tests/e2e/images/*/requirements.txt")]
-    assert len(locks) == 8
+    assert len(locks) == 9
     others = {pin for lock in locks for pin in line.findall(lock.read_text())} - whole
     assert {pin.split("==")[0] for pin in others} == {"kserve-storage"}  # of the tests' own image alone
