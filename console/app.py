@@ -10,8 +10,9 @@ from console.access.keys import Keys
 from console.api import batch, docs, health, models, predict
 from console.envelope import Envelope, add_error_answers
 from console.metrics import Metrics
+from console.room import Room
 from console.servers.client import Servers
-from console.settings import Settings
+from console.settings import MIB, Settings
 from console.state import Console
 
 ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
@@ -27,7 +28,8 @@ ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. Raises KeysUnusable."""
     metrics = Metrics()
-    console = Console(settings, Keys.open(settings.keys_file), Servers(settings, metrics), metrics)
+    room = Room(settings.memory_mib * MIB, settings.max_wait_s, metrics.upload_bytes)
+    console = Console(settings, Keys.open(settings.keys_file), Servers(settings, metrics), metrics, room)
     open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.servers,)
 
     @asynccontextmanager
@@ -47,8 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
     )
     app.state.console = console
-    for room in ROUTERS:
-        app.include_router(room(console))
+    for routes in ROUTERS:
+        app.include_router(routes(console))
     add_error_answers(app)
     app.add_middleware(Envelope, console=console)
     return app

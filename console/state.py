@@ -7,6 +7,7 @@ from fastapi import Request
 
 from console.access.keys import Keys
 from console.metrics import Metrics
+from console.room import Room
 from console.servers.client import Servers
 from console.settings import Settings
 
@@ -19,6 +20,7 @@ class Console:
     keys: Keys
     servers: Servers
     metrics: Metrics
+    room: Room
 
 
 def console_of(request: Request) -> Console:
