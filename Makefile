@@ -48,7 +48,7 @@ BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
 E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
-GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts tools/schemas
+GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts docker/prometheus tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := archives console drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom docker/strip
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
@@ -201,7 +201,7 @@ chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml
 	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
 
 .PHONY: chart-watch
-chart-watch: setup ## Chart visor's dashboards and alerts, from the package watch.
+chart-watch: setup ## Dashboards and alerts of chart visor, and docker/prometheus, from the package watch.
 	@$(BIN)/python -m tools.watch_files
 
 .PHONY: chart-schemas

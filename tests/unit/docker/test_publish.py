@@ -67,7 +67,8 @@ def test_docker_pushes_all_images_and_then_the_charts(place: Path) -> None:
     ]
     pushed = sorted((call.split()[2:] for call in calls if call.startswith("helm push")), key=lambda call: Path(call[0]).stem)
     assert [(Path(package).name, *rest) for package, *rest in pushed] == [
-        (f"{chart}-{VERSION}.tgz", f"oci://{to}/charts", "--plain-http=false") for chart in ("visor", "visor-console", "visor-training")
+        (f"{chart}-{VERSION}.tgz", f"oci://{to}/charts", "--plain-http=false")
+        for chart in ("visor", "visor-console", "visor-training")
     ]
     lines, values = done.stdout.split("\n\n")
     assert {f"{to}/visor-{image}@{digest}" for image, digest in DIGESTS.items()} < set(lines.splitlines())

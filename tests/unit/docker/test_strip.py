@@ -59,7 +59,9 @@ def test_a_stripped_library_works(tmp_path: Path, package: str, share: float, ca
     assert strip(folder) == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"INPUT(libc.so.6)" * 10, b"\x7fELF\x01\x01" + bytes(200), b"\x7fELF\x02\x01" + b"\xff" * 200])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x7fELF", b"INPUT(libc.so.6)" * 10, b"\x7fELF\x01\x01" + bytes(200), b"\x7fELF\x02\x01" + b"\xff" * 200]
+)
 def test_what_is_no_whole_library_stays(tmp_path: Path, content: bytes) -> None:
     """Linker scripts, libraries of 32 bits, and files that were cut."""
     (tmp_path / "libx.so").write_bytes(content)
