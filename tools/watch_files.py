@@ -1,5 +1,6 @@
-"""Make what is made of the package `watch`: for the chart visor dashboards/*.json for Grafana and alerts.yaml, and docker/prometheus,
-what the Prometheus of docker/compose.yaml reads.
+"""Make what is made of the package `watch`.
+
+The chart visor's dashboards/*.json for Grafana and alerts.yaml, and docker/prometheus, which the Prometheus of Compose reads.
 """
 
 import argparse
@@ -28,9 +29,8 @@ HEAD = """\
 
 def main(argv: list[str] | None = None) -> int:
     """Write the files anew."""
-    argparse.ArgumentParser(description="Make the dashboards and alerts of chart and Compose from the package watch.").parse_args(
-        argv
-    )
+    about = "Make the dashboards and alerts of the chart and of Compose from the package watch."
+    argparse.ArgumentParser(description=about).parse_args(argv)
     written = files()
     for old in (CHART / "dashboards").glob("*.json"):
         old.unlink()
