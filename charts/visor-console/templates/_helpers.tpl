@@ -56,7 +56,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- .Values.route.hostnames | default (list (printf "%s-%s.%s" (include "visor-console.fullname" .) .Release.Namespace .Values.route.domain)) | toYaml -}}
 {{- end -}}
 
-{{/* Every name under which the console is reached: the route's, the Service's, and loopback's, for a port-forward and the probes. */}}
+{{/* Every name under which browsers reach the console: the route's, the Service's, and loopback's for a port-forward. */}}
 {{- define "visor-console.allowedHosts" -}}
 {{- $name := include "visor-console.fullname" . -}}
 {{- $long := printf "%s.%s" $name .Release.Namespace -}}
@@ -80,7 +80,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- toJson $servers -}}
 {{- end -}}
 
-{{/* The files below /etc/visor-console. Projected, so that they follow their Secrets and ConfigMaps without a restart. */}}
+{{/* The files below /etc/visor-console, in one volume. As such they follow their Secrets without a restart. */}}
 {{- define "visor-console.sources" -}}
 - secret:
     name: {{ .Values.keys.secretName }}
@@ -98,13 +98,6 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
     name: {{ .secretName }}
     items: [{key: {{ .key | quote }}, path: tokens/{{ $number }}}]
 {{- end }}
-{{- end }}
-{{- range .Values.releases }}
-# Not there before a release's first canary.
-- configMap:
-    name: {{ . }}-rollout
-    optional: true
-    items: [{key: record.json, path: releases/{{ . }}.json}]
 {{- end }}
 {{- end -}}
 
@@ -133,7 +126,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 - {name: VISOR_CONSOLE_MLFLOW, value: {{ . | quote }}}
 {{- end }}
 {{- if .Values.releases }}
-- {name: VISOR_CONSOLE_RELEASES, value: /etc/visor-console/releases}
+- {name: VISOR_CONSOLE_RELEASES, value: /etc/visor-releases}
+{{- end }}
+- name: VISOR_CONSOLE_AUDIT_SHARE
+  value: {{ .Values.reviews.auditShare | quote }}
+{{- if not (kindIs "invalid" .Values.reviews.keepDays) }}
+- name: VISOR_CONSOLE_KEEP_DAYS
+  value: {{ .Values.reviews.keepDays | quote }}
 {{- end }}
 {{- with .Values.pictures.s3 }}
 {{- if .uri }}
@@ -174,14 +173,12 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: data, mountPath: /var/lib/visor-console}
   - {name: config, mountPath: /etc/visor-console, readOnly: true}
+  {{- if .Values.releases }}
+  - {name: releases, mountPath: /etc/visor-releases, readOnly: true}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end -}}
-
-{{/* A probe's request. By a name that is allowed, as the kubelet would say the pod's address. */}}
-{{- define "visor-console.health" -}}
-httpGet: {path: /health/{{ . }}, port: http, httpHeaders: [{name: Host, value: localhost}]}
 {{- end -}}
 
 {{/* [name, ...]: a selector of these namespaces. */}}

@@ -72,7 +72,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $volumes := list "tmp" "data" "config" -}}
+{{- $volumes := list "tmp" "data" "config" "releases" -}}
 {{- range .Values.extraVolumes -}}
 {{- if has .name $volumes -}}
 {{- fail (printf "extraVolumes has a second volume %s; choose another name" .name) -}}
