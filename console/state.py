@@ -6,6 +6,7 @@ from typing import cast
 from fastapi import Request
 
 from console.access.keys import Keys
+from console.access.sessions import Sessions
 from console.metrics import Metrics
 from console.room import Room
 from console.servers.client import Servers
@@ -18,6 +19,7 @@ class Console:
 
     settings: Settings
     keys: Keys
+    sessions: Sessions
     servers: Servers
     metrics: Metrics
     room: Room
