@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         default=None, description="folder or s3://BUCKET/PREFIX of kept pictures; without one `pictures` in the folder"
     )
     mlflow: str | None = Field(default=None, description="base URL of MLflow's pages, to which models link")
+    mlflow_inside: str | None = Field(
+        default=None, description="base URL by which the console itself asks MLflow; without one that of its pages"
+    )
     prometheus: str | None = Field(default=None, description="URL of a Prometheus, for the views of drift and release")
     releases: str | None = Field(default=None, description="folder or URL where the rollout's record is read")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -59,6 +59,7 @@ CLOSED: Values = {**PLAIN, "networkPolicy": {"enabled": True, "egress": "dns", "
 # Where a value matters only together with, or only without, something else.
 BASES: dict[str, Values] = {
     "session.key": SEVERAL,
+    "links.mlflowInside": {**PLAIN, "links": {"mlflow": "https://mlflow"}},
     "database.key": SHARED,
     "pictures": SHARED,
     "replicas": SEVERAL,
@@ -91,6 +92,7 @@ OTHER: dict[str, Any] = {
     "persistence.accessModes": ["ReadWriteMany"],
     "links.prometheus": "http://other",
     "links.mlflow": "https://other",
+    "links.mlflowInside": "http://other",
     "releases": ["other"],
     "allowedHosts": ["other"],
     "route.hostnames": ["other.example.com"],

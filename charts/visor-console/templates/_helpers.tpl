@@ -125,6 +125,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- with .Values.links.mlflow }}
 - {name: VISOR_CONSOLE_MLFLOW, value: {{ . | quote }}}
 {{- end }}
+{{- with .Values.links.mlflowInside }}
+- {name: VISOR_CONSOLE_MLFLOW_INSIDE, value: {{ . | quote }}}
+{{- end }}
 {{- if .Values.releases }}
 - {name: VISOR_CONSOLE_RELEASES, value: /etc/visor-releases}
 {{- end }}

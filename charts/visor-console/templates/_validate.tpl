@@ -20,6 +20,9 @@
 {{- include "visor-console.validate.storage" . -}}
 {{- include "visor-console.validate.pods" . -}}
 {{- include "visor-console.validate.egress" . -}}
+{{- if and .Values.links.mlflowInside (not .Values.links.mlflow) -}}
+{{- fail "links.mlflowInside is set, but links.mlflow is not; say where browsers find MLflow, or leave it out" -}}
+{{- end -}}
 {{- if .Values.route.enabled -}}
 {{- if not (and .Values.route.gateway.name .Values.route.gateway.namespace) -}}
 {{- fail "route.gateway.name and route.gateway.namespace say which Gateway the route attaches to; set both" -}}
@@ -93,7 +96,7 @@
 {{- define "visor-console.validate.egress" -}}
 {{- $policy := .Values.networkPolicy -}}
 {{- if and $policy.enabled (eq $policy.egress "dns") (not $policy.extraEgress) -}}
-{{- $asked := list .Values.links.prometheus .Values.pictures.s3.endpoint -}}
+{{- $asked := list .Values.links.prometheus (.Values.links.mlflowInside | default .Values.links.mlflow) .Values.pictures.s3.endpoint -}}
 {{- range .Values.servers -}}
 {{- $asked = append $asked .url -}}
 {{- end -}}

@@ -177,6 +177,9 @@ def test_the_console_asks_the_edge_and_finds_keys_and_folder_where_they_are_moun
     edge = edge_parser().parse_args(SERVICES["serve"]["command"])
     assert [server.url for server in made.servers] == [f"http://pod:{edge.http_port}"]
     assert made.mlflow == "http://" + SERVICES["mlflow"]["ports"][0].rpartition(":")[0]
+    assert made.mlflow_inside == "http://mlflow:" + SERVICES["mlflow"]["ports"][0].rpartition(":")[2]
+    allowed = SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert made.mlflow_inside.removeprefix("http://") in allowed
     assert made.prometheus == "http://prometheus:" + SERVICES["prometheus"]["ports"][0].rpartition(":")[2]
     # By default, `visor console key` writes the file that is mounted.
     args = cli.parse_args(["console", "key", "me", "--scope", "admin"])
