@@ -60,13 +60,13 @@ def console(namespace: str, release: Release, tmp_path_factory: pytest.TempPathF
     console = Console(namespace, add_key(keys, "owner", {"admin"}))
     make_volume(namespace, "console", folder_of(namespace) / "console")
     record = Record(Plan(f"pvc://{CLAIM}/v1", f"pvc://{CLAIM}/v2", (Step(100, 60, 10),)), State(0.0, 0.0, Evidence.begin()))
-    secret, map_of_record = {"name": "keys", "namespace": namespace}, {"name": "digits-rollout", "namespace": namespace}
+    secret, known = {"name": "keys", "namespace": namespace}, {"name": "digits-rollout", "namespace": namespace}
     apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": {"keys.json": keys.read_text()}},
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": map_of_record,
+            "metadata": known,
             "data": {"record.json": json.dumps(record.to_json())},
         },
     )
