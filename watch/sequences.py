@@ -8,10 +8,10 @@ is missed, the others are, too. The alternatives are mixed as in Robbins 1970 an
 McAuliffe, Sekhon 2021, section 3.2: a beta distribution cut at p, which finds any excess in the end, and beside it one
 alternative, EXCESS above p (Wald 1945), which finds an excess of some points soon.
 
-Labels may count by weights: an event and its trial then add w in (0, 1] in the place of 1. Where an image is looked at with the
-chance c, which may depend on how it was answered, w = (the least chance of all) / c makes the bounds hold for all images, looked at
-or not (weights: Horvitz, Thompson 1952). The factor f of a bet on an image becomes f^w <= 1 + w (f - 1) (Bernoulli), so that what an
-image makes is 1 - c + c f^w <= 1 + (the least chance) (f - 1) in the mean, and over all answers that an image may get 1 or less.
+Labels may count by weights: an event and its trial then add w in (0, 1] in the place of 1. Where an image is looked at with
+the chance c, which may depend on how it was answered, w = (the least chance of all) / c makes the bounds hold for all images,
+looked at or not (weights: Horvitz, Thompson 1952). The factor f of a bet on an image becomes f^w <= 1 + w (f - 1) (Bernoulli),
+so that an image makes 1 - c + c f^w <= 1 + (the least chance) (f - 1) in the mean, and over all answers 1 or less.
 
 `python -m loadtests.bench.sequences` measures both, docs/audit.md has the figures.
 """
@@ -21,11 +21,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from handlers.arrays import Float64, Floats, Ints
+from handlers.arrays import Float64
 from watch.beta import log_above
 
-Counts = Ints | Floats
+Counts = npt.NDArray[np.number[Any]]
 """Numbers of labels, or sums of their weights."""
 EXCESS, WEIGHT = 0.035, 0.8
 """The one alternative lies so far above the share that is tested, and has this part of the bet."""
