@@ -1,0 +1,10 @@
+"""The routes of batch."""
+
+from fastapi import APIRouter
+
+from console.state import Console
+
+
+def routes(_: Console) -> APIRouter:
+    """Make the routes."""
+    return APIRouter()

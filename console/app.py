@@ -1,0 +1,54 @@
+"""The console's application: its rooms, and what lies around every request."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from console.access.keys import Keys
+from console.api import batch, docs, health, models, predict
+from console.envelope import Envelope, add_error_answers
+from console.metrics import Metrics
+from console.servers.client import Servers
+from console.settings import Settings
+from console.state import Console
+
+ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
+    health.routes,
+    predict.routes,
+    batch.routes,
+    models.routes,
+    docs.routes,
+)
+"""The rooms, each of which makes its routes for a console."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application. Raises KeysUnusable."""
+    metrics = Metrics()
+    console = Console(settings, Keys.open(settings.keys_file), Servers(settings, metrics), metrics)
+    open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.servers,)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for part in open_while_running:
+                await stack.enter_async_context(part)
+            yield
+
+    app = FastAPI(
+        title="visor console",
+        version=version("visor"),
+        description="Ask classifiers about pictures. Send a key as `Authorization: Bearer KEY`.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.console = console
+    for room in ROUTERS:
+        app.include_router(room(console))
+    add_error_answers(app)
+    app.add_middleware(Envelope, console=console)
+    return app

@@ -1,0 +1,26 @@
+"""What a running console consists of; every route finds it in `app.state.console`."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+
+from console.access.keys import Keys
+from console.metrics import Metrics
+from console.servers.client import Servers
+from console.settings import Settings
+
+
+@dataclass(frozen=True)
+class Console:
+    """The parts of a console, open from the application's start to its end."""
+
+    settings: Settings
+    keys: Keys
+    servers: Servers
+    metrics: Metrics
+
+
+def console_of(request: Request) -> Console:
+    """The console that a request has come to."""
+    return cast(Console, request.app.state.console)
