@@ -49,7 +49,7 @@ def quick_archive(folder: Path) -> tuple[Path, Path]:
     """Train a small network on scikit-learn's digits for two epochs (half a minute); return its archive and its public key."""
     visor("train", str(CONFIG), "--set", QUICK, "--home", str(folder / "runs"))
     visor("keys", folder=folder)
-    visor("archive", str(folder / "runs/digits"), folder=folder)
+    visor("archive", str(folder / "runs/digits"), "--store", str(STORE), folder=folder)
     archive = newest_archive(folder / STORE)
     if archive is None:
         raise ServerFailed(f"visor archive left nothing in {folder / STORE}")

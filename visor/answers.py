@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
 
 import numpy as np
 
-from handlers.arrays import Float32
+from drawing.heatmap import HeatMap
 from handlers.errors import OptionError, VisorError
-from handlers.spec import DECODING, WHOLE, Box, DecodingRule
+from handlers.spec import DECODING, DecodingRule
 from visor.pictures import Picture, is_one
 
 if TYPE_CHECKING:
@@ -17,28 +17,6 @@ if TYPE_CHECKING:
 
 Decision: TypeAlias = Literal["pass", "flag", "review", ""]
 """What becomes of a picture; "" where it could not be answered, and the archive decides nothing about such pictures."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeatMap:
-    """A heat map as it was answered. `values`: (h, w) in [0, 1]; `label`: whose evidence it shows most.
-
-    `box`: the part of the upright picture that it shows: x, y, width and height as shares of the picture's sides. `peak`: the
-    evidence in logits where it is 1, None where an older server does not say it.
-    """
-
-    values: Float32
-    label: str
-    box: Box = WHOLE
-    peak: float | None = None
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, HeatMap):
-            return NotImplemented
-        facts = ((one.label, one.box, one.peak) for one in (self, other))
-        return np.array_equal(self.values, other.values) and next(facts) == next(facts)
-
-    __hash__ = None  # type: ignore[assignment]  # as an array has none
 
 
 @dataclass(frozen=True)
@@ -78,7 +56,7 @@ class Answer:
         A picture that was given by its path is read again. Raises the answer's `error`, NoHeatMap without `explain`, and what
         reading the picture raises.
         """
-        from visor.drawing import draw_answer  # imports matplotlib, which answers without drawings do without
+        from visor.drawing import draw_answer  # which itself imports this module
 
         return draw_answer(self)
 

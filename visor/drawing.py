@@ -1,29 +1,18 @@
-"""Draw a picture with its heat map, what was answered and a legend."""
+"""Draw what was answered about a picture, and say where drawings lie."""
 
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from handlers.arrays import UInt8
-from handlers.decode import upright
-from handlers.spec import DECODING, WHOLE, DecodingRule, Limits
-from training.evaluation.saliency import FULL_LOGITS, encircle, overlay, strength
-from visor.answers import Answer, HeatMap
+from drawing.picture import draw
+from handlers.spec import Limits
+from visor.answers import Answer
 from visor.errors import NoHeatMap
 from visor.pictures import read
 
-# A picture's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
-SMALLEST, LARGEST = 256, 1024
-LINE, MARGIN, BAR = 18, 4, 10
-"""Heights in pixels of a line of text and of the legend's bar, and the room around them."""
 ANSWERED = Limits(max_bytes=1 << 40, max_pixels=1 << 30)
 """Of a picture that has been answered: its limits were those of whoever answered."""
-INK, PAPER, FRAME = (30, 30, 30), (255, 255, 255), (255, 0, 255)
-FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
 
 
 def draw_answer(answer: Answer) -> Image.Image:
@@ -34,32 +23,6 @@ def draw_answer(answer: Answer) -> Image.Image:
         raise NoHeatMap("the answer has no heat map to draw; ask with explain=True")
     said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
     return draw(read(answer.source, answer.decoding), answer.heatmap, said, ANSWERED, answer.decoding)
-
-
-def draw(content: bytes | UInt8, heatmap: HeatMap, said: str, limits: Limits, rule: DecodingRule = DECODING) -> Image.Image:
-    """Draw the picture, as the network was shown it, with its heat map, what was answered in words and a legend.
-
-    `content`: an encoded picture, or its pixels, (h, w, 3) uint8. Colours mean the same in every picture: the strongest is
-    FULL_LOGITS logits of evidence or more. `rule`: by which an encoded picture was decoded for the network. Raises ImageError.
-    """
-    picture = _enlarged(upright(content, LARGEST, limits, rule) if isinstance(content, bytes) else _reduced(content))
-    height, width = picture.shape[:2]
-    left, top, across, down = heatmap.box
-    x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
-    right, bottom = max(x + 1, round((left + across) * width)), max(y + 1, round((top + down) * height))
-    shown = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
-    picture[y:bottom, x:right] = encircle(shown, heatmap.values)
-    words = f"evidence for {heatmap.label}"
-    if heatmap.peak is not None:
-        words += f", at most {heatmap.peak:.1f} logits"
-    canvas = Image.new("RGB", (max(width, SMALLEST), height + 3 * LINE + BAR + 2 * MARGIN), PAPER)
-    canvas.paste(Image.fromarray(picture))
-    pen = ImageDraw.Draw(canvas)
-    if heatmap.box != WHOLE:
-        pen.rectangle((x, y, right - 1, bottom - 1), outline=FRAME)
-    _write(canvas, [said, words], height + MARGIN)
-    _legend(canvas, heatmap.peak, height + MARGIN + 2 * LINE)
-    return canvas
 
 
 def save(drawing: Image.Image, path: Path) -> None:
@@ -87,46 +50,3 @@ def place_below(folder: Path, listed: str) -> Path:
 
 def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-def _reduced(pixels: UInt8) -> UInt8:
-    """Reduce pixels to LARGEST, as `upright` does a file."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
-
-
-def _enlarged(picture: UInt8) -> UInt8:
-    """Enlarge a picture whose longer side is below SMALLEST; returns a copy that may be drawn on."""
-    height, width = picture.shape[:2]
-    ratio = max(1.0, SMALLEST / max(height, width))
-    size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    return np.array(Image.fromarray(picture).resize(size))
-
-
-def _write(canvas: Image.Image, lines: Sequence[str], top: int) -> None:
-    pen, font = ImageDraw.Draw(canvas), _font()
-    for n, line in enumerate(lines):
-        shown = line
-        while pen.textlength(shown, font) > canvas.width - 2 * MARGIN:
-            shown = f"{shown[:-2]}…"
-        pen.text((MARGIN, top + n * LINE), shown, INK, font)
-
-
-def _legend(canvas: Image.Image, peak: float | None, top: int) -> None:
-    """Draw the scale of colours with its ends named, and a mark at the picture's own peak."""
-    width = canvas.width - 2 * MARGIN
-    ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (BAR, 1))
-    canvas.paste(Image.fromarray(overlay(np.full((BAR, width, 3), 255, dtype=np.uint8), ramp)), (MARGIN, top))
-    pen, font = ImageDraw.Draw(canvas), _font()
-    pen.rectangle((MARGIN, top, MARGIN + width - 1, top + BAR - 1), outline=INK)
-    if peak is not None:
-        at = MARGIN + round(min(1.0, peak / FULL_LOGITS) * (width - 1))
-        pen.line((at, top - 2, at, top + BAR + 1), INK, 2)
-    end = "its own peak" if peak is None else f"{FULL_LOGITS:g} logits or more"
-    pen.text((MARGIN, top + BAR + 1), "0", INK, font)
-    pen.text((canvas.width - MARGIN - pen.textlength(end, font), top + BAR + 1), end, INK, font)
-
-
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(FONT, 12)

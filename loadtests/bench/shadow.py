@@ -1,7 +1,8 @@
 """Measure what a shadow costs the release that has one: `python -m loadtests.bench.shadow --network efficientnet_lite0`.
 
-A stable server of one worker has a CPU of its own; its canary and the clients have another one. Requests arrive at a share of
-what the stable server can answer, and its shadow is off and on in turns, a pair of them a round: the ratios of a round's two
+A stable server of one worker has a CPU of its own; its canary and the clients have another one, on which the canary gives way:
+what the clients wait for is the stable server, as where the canary has a node of its own. Requests arrive at a share of what the
+stable server can answer, and its shadow is off and on in turns, a pair of them a round: the ratios of a round's two
 turns, of the same server and the same arrivals, are what counts. A machine of one CPU cannot measure it.
 """
 
@@ -106,6 +107,7 @@ async def _measure(model: Model, args: argparse.Namespace, own: int, others: int
             _on_cpu(others, model, "--track", "canary") as canary,
             _on_cpu(own, model, "--shadow-url", f"http://{canary.rest}", "--shadow-file", str(file)) as stable,
         ):
+            _give_way(canary)
             os.sched_setaffinity(0, {others})  # of the load
             address, processes = stable.grpc if args.grpc else stable.rest, tree(stable.pid)
             async with connected(address, is_grpc=args.grpc) as client:
@@ -138,6 +140,13 @@ def _on_cpu(cpu: int, model: Model, *flags: str) -> Iterator[LocalServer]:
     os.sched_setaffinity(0, {cpu})  # of this thread, which starts the processes
     with serving(model.archive, model.public_key, *ONE_WORKER, *flags) as server:
         yield server
+
+
+def _give_way(server: LocalServer) -> None:
+    """Let a server run only while nobody else wants its CPU: all threads of its processes, and those that they begin."""
+    for process in tree(server.pid):
+        for thread in process.threads():
+            os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
 
 
 async def _turn(

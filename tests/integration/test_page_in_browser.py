@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drawing.heat import encircle
 from tests.integration.running import Server, Workspace
 from tools.browser import Browser
-from training.evaluation.saliency import encircle
 
 
 def text(tab: Browser, element: str) -> str:

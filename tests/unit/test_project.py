@@ -11,7 +11,7 @@ from handlers.errors import counted
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
+OURS = {"archives", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # Which extras an image's packages are of; those of torch, for the serving image of the backend torch, are training's.
 EXTRAS = {
     "serving": ("serve", "cluster"),
@@ -51,8 +51,7 @@ def test_the_training_image_has_all_of_its_extra() -> None:
 def test_the_serving_images_have_all_of_their_extras() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     wanted = named([*PYPROJECT["project"]["dependencies"], *extras["serve"], *extras["cluster"]])
-    clients = {"tritonclient", "matplotlib"}  # of visor predict
-    assert wanted - listed("serving") - listed("transformer") == clients
+    assert wanted - listed("serving") - listed("transformer") == {"tritonclient"}  # of visor predict
 
 
 def test_the_extra_all_names_every_use() -> None:

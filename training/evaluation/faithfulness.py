@@ -12,12 +12,12 @@ import torch
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
+from drawing.heat import enlarge
 from handlers import decision, gradcam
 from handlers.arrays import Float32, Float64, Int64, UInt8
 from handlers.backends import Backend
 from handlers.decode import to_batch
 from handlers.spec import Spec
-from training.evaluation.saliency import enlarge
 
 STEPS = 10
 BLUR = 0.05

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from drawing.heat import FULL_LOGITS, encircle, outline, overlay, strength
 from handlers.arrays import Bools, Ints, UInt8
 from handlers.decision import scores
 from handlers.decode import decode
@@ -17,7 +18,6 @@ from handlers.spec import Spec
 from training.data.manifest import Sample
 from training.data.masks import read_mask
 from training.data.splits import evenly_spaced
-from training.evaluation.saliency import FULL_LOGITS, encircle, outline, overlay, strength
 from training.reports.confusions import confusions
 from training.reports.evaluation import Case, Gallery, Shown
 from training.reports.pages import Picture

@@ -311,7 +311,8 @@ def _answer(data: bytes, image: ListedImage, job: _ScoringJob, backend: Backend)
     if isinstance(answer, VisorError):
         raise answer
     if job.overlays is not None and (heatmap := heatmap_of(answer)) is not None:
-        from visor.drawing import draw, place_below, save
+        from drawing.picture import draw
+        from visor.drawing import place_below, save
 
         said = f"{answer.label} {answer.confidence:.3f}  {answer.decision}"
         drawing = draw(data, heatmap, said, job.spec.limits, job.spec.preprocessing.decoding)

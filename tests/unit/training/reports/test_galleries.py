@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drawing.heat import FULL_LOGITS, overlay
 from handlers.predictor import Answer
 from handlers.spec import Spec
 from tests.unit import specs
 from training.data.manifest import Sample
 from training.data.masks import read_mask
-from training.evaluation.saliency import FULL_LOGITS, overlay
 from training.reports.galleries import RIGHT, WORST, galleries, scale
 
 
