@@ -7,9 +7,12 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 
 from console.access.keys import Keys
+from console.access.sessions import Sessions
+from console.access.sites import HostCheck, allowed_hosts
 from console.api import batch, docs, health, models, predict
 from console.envelope import Envelope, add_error_answers
 from console.metrics import Metrics
+from console.page import routes as page
 from console.servers.client import Servers
 from console.settings import Settings
 from console.state import Console
@@ -20,14 +23,16 @@ ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
     batch.routes,
     models.routes,
     docs.routes,
+    page.routes,
 )
 """The rooms, each of which makes its routes for a console."""
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. Raises KeysUnusable."""
-    metrics = Metrics()
-    console = Console(settings, Keys.open(settings.keys_file), Servers(settings, metrics), metrics)
+    metrics, keys = Metrics(), Keys.open(settings.keys_file)
+    sessions = Sessions.open(keys, settings.secret_file)
+    console = Console(settings, keys, sessions, Servers(settings, metrics), metrics)
     open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.servers,)
 
     @asynccontextmanager
@@ -50,5 +55,6 @@ def create_app(settings: Settings) -> FastAPI:
     for room in ROUTERS:
         app.include_router(room(console))
     add_error_answers(app)
+    app.add_middleware(HostCheck, allowed=allowed_hosts(settings.host, settings.allowed_hosts, open_to_all=keys.open_to_all))
     app.add_middleware(Envelope, console=console)
     return app

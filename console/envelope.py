@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from console.access.asking import CHALLENGE
 from console.errors import ConsoleError, MethodWrong, ParameterInvalid, PathUnknown, Told, Unauthenticated, told
 from console.log import get_logger
+from console.page.errors import html_answer
 from console.state import Console
 from handlers.errors import VisorError
 
@@ -92,15 +93,15 @@ def add_error_answers(app: FastAPI) -> None:
     """Answer every error in the one form, `{"error": {"code", "message"}}`."""
 
     @app.exception_handler(VisorError)
-    async def visor_error(request: Request, err: VisorError) -> JSONResponse:
+    async def visor_error(request: Request, err: VisorError) -> Response:
         return error_answer(request, err)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, err: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, err: RequestValidationError) -> Response:
         return error_answer(request, ParameterInvalid(sentence_of(err.errors())))
 
     @app.exception_handler(HTTPException)
-    async def of_starlette(request: Request, err: HTTPException) -> JSONResponse:
+    async def of_starlette(request: Request, err: HTTPException) -> Response:
         known: dict[int, ConsoleError] = {
             404: PathUnknown("nothing is at this address; /docs lists what is"),
             405: MethodWrong("this address is not asked by this method; /docs lists by which it is"),
@@ -111,15 +112,17 @@ def add_error_answers(app: FastAPI) -> None:
         return answer
 
     @app.exception_handler(Exception)
-    async def mistake(request: Request, err: Exception) -> JSONResponse:
+    async def mistake(request: Request, err: Exception) -> Response:
         log.error("a mistake of the console's own", exc_info=err)
         return error_answer(request, err)
 
 
-def error_answer(request: Request, err: Exception) -> JSONResponse:
-    """An error's answer, with when to ask again, and how to say who asks."""
+def error_answer(request: Request, err: Exception) -> Response:
+    """An error's answer, with when to ask again, and how to say who asks; for a person it is a page."""
     one: Told = told(err)
     request.state.code = one.code
+    if (page := html_answer(request, one)) is not None:
+        return page
     headers = {} if one.retry_after_s is None else {"Retry-After": str(one.retry_after_s)}
     if isinstance(err, Unauthenticated):
         headers["WWW-Authenticate"] = CHALLENGE

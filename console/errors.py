@@ -19,6 +19,7 @@ VisorError
     │   ├── UploadSlow         console.slow, 408
     │   ├── UploadTooLarge     console.too_large, 413
     │   ├── ContentUnsupported console.content, 415
+    │   ├── HostUnknown        console.host, 421
     │   └── LimitReached       console.limit, 429
     ├── ServerRefused          the server's own code and status, handed on
     ├── ServerDown             console.server_down, 503
@@ -151,6 +152,13 @@ class ContentUnsupported(RequestRefused):
 
     code = "console.content"
     status = 415
+
+
+class HostUnknown(RequestRefused):
+    """A host by whose name this console is not to be asked."""
+
+    code = "console.host"
+    status = 421
 
 
 class LimitReached(RequestRefused):

@@ -6,6 +6,7 @@ from typing import cast
 from fastapi import Request
 
 from console.access.keys import Keys
+from console.access.sessions import Sessions
 from console.metrics import Metrics
 from console.servers.client import Servers
 from console.settings import Settings
@@ -17,6 +18,7 @@ class Console:
 
     settings: Settings
     keys: Keys
+    sessions: Sessions
     servers: Servers
     metrics: Metrics
 

@@ -6,7 +6,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from console.access.keys import EVERYBODY, Key, Scope
-from console.errors import CrossSite, ScopeMissing, Unauthenticated
+from console.access.sites import check_site
+from console.errors import ScopeMissing, Unauthenticated
 from console.state import Console, console_of
 
 BEARER = HTTPBearer(
@@ -16,24 +17,14 @@ CHALLENGE = 'Bearer realm="visor-console"'
 
 
 def key_of(request: Request, console: Console) -> Key | None:
-    """The key of a request: of its header, else what a session has put into `request.state.key`; None for nobody."""
+    """The key of a request: of its header, else of its session; None for nobody. Raises CrossSite."""
     if console.keys.open_to_all:
-        _check_site(request)
+        check_site(request)
         return EVERYBODY
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret:
         return console.keys.find(secret.strip())
-    signed_in: Key | None = getattr(request.state, "key", None)
-    return signed_in
-
-
-def _check_site(request: Request) -> None:
-    """Refuse what a browser sends for another site's page, where no key is asked for. Raises CrossSite."""
-    site = request.headers.get("sec-fetch-site", "none")
-    origin = request.headers.get("origin")
-    other = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
-    if request.method not in ("GET", "HEAD") and (site not in ("none", "same-origin") or other):
-        raise CrossSite("another site's page may not ask this console; open the console's own page")
+    return console.sessions.key_of(request)
 
 
 class Allowed:
