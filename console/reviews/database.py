@@ -21,7 +21,7 @@ from console.reviews.tables import SECRETS
 BUSY_S = 30.0
 """How long a transaction of SQLite waits for another process' write."""
 MIGRATION_LOCK = 0x7669736F72
-"""The number of PostgreSQL's advisory lock under which tables are migrated: one process does, the others wait and find it done."""
+"""Number of the advisory lock under which PostgreSQL's tables are migrated: one process does, others wait and find it done."""
 DIALECTS = ("sqlite", "postgresql")
 CONNECTIONS, MORE_CONNECTIONS = 5, 35
 """As many threads as FastAPI gives to routes may ask at once; five connections stay open."""

@@ -1,7 +1,7 @@
 """Deleting pictures everywhere: by request, by age, and those that a crash has left without a row.
 
-The picture goes, its digest, the answer's probabilities and its heat map. What stays of a labelled item is the decision, the score
-and the label, which the figures are made of, and which say nothing of who or what is in the picture.
+The picture goes, its digest, the answer's probabilities and its heat map. What stays of a labelled item is the decision, the
+score and the label, which the figures are made of, and which say nothing of who or what is in the picture.
 """
 
 import time

@@ -19,7 +19,7 @@ LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves the files of a folder of its own machine."""
 PAGE = 500
 FROM, TO = "label", "image"
-"""The names of Label Studio's control and object tags: <Image name="image" value="$image"/> <Choices name="label" toName="image">."""
+"""The names of Label Studio's tags: <Image name="image" value="$image"/> and <Choices name="label" toName="image">."""
 
 
 def tasks(database: Database, prefix: str = "", model: str | None = None) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What reviews say of the rule that is served: the share of positive pictures that it misses, and of others that it flags.
 
-Two samples are followed, each by a confidence sequence (`watch.sequences`), in the order in which pictures were answered and up to
-the first one that waits for its label: so neither what labels say nor when people came to them chooses what counts.
+Two samples are followed, each by a confidence sequence (`watch.sequences`), in the order in which pictures were answered and
+up to the first one that waits for its label: so neither what labels say nor when people came to them chooses what counts.
 
 audit   the pictures that were drawn at random, whatever was decided about them; each counts 1.
 all     these, and all that were to be reviewed. Every one of the latter is looked at, and a share c of the others: one to be

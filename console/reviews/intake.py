@@ -31,6 +31,8 @@ log = get_logger(__name__)
 Source = Literal["console", "payload", "upload"]
 """How an answer came: asked by this console, told by KServe's payload logger, or uploaded for the queue."""
 Lane = Literal["audit", "review", "drift"]
+Key = tuple[str, str, str, str]
+"""What answers are counted by: model, version, archive and decision."""
 
 MIB = 1 << 20
 BATCH = 64
@@ -41,6 +43,8 @@ RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Waits after a failure of database or pictures; the last one again and again."""
 CLOSE_S = 10.0
 """How long the console's end waits for what is in line."""
+MAP = {"heatmap", "heatmap_label", "heatmap_box", "heatmap_peak"}
+"""What of an answer draws its heat map."""
 ATTEMPTS = 5
 """Transactions that are tried where pictures are deleted at the same time."""
 
@@ -56,12 +60,23 @@ class Offer:
     lane: Lane | None
     came_s: float
 
+    @property
+    def is_traffic(self) -> bool:
+        """Whether the figures are about it: nobody chose it for the queue, and no threshold of the request's decided."""
+        return self.source != "upload" and not self.answer.threshold_overridden
+
 
 class Intake:
     """The line before the queue, and the thread that empties it. `share`: of all answers that are drawn for the audit."""
 
     def __init__(
-        self, database: Database, pictures: Pictures, metrics: Metrics, share: float, most_mib: int, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        pictures: Pictures,
+        metrics: Metrics,
+        share: float,
+        most_mib: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._pictures, self._metrics, self._clock = database, pictures, metrics, clock
         self.share = share
@@ -69,7 +84,7 @@ class Intake:
         self._most_bytes = most_mib * MIB
         self._line: deque[Offer] = deque()
         self._bytes = 0
-        self._dropped = Counter[tuple[str, str, str, str]]()
+        self._dropped = Counter[Key]()
         self._changed = threading.Condition()
         self._closing = False
         self._writing = False
@@ -94,7 +109,7 @@ class Intake:
         """Put an answer into the line, at once; whether there was room. `labels`: by default those that have a probability."""
         known = tuple(labels) or tuple(answer.probabilities)
         if not known or not answer.decision:
-            return False  # an answer about which nothing can be labelled: a picture's error, without a decision
+            return False  # nothing can be labelled: a picture's error, about which the archive decides nothing
         one = Offer(answer, content, known, source, lane, self._clock())
         with self._changed:
             room = self._bytes + len(content) <= self._most_bytes and not self._closing
@@ -137,7 +152,7 @@ class Intake:
                     self._writing = False
                     self._changed.notify_all()
 
-    def _next(self) -> tuple[list[Offer], Counter[tuple[str, str, str, str]]] | None:
+    def _next(self) -> tuple[list[Offer], Counter[Key]] | None:
         """Wait for answers and take some; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._line or self._dropped or self._closing))
@@ -150,22 +165,23 @@ class Intake:
             self._writing = True
             return offers, dropped
 
-    def _put_back(self, offers: list[Offer], dropped: Counter[tuple[str, str, str, str]]) -> None:
+    def _put_back(self, offers: list[Offer], dropped: Counter[Key]) -> None:
         with self._changed:
             self._line.extendleft(reversed(offers))
             self._bytes += sum(len(one.content) for one in offers)
             self._dropped += dropped
 
-    def _write(self, offers: Sequence[Offer], dropped: Counter[tuple[str, str, str, str]]) -> None:
+    def _write(self, offers: Sequence[Offer], dropped: Counter[Key]) -> None:
         chosen = []
         for one in offers:
             digest = digest_of(one.content)
-            drawn = one.source != "upload" and self._draw.draws(digest, self.share)
-            lane: Lane | None = "audit" if drawn else one.lane or ("review" if one.answer.decision == "review" else None)
+            lane: Lane | None = one.lane or ("review" if one.answer.decision == "review" else None)
+            if one.is_traffic and self._draw.draws(digest, self.share):
+                lane = "audit"
             if lane:
                 self._pictures.put(digest, one.content)
                 chosen.append((digest, lane, one))
-        traffic = Counter(_key(one.answer) for one in offers if one.source != "upload")
+        traffic = Counter(_key(one.answer) for one in offers if one.is_traffic)
         for attempt in range(ATTEMPTS):
             try:
                 with self._database.writing() as connection:
@@ -193,7 +209,7 @@ class Intake:
             "state": "open",
             "lane": lane,
             "rank": -cost if lane == "review" else 0.0,
-            "chance": None if one.source == "upload" else self.share,
+            "chance": self.share if one.is_traffic else None,
             "cost": cost,
             "model": answer.model,
             "version": answer.version,
@@ -207,19 +223,18 @@ class Intake:
             "probabilities": answer.probabilities or None,
             "decision": answer.decision,
             "threshold": answer.threshold,
-            "served": not answer.threshold_overridden and not answer.group,
-            "map": answer.model_dump(mode="json", include={"heatmap", "heatmap_box"}) if answer.heatmap is not None else None,
+            "served": one.is_traffic and not answer.group,
+            "map": answer.model_dump(mode="json", include=MAP) if answer.heatmap is not None else None,
         }
         if _insert(connection, ITEMS, **row):
             return 1
-        same = (ITEMS.c.digest == digest) & (ITEMS.c.archive == answer.digest)
-        if lane == "audit":  # a picture that somebody had named before it came as traffic: its draw counts all the same
-            audit = {"lane": lane, "rank": 0.0, "chance": self.share, "source": one.source}
-            connection.execute(update(ITEMS).where(same, ITEMS.c.lane == "drift", ITEMS.c.state == "open").values(**audit))
+        if one.is_traffic:  # takes the place of an answer that somebody chose, or that a threshold of a request's decided
+            same = (ITEMS.c.digest == digest) & (ITEMS.c.archive == answer.digest)
+            connection.execute(update(ITEMS).where(same, ITEMS.c.state == "open", ITEMS.c.chance.is_(None)).values(**row))
         return 0
 
 
-def _key(answer: Answer) -> tuple[str, str, str, str]:
+def _key(answer: Answer) -> Key:
     return answer.model, answer.version, answer.digest, answer.decision
 
 
@@ -229,7 +244,7 @@ def _insert(connection: Connection, table: Any, **row: Any) -> bool:
     return bool(connection.execute(dialect.insert(table).values(**row).on_conflict_do_nothing()).rowcount)
 
 
-def _count(connection: Connection, answered: Counter[tuple[str, str, str, str]], dropped: Counter[tuple[str, str, str, str]]) -> None:
+def _count(connection: Connection, answered: Counter[Key], dropped: Counter[Key]) -> None:
     """Add to the numbers of pictures answered, in one order, so that two processes never wait for each other."""
     for key in sorted(answered.keys() | dropped.keys()):
         names = dict(zip(("model", "version", "archive", "decision"), key, strict=True))

@@ -1,8 +1,8 @@
 """The queue: one item at a time for each person, by a lease, to be labelled, passed on or undone.
 
-Three lanes wait. `review` is in the order of expected cost, the dearest first. `audit` is in the order in which answers came: what
-was drawn at random must not be sorted by how it was answered, or the figures would be of the dear answers. `drift` is in the
-order in which it was named. Each turn is drawn: a quarter of them are audits' and a tenth drift's, as long as any wait.
+Three lanes wait. `review` is in the order of expected cost, the dearest first. `audit` is in the order in which answers came:
+what was drawn at random must not be sorted by how it was answered, or the figures would be of the dear answers. `drift` is in
+the order in which it was named. Each turn is drawn: a quarter are audits' and a tenth drift's, as long as any wait.
 """
 
 import random
@@ -85,7 +85,8 @@ class Queue:
                 if found is None:
                     return
                 if label not in found.labels:
-                    raise LabelUnknown(f"{label[:80]!r} is none of the labels of {found.model}; they are {', '.join(found.labels)}")
+                    known = ", ".join(found.labels)
+                    raise LabelUnknown(f"{label[:80]!r} is none of the labels of {found.model}; they are {known}")
                 connection.execute(insert(REVIEWS).values(_action(item, reviewer, now, label)))
                 connection.execute(_release(item, state="labelled"))
         except IntegrityError as err:
@@ -163,7 +164,7 @@ class Queue:
 
 
 def _next(lane: str, reviewer: Reviewer, now: float) -> Any:
-    """The first free item of a lane that the person did not pass on, by the index; rows that others are taking are passed over."""
+    """The first free item of a lane that the person did not pass on, by the index; rows that others take now are passed over."""
     passed_on = exists().where(
         REVIEWS.c.item == ITEMS.c.id,
         REVIEWS.c.holder == reviewer.holder,

@@ -76,10 +76,11 @@ ITEMS = Table(
 )
 """Answers that wait for a person, or had one. Each picture is there once for each archive that answered it, the first time.
 
-`state`: open, labelled, or erased (its picture was deleted before it had a label; `digest`, `probabilities` and `map` are empty
-then). `lane`: audit, of those that were drawn at random, else review or drift. `rank`: the order within a lane, least first.
-`chance`: with which the item was drawn, of the lane audit alone. `served`: whether the archive's own rule decided, and no
-threshold of a request's. `map`: the heat map with its box, if it was asked for.
+`state`: open, labelled, or erased: its picture was deleted before it had a label, so that `digest`, `probabilities` and `map` are
+empty. `lane`: audit, of those that were drawn at random, else review or drift. `rank`: the order within a lane, least first.
+`chance`: the share of all answers that were drawn when it came, empty where it is no traffic: uploaded for the queue, or decided
+by a request's own threshold. `served`: whether it is traffic that the archive's own rule decided, no group's. `map`: the fields
+of the answer that draw its heat map, if that was asked for.
 """
 
 REVIEWS = Table(
