@@ -13,8 +13,9 @@ from console.api import batch, docs, health, models, predict
 from console.envelope import Envelope, add_error_answers
 from console.metrics import Metrics
 from console.page import routes as page
+from console.room import Room
 from console.servers.client import Servers
-from console.settings import Settings
+from console.settings import MIB, Settings
 from console.state import Console
 
 ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
@@ -32,7 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the application. Raises KeysUnusable."""
     metrics, keys = Metrics(), Keys.open(settings.keys_file)
     sessions = Sessions.open(keys, settings.secret_file)
-    console = Console(settings, keys, sessions, Servers(settings, metrics), metrics)
+    room = Room(settings.memory_mib * MIB, settings.max_wait_s, metrics.upload_bytes)
+    console = Console(settings, keys, sessions, Servers(settings, metrics), metrics, room)
     open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.servers,)
 
     @asynccontextmanager
@@ -52,8 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
     )
     app.state.console = console
-    for room in ROUTERS:
-        app.include_router(room(console))
+    for routes in ROUTERS:
+        app.include_router(routes(console))
     add_error_answers(app)
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings.host, settings.allowed_hosts, open_to_all=keys.open_to_all))
     app.add_middleware(Envelope, console=console)

@@ -25,7 +25,8 @@ VisorError
     ├── ServerDown             console.server_down, 503
     ├── ServerFailed           console.server_failed, 502: what came is no answer of a V2 server
     ├── ServerSlow             console.server_slow, 504
-    └── LineFull               console.line_full, 503
+    ├── LineFull               console.line_full, 503
+    └── StorageFull            console.storage, 507
 """
 
 from collections.abc import Iterator
@@ -210,6 +211,13 @@ class LineFull(ConsoleError):
     code = "console.line_full"
     status = 503
     retry_after_s = 5
+
+
+class StorageFull(ConsoleError):
+    """The console's disk has no room for an upload."""
+
+    code = "console.storage"
+    status = 507
 
 
 @dataclass(frozen=True)

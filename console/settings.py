@@ -81,6 +81,7 @@ class Settings(BaseSettings):
         default=200, ge=1, le=4096, description="largest upload of a batch, and what a ZIP unpacks to, in MiB"
     )
     max_zip_entries: int = Field(default=1000, ge=1, le=100_000, description="largest number of pictures in a batch")
+    max_batches: int = Field(default=4, ge=1, description="largest number of batches at once, each of which lies on disk")
     memory_mib: int = Field(
         default=256, ge=64, description="memory for pictures under way, in MiB; uploads wait until there is room for them"
     )
@@ -88,7 +89,9 @@ class Settings(BaseSettings):
     max_waiting: int = Field(default=2000, ge=1, description="largest number of pictures that wait for one server")
     max_wait_s: float = Field(default=120, gt=0, description="seconds after which a waiting picture is given up")
     timeout_s: float = Field(default=60, gt=0, description="seconds within which a server must answer")
-    upload_timeout_s: float = Field(default=60, gt=0, description="seconds that an upload may bring nothing")
+    upload_timeout_s: float = Field(
+        default=60, gt=0, description="seconds that an upload may take, beside one more for each 16 KiB"
+    )
 
     @field_validator("servers", mode="before")
     @classmethod

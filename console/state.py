@@ -8,6 +8,7 @@ from fastapi import Request
 from console.access.keys import Keys
 from console.access.sessions import Sessions
 from console.metrics import Metrics
+from console.room import Room
 from console.servers.client import Servers
 from console.settings import Settings
 
@@ -21,6 +22,7 @@ class Console:
     sessions: Sessions
     servers: Servers
     metrics: Metrics
+    room: Room
 
 
 def console_of(request: Request) -> Console:

@@ -6,21 +6,10 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from console.access.asking import Allowed
-from console.api.errors import documented
-from console.errors import (
-    LimitReached,
-    ModelUnknown,
-    ParameterInvalid,
-    ScopeMissing,
-    ServerDown,
-    ServerFailed,
-    ServerSlow,
-    Unauthenticated,
-)
+from console.api.documents import ASKING, documented
+from console.errors import ModelUnknown
 from console.servers.models import Model
 from console.state import Console
-
-ASKING = (Unauthenticated, ScopeMissing, ParameterInvalid, LimitReached, ServerDown, ServerFailed, ServerSlow)
 
 
 class Models(BaseModel):

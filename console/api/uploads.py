@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from console.errors import ContentUnsupported, UploadInvalid, UploadSlow, UploadTooLarge
@@ -170,10 +170,18 @@ class _Reader:
         self._start = self._size = 0
         self._pieces: list[bytes] = []
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         """What the parser calls."""
-        names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "headers_finished", "end")
-        return {f"on_{name}": getattr(self, f"_on_{name}") for name in names}
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_end": self._on_end,
+        }
 
     def taken(self) -> list[bytes]:
         """The pieces of files since the last call."""

@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
         "console",
         description="Serve the console, a page for people and a plain HTTP API in front of V2 servers, and make its API keys.",
     )
-    parts = console.add_subparsers(required=True, metavar="PART", help="what to do, one of those below", parser_class=_WithFlags)
+    parts: Commands = console.add_subparsers(
+        required=True, metavar="PART", help="what to do, one of those below", parser_class=_WithFlags
+    )
     add_command(
         parts,
         "serve",
@@ -24,7 +26,10 @@ def add(commands: Commands) -> None:
         "`visor serve`. Each setting is also an environment variable and a line of the file .env; a flag goes before both.",
     )
     key = add_command(
-        parts, "key", make_key, "Make an API key of the console. Prints its secret, which is not kept anywhere, and no second time."
+        parts,
+        "key",
+        make_key,
+        "Make an API key of the console. Prints its secret once, as it is kept nowhere.",
     )
     key.add_argument("name", metavar="NAME", help="name of the key, as the log and the limits know it")
     key.add_argument(
@@ -44,7 +49,7 @@ def add(commands: Commands) -> None:
     key.add_argument(
         "--requests-per-minute", type=positive, metavar="N", help="largest number of requests of the key a minute (default: 1200)"
     )
-    key.add_argument("--mib-per-minute", type=positive, metavar="MIB", help="most MiB that the key may send a minute (default: 1024)")
+    key.add_argument("--mib-per-minute", type=positive, metavar="MIB", help="most MiB of the key a minute (default: 1024)")
     key.add_argument("--replace", action="store_true", help="end the key of that name, if there is one (default: an error)")
 
 
@@ -74,9 +79,5 @@ def make_key(args: argparse.Namespace) -> int:
     """Make a key and print its secret."""
     from console.access.keys import add_key
 
-    print(
-        add_key(
-            args.keys_file, args.name, args.scope, args.requests_per_minute, args.mib_per_minute, replace=args.replace
-        )
-    )
+    print(add_key(args.keys_file, args.name, args.scope, args.requests_per_minute, args.mib_per_minute, replace=args.replace))
     return 0
