@@ -88,9 +88,7 @@ def make_engine(url: str) -> Engine:
             if not parsed.database or parsed.database == ":memory:":
                 raise DatabaseUnusable("a database in memory is gone with its process; name a file, sqlite:///FILE")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(
-                parsed, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, connect_args={"timeout": BUSY_S}
-            )
+            engine = create_engine(parsed, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, connect_args={"timeout": BUSY_S})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
@@ -129,7 +127,7 @@ def _migrate(engine: Engine) -> None:
     scripts = ScriptDirectory.from_config(config)
 
     def steps(revision: Any, _: Any) -> Any:
-        return scripts._upgrade_revs("head", revision)  # noqa: SLF001 - what `alembic.command.upgrade` does
+        return scripts._upgrade_revs("head", revision)
 
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":

@@ -8,6 +8,7 @@ ConsoleError
     ├── NothingWaits        console.nothing_waits, 404
     ├── ItemUnknown         console.item_unknown, 404
     ├── PictureGone         console.picture_gone, 410
+    ├── PictureUnshown      console.picture_unshown, 415
     ├── ItemTaken           console.item_taken, 409: another person has it, or it has another label
     ├── NothingToUndo       console.nothing_to_undo, 409
     ├── LabelUnknown        console.label_unknown, 422
@@ -64,6 +65,13 @@ class PictureGone(ReviewRefused):
 
     code = "console.picture_gone"
     status = 410
+
+
+class PictureUnshown(ReviewRefused):
+    """The picture cannot be decoded."""
+
+    code = "console.picture_unshown"
+    status = 415
 
 
 class ItemTaken(ReviewRefused):

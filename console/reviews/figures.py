@@ -148,7 +148,7 @@ def sample(looked: Iterable[Looked], *, with_reviews: bool) -> Sample:
     the drawn ones."""
     counted = []
     for one in looked:
-        if not one.drawn and not with_reviews or one.left_out:
+        if (not one.drawn and not with_reviews) or one.left_out:
             continue
         if one.label is None:
             break

@@ -55,8 +55,9 @@ def read_event(headers: Mapping[str, str], body: bytes) -> Event | None:
         try:
             event = orjson.loads(body)
             name, kind = event["id"], event["type"]
-            data = base64.b64decode(event["data_base64"], validate=True) if "data_base64" in event else orjson.dumps(event["data"])
-        except (ValueError, KeyError, TypeError) as err:
+            coded = event.get("data_base64")
+            data = orjson.dumps(event["data"]) if coded is None else base64.b64decode(coded, validate=True)
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
             raise EventUnreadable("the body is no CloudEvent with id, type and data") from err
     else:
         name, kind, data = headers.get("ce-id"), headers.get("ce-type"), body
@@ -131,7 +132,7 @@ def _rows(output: Mapping[str, Any]) -> Any:
 
 def _pictures(request: bytes) -> tuple[bytes, ...]:
     """The pictures of a request: of its input `image` in base64, or the body itself where that is no JSON."""
-    if not request.lstrip()[:1] == b"{":
+    if request.lstrip()[:1] != b"{":
         return (request,)
     [image] = [one for one in orjson.loads(request)["inputs"] if one["name"] == "image"]
     data = image["data"]

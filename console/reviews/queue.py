@@ -18,8 +18,9 @@ from console.reviews.database import Database
 from console.reviews.errors import ItemTaken, ItemUnknown, LabelUnknown, NothingToUndo, NothingWaits
 from console.reviews.tables import ITEMS, REVIEWS
 
-TURNS = (("audit", 0.25), ("drift", 0.1), ("review", 0.65))
-"""The lanes, and the share of turns that are each one's."""
+LANES = ("review", "audit", "drift")
+TURNS = (0.65, 0.25, 0.1)
+"""The share of turns that are each lane's; where nothing waits in one, the turn is that of the next."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class Queue:
         lease_s: float,
         undo_s: float,
         clock: Callable[[], float] = time.time,
-        draw: Callable[[], float] = random.random,
+        chance: random.Random | None = None,
     ) -> None:
-        self._database, self.lease_s, self.undo_s, self._clock, self._draw = database, lease_s, undo_s, clock, draw
+        self._database, self.lease_s, self.undo_s, self._clock = database, lease_s, undo_s, clock
+        self._chance = chance or random.Random()
 
     def take(self, reviewer: Reviewer) -> Item:
         """Give a person the item that they hold, or else the next one. Raises NothingWaits."""
@@ -132,16 +134,12 @@ class Queue:
         """Count the items that wait, by lane."""
         with self._database.reading() as connection:
             waiting = select(ITEMS.c.lane, func.count()).where(ITEMS.c.state == "open").group_by(ITEMS.c.lane)
-            return {lane: count for lane, count in connection.execute(waiting)}
+            return {row[0]: row[1] for row in connection.execute(waiting)}
 
     def _lanes(self) -> Sequence[str]:
         """The lanes in the order of this turn: the drawn one first."""
-        left = self._draw()
-        for lane, share in TURNS:
-            left -= share
-            if left < 0:
-                break
-        return (lane, *(other for other in ("review", "audit", "drift") if other != lane))
+        [first] = self._chance.choices(LANES, TURNS)
+        return (first, *(other for other in LANES if other != first))
 
     def _lease(self, connection: Connection, found: Row[Any], reviewer: Reviewer, now: float) -> Item:
         until = now + self.lease_s

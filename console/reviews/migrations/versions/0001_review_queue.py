@@ -13,9 +13,7 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 def upgrade() -> None:
     """Make the tables."""
-    op.create_table(
-        "secrets", sa.Column("name", sa.String(40), primary_key=True), sa.Column("value", sa.Text, nullable=False)
-    )
+    op.create_table("secrets", sa.Column("name", sa.String(40), primary_key=True), sa.Column("value", sa.Text, nullable=False))
     op.create_table(
         "pictures",
         sa.Column("digest", sa.String(64), primary_key=True),
