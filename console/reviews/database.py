@@ -1,7 +1,7 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,17 @@ class Database:
             return bytes.fromhex(row or "")
 
 
+def lock(connection: Connection, digests: Iterable[str]) -> None:
+    """Let no other transaction add or delete these pictures until this one ends; in one order, so that none waits for another.
+
+    A row's lock would not do: a row that another transaction has just added cannot be seen yet. SQLite has one writer at a time.
+    """
+    if connection.dialect.name == "postgresql":
+        for digest in sorted(set(digests)):
+            number = int.from_bytes(bytes.fromhex(digest)[:8], signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
 def make_engine(url: str) -> Engine:
     """Make an engine whose transactions are durable, and which connects when it is first asked. Raises DatabaseUnusable."""
     try:
@@ -92,7 +103,9 @@ def make_engine(url: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
-        # psycopg2 asks before each use whether a connection is still there, so that a database's restart is no error.
+        if "+" not in parsed.drivername:
+            parsed = parsed.set(drivername="postgresql+psycopg2")  # the driver that the console's image has
+        # Each connection is tried before its use, so that a database's restart is no error.
         return create_engine(parsed, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ImportError) as err:
         raise DatabaseUnusable(f"the database's URL cannot be read: {err}") from err

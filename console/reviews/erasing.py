@@ -9,7 +9,7 @@ import time
 from sqlalchemy import Connection, delete, func, select, update
 
 from console.log import get_logger
-from console.reviews.database import Database
+from console.reviews.database import Database, lock
 from console.reviews.pictures import Pictures
 from console.reviews.tables import ITEMS, PICTURES
 
@@ -24,11 +24,12 @@ PAGE = 100
 def erase(database: Database, pictures: Pictures, digest: str) -> bool:
     """Delete a picture everywhere, by its SHA-256; whether it was there.
 
-    The row is locked until the picture is gone: who adds an item with the same picture meanwhile waits, and puts it there anew.
+    Who adds an item with the same picture meanwhile waits until it is gone, and puts it there anew.
     After a crash in between, the row is still there, and the same call ends what was begun. Raises PicturesDown.
     """
     with database.writing() as connection:
-        row = connection.execute(select(PICTURES.c.digest).where(PICTURES.c.digest == digest).with_for_update()).first()
+        lock(connection, [digest])
+        row = connection.execute(select(PICTURES.c.digest).where(PICTURES.c.digest == digest)).first()
         there = pictures.has(digest)
         if row is not None:
             _forget(connection, digest)
@@ -58,6 +59,7 @@ def sweep(database: Database, pictures: Pictures, now: float | None = None) -> i
     for digest, came_s in pictures.digests():
         if came_s < before:
             with database.writing() as connection:
+                lock(connection, [digest])
                 known = connection.execute(select(func.count()).where(PICTURES.c.digest == digest)).scalar()
                 if not known:
                     pictures.remove(digest)

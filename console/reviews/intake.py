@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from console.errors import ConsoleError
 from console.log import get_logger
 from console.metrics import Metrics
 from console.reviews.cost import expected_cost
-from console.reviews.database import Database
+from console.reviews.database import Database, lock
 from console.reviews.draw import Draw
-from console.reviews.errors import DatabaseDown
 from console.reviews.pictures import Pictures, digest_of
 from console.reviews.tables import ANSWERED, ITEMS, PICTURES
 from console.servers.models import Answer
@@ -37,7 +35,7 @@ Key = tuple[str, str, str, str]
 MIB = 1 << 20
 BATCH = 64
 """Answers that are written in one transaction at most."""
-COLLECT_S = 0.2
+COLLECT_S = 0.05
 """How long the thread collects answers before it writes."""
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Waits after a failure of database or pictures; the last one again and again."""
@@ -45,8 +43,6 @@ CLOSE_S = 10.0
 """How long the console's end waits for what is in line."""
 MAP = {"heatmap", "heatmap_label", "heatmap_box", "heatmap_peak"}
 """What of an answer draws its heat map."""
-ATTEMPTS = 5
-"""Transactions that are tried where pictures are deleted at the same time."""
 
 
 @dataclass(frozen=True)
@@ -182,25 +178,18 @@ class Intake:
                 self._pictures.put(digest, one.content)
                 chosen.append((digest, lane, one))
         traffic = Counter(_key(one.answer) for one in offers if one.is_traffic)
-        for attempt in range(ATTEMPTS):
-            try:
-                with self._database.writing() as connection:
-                    added = sum(self._add(connection, *one) for one in chosen)
-                    _count(connection, traffic, dropped)
-                break
-            except IntegrityError as err:  # a picture was deleted between its row and its item: all of it once more
-                if attempt == ATTEMPTS - 1:
-                    raise DatabaseDown(f"pictures are deleted faster than items are written: {err.orig}") from err
+        with self._database.writing() as connection:
+            lock(connection, (digest for digest, _, _ in chosen))
+            added = sum(self._add(connection, *one) for one in chosen)
+            _count(connection, traffic, dropped)
         self._metrics.offered.labels("queued").inc(added)
 
     def _add(self, connection: Connection, digest: str, lane: Lane, one: Offer) -> int:
         """Add an item, unless its picture was answered by the same archive before; return how many were added."""
         answer = one.answer
         _insert(connection, PICTURES, digest=digest, size=len(one.content), came_s=one.came_s)
-        # Held until the commit, so that nobody deletes the picture meanwhile; if somebody just has, it is put there again.
-        connection.execute(select(PICTURES.c.digest).where(PICTURES.c.digest == digest).with_for_update(read=True))
         if not self._pictures.has(digest):
-            self._pictures.put(digest, one.content)
+            self._pictures.put(digest, one.content)  # somebody has deleted it since it was put there
         cost = expected_cost(answer)
         row = {
             "digest": digest,
