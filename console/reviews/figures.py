@@ -98,7 +98,8 @@ def figures(database: Database, promises: dict[str, float], model: str | None = 
     """Compute the figures of each archive that has answered, or of one model's. promises: by the archive's digest."""
     served = or_(ITEMS.c.lane == "audit", and_(ITEMS.c.lane == "review", ITEMS.c.decision == "review"))
     label = and_(REVIEWS.c.item == ITEMS.c.id, REVIEWS.c.label.is_not(None), REVIEWS.c.undone_s.is_(None))
-    passed_on = exists().where(REVIEWS.c.item == ITEMS.c.id, REVIEWS.c.label.is_(None), REVIEWS.c.undone_s.is_(None))
+    skips = REVIEWS.alias()
+    passed_on = exists().where(skips.c.item == ITEMS.c.id, skips.c.label.is_(None), skips.c.undone_s.is_(None))
     columns = [ITEMS.c[name] for name in ("archive", "lane", "chance", "decision", "label", "positive", "state")]
     rows = (
         select(*columns, REVIEWS.c.label.label("given"), passed_on.label("passed_on"))
