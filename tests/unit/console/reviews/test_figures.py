@@ -60,7 +60,7 @@ def test_reviews_that_nobody_drew_count_by_the_chance_of_the_others() -> None:
 
 
 def test_weights_give_the_share_of_all_answers_on_average() -> None:
-    """Of 20,000 answers, 1,000 positive: 100 pass, 300 are reviewed, 600 flagged. A twentieth is drawn, all reviews are looked at."""
+    """Of 1,000 positive ones 100 pass, 300 are reviewed, 600 flagged. A twentieth is drawn, all reviews are looked at."""
     rng, estimates = np.random.default_rng(0), []
     decisions = ["pass"] * 100 + ["review"] * 300 + ["flag"] * 600
     for _ in range(300):
