@@ -214,13 +214,18 @@ class Keys:
             return
         self._read = now
         try:
-            stat = path.stat()
-            state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if state == self._state:
-                return
-            self._known = {key.sha256: key for key in read_keys(path)}
+            state = _state(path)
+            if state is None or state != self._state:
+                self._known = {key.sha256: key for key in read_keys(path)}
             self._state, self.trouble = state, None
-        except OSError as err:
-            self.trouble = KeysUnusable(f"{path} {unread(err)}")
         except KeysUnusable as err:
             self.trouble = err
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content; None where there is no file to look at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -10,7 +10,7 @@ from console.errors import NotAcceptable, ServerRefused
 from console.servers.models import Answer
 from drawing.heatmap import HeatMap
 from drawing.picture import draw
-from handlers.spec import Limits
+from handlers.spec import WHOLE, Limits
 
 Kind = Literal["json", "png", "jpeg", "webp"]
 Form = TypeVar("Form", bound=str)
@@ -29,7 +29,7 @@ _FIELDS = (
 )  # fmt: skip
 HEADERS = tuple(f"Visor-{name.replace('_', '-').title()}" for name in _FIELDS)
 """Of an overlay's answer: the fields of the JSON, text in percent encoding."""
-_one_at_a_time = asyncio.Lock()
+ONE_AT_A_TIME = asyncio.Lock()
 """A picture of 50 megapixels takes some 250 MB while it is decoded."""
 
 
@@ -68,13 +68,17 @@ async def draw_overlay(content: bytes, answer: Answer, kind: Kind) -> bytes:
     """Draw an answer's picture, encoded. Raises the answer's error, and ImageError for a picture that is not drawn."""
     if answer.error is not None:
         raise ServerRefused(answer.error.code, 400, answer.error.message)
-    async with _one_at_a_time:
+    async with ONE_AT_A_TIME:
         return await asyncio.to_thread(_draw, content, answer, kind)
 
 
+def heatmap_of(answer: Answer) -> HeatMap:
+    """An answer's heat map as `drawing` takes it."""
+    return HeatMap(answer.heatmap, answer.heatmap_label, answer.heatmap_box or WHOLE, answer.heatmap_peak)
+
+
 def _draw(content: bytes, answer: Answer, kind: Kind) -> bytes:
-    box = answer.heatmap_box or (0.0, 0.0, 1.0, 1.0)
-    heatmap = HeatMap(answer.heatmap, answer.heatmap_label, box, answer.heatmap_peak)
+    heatmap = heatmap_of(answer)
     said = f"{answer.label} {answer.confidence or 0:.3f}  {answer.decision}"
     drawn = io.BytesIO()
     draw(content, heatmap, said, LIMITS).save(drawn, kind, **({"quality": 90} if kind in ("jpeg", "webp") else {}))

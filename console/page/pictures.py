@@ -1,5 +1,6 @@
 """What an answer's picture looks like in a page: decoded, with and without its heat map, as addresses that hold the data."""
 
+import asyncio
 import base64
 import io
 from dataclasses import dataclass
@@ -8,14 +9,13 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from console.api.overlays import LIMITS, ONE_AT_A_TIME, heatmap_of
 from console.servers.models import Answer
 from drawing.heat import FULL_LOGITS as FULL_LOGITS
 from drawing.heat import overlay
-from drawing.heatmap import HeatMap
 from drawing.picture import over, shown
 from handlers.arrays import UInt8
 from handlers.errors import ImageError
-from handlers.spec import WHOLE, Limits
 
 QUALITY = 85
 RAMP = 256
@@ -31,20 +31,21 @@ class Shown:
     unshown: str = ""
 
 
-def show(content: bytes, answer: Answer, limits: Limits) -> Shown:
+async def show(content: bytes, answer: Answer) -> Shown:
     """Decode a picture and draw its heat map over it. What no browser shows, such as HEIC and TIFF, comes as JPEG, too."""
-    heatmap = None
-    if answer.heatmap is not None:
-        box = answer.heatmap_box or WHOLE
-        heatmap = HeatMap(np.asarray(answer.heatmap, dtype=np.float32), answer.heatmap_label, box, answer.heatmap_peak)
+    async with ONE_AT_A_TIME:
+        return await asyncio.to_thread(_show, content, answer)
+
+
+def _show(content: bytes, answer: Answer) -> Shown:
     try:
-        plain = shown(content, limits)
+        plain = shown(content, LIMITS)
     except ImageError as err:
-        return Shown(unshown=f"The picture cannot be shown: {err.args[0]}")
-    return Shown(jpeg(plain), jpeg(over(plain, heatmap)) if heatmap else "")
+        return Shown(unshown=f"The picture cannot be shown: {err.args[0]}.")
+    return Shown(_jpeg(plain), "" if answer.heatmap is None else _jpeg(over(plain, heatmap_of(answer))))
 
 
-def jpeg(pixels: UInt8) -> str:
+def _jpeg(pixels: UInt8) -> str:
     """Write pixels, (h, w, 3), as an address that is the picture."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
@@ -54,5 +55,5 @@ def jpeg(pixels: UInt8) -> str:
 @cache
 def ramp() -> str:
     """The colours of evidence from none to all, on white, as in every drawing."""
-    strengths = np.linspace(0, 1, RAMP, dtype=np.float32)[None, :]
-    return jpeg(overlay(np.full((8, RAMP, 3), 255, dtype=np.uint8), np.repeat(strengths, 8, axis=0)))
+    strengths = np.tile(np.linspace(0, 1, RAMP, dtype=np.float32), (8, 1))
+    return _jpeg(overlay(np.full((8, RAMP, 3), 255, dtype=np.uint8), strengths))

@@ -1,7 +1,7 @@
 """The pages' routes. Each page is whole by itself; scripts ask for parts of one, or for the API's answers, as any client does."""
 
-import asyncio
 import hashlib
+import io
 import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -15,21 +15,23 @@ from console.access.asking import Allowed
 from console.access.keys import Key
 from console.access.sessions import FIELD, LIFETIME_S, give, take
 from console.access.sites import check_site
-from console.errors import ConsoleError, UploadTooLarge
+from console.api import uploads
+from console.api.asked import Asked
+from console.api.predict import COPIES
+from console.errors import ConsoleError, UploadInvalid
 from console.page import charts, counts, drift, pictures, releases, words
 from console.page.lineage import Lineages
 from console.page.render import ENTRIES, FOLDER, fragment, page
-from console.servers.models import Answer, Model, Question
+from console.servers.models import Answer, Model
 from console.settings import MIB
 from console.state import Console
-from handlers.spec import Limits
 
 FILES = {path.name: path for path in sorted((FOLDER / "static").iterdir())}
 """The files that pages load, by name: no path of a client's is ever opened."""
 MOST_LABELS = 12
 """Labels of a picture that are drawn; the others are counted."""
-MOST_FORM = 16_384
-"""Bytes of a form that signs in or out."""
+MOST_FORM, MOST_FIELDS = 16_384, 10
+"""Bytes and fields of a form that signs in or out."""
 NAME = 200
 """Characters of a file's name that are shown."""
 
@@ -40,6 +42,8 @@ def routes(console: Console) -> APIRouter:
     """Make the routes."""
     router = APIRouter(include_in_schema=False)
     lineages = Lineages(console.settings.mlflow)
+    limits = uploads.Limits(console.settings.max_image_mib * MIB, 1, console.settings.upload_timeout_s)
+    small = uploads.Limits(MOST_FORM, 1, console.settings.upload_timeout_s)
 
     for name in FILES:
         router.add_api_route(f"/static/{name}", _static(name), methods=["GET"])
@@ -53,7 +57,7 @@ def routes(console: Console) -> APIRouter:
     @router.post("/sign-in")
     async def sign_in(request: Request) -> Response:
         check_site(request)
-        form = await _form(request)
+        form = await _form(request, small)
         key = console.keys.find(form.get("key", "").strip())
         if key is None:
             wrong = "The console does not know this key; copy it again, or ask who made it."
@@ -70,7 +74,7 @@ def routes(console: Console) -> APIRouter:
     async def sign_out(request: Request) -> Response:
         session = console.sessions.of(request)
         if session is not None:
-            console.sessions.check(request, session, (await _form(request)).get(FIELD, ""))
+            console.sessions.check(request, session, (await _form(request, small)).get(FIELD, ""))
             console.sessions.end(session)
         answer = RedirectResponse("sign-in", 303)
         take(answer, request)
@@ -82,20 +86,18 @@ def routes(console: Console) -> APIRouter:
         return page(request, "picture.html", key, models=models, trouble=trouble, max_image_mib=console.settings.max_image_mib)
 
     @router.post("/answer")
-    async def answer(
-        request: Request,
-        _: Reader,
-        model: str | None = None,
-        threshold: Annotated[float | None, Query(ge=0, le=1)] = None,
-        name: str = "picture",
-    ) -> Response:
-        content = await _body(request, console.settings.max_image_mib * MIB)
-        question = Question(explain=True, threshold=threshold)
-        found = await console.servers.ask(model, content, question)
-        asked = await console.servers.model(found.model or model)
+    async def answer(request: Request, key: Reader, asked: Annotated[Asked, Query()], name: str = "picture") -> Response:
+        uploads.check_declared(request, limits)
+        size, sink = uploads.declared_size(request), io.BytesIO()
+        async with console.room.take(COPIES * (limits.size if size is None else size)):
+            await uploads.read_body(request, sink, limits)
+            content = sink.getvalue()
+            if size is None:
+                console.keys.take(key, 0, len(content))
+            found = await console.servers.ask(asked.model, content, asked.question.model_copy(update={"explain": True}))
+            shown = await pictures.show(content, found)
+        model = await console.servers.model(found.model or asked.model)
         facts, no_lineage = await lineages.of(found.digest)
-        limits = Limits(max_bytes=console.settings.max_image_mib * MIB)
-        shown = await asyncio.to_thread(pictures.show, content, found, limits)
         return Response(
             fragment(
                 "answer.html",
@@ -107,7 +109,7 @@ def routes(console: Console) -> APIRouter:
                 plain=shown.plain,
                 drawn=shown.drawn,
                 unshown=shown.unshown,
-                **described(found, asked),
+                **described(found, model),
             ),
             media_type="text/html",
         )
@@ -204,21 +206,15 @@ def _known(address: str) -> str:
     return address if address in {entry.address for entry in ENTRIES} else "./"
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """A small form's fields. Raises UploadTooLarge."""
-    content = await _body(request, MOST_FORM)
-    return {name: values[-1] for name, values in parse_qs(content.decode("utf-8", "replace"), max_num_fields=10).items()}
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """A request's whole body. Raises UploadTooLarge."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise UploadTooLarge(f"this is more than {most:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
+async def _form(request: Request, limits: uploads.Limits) -> dict[str, str]:
+    """A small form's fields. Raises UploadTooLarge, UploadSlow, UploadInvalid."""
+    sink = io.BytesIO()
+    await uploads.read_body(request, sink, limits)
+    try:
+        fields = parse_qs(sink.getvalue().decode(), max_num_fields=MOST_FIELDS)
+    except ValueError as err:
+        raise UploadInvalid("the form is none of this page's") from err
+    return {name: values[-1] for name, values in fields.items()}
 
 
 async def _models(console: Console) -> tuple[list[Model], str]:

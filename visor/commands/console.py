@@ -71,7 +71,7 @@ def serve(args: argparse.Namespace) -> int:
     from console.flags import given
     from console.serve import serve
 
-    serve(given(args))
+    serve(given(args), lambda line: print(line, flush=True))
     return 0
 
 

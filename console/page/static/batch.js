@@ -3,11 +3,11 @@
 import { question, show } from "./answer.js";
 import { csv, download } from "./csv.js";
 import { ask, find, say, takeFiles, words } from "./page.js";
-import { entry } from "./zip.js";
+import { entries, entry } from "./zip.js";
 
 const KINDS = ["flag", "review", "pass", "error"];
 const COLUMNS = ["name", "decision", "label", "score", "confidence", "error"];
-let rows = [], files = new Map(), hidden = new Set(), sorted = { by: "", up: true }, running = null, clicked = 0;
+let total = 0, rows = [], files = new Map(), hidden = new Set(), sorted = { by: "", up: true }, running = null, clicked = 0;
 
 const kind = (row) => (row.error && !row.decision ? "error" : row.decision || "error");
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
@@ -25,13 +25,15 @@ function begin(chosen) {
   find("csv").disabled = true;
   filters();
   for (const file of chosen) files.set(file.name, file);
+  total = 0;
   return running;
 }
 
 async function send(chosen) {
   const mine = begin(chosen);
+  for (const file of chosen) total += isZip(file) ? await entries(file) : 1;
   const form = new FormData();
-  for (const file of chosen) form.append(isZip(file) ? "zip" : "images", file, file.name);
+  for (const file of chosen) form.append("images", file, file.name);
   const asked = new URLSearchParams(find("model")?.value ? { model: find("model").value } : {});
   say(`Sending ${chosen.length === 1 ? chosen[0].name : `${chosen.length} files`} …`);
   try {
@@ -65,11 +67,11 @@ async function read(stream, mine) {
 }
 
 function take(line) {
-  const { answer } = line;
-  if (line.total) find("progress").max = line.total;
-  if (!answer) return;
-  const error = answer.error ? `${answer.error.code}: ${answer.error.message}` : "";
-  rows.push({ place: rows.length, name: line.name, decision: answer.decision, label: answer.label, score: answer.score, confidence: answer.confidence, error });
+  const answer = line.answer ?? { decision: "", label: "", score: null, confidence: null, error: null };
+  const wrong = line.error ?? answer.error;
+  const { decision, label, score, confidence } = answer;
+  rows.push({ place: line.index, name: line.name, decision, label, score, confidence, error: wrong ? `${wrong.code}: ${wrong.message}` : "" });
+  find("progress").value = rows.length / total;
   find("csv").disabled = false;
   say(`${rows.length} answered …`);
 }
@@ -136,8 +138,8 @@ function line(row) {
 
 async function pictureOf(name) {
   if (files.has(name)) return files.get(name);
-  for (const file of files.values()) {
-    const found = isZip(file) && (await entry(file, name));
+  for (const [zip, file] of files) {  // the console names a ZIP's pictures by the ZIP first
+    const found = isZip(file) && name.startsWith(`${zip}/`) && (await entry(file, name.slice(zip.length + 1)));
     if (found) return found;
   }
   throw new Error(`${name} is not among the files any more`);
