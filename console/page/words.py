@@ -33,6 +33,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{shown:.{digits}f} %"
 
 
+def plain(share: float) -> str:
+    """Write a share that somebody chose, as they would: `5 %`."""
+    return f"{100 * share:.4g} %"
+
+
 def listed(names: Sequence[str], last: str = "or") -> str:
     """Write names as a list: `a, b or c`."""
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
@@ -80,7 +85,7 @@ def bound(model: Model) -> str:
     if model.bound is None:
         return ""
     told = (
-        f"of {listed(model.positive)} pictures like those it was calibrated with, at most {percent(model.bound.level)} are missed"
+        f"of {listed(model.positive)} pictures like those it was calibrated with, at most {plain(model.bound.level)} are missed"
     )
     return f"{told}, up to the threshold {number(model.bound.threshold)} (from {model.bound.positives:,} of them)"
 
@@ -108,7 +113,7 @@ def prediction_set(model: Model) -> str:
     """Say what the prediction set means."""
     coverage = (model.prediction_sets or {}).get("coverage")
     often = (
-        f"in {percent(coverage)} of pictures like those of the calibration split"
+        f"in {plain(coverage)} of pictures like those of the calibration split"
         if isinstance(coverage, float)
         else "as often as promised"
     )
@@ -132,7 +137,7 @@ def choice(threshold: float, missed: float, flagged: float, answer: Answer, mode
     if answer.score is not None:
         told += f" This picture would {WOULD[with_threshold(threshold, answer).decide(answer.score)]}."
     if model.bound is not None:
-        most = percent(model.bound.level)
+        most = plain(model.bound.level)
         if threshold <= model.bound.threshold:
             told += f" The promise of at most {most} missed holds."
         else:

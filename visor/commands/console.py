@@ -6,7 +6,7 @@ from typing import Any
 
 from visor.commands.arguments import Commands, add_command, positive
 
-SCOPES = ("predict", "review", "admin")
+SCOPES = ("predict", "review", "payloads", "admin")
 
 
 def add(commands: Commands) -> None:

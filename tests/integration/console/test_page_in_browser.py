@@ -122,7 +122,7 @@ def test_a_picture_gets_its_decision_and_the_picture_of_why(
         shares = page.locator(".bars .figure").all_text_contents()
         assert shares[0] == f"{100 * told['confidence']:.1f} %"
         expect(page.locator("article")).to_contain_text(told["digest"])
-        expect(page.locator("article")).to_contain_text("at most 20.0 % are missed")
+        expect(page.locator("article")).to_contain_text("at most 20 % are missed")
         assert set(page.locator(".chips li").all_text_contents()) == set(told["prediction_set"])
         assert page.evaluate("[...document.querySelectorAll('.layers img')].map(image => image.naturalWidth > 100)") == [
             True,
@@ -146,7 +146,7 @@ def test_the_sliders_fade_the_map_and_weigh_other_thresholds(page: Page, console
     page.keyboard.press("Home")
     expect(page.locator("[data-shown=missed]")).to_have_text("0.0 %")
     expect(page.locator("[data-shown=outcome]")).to_have_text("flag")
-    expect(page.locator("[data-shown=said]")).to_contain_text("The promise of at most 20.0 % missed holds.")
+    expect(page.locator("[data-shown=said]")).to_contain_text("The promise of at most 20 % missed holds.")
     page.keyboard.press("End")
     last = max(curve, key=lambda point: point["threshold"])
     expect(page.locator("[data-shown=missed]")).to_have_text(f"{100 * last['missed']:.1f} %")

@@ -86,7 +86,7 @@ def test_names_are_listed() -> None:
 def test_the_promise_is_said_with_what_it_covers() -> None:
     held, beyond = (words.promise(answer("flag", 0.5, promise=one), MODEL) for one in ("held", "overridden"))
     assert "The promise covers this answer" in held
-    assert "at most 5.0 % are missed, up to the threshold 0.25 (from 120 of them)" in held
+    assert "at most 5 % are missed, up to the threshold 0.25 (from 120 of them)" in held
     assert "does not cover this answer" in beyond
     assert words.promise(answer("flag", 0.5), MODEL) == "This archive makes no promise about missed pictures."
 
@@ -96,7 +96,7 @@ def test_each_choice_says_what_it_does_and_where_the_promise_ends() -> None:
     inside = words.choice(0.2, 0.02, 0.1, given, MODEL)
     assert "2.0 % of damaged pictures would be missed and 10.0 % of the others flagged" in inside
     assert "This picture would go to a person." in inside  # from 0.1 on, below 0.2
-    assert "The promise of at most 5.0 % missed holds." in inside
+    assert "The promise of at most 5 % missed holds." in inside
     outside = words.choice(0.5, 0.2, 0.01, given, MODEL)
     assert "no longer covers it: that ends at 0.25" in outside
     assert "This picture would be flagged." in words.choice(0.0, 0.0, 1.0, given, MODEL)
