@@ -1,4 +1,4 @@
-"""`python -m console`, the same as `visor console serve`."""
+"""`python -m console`, the same as `visor console serve`; and `python -m console migrate`, which the chart runs before it."""
 
 import argparse
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from console.errors import ConsoleError
 from console.flags import add_flags, given
+from console.reviews.database import Database
 from console.serve import serve
+from console.settings import read_settings
 
 
 def _say(line: str) -> None:
@@ -15,11 +17,23 @@ def _say(line: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C; 0 then, 1 with a sentence where the console does not start."""
+    """Serve until SIGTERM or Ctrl-C, or migrate; 0 then, 1 with a sentence where the console does not start."""
     parser = argparse.ArgumentParser(prog="python -m console", description=__doc__)
+    parser.add_argument(
+        "command",
+        nargs="?",
+        default="serve",
+        choices=("serve", "migrate"),
+        help="serve, or bring the database's tables to this version and end; a console that starts does so, too, but with a "
+        "time limit where something waits for it to be ready (default: %(default)s)",
+    )
     add_flags(parser)
+    args = parser.parse_args(argv)
     try:
-        serve(given(parser.parse_args(argv)), _say)
+        if args.command == "migrate":
+            Database.open(read_settings(given(args)).database_url).close()
+        else:
+            serve(given(args), _say)
     except ConsoleError as err:
         sys.stderr.write(f"console: {err}\n")
         return 1

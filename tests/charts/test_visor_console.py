@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from console.settings import PREFIX, Settings, read_settings
 from tests.charts.checks import ROOT, Values, renderer, restricted
 
 CHART = ROOT / "charts" / "visor-console"
@@ -116,6 +117,27 @@ def test_the_init_container_is_told_what_the_console_is(render: Any, name: str) 
         assert {key: value for key, value in before.items() if key not in ("name", "command")} == console
 
 
+def test_the_console_takes_the_environment_and_the_init_container_s_command(
+    render: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = render(*case("full"), "--set", "database.migrate=true")
+    [before] = pods(objects)["console"]["initContainers"]
+    assert before["command"] == ["python", "-m", "console", "migrate"]
+    for name, value in environment(objects).items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else "postgresql+psycopg2://reviews@database/reviews")
+    for name in re.findall(rf"\b{PREFIX}\w+(?==)", (ROOT / "docker/console/Dockerfile").read_text()):
+        monkeypatch.setenv(name, "0.0.0.0" if name.endswith("HOST") else "/var/lib/visor-console")
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    made = read_settings()
+    assert [server.url for server in made.servers] == ["http://roofs-predictor.vision", "http://gateway.kserve:8080"]
+    assert (made.servers[1].host, made.servers[1].model) == ("leaves-vision.example.com", "leaves")
+    assert made.database_url.startswith("postgresql")
+    assert (made.audit_share, made.keep_days) == (0.05, 90)
+    assert "console.example.org" in made.allowed_hosts
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in environment(objects) if name.startswith(PREFIX)} <= known
+
+
 @each_case
 def test_no_secret_is_in_what_is_rendered(render: Any, name: str) -> None:
     objects = render(*case(name))
@@ -199,7 +221,6 @@ def test_notes_say_the_next_commands(helm: Any) -> None:
     assert "curl -H 'Host: roofs-ns.example.com' " in said
     assert "kubectl port-forward -n ns service/roofs 8090:80" in said
     assert "the volume roofs, which stays when the release is uninstalled" in said
-    assert "console migrate" not in said
 
     said = notes(helm, *case("replicas"))
     assert "volume" not in said
@@ -207,4 +228,3 @@ def test_notes_say_the_next_commands(helm: Any) -> None:
     said = notes(helm, *case("full"))
     assert "http://console.example.org/" in said
     assert "the volume roofs-console. Back it up" in said
-    assert "python -m console migrate" in said

@@ -29,7 +29,10 @@ LAZY = (
     "psutil",
     "ts.metrics.metric_cache_yaml_impl",
 )  # imported inside functions
-CONSOLE = ("console.__main__", "console.app", "uvloop", "httptools")
+CONSOLE = (
+    *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted((ROOT / "console").rglob("*.py"))),
+    *("boto3", "httptools", "psycopg2", "uvloop", "alembic.runtime.environment"),  # imported inside functions and packages
+)
 TRAINING = ("visor.cli", "training.jobs.train", "training.jobs.evaluate", "training.jobs.archive", "training.jobs.register")
 IMAGES = {
     "serving": (*SERVING, *LAZY, "rollout.__main__"),
