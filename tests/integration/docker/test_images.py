@@ -136,6 +136,13 @@ def test_an_image_has_its_labels_its_user_and_no_healthcheck(image: str) -> None
     assert "HEALTHCHECK" not in text
 
 
+def test_the_build_of_the_console_fails_above_the_size_that_the_docs_promise() -> None:
+    text = (ROOT / "docker/console/Dockerfile").read_text()
+    [most] = re.findall(r'\[ "\$size" -le (\d+) \] \|\| \{ echo "[^"]*" >&2; exit 1; \}', text)
+    assert int(most) == 300_000_000
+    assert "at most 300 MB" in (ROOT / "docs/images.md").read_text()
+
+
 def test_locks_of_images_say_what_the_whole_lock_says() -> None:
     line = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
     whole = {pin for name in ("visor.txt", "torch.txt") for pin in line.findall((ROOT / "requirements" / name).read_text())}
