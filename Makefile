@@ -94,6 +94,10 @@ prometheus: ## A Prometheus with promtool, for make watch and the tests of alert
 watch: setup ## Prometheus beside the visor serve at TARGETS (default 127.0.0.1:8080), with alerts and a page: docs/watch.md
 	@$(BIN)/python -m tools.watch $(TARGETS) $(ARGS)
 
+.PHONY: console
+console: setup ## The console, a page, an API and a review queue, in front of the visor serve on this machine; flags in ARGS.
+	@$(BIN)/python -m console $(ARGS)
+
 .PHONY: browser
 browser: ## A Chromium for the tests of pages, which are left out without one; by apt, which needs root.
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
