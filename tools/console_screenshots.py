@@ -60,7 +60,7 @@ def _weigh(page: Page, pictures: list[Path]) -> None:
 def _batch(page: Page, pictures: list[Path]) -> None:
     page.set_input_files("#files", pictures[:PICTURES])
     page.get_by_text(re.compile(r"answered\.$")).wait_for()
-    page.get_by_role("button", name="Score").click()
+    page.locator("th[data-by=score] button").click()
 
 
 SHOTS = (

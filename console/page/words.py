@@ -24,6 +24,8 @@ def percent(share: float | None, digits: int = 1) -> str:
     """Write a share as percent; what is neither nothing nor all is not written as either."""
     if share is None:
         return "-"
+    if share in (0, 1):
+        return f"{100 * share:g} %"
     least = 10.0**-digits
     shown = 100 * share
     if 0 < shown < least:

@@ -67,8 +67,8 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(score: float) -> None:
     ("share", "said"),
     [
         (None, "-"),
-        (0, "0.0 %"),
-        (1, "100.0 %"),
+        (0, "0 %"),
+        (1, "100 %"),
         (0.0004, "< 0.1 %"),
         (0.9996, "> 99.9 %"),
         (0.314159, "31.4 %"),
