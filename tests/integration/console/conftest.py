@@ -7,7 +7,10 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.integration.running import QUICK, ROOT, Server, Workspace, start_server, stop_server
+from tests.postgres import postgresql
 from tools import browser as chromium
+
+__all__ = ("postgresql",)
 
 FLAGGING = [
     "--set", "name=eights", "--set", "decision.positive=['8']", "--set", "decision.false_negative=5",
