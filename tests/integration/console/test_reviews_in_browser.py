@@ -1,4 +1,4 @@
-"""The review page in a real Chromium: two people at once, labels by keys, skip and undo, the heat map, on a laptop and a phone."""
+"""The review page in a real Chromium: two people at once, labels by keys, skip, undo, the heat map, on a laptop and a phone."""
 
 import io
 from collections.abc import Iterator
