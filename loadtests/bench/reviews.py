@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print a table as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.reviews", description=__doc__)
     parser.add_argument(
-        "--database", help="SQLAlchemy URL of a database whose queue is emptied (default: SQLite in a new folder)"
+        "--database", help="SQLAlchemy URL of a database that is emptied (default: SQLite in a new folder)"
     )
     args = parser.parse_args(argv)
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def _row(number: int, cost: float) -> dict[str, object]:
         "threshold": 0.3,
     }
     return {
-        "digest": f"{number:064x}", "came_s": 0.0, "chance": 0.02, "cost": cost, "served": True,
+        "digest": f"{number:064x}", "came_s": 0.0, "threshold": 0.3, "chance": 0.02, "cost": cost, "served": True,
         "probabilities": {"damaged": 0.3, "intact": 0.7}, **fields, **answer, **decided,
     }  # fmt: skip
 
