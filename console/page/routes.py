@@ -174,6 +174,7 @@ def described(answer: Answer, model: Model) -> dict[str, object]:
     ranked = sorted(answer.probabilities.items(), key=lambda one: -one[1])
     return {
         "answer": answer,
+        "model": model,
         "rule": words.rule(answer),
         "meaning": words.meaning(answer.positive),
         "scale_drawn": charts.scale(answer),

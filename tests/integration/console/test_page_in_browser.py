@@ -343,13 +343,13 @@ def test_a_person_signs_in_asks_and_signs_out(browser: Browser, flagging: Server
 def test_keys_alone_reach_all_of_it(page: Page, eight: Path) -> None:
     choose(page, eight)
     answered(page)
-    page.evaluate("document.activeElement.blur()")
-    reached: list[str] = []
     name: Callable[[], str] = lambda: page.evaluate(  # noqa: E731
         "(document.activeElement.id || document.activeElement.dataset.again !== undefined && 'again' "
         "|| document.activeElement.textContent).trim()"
     )
-    for _ in range(14):
+    page.locator(".skip").focus()
+    reached = [name()]
+    for _ in range(13):
         page.keyboard.press("Tab")
         reached.append(name())
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
