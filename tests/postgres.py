@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
+import pytest
 
 from visor.serving.ports import free_ports
 
@@ -86,3 +87,14 @@ def _wait(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgres]:
+    """A PostgreSQL server. Where there is none its tests are left out, but in CI, which installs one."""
+    programs = find()
+    if programs is None and not os.environ.get("CI"):
+        pytest.skip("no PostgreSQL; `make postgres` installs one")
+    assert programs, "CI has a PostgreSQL: `make postgres`"
+    with postgres_server(programs) as running:
+        yield running

@@ -22,6 +22,7 @@ class Console:
 
     url: str
     log: Path
+    process: "subprocess.Popen[bytes]"
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def running(folder: Path, **environment: str) -> Iterator[Console]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield Console(url, log)
+        yield Console(url, log, process)
     finally:
         process.terminate()
         process.wait(30)

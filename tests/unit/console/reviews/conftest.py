@@ -1,6 +1,5 @@
 """A review queue in SQLite and in PostgreSQL, each test in a database of its own, with a clock that tests set."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,21 +13,11 @@ from console.reviews.intake import Intake
 from console.reviews.pictures import FolderPictures
 from console.reviews.queue import Queue, Reviewer
 from console.servers.models import Answer
-from tests import postgres
-from tests.postgres import Postgres, postgres_server
+from tests.postgres import postgresql
+
+__all__ = ("postgresql",)
 
 ANNA, BEN = Reviewer("anna", "anna:1"), Reviewer("ben", "ben:1")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Postgres]:
-    """A PostgreSQL server. Where there is none its tests are left out, but in CI, which installs one."""
-    programs = postgres.find()
-    if programs is None and not os.environ.get("CI"):
-        pytest.skip("no PostgreSQL; `make postgres` installs one")
-    assert programs, "CI has a PostgreSQL: `make postgres`"
-    with postgres_server(programs) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
