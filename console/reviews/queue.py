@@ -135,7 +135,7 @@ class Queue:
         return found
 
     def waiting(self) -> dict[str, int]:
-        """Count the items that wait, by lane; counted anew after COUNTED_S, as a long queue takes as long as all else of a turn."""
+        """Count the items that wait, by lane; anew after COUNTED_S, as a long queue takes as long as all else of a turn."""
         now = time.monotonic()
         if now - self._counted[0] > COUNTED_S:
             with self._database.reading() as connection:
