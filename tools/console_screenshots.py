@@ -54,20 +54,21 @@ def _ask(page: Page, pictures: list[Path]) -> None:
 def _weigh(page: Page, pictures: list[Path]) -> None:
     _ask(page, pictures)
     slider = page.locator("#threshold")
-    slider.fill(str(int(slider.get_attribute("max") or 0) * 2 // 3))
+    slider.fill(str(int(slider.get_attribute("max") or 0) * 5 // 8))
+    slider.blur()
 
 
 def _batch(page: Page, pictures: list[Path]) -> None:
     page.set_input_files("#files", pictures[:PICTURES])
     page.get_by_text(re.compile(r"answered\.$")).wait_for()
-    page.get_by_role("button", name="Score").click()
+    page.locator("th[data-by=score] button").click()
 
 
 SHOTS = (
     Shot("start", "/", 1280, "light", 640, _nothing),
     Shot("picture", "/", 1280, "light", 1000, _ask),
     Shot("picture-phone", "/", 360, "dark", 1500, _ask),
-    Shot("threshold", "/", 1280, "dark", 640, _weigh, "#other"),
+    Shot("threshold", "/", 1280, "dark", 545, _weigh, "#other"),
     Shot("batch", "batch", 1280, "light", 900, _batch),
     Shot("batch-phone", "batch", 360, "dark", 1000, _batch),
     Shot("releases", "releases", 1280, "dark", 1000, _nothing),
