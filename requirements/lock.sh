@@ -26,7 +26,7 @@ header="# Written by make lock (requirements/lock.sh). Do not edit."
 compile_image=(uv pip compile --constraint requirements/torch.txt --constraint requirements/visor.txt
   --python-version 3.11 --python-platform x86_64-manylinux_2_36 --quiet
   --generate-hashes --no-emit-index-url --no-annotate --no-header)
-for name in loadtest serving serving-torch training transformer; do
+for name in console loadtest serving serving-torch training transformer; do
   "${compile_image[@]}" "requirements/$name.in" >"$whole"
   { echo "$header"; split "$whole" 0; } >"requirements/$name.txt"
 done

@@ -12,7 +12,7 @@ let total = 0, rows = [], files = new Map(), hidden = new Set(), sorted = { by: 
 const kind = (row) => (row.error && !row.decision ? "error" : row.decision || "error");
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
 const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
-const digits = (value) => (value === null ? "" : Number(value.toPrecision(3)).toString());
+const digits = (value) => (value === null ? "" : value > 0 && value < 0.001 ? "< 0.001" : Number(value.toPrecision(3)).toString());
 
 function begin(chosen) {
   running?.abort();

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
+OURS = {"archives", "console", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # What is imported once the container works, beside its entry point.
 SERVING = (
     "visor.pod.__main__",
