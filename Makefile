@@ -33,6 +33,8 @@ SIGN ?=
 KEYRING ?=
 PASSPHRASE_FILE ?=
 SIGNED = $(if $(SIGN),--sign "$(SIGN)" --keyring "$(KEYRING)") $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)")
+# The addresses of the servers that `make console` is in front of, with commas between them.
+SERVERS ?=
 # What `make loadtest` asks: HOST names the server to a gateway that has several. Set here, so that the environment's are not taken.
 URL =
 GRPC =
@@ -95,8 +97,8 @@ watch: setup ## Prometheus beside the visor serve at TARGETS (default 127.0.0.1:
 	@$(BIN)/python -m tools.watch $(TARGETS) $(ARGS)
 
 .PHONY: console
-console: setup ## The console, a page, an API and a review queue, in front of the visor serve on this machine; flags in ARGS.
-	@$(BIN)/python -m console $(ARGS)
+console: setup ## The console at http://127.0.0.1:8090, in front of the servers at SERVERS (default http://127.0.0.1:8080): docs/console.md
+	@$(BIN)/visor console serve $(if $(SERVERS),--servers "$(SERVERS)") $(ARGS)
 
 .PHONY: browser
 browser: ## A Chromium for the tests of pages, which are left out without one; by apt, which needs root.

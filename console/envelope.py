@@ -47,7 +47,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status, started = time.perf_counter(), 500, False
         request_id = next((value for name, value in scope["headers"] if name == ID and _USABLE_ID.fullmatch(value)), None)
         request_id = request_id or os.urandom(8).hex().encode()
         clear_contextvars()
@@ -55,9 +55,9 @@ class Envelope:
         scope.setdefault("state", {})
 
         async def send_enveloped(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 present = {name.lower() for name, _ in message["headers"]}
                 added = [(name, value) for name, value in SAFE.items() if name not in present]
                 message = {**message, "headers": [*message["headers"], *added, (ID, request_id)]}
@@ -65,6 +65,11 @@ class Envelope:
 
         try:
             await self.app(scope, receive, send_enveloped)
+        except Exception as err:
+            if started:
+                raise
+            log.exception("a mistake of the console's own")
+            await error_answer(Request(scope), err)(scope, receive, send_enveloped)
         finally:
             seconds = time.perf_counter() - began
             # The route's own path, as a client's would make a metric of every address that it tries.
@@ -110,11 +115,6 @@ def add_error_answers(app: FastAPI) -> None:
         for name, value in (err.headers or {}).items():
             answer.headers[name] = value
         return answer
-
-    @app.exception_handler(Exception)
-    async def mistake(request: Request, err: Exception) -> Response:
-        log.error("a mistake of the console's own", exc_info=err)
-        return error_answer(request, err)
 
 
 def error_answer(request: Request, err: Exception) -> Response:

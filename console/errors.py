@@ -3,8 +3,7 @@
 VisorError
 └── ConsoleError               console
     ├── SettingsInvalid        console.settings: the console does not start with these
-    │   ├── KeysUnusable       console.keys, a file of keys that cannot be used
-    │   └── ExtraMissing       console.extra, packages that the console needs and this environment lacks
+    │   └── KeysUnusable       console.keys, a file of keys that cannot be used
     ├── RequestRefused         400: what the client sent
     │   ├── ParameterInvalid   console.parameter, 422
     │   ├── UploadInvalid      console.upload, a form or a body that cannot be read
@@ -51,12 +50,6 @@ class KeysUnusable(SettingsInvalid):
     """A file of API keys cannot be read or written, or holds something else."""
 
     code = "console.keys"
-
-
-class ExtraMissing(SettingsInvalid):
-    """Packages that the console needs are not installed."""
-
-    code = "console.extra"
 
 
 class RequestRefused(ConsoleError):
@@ -234,12 +227,17 @@ class Told:
         return {"error": {"code": self.code, "message": self.message}}
 
 
+_TAGS = str.maketrans("<>", "\u2039\u203a")
+"""A sentence may show what a client sent, a server's too: it holds no HTML, wherever it is shown."""
+
+
 def told(err: Exception) -> Told:
     """Map an error to what a client is told: the one place that does. One that is no VisorError is a mistake of the console's."""
+    sentence = Exception.__str__(err).translate(_TAGS)
     if isinstance(err, ServerRefused):
-        return Told(err.told_status, err.told_code, Exception.__str__(err), err.retry_after_s)
+        return Told(err.told_status, err.told_code, sentence, err.retry_after_s)
     if isinstance(err, VisorError):
-        return Told(err.status, err.code, Exception.__str__(err), getattr(err, "retry_after_s", None))
+        return Told(err.status, err.code, sentence, getattr(err, "retry_after_s", None))
     return Told(500, "internal", "a mistake of the console's own; its log has more")
 
 

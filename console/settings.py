@@ -99,9 +99,7 @@ class Settings(BaseSettings):
         default=(), description="names under which browsers may ask for the console, with commas between them, beside loopback's"
     )
     max_image_mib: int = Field(default=20, ge=1, le=1024, description="largest picture, in MiB")
-    max_zip_mib: int = Field(
-        default=200, ge=1, le=4096, description="largest upload of a batch, and what a ZIP unpacks to, in MiB"
-    )
+    max_zip_mib: int = Field(default=200, ge=1, le=4096, description="largest upload of a batch, packed and unpacked, in MiB")
     max_zip_entries: int = Field(default=1000, ge=1, le=100_000, description="largest number of pictures in a batch")
     max_batches: int = Field(default=4, ge=1, description="largest number of batches at once, each of which lies on disk")
     memory_mib: int = Field(
@@ -112,7 +110,7 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(default=120, gt=0, description="seconds after which a waiting picture is given up")
     timeout_s: float = Field(default=60, gt=0, description="seconds within which a server must answer")
     upload_timeout_s: float = Field(
-        default=60, gt=0, description="seconds that an upload may take, beside one more for each 16 KiB"
+        default=60, gt=0, description="seconds that an upload may take, beside one more for each 64 KiB"
     )
 
     @field_validator("servers", mode="before")

@@ -54,7 +54,8 @@ def _ask(page: Page, pictures: list[Path]) -> None:
 def _weigh(page: Page, pictures: list[Path]) -> None:
     _ask(page, pictures)
     slider = page.locator("#threshold")
-    slider.fill(str(int(slider.get_attribute("max") or 0) * 2 // 3))
+    slider.fill(str(int(slider.get_attribute("max") or 0) * 5 // 8))
+    slider.blur()
 
 
 def _batch(page: Page, pictures: list[Path]) -> None:
@@ -67,7 +68,7 @@ SHOTS = (
     Shot("start", "/", 1280, "light", 640, _nothing),
     Shot("picture", "/", 1280, "light", 1000, _ask),
     Shot("picture-phone", "/", 360, "dark", 1500, _ask),
-    Shot("threshold", "/", 1280, "dark", 640, _weigh, "#other"),
+    Shot("threshold", "/", 1280, "dark", 545, _weigh, "#other"),
     Shot("batch", "batch", 1280, "light", 900, _batch),
     Shot("batch-phone", "batch", 360, "dark", 1000, _batch),
     Shot("releases", "releases", 1280, "dark", 1000, _nothing),

@@ -172,26 +172,29 @@ async def _received(
 ) -> tuple[list[Picture], Mapping[str, str]]:
     """Read the upload to disk: its pictures, and the fields of its form."""
     kind = uploads.content_type(request)
+    whole_zip = kind in ZIPS
     if kind == FORM:
         form = await uploads.read_form(request, file, limits)
         places, fields = form.files, form.fields
         if not places:
             raise UploadInvalid("the form brings no file; name some, as by `curl -F images=@a.jpg -F images=@b.jpg`")
-    elif kind in ZIPS:
+    elif whole_zip:
         places, fields = (Place("", 0, await uploads.read_body(request, file, limits)),), {}
     else:
         raise uploads.refuse_content(kind, READ)
     file.flush()
-    pictures = await asyncio.to_thread(lambda: [one for place in places for one in _pictures(file, place, zip_limits)])
+    pictures = await asyncio.to_thread(lambda: [one for place in places for one in _pictures(file, place, zip_limits, whole_zip)])
+    if sum(picture.size for picture in pictures) > zip_limits.all_bytes:
+        raise UploadTooLarge(f"the batch unpacks to more than {zip_limits.all_bytes / MIB:g} MiB; make several of it")
     if len(pictures) > zip_limits.entries:
         raise UploadTooLarge(f"{len(pictures)} pictures are more than {zip_limits.entries}; make several batches of them")
     return pictures, fields
 
 
-def _pictures(file: BinaryIO, place: Place, limits: ZipLimits) -> Iterator[Picture]:
+def _pictures(file: BinaryIO, place: Place, limits: ZipLimits, is_zip: bool) -> Iterator[Picture]:
     """The pictures of one file of an upload: itself, or those in it where it is a ZIP. Raises ZipRefused, UploadTooLarge."""
     region = Region(file.fileno(), place.start, place.size)
-    if place.name and not region.starts_with(MARKS):
+    if not is_zip and not region.starts_with(MARKS):
         yield Picture(place.name, min(place.size, limits.image_bytes), lambda: _whole(region, place.size, limits.image_bytes))
         return
     opened = Zip(io.BufferedReader(region), limits)
@@ -200,7 +203,7 @@ def _pictures(file: BinaryIO, place: Place, limits: ZipLimits) -> Iterator[Pictu
         yield Picture(folder + entry.name, entry.size, partial(opened.read, entry))
 
 
-def _whole(region: "Region", size: int, most: int) -> bytes:
+def _whole(region: Region, size: int, most: int) -> bytes:
     if size > most:
         raise UploadTooLarge(f"this picture has more than {most / MIB:g} MiB, the largest")
     return region.at(0, size)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FORM = "multipart/form-data"
-LEAST_RATE = 16 << 10
+LEAST_RATE = 64 << 10
 """Bytes for each of which an upload has one more second than `upload_timeout_s`."""
 FORM_BYTES = 1 << 16
 """Bytes of a form beside its files."""

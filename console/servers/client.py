@@ -28,7 +28,11 @@ Tell = Callable[[Answer, bytes, Sequence[str]], None]
 
 FRESH_S = 5.0
 """For so long what a server said of its models is taken as true; an answer of another archive ends that at once."""
+ASKED_AGAIN_S = 1.0
+"""A server is asked so often at most for models that it did not tell of: whoever tries names does not load it."""
 CONNECT_S = 3.0
+HANDED_ON = frozenset({400, 404, 408, 413, 503, 504})
+"""Statuses of a server that are the client's to know. By others it refuses what the console itself has made: 502."""
 ABOUT_S = 5.0
 """Seconds within which a server must say what it serves."""
 
@@ -59,6 +63,7 @@ class Servers:
         self._settings, self._metrics = settings, metrics
         self._session: aiohttp.ClientSession
         self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.all: Sequence[Server] = ()
         self.tell: Tell = lambda _answer, _content, _labels: None
         """Called with each answer; it must return at once."""
@@ -83,6 +88,9 @@ class Servers:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
 
     async def models(self) -> list[Model]:
@@ -136,31 +144,41 @@ class Servers:
         return sorted({server.trouble.code for server in self.all if server.trouble})
 
     async def _find(self, name: str | None) -> tuple[Server, Model]:
-        """The server that has a model, and the model. What was told is refreshed where it is old, or lacks the name."""
-        for attempt in range(2):
-            for server in self.all:
-                if attempt or time.monotonic() - server.told > FRESH_S:
-                    await self._refresh(server, anew=bool(attempt))
-            known = [(server, model) for server in self.all for model in server.models.values()]
-            named = known if name is None else [found for found in known if found[1].name == name]
-            names = {model.name for _, model in named}
-            if len(names) == 1:
-                return min(named, key=lambda found: found[0].trouble is not None)
-            if len(names) > 1:
-                raise ModelUnknown(f"this console has several models ({', '.join(sorted(names))}); name one by `model`")
-            if name is not None and not attempt and all(time.monotonic() - server.told < 1 for server in self.all):
-                break  # asked just now: whoever tries names does not ask the servers each time
+        """The server that has a model, and the model, by what was told last; who told nothing of that name is asked first."""
+        for server in self.all:
+            if time.monotonic() - server.told > FRESH_S and server.models:
+                self._refresh_soon(server)
+        if (found := self._known(name)) is None:
+            await asyncio.gather(*(self._refresh(server, ASKED_AGAIN_S) for server in self.all))
+            found = self._known(name)
+        if found is not None:
+            return found
         for server in self.all:
             if server.trouble:
                 raise server.trouble
-        shown = ", ".join(sorted({model.name for server in self.all for model in server.models.values()})) or "none"
+        shown = ", ".join(sorted({model for server in self.all for model in server.models})) or "none"
         raise ModelUnknown(f"no server of this console has that model; there is {shown}")
 
-    async def _refresh(self, server: Server, *, anew: bool = False) -> None:
-        """Ask a server what it serves, unless it has told within FRESH_S; what it told before stays where it does not answer."""
+    def _known(self, name: str | None) -> tuple[Server, Model] | None:
+        """What is known of a model; of several servers that have it, one that answers. Raises ModelUnknown for one of several."""
+        known = [(server, model) for server in self.all for model in server.models.values() if name in (None, model.name)]
+        names = sorted({model.name for _, model in known})
+        if len(names) > 1:
+            raise ModelUnknown(f"this console has several models ({', '.join(names)}); name one by `model`")
+        return min(known, key=lambda found: found[0].trouble is not None, default=None)
+
+    def _refresh_soon(self, server: Server) -> None:
+        """Ask a server what it serves while nobody waits for it, unless it is being asked."""
+        if not server.asking.locked():
+            task = asyncio.create_task(self._refresh(server))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _refresh(self, server: Server, within_s: float = FRESH_S) -> None:
+        """Ask a server what it serves, unless it has told within so many seconds; what it told stays where it does not answer."""
         began = time.monotonic()
         async with server.asking:
-            if server.told > began or (not anew and began - server.told <= FRESH_S):
+            if server.told > began or began - server.told <= within_s:
                 return
             try:
                 names = [server.address.model] if server.address.model else await self._names(server)

@@ -36,6 +36,8 @@ from loadtests.local_server import LocalServer, serving
 CONCURRENCY, CAPACITY_S = 4, 3.0
 SETTLE_S = 1.2
 """Between a change of the shadow's file and a turn: the edge looks at it every second."""
+GIVES_WAY = 10
+"""Steps of niceness between the clients and the canary: beside a client that wants the CPU, the canary has a tenth of it."""
 ONE_WORKER = ("--workers", "1", "--request-log", "none")
 
 
@@ -143,10 +145,11 @@ def _on_cpu(cpu: int, model: Model, *flags: str) -> Iterator[LocalServer]:
 
 
 def _give_way(server: LocalServer) -> None:
-    """Let a server run only while nobody else wants its CPU: all threads of its processes, and those that they begin."""
+    """Let a server wait for whoever else wants its CPU: all threads of its processes, and those that they begin."""
+    niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + GIVES_WAY)
     for process in tree(server.pid):
         for thread in process.threads():
-            os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
 
 
 async def _turn(

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.bench import backends, path, shadow
+from loadtests.bench import backends, console, path, shadow
 from loadtests.bench.__main__ import main
 from tests.integration.running import Workspace
 
@@ -73,6 +73,24 @@ def test_a_shadow_is_measured_by_pairs_of_turns(workspace: Workspace, archive: P
     assert "agreed" in images
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
     assert os.sched_getaffinity(0) == cpus
+
+
+def test_the_console_is_measured_beside_the_bare_call(
+    workspace: Workspace, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    flags = ["--archive", str(archive), "--public-key", str(workspace.public_key)]
+    assert console.main([*flags, "--rounds", "2", "--turn-s", "0.5"]) in (0, 1)  # a machine that does other work is not timed
+    head, table, bars, machine = capsys.readouterr().out.split("\n\n")
+    assert "2 rounds" in head
+    rows = {row[0]: [float(cell) for cell in row[1:]] for row in table_of(table)}
+    assert rows.keys() == {"1", "8"}
+    assert all(bare > 0 and more > 0 for bare, more, _, *_ in rows.values())
+    assert bars.startswith("Bars: ")
+    assert "fastapi" in machine
+    assert console.main([*flags, "--soak-s", "8"]) == 0
+    assert "0 failed; memory" in capsys.readouterr().out
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
 
 
 def table_of(markdown: str) -> list[list[str]]:

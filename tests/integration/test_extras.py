@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"archives", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
+OURS = {"archives", "console", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 JOBS = tuple(f"training.jobs.{path.stem}" for path in sorted((ROOT / "training/jobs").glob("*.py")) if path.stem != "__init__")
 # With what is imported inside functions.
 USES = {
@@ -43,6 +43,7 @@ USES = {
         "model_archiver",
     ),
     "load": ("loadtests.__main__", "loadtests.report", "loadtests.traffic"),
+    "console": ("console.__main__", "visor.commands.console", "console.access.keys"),
     "cluster": ("rollout.__main__", "rollout.dry_run", "rollout.page", "rollout.run", "visor.commands.rollout"),
 }
 SCRIPT = """

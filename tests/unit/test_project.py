@@ -11,12 +11,13 @@ from handlers.errors import counted
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"archives", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
+OURS = {"archives", "console", "drawing", "handlers", "loadtests", "rollout", "training", "transformer", "visor", "watch"}
 # Which extras an image's packages are of; those of torch, for the serving image of the backend torch, are training's.
 EXTRAS = {
     "serving": ("serve", "cluster"),
     "serving-torch": ("serve", "cluster", "train"),
     "transformer": ("serve",),
+    "console": ("console",),
     "training": ("train",),
     "loadtest": ("load",),
 }

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
         "look after its review queue.",
     )
     parts: Commands = console.add_subparsers(
-        required=True, metavar="PART", help="what to do, one of those below", parser_class=_WithFlags
+        required=True, metavar="PART", help="what to do, one of those below", parser_class=_with_flags(type(console))
     )
     add_command(
         parts,
@@ -57,17 +57,21 @@ def add(commands: Commands) -> None:
     review_commands.add_parts(lambda name, run, description: add_command(parts, name, run, description))
 
 
-class _WithFlags(argparse.ArgumentParser):
-    """A parser of `serve`, whose flags are read from the console's settings only once it is used: they import pydantic."""
+def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
+    """A kind of parser that adds the flags of `serve` once it is used, as the console's settings import pydantic."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Add the flags and parse as argparse does."""
-        if self.get_default("run") is serve and not self.get_default("flags"):
-            from console.flags import add_flags
+    class Parser(parser):  # type: ignore[valid-type,misc]
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+            """Add the flags and parse."""
+            if self.get_default("run") is serve and not self.get_default("has_flags"):
+                from console.flags import add_flags
 
-            add_flags(self)
-            self.set_defaults(flags=True)
-        return super().parse_known_args(args, namespace)
+                add_flags(self)
+                self.set_defaults(has_flags=True)
+            found: tuple[Any, list[str]] = super().parse_known_args(args, namespace)
+            return found
+
+    return Parser
 
 
 def serve(args: argparse.Namespace) -> int:

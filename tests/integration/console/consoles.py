@@ -1,6 +1,7 @@
-"""Consoles as processes."""
+"""Consoles as processes, in front of a real server."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,51 +10,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+from console.settings import PREFIX
 
-from visor.serving.ports import free_ports
-
-START_S = 60.0
+READY_S, STOP_S = 60.0, 60.0
 
 
 @dataclass(frozen=True)
 class Console:
-    """A running console. `log`: the file of its standard error."""
+    """A running `visor console serve`. `log`: what it has written to both of its outputs."""
 
+    process: "subprocess.Popen[bytes]"
     url: str
     log: Path
-    process: "subprocess.Popen[bytes]"
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what a developer's own console is told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 @contextmanager
-def running(folder: Path, **environment: str) -> Iterator[Console]:
-    """Run `python -m console` with these settings until the block ends."""
-    [port] = free_ports(1)
-    log = folder / f"console-{port}.log"
-    settings = {f"VISOR_CONSOLE_{name.upper()}": value for name, value in environment.items()}
-    own = {name: value for name, value in os.environ.items() if not name.startswith("VISOR_CONSOLE_")}
+def running(folder: Path, *flags: str, env: dict[str, str] | None = None, **settings: str) -> Iterator[Console]:
+    """Run `visor console serve` with these flags in a folder, on a free port, until the block's end.
+
+    `settings`: by their names in `console.settings`, given by the environment.
+    """
+    log = folder / f"console-{time.monotonic_ns()}.log"
+    told = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "visor.cli", "console", "serve", "--port", "0", *flags]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "console", "--port", str(port)],
-            cwd=folder,
-            env={**own, **settings},
-            stdout=file,
-            stderr=subprocess.STDOUT,
+            command, cwd=folder, env={**environment(), **told, **(env or {})}, stdout=file, stderr=subprocess.STDOUT
         )
     try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_S
-        while not _lives(url):
+        deadline = time.monotonic() + READY_S
+        while not (found := re.search(r"^console +(http://\S+)/$", log.read_text(), re.MULTILINE)):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        yield Console(url, log, process)
+            time.sleep(0.05)
+        yield Console(process, found[1], log)
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def _lives(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/live").status_code == 200
-    except httpx.TransportError:
-        return False
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -308,6 +308,13 @@ def test_drift_is_shown_of_what_the_servers_counted(
         judge(page, axe)
 
 
+def test_the_api_is_described_and_can_be_tried(page: Page) -> None:
+    page.get_by_role("link", name="API").click()
+    expect(page.locator(".opblock-summary-path", has_text="/batch_predict")).to_be_visible()
+    page.locator("#operations-predict-predict_predict_post").click()
+    expect(page.get_by_role("button", name="Try it out")).to_be_visible()
+
+
 def test_without_records_and_without_a_server_the_pages_say_so(browser: Browser, tmp_path: Path) -> None:
     with running(tmp_path, servers="http://127.0.0.1:9") as lonely, opened(browser, lonely.url) as page:
         expect(page.locator("main")).to_contain_text("cannot be reached")

@@ -127,5 +127,5 @@ def test_a_users_script_is_typed_and_its_mistakes_are_found(tmp_path: Path) -> N
 
 
 def test_each_package_says_that_it_is_typed() -> None:
-    for package in ("archives", "handlers", "rollout", "training", "transformer", "visor", "watch"):
+    for package in ("archives", "console", "drawing", "handlers", "rollout", "training", "transformer", "visor", "watch"):
         assert (ROOT / package / "py.typed").is_file()

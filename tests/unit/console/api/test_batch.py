@@ -22,7 +22,7 @@ ZIP = {"Content-Type": "application/zip"}
 
 def zipped(*entries: tuple[str, bytes]) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as made:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         for name, content in entries:
             made.writestr(name, content)
     return file.getvalue()
@@ -116,6 +116,13 @@ async def test_what_is_wrong_with_the_whole_is_told_before_anything_is_asked(
     assert code_of(await console.post("/batch_predict", **send)) == (status, code)
 
 
+async def test_a_file_without_a_name_is_a_picture_too(console: httpx.AsyncClient, images: list[bytes]) -> None:
+    [own] = await labels(console, images[:1])
+    body = b'--b\r\nContent-Disposition: form-data; name="a"; filename=""\r\n\r\n%s\r\n--b--\r\n' % images[0]
+    answer = await console.post("/batch_predict", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert told(answer) == [(0, "", own)]
+
+
 async def test_an_empty_zip_has_no_answers(console: httpx.AsyncClient) -> None:
     assert told(await console.post("/batch_predict", content=zipped(), headers=ZIP)) == []
 
@@ -124,14 +131,16 @@ async def test_more_bytes_or_pictures_than_allowed_are_refused(choose: Callable[
     chosen = choose(max_zip_mib=1, max_zip_entries=3, max_image_mib=1)
     async with running(chosen) as (address, _), httpx.AsyncClient(base_url=address) as client:
         files = [("images", (f"{n}.png", images[0])) for n in range(4)]
+        small = zipped(("a", bytes(700_000)))
         refused = [
             await client.post("/batch_predict", files=files),
             await client.post("/batch_predict", files=[*files[:2], ("images", ("b.zip", zipped(("a", b"1"), ("b", b"2"))))]),
             await client.post("/batch_predict", content=zipped(*((str(n), b"x") for n in range(4))), headers=ZIP),
             await client.post("/batch_predict", content=bytes(MIB + (1 << 20)), headers=ZIP),
             await client.post("/batch_predict", content=bomb(3), headers=ZIP),
+            await client.post("/batch_predict", files=[("images", (f"{n}.zip", one)) for n, one in enumerate([small, small])]),
         ]
-        assert [code_of(answer) for answer in refused] == [(413, "console.too_large")] * 5
+        assert [code_of(answer) for answer in refused] == [(413, "console.too_large")] * 6
 
 
 def bomb(mebibytes: int) -> bytes:

@@ -79,6 +79,10 @@ def test_what_is_neither_nothing_nor_all_is_not_said_to_be(share: float | None, 
     assert words.percent(share) == said
 
 
+def test_no_number_is_rounded_to_an_end() -> None:
+    assert [words.number(value) for value in (0, 1, 0.99963, 0.9999999, 1e-12)] == ["0", "1", "0.9996", "0.9999999", "1e-12"]
+
+
 def test_names_are_listed() -> None:
     assert [words.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a or b", "a, b or c"]
 
