@@ -1,7 +1,9 @@
 """Run the console's application until a signal."""
 
+import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -37,7 +39,10 @@ def serve(given: Mapping[str, Any], say: Callable[[str], object]) -> None:
         say(f"API      {address}/docs")
         if settings.keys_file is None:
             say("keys     none: everybody on this machine may do everything; `visor console key --help` makes some")
-        server.run(sockets=[listening])
+        # uvicorn ends in order, and then raises the signal once more for whoever had it before.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
 
 
 def make_server(settings: Settings) -> uvicorn.Server:
