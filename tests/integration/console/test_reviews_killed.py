@@ -22,7 +22,7 @@ from tests.integration.console.consoles import Console, running
 
 PICTURES, PEOPLE, KILLS = 1000, 4, 6
 LABELS = ("damaged", "intact")
-PATIENCE_S = 300.0
+PATIENCE_S = 500.0
 
 
 def fill(url: str, folder: Path) -> None:
@@ -49,6 +49,7 @@ class Person(threading.Thread):
         super().__init__()
         self.name, self.address, self.random = f"window-{number}", address, random.Random(number)
         self.acknowledged: dict[int, str] = {}
+        self.client = httpx.Client(timeout=30)
         self.trouble: list[str] = []
 
     def run(self) -> None:
@@ -69,7 +70,7 @@ class Person(threading.Thread):
         while True:
             try:
                 url = f"{self.address[0]}/reviews/{path}"
-                answer = httpx.post(url, params={"window": self.name}, json=body, timeout=30)
+                answer = self.client.post(url, params={"window": self.name}, json=body)
             except httpx.TransportError:
                 time.sleep(0.02)
                 continue
@@ -99,6 +100,8 @@ def test_every_acknowledged_label_is_there_once(kind: str, tmp_path: Path, reque
             else:
                 for person in people:
                     person.join()
+    for person in people:
+        person.client.close()
     assert [person.trouble for person in people] == [[]] * PEOPLE
     acknowledged = [one for person in people for one in person.acknowledged.items()]
     assert killed == KILLS
