@@ -61,21 +61,27 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that writes: once the block has ended well, what it wrote survives a crash. Raises DatabaseDown."""
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that writes: once the block has ended well, what it wrote survives a crash. Raises DatabaseDown.
+
+        `durable`: False where it need not survive a power cut, such as a lease; then nobody waits for the disk.
+        """
         if self._writer and not self._writer.acquire(timeout=BUSY_S):
             raise DatabaseDown(f"{shown(self.engine)} is locked by another write for {BUSY_S:g} s")
         try:
-            with self._begun(writes=True) as connection:
+            with self._begun(writes=True, durable=durable) as connection:
                 yield connection
         finally:
             if self._writer:
                 self._writer.release()
 
     @contextmanager
-    def _begun(self, *, writes: bool) -> Iterator[Connection]:
+    def _begun(self, *, writes: bool, durable: bool = True) -> Iterator[Connection]:
         try:
-            with self.engine.connect() as connection, connection.execution_options(writes=writes).begin():
+            engine = self.engine.execution_options(writes=writes, durable=durable)
+            with engine.begin() as connection:
+                if writes and not durable and engine.dialect.name == "postgresql":
+                    connection.execute(text("SET LOCAL synchronous_commit TO OFF"))
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise DatabaseDown(f"{shown(self.engine)} does not answer: {_said(err)}") from err
@@ -131,15 +137,17 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # this module begins transactions by itself, as sqlite3 begins them too late
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
-    cursor.execute("PRAGMA synchronous=FULL")  # a commit is on the disk: in WAL, NORMAL loses the last ones in a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, and no free page has it
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    # With FULL a commit is on the disk; with NORMAL, in WAL, a power cut may take the last ones, and a kill takes none.
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
     # A transaction that reads first and writes then would fail where another one has written in between.
-    writes = connection.get_execution_options().get("writes", True)
+    writes = options.get("writes", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

@@ -68,7 +68,7 @@ class Queue:
     def take(self, reviewer: Reviewer) -> Item:
         """Give a person the item that they hold, or else the next one. Raises NothingWaits."""
         now = self._clock()
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             held = (ITEMS.c.holder == reviewer.holder) & (ITEMS.c.state == "open") & (ITEMS.c.held_until_s > now)
             found = connection.execute(select(ITEMS).where(held).limit(1)).first()
             for lane in self._lanes() if found is None else ():

@@ -12,34 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from console.metrics import Metrics
 from console.reviews.database import Database
-from console.reviews.intake import Intake
-from console.reviews.pictures import FolderPictures
 from console.reviews.tables import ITEMS, REVIEWS
-from console.servers.models import Answer
+from loadtests.bench.reviews import fill
 from tests.integration.console.consoles import Console, running
 
 PICTURES, PEOPLE, KILLS = 1000, 4, 6
 LABELS = ("damaged", "intact")
-PATIENCE_S = 300.0
-
-
-def fill(url: str, folder: Path) -> None:
-    """Put the pictures into the queue: of each number one."""
-    database = Database.open(url)
-    intake = Intake(database, FolderPictures(folder), Metrics(), 0.01, 64)
-    intake.start()
-    for n in range(PICTURES):
-        score = 0.2 + n / (10 * PICTURES)
-        answer = Answer(
-            model="roofs", version="1", digest="a" * 64, label="intact", confidence=1 - score, score=score, threshold=0.3,
-            positive=("damaged",), probabilities={"damaged": score, "intact": 1 - score}, decision="review",
-        )  # fmt: skip
-        assert intake.offer(answer, b"%d" % n)
-    assert intake.flush()
-    intake.close()
-    database.close()
+PATIENCE_S = 500.0
 
 
 class Person(threading.Thread):
@@ -49,6 +29,7 @@ class Person(threading.Thread):
         super().__init__()
         self.name, self.address, self.random = f"window-{number}", address, random.Random(number)
         self.acknowledged: dict[int, str] = {}
+        self.client = httpx.Client(timeout=30)
         self.trouble: list[str] = []
 
     def run(self) -> None:
@@ -69,7 +50,7 @@ class Person(threading.Thread):
         while True:
             try:
                 url = f"{self.address[0]}/reviews/{path}"
-                answer = httpx.post(url, params={"window": self.name}, json=body, timeout=30)
+                answer = self.client.post(url, params={"window": self.name}, json=body)
             except httpx.TransportError:
                 time.sleep(0.02)
                 continue
@@ -83,7 +64,8 @@ class Person(threading.Thread):
 def test_every_acknowledged_label_is_there_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = f"sqlite:///{tmp_path / 'reviews.db'}" if kind == "sqlite" else request.getfixturevalue("postgresql").make_database()
     pictures = tmp_path / "pictures"
-    fill(url, pictures)
+    database = Database.open(url)
+    fill(database, PICTURES)
     address, killed = ["http://127.0.0.1:1"], 0
     people = [Person(n, address) for n in range(PEOPLE)]
     for person in people:
@@ -99,12 +81,13 @@ def test_every_acknowledged_label_is_there_once(kind: str, tmp_path: Path, reque
             else:
                 for person in people:
                     person.join()
+    for person in people:
+        person.client.close()
     assert [person.trouble for person in people] == [[]] * PEOPLE
     acknowledged = [one for person in people for one in person.acknowledged.items()]
     assert killed == KILLS
     assert len(acknowledged) == len(dict(acknowledged)) == PICTURES
 
-    database = Database.open(url)
     with database.reading() as connection:
         kept = connection.execute(select(REVIEWS.c.item, REVIEWS.c.label).where(REVIEWS.c.undone_s.is_(None))).all()
         states = set(connection.execute(select(ITEMS.c.state)).scalars())
