@@ -108,6 +108,8 @@ class Service:
         self._log = log or RequestLog()
         self._ended: list[Record] = []
         self._dispatcher = Dispatcher(spec, upstream, metrics, limits, AnswerCache(0) if cache is None else cache)
+        if shadow:
+            shadow.is_spare = self._dispatcher.is_spare
 
     async def in_thread(self, parse: Callable[[], T]) -> T:
         """Parse a large request in a thread, one at a time: each holds Python's lock, of which several leave the loop little."""
@@ -181,6 +183,8 @@ class Service:
         if not self._ended:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
         self._ended.append(record)
+        if self._shadow:
+            self._shadow.go_on()
         if len(self._ended) >= MAX_UNFLUSHED:
             self.flush()
 

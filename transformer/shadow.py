@@ -1,7 +1,8 @@
 """The shadow: of a share of the images that were answered here another release, the canary, is asked too, and both are compared.
 
 Users see nothing of it. Images are chosen once a request's answer is known, of either protocol and from the cache of answers too;
-they wait in a bounded line of their own, and one that finds it full is dropped. An answer that does not come in time is given up.
+they wait in a bounded line of their own for a moment in which no user's image does, and one that finds the line full is dropped.
+An answer that does not come in time is given up.
 All that becomes of them is counted, and the canary counts none of it among its own requests, which say that they are a shadow's.
 """
 
@@ -9,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,9 @@ MAX_CALLS = 4
 MAX_WAITING = 32
 """Images that wait until it is."""
 
+PATIENCE_S = 0.1
+"""How long an image waits for such a moment, in which a worker has nothing to do; none does where half of the line is taken."""
+
 DEADLINE_S = 5.0
 """How long the canary has for an image."""
 
@@ -72,7 +76,8 @@ class Told(Frozen):
 class Asked:
     """An image that the canary is asked about.
 
-    `body`: of the request, picture included; `result`: what was answered here; `drawn`: whether it stands for its request.
+    `body`: of the request, picture included; `result`: what was answered here; `drawn`: whether it stands for its request;
+    `since`: when it was taken, by the loop's clock.
     """
 
     body: bytes
@@ -80,6 +85,7 @@ class Asked:
     request_id: str
     result: ImageAnswer | ImageError
     drawn: bool
+    since: float
 
 
 class Shadow:
@@ -99,6 +105,9 @@ class Shadow:
         self._max_bytes = int(MEMORY_SHARE * memory_bytes)
         self._bytes = 0  # of those that wait and those under way
         self._waiting: deque[Asked] = deque()
+        self._late: asyncio.TimerHandle | None = None  # when the first of them has waited long enough
+        self.is_spare: Callable[[], bool] = lambda: True
+        """Whether the edge has a worker without an image; the service says it."""
         self._calls: set[asyncio.Task[None]] = set()
         self._outputs = outputs_of(spec)
         self._path = f"/v2/models/{quote(spec.name, safe='')}/infer"
@@ -119,6 +128,8 @@ class Shadow:
         """Give up what waits and what is under way."""
         self._percent = 0.0
         self._waiting.clear()
+        if self._late:
+            self._late.cancel()
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
@@ -151,9 +162,9 @@ class Shadow:
         head = orjson.dumps(self._request(question))
         # One copy, as what the client has sent is freed with its request.
         body = b"".join((head, *_binary(question.picture)))
-        self._waiting.append(Asked(body, len(head), request_id, result, drawn))
+        self._waiting.append(Asked(body, len(head), request_id, result, drawn, asyncio.get_running_loop().time()))
         self._bytes += len(body)
-        self._advance()
+        self._wake()
 
     def _request(self, question: Question) -> dict[str, Any]:
         """The JSON of a question to the canary, the same that was asked here but for the heat map, which nobody would look at."""
@@ -168,19 +179,34 @@ class Shadow:
             "parameters": {name: value for name, value in own.items() if value is not None},
         }
 
-    def _advance(self) -> None:
-        while self._waiting and len(self._calls) < MAX_CALLS:
+    def go_on(self) -> None:
+        """Ask the canary about images that wait, as a user's request has ended."""
+        loop = asyncio.get_running_loop()
+        while self._waiting and len(self._calls) < MAX_CALLS and (self.is_spare() or self._is_late(loop.time())):
             asked = self._waiting.popleft()
             call = asyncio.create_task(self._ask(asked))
             self._calls.add(call)
             call.add_done_callback(partial(self._end, asked))
+        self._wake()
+
+    def _is_late(self, now: float) -> bool:
+        return len(self._waiting) > MAX_WAITING / 2 or now - self._waiting[0].since >= PATIENCE_S
+
+    def _wake(self) -> None:
+        """Have `go_on` called once the first image that waits is late; while MAX_CALLS are under way the end of one calls it."""
+        if self._waiting and self._late is None and len(self._calls) < MAX_CALLS:
+            self._late = asyncio.get_running_loop().call_at(self._waiting[0].since + PATIENCE_S, self._be_late)
+
+    def _be_late(self) -> None:
+        self._late = None
+        self.go_on()
 
     def _end(self, asked: Asked, call: "asyncio.Task[None]") -> None:
         self._calls.discard(call)
         self._bytes -= len(asked.body)
         if not call.cancelled() and (err := call.exception()):
             self._count_failure(asked, "error", repr(err))
-        self._advance()
+        self.go_on()
 
     async def _ask(self, asked: Asked) -> None:
         began = perf_counter()

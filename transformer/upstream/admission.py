@@ -28,6 +28,11 @@ class AdmissionQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def under_way(self) -> int:
+        """The number of images that are at TorchServe."""
+        return len(self._under_way)
+
     def resize(self, slots: int, max_waiting: int) -> None:
         """Take another size, as the number of workers has changed; images that are in line already stay there."""
         self._slots, self._max_waiting = slots, max_waiting

@@ -68,6 +68,10 @@ class Dispatcher:
         """The number of workers, 0 while it is not known. One that the edge asks itself may be too new for TorchServe's count."""
         return max(self._upstream.workers or 0, len(self._upstream.direct))
 
+    def is_spare(self) -> bool:
+        """Whether a worker has no image, so that none waits for what the edge does meanwhile."""
+        return self._queue.under_way < max(1, self.workers)
+
     def _resize_queue(self) -> None:
         """Fit the queue to the number of workers."""
         if self.workers:  # else TorchServe was slow to tell, or all are started anew

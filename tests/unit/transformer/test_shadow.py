@@ -167,6 +167,34 @@ async def test_of_a_request_s_images_one_is_drawn(start_stable, canary, file):
         assert await counted(stable, "visor_drawn_images_total") == {"pass": 3}  # by what the stable edge itself has answered
 
 
+@pytest.mark.parametrize("patience_s", [0.01, 60.0])
+async def test_the_canary_is_asked_while_no_users_image_waits(start_stable, canary, torchserve, file, monkeypatch, patience_s):
+    """One worker with an image of another user: the canary is asked once that is answered, or when the image is late."""
+    monkeypatch.setattr(transformer.shadow, "PATIENCE_S", patience_s)
+    answers = asyncio.Event()
+
+    async def answer(_, body):
+        if body == b"slow":
+            await answers.wait()
+        return await answered(ANSWER)
+
+    torchserve.reply = answer
+    tell(file)
+    async with start_stable(canary.http) as stable:
+        slow = asyncio.create_task(infer(stable, b"slow"))
+        while not torchserve.calls:
+            await asyncio.sleep(0.01)
+        await infer(stable, b"same")
+        if patience_s > 1:
+            await asyncio.sleep(0.3)
+            assert not await counted(stable)
+        else:
+            await eventually(stable, agreed=1)
+        answers.set()
+        assert (await slow).status_code == 200
+        await eventually(stable, agreed=2)
+
+
 async def test_a_refused_picture_is_compared_too(start_stable, canary, others, file):
     others.reply = lambda _, body: answered(None if body in (b"broken", b"new to it") else ANSWER)
     tell(file)
