@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 # How many tests run at a time, in processes of their own; a file's tests stay together, as they share what they were given.
 WORKERS ?= 2
 # Which images `make images` builds, as $(REGISTRY)/visor-IMAGE:$(TAG).
-IMAGES ?= serving transformer training
+IMAGES ?= serving transformer training console loadtest
 # A folder with the scripts `up`, `build-image` and `load-image`, for a machine where no Docker engine answers; local.mk's to set.
 STAND_IN ?=
 REGISTRY ?= localhost
@@ -50,9 +50,9 @@ BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
 E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
-GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts tools/schemas
+GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts docker/prometheus tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := archives console drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom
+SOURCES := archives console drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom docker/strip
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
   docker/build docker/install docker/trim tests/e2e/images/operators/build tools/package tools/publish
 
@@ -105,6 +105,11 @@ browser: ## A Chromium for the tests of pages, which are left out without one; b
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; } >/dev/null
 
+.PHONY: postgres
+postgres: ## A PostgreSQL for the tests of databases, which are left out without one; by apt, which needs root.
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null
+
 .PHONY: soak
 soak: export SOAK := 1
 soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests, every network, 1,000 examples a property.
@@ -129,7 +134,7 @@ cluster: ## A cluster with KServe on this machine: kind's, or STAND_IN's where n
 	@k8s/cluster "$(STAND_IN)"
 
 .PHONY: images
-images: ## Build IMAGES (serving transformer training) and load them into the local cluster that kubectl reaches, if one.
+images: ## Build IMAGES (serving transformer training console loadtest) and load them into the local cluster that kubectl reaches, if one.
 	@REGISTRY="$(REGISTRY)" TAG="$(TAG)" STAND_IN="$(STAND_IN)" TORCH_INDEX="$(TORCH_INDEX)" \
 	  docker/build $$(kubectl get --raw /readyz >/dev/null 2>&1 && echo --load) $(IMAGES)
 
@@ -169,7 +174,7 @@ lint: setup lint-charts lint-files ## ruff, import contracts, mypy --strict, she
 	@$(BIN)/ruff check $(SOURCES)
 	@said=$$($(BIN)/lint-imports --no-logo --no-cache 2>&1) || { echo "$$said"; exit 1; } # pyproject.toml's contracts
 	@$(BIN)/mypy
-	@$(BIN)/mypy --scripts-are-modules docker/pin docker/sbom
+	@$(BIN)/mypy --scripts-are-modules docker/pin docker/sbom docker/strip
 	@$(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: lint-charts
@@ -207,7 +212,7 @@ chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml
 	"$$tools/helm-docs" --log-level warning --chart-search-root charts --template-files README.md.gotmpl --sort-values-order file
 
 .PHONY: chart-watch
-chart-watch: setup ## Chart visor's dashboards and alerts, from the package watch.
+chart-watch: setup ## Dashboards and alerts of chart visor, and docker/prometheus, from the package watch.
 	@$(BIN)/python -m tools.watch_files
 
 .PHONY: chart-schemas

@@ -13,6 +13,8 @@ from console.api import batch, docs, health, models, predict
 from console.envelope import Envelope, add_error_answers
 from console.metrics import Metrics
 from console.page import routes as page
+from console.reviews import routes as reviews
+from console.reviews.room import Reviews
 from console.room import Room
 from console.servers.client import Servers
 from console.settings import MIB, Settings
@@ -25,6 +27,7 @@ ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
     models.routes,
     docs.routes,
     page.routes,
+    reviews.routes,
 )
 """The rooms, each of which makes its routes for a console."""
 
@@ -34,8 +37,9 @@ def create_app(settings: Settings) -> FastAPI:
     metrics, keys = Metrics(), Keys.open(settings.keys_file)
     sessions = Sessions.open(keys, settings.secret_file)
     room = Room(settings.memory_mib * MIB, settings.max_wait_s, metrics.upload_bytes)
-    console = Console(settings, keys, sessions, Servers(settings, metrics), metrics, room)
-    open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.servers,)
+    console = Console(settings, keys, sessions, Servers(settings, metrics), metrics, room, Reviews(settings, metrics))
+    console.servers.tell = console.reviews.offer
+    open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.reviews, console.servers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -36,6 +36,21 @@ class Metrics:
             "visor_console_server_seconds", "Seconds that a server took for one picture.", registry=registry, buckets=SECONDS
         )
         self.retries = Counter("visor_console_retries", "Times that a server asked to be asked again later.", registry=registry)
+        self.offered = Counter(
+            "visor_console_review_answers",
+            "Answers before the review queue: taken into its line, queued of these, dropped for want of room, failed.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.reviews = Counter(
+            "visor_console_reviews", "What people did: label, skip, undo, and pictures deleted.", ("what",), registry=registry
+        )
+        self.payloads = Counter(
+            "visor_console_payloads",
+            "Events of a payload logger: paired, waiting for their other half, ignored, unreadable.",
+            ("outcome",),
+            registry=registry,
+        )
         self.upload_bytes = Gauge("visor_console_upload_bytes", "Bytes of pictures under way.", registry=registry)
 
     def text(self) -> bytes:

@@ -12,6 +12,8 @@ from console import log
 from console.app import create_app
 from console.errors import SettingsInvalid
 from console.http_protocol import Protocol
+from console.reviews.database import Database
+from console.reviews.pictures import open_pictures
 from console.settings import Settings, read_settings
 
 GRACE_S = 20
@@ -26,6 +28,8 @@ def serve(given: Mapping[str, Any], say: Callable[[str], object]) -> None:
     Raises SettingsInvalid, where nothing listens yet.
     """
     settings = read_settings(given)
+    Database.open(settings.database_url).close()  # what is wrong with it is told in a sentence, before anything else begins
+    open_pictures(settings.pictures_place)
     server = make_server(settings)
     with listen(settings) as listening:
         host, port = listening.getsockname()[:2]

@@ -70,7 +70,29 @@ class Settings(BaseSettings):
     pictures: str | None = Field(
         default=None, description="folder or s3://BUCKET/PREFIX of kept pictures; without one `pictures` in the folder"
     )
+    audit_share: float = Field(
+        default=0.02,
+        ge=0.01,
+        le=1,
+        description="share of all answers that are drawn at random for review, whatever was decided: at least 0.01",
+    )
+    lease_s: float = Field(default=600, ge=1, description="seconds for which a picture under review is one person's")
+    undo_s: float = Field(default=900, ge=0, description="seconds for which a label or a skip can be undone")
+    keep_days: float | None = Field(
+        default=None, gt=0, description="days after which pictures for review are deleted everywhere; without it they are kept"
+    )
+    line_mib: int = Field(
+        default=64,
+        ge=1,
+        description="most MiB of pictures that wait to be written for review; more are dropped and counted",
+    )
+    payload_mib: int = Field(
+        default=64, ge=1, description="largest event of a payload logger, and all that wait for their other half, in MiB"
+    )
     mlflow: str | None = Field(default=None, description="base URL of MLflow's pages, to which models link")
+    mlflow_inside: str | None = Field(
+        default=None, description="base URL by which the console itself asks MLflow; without one that of its pages"
+    )
     prometheus: str | None = Field(default=None, description="URL of a Prometheus, for the views of drift and release")
     releases: str | None = Field(default=None, description="folder or URL where the rollout's record is read")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

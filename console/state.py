@@ -8,6 +8,7 @@ from fastapi import Request
 from console.access.keys import Keys
 from console.access.sessions import Sessions
 from console.metrics import Metrics
+from console.reviews.room import Reviews
 from console.room import Room
 from console.servers.client import Servers
 from console.settings import Settings
@@ -23,6 +24,7 @@ class Console:
     servers: Servers
     metrics: Metrics
     room: Room
+    reviews: Reviews
 
 
 def console_of(request: Request) -> Console:

@@ -46,6 +46,11 @@ CRDS = [
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
         "v1",
     ),
+    (
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        "v1",
+    ),
 ]
 # (group as kubeconform names it, version, kind): definitions of Kubernetes' OpenAPI document.
 BUILT_IN = [

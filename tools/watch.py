@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from watch.page import page
 
 ROOT = Path(__file__).parents[1]
 SELECTOR = 'job="visor"'
+RUNBOOKS = (ROOT / "docs/runbooks.md").as_uri()
 READY_S = 30.0
 MOST_S = 60
 """Between two scrapes, as the alerts' shortest window is five minutes."""
@@ -121,22 +122,34 @@ def started(
             process.wait()
 
 
-def write(folder: Path, targets: list[str], interval_s: int) -> Path:
-    """Write configuration, alerts and page into a folder; the configuration's path."""
+def write(
+    folder: Path,
+    targets: Sequence[str],
+    interval_s: int,
+    runbooks: str = RUNBOOKS,
+    others: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Write configuration, alerts and page into a folder; the configuration's path.
+
+    `targets`: servers; `others`: by their job's name, what else is scraped; `runbooks`: where alerts say that they are explained.
+    """
     values = yaml.safe_load((ROOT / "charts/visor/values.yaml").read_text())
     limits = {share: ms / 1000 for share, ms in values["slo"]["latencyMs"].items()} | {"errors": values["slo"]["errorRate"]}
     parts = parts_of(values) | {"selector": SELECTOR, "stable": SELECTOR}
     alerts = [alert for alert in ALERTS if alert.needs != "canary"]
-    rules = {"groups": [group("visor", alerts, parts, (ROOT / "docs/runbooks.md").as_uri())]}
+    rules = {"groups": [group("visor", alerts, parts, runbooks)]}
     config: dict[str, Any] = {
         "global": {"scrape_interval": f"{interval_s}s", "evaluation_interval": f"{max(interval_s, 15)}s"},
         "rule_files": ["rules.json"],
-        "scrape_configs": [{"job_name": "visor", "static_configs": [{"targets": targets}]}],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": list(of_job)}]}
+            for job, of_job in {"visor": targets, **(others or {})}.items()
+        ],
     }
-    (folder / "consoles").mkdir()
+    (folder / "consoles").mkdir(parents=True, exist_ok=True)
     (folder / "consoles/visor.html").write_text(page(BOARDS, SELECTOR, limits, interval_s))
-    (folder / "rules.json").write_text(json.dumps(rules))  # JSON is YAML
-    (folder / "prometheus.json").write_text(json.dumps(config))
+    for name, content in {"rules.json": rules, "prometheus.json": config}.items():  # JSON is YAML
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
     return folder / "prometheus.json"
 
 

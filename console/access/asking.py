@@ -36,7 +36,7 @@ class Allowed:
     async def __call__(self, request: Request, _: Annotated[object, Depends(BEARER)]) -> Key:
         """Raise Unauthenticated, ScopeMissing, LimitReached, CrossSite."""
         console = console_of(request)
-        key = key_of(request, console)
+        key = self.find(request, console)
         if key is None:
             raise Unauthenticated("this console asks for a key: send `Authorization: Bearer KEY`")
         if not key.may(self.scope):
@@ -45,3 +45,7 @@ class Allowed:
         console.keys.take(key, 1, int(length) if length.isdecimal() else 0)
         request.state.key = key
         return key
+
+    def find(self, request: Request, console: Console) -> Key | None:
+        """The key of a request, None for nobody. Raises CrossSite."""
+        return key_of(request, console)

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from console.errors import KeysUnusable, LimitReached
 from handlers.errors import undecoded, unread
 
-Scope = Literal["predict", "review", "admin"]
-"""What a key may do: ask about pictures, label what waits for review, or everything."""
+Scope = Literal["predict", "review", "payloads", "admin"]
+"""What a key may do: ask about pictures, label what waits for review, tell what servers answered, or everything."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 MARK = "vck_"
 """How every key begins, so that searches for leaked secrets find it."""

@@ -71,11 +71,11 @@ def documented(*errors: type[ConsoleError], **also: str) -> dict[int | str, dict
     return answers
 
 
-def picture_body() -> dict[str, Any]:
-    """The body of one picture."""
-    form = {"type": "object", "required": ["image"], "properties": {"image": BINARY, **_FIELDS}}
+def picture_body(*, form: bool = True) -> dict[str, Any]:
+    """The body of one picture, as it is or, unless it may not, as a form."""
+    fields = {"type": "object", "required": ["image"], "properties": {"image": BINARY, **_FIELDS}}
     kinds = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/tiff", "application/octet-stream")
-    content = {FORM: {"schema": form}, **{kind: {"schema": BINARY} for kind in kinds}}
+    content = {**({FORM: {"schema": fields}} if form else {}), **{kind: {"schema": BINARY} for kind in kinds}}
     return {"requestBody": {"required": True, "content": content}}
 
 

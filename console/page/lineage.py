@@ -22,9 +22,10 @@ class Fact(NamedTuple):
 
 @dataclass
 class Lineages:
-    """Asks MLflow once for each archive. `url`: its base, None for none."""
+    """Asks MLflow once for each archive. `url`: its base for browsers, None for none; `inside`: for the console, where another."""
 
     url: str | None
+    inside: str | None = None
     _known: dict[str, tuple[Fact, ...]] = field(default_factory=dict)
 
     async def of(self, digest: str) -> tuple[tuple[Fact, ...], str]:
@@ -49,7 +50,8 @@ class Lineages:
 
     async def _ask(self, session: aiohttp.ClientSession, digest: str) -> tuple[Fact, ...]:
         base = (self.url or "").rstrip("/")
-        versions = await _get(session, f"{base}/api/2.0/mlflow/model-versions/search", filter=f"tags.archive_digest = '{digest}'")
+        asked = (self.inside or base).rstrip("/")
+        versions = await _get(session, f"{asked}/api/2.0/mlflow/model-versions/search", filter=f"tags.archive_digest = '{digest}'")
         if not versions.get("model_versions"):
             return ()
         one = versions["model_versions"][0]
@@ -61,7 +63,7 @@ class Lineages:
         )
         if not run:
             return (registered,)
-        info = (await _get(session, f"{base}/api/2.0/mlflow/runs/get", run_id=run))["run"]["info"]
+        info = (await _get(session, f"{asked}/api/2.0/mlflow/runs/get", run_id=run))["run"]["info"]
         address = f"{base}/#/experiments/{quote(str(info['experiment_id']), safe='')}/runs/{quote(run, safe='')}"
         return (registered, Fact("MLflow run", str(info.get("run_name") or run), address))
 

@@ -34,6 +34,7 @@ class Entry:
 ENTRIES = (
     Entry("./", "Picture"),
     Entry("batch", "Batch"),
+    Entry("reviews", "Review", "review"),
     Entry("releases", "Releases"),
     Entry("drift", "Drift"),
     Entry("docs", "API"),

@@ -48,7 +48,7 @@ Reader = Annotated[Key, Depends(Allowed("predict"))]
 def routes(console: Console) -> APIRouter:
     """Make the routes."""
     router = APIRouter(include_in_schema=False)
-    lineages = Lineages(console.settings.mlflow)
+    lineages = Lineages(console.settings.mlflow, console.settings.mlflow_inside)
     limits = uploads.Limits(console.settings.max_image_mib * MIB, 1, console.settings.upload_timeout_s)
     small = uploads.Limits(MOST_FORM, 1, console.settings.upload_timeout_s)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,9 @@ from console.servers.v2 import HEADER, answer_of, model_of, request_of
 from console.settings import ServerAddress, Settings
 
 log = get_logger(__name__)
+
+Tell = Callable[[Answer, bytes, Sequence[str]], None]
+"""Takes an answer, its picture and the model's labels."""
 
 FRESH_S = 5.0
 """For so long what a server said of its models is taken as true; an answer of another archive ends that at once."""
@@ -62,6 +65,8 @@ class Servers:
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self.all: Sequence[Server] = ()
+        self.tell: Tell = lambda _answer, _content, _labels: None
+        """Called with each answer; it must return at once."""
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -107,8 +112,8 @@ class Servers:
         """A model by its name; without one the only model. Raises ModelUnknown, ServerDown, ServerFailed."""
         return (await self._find(name))[1]
 
-    async def ask(self, model: str | None, content: bytes, question: Question) -> Answer:
-        """Ask about one encoded picture. `model`: its name, None for the only one.
+    async def ask(self, model: str | None, content: bytes, question: Question, *, tell: bool = True) -> Answer:
+        """Ask about one encoded picture. `model`: its name, None for the only one; `tell`: whether `self.tell` is told.
 
         Raises ModelUnknown, LineFull, ServerDown, ServerSlow, ServerFailed, and ServerRefused with the server's own code.
         """
@@ -129,6 +134,8 @@ class Servers:
             self._metrics.pictures.labels(known.name, told(err).code).inc()
             raise
         self._metrics.pictures.labels(known.name, answer.error.code if answer.error else answer.decision).inc()
+        if tell:
+            self.tell(answer, content, known.labels)
         return answer
 
     async def troubles(self) -> list[str]:

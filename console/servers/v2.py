@@ -38,7 +38,7 @@ def answer_of(body: bytes, header: str | None, model: Model) -> Answer:
         length = len(body) if header is None else int(header)
         head = orjson.loads(body[:length])
         outputs = _outputs(head["outputs"], memoryview(body)[length:])
-        return _answer(head.get("parameters", {}), outputs, model)
+        return answer_from(head.get("parameters", {}), outputs, model)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, ValidationError) as err:
         raise ServerFailed(f"the server of model {model.name} answered what is no V2 answer about a picture") from err
 
@@ -93,7 +93,8 @@ def _texts(part: memoryview) -> list[str]:
     return texts
 
 
-def _answer(facts: Mapping[str, Any], outputs: Mapping[str, Any], model: Model) -> Answer:
+def answer_from(facts: Mapping[str, Any], outputs: Mapping[str, Any], model: Model) -> Answer:
+    """Make an answer of its parameters and outputs. Raises what reading them raises: ValueError, KeyError, TypeError, ..."""
     fields: dict[str, Any] = {
         "model": model.name,
         "version": facts.get("model_version", ""),

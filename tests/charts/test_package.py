@@ -16,7 +16,7 @@ import yaml
 
 from tests.charts.checks import ROOT
 
-CHARTS = ("visor", "visor-training")
+CHARTS = ("visor", "visor-console", "visor-training")
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 NAME, WORDS = "tests@example.com", "two words"
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.charts.checks import ChartValues, Values, at, renderer, schemas, with_value
+from tests.charts.visor_console_values import VISOR_CONSOLE
 from tests.charts.visor_training_values import VISOR_TRAINING
 from tests.charts.visor_values import VISOR
 
-CHARTS = {"visor": VISOR, "visor-training": VISOR_TRAINING}
+CHARTS = {"visor": VISOR, "visor-console": VISOR_CONSOLE, "visor-training": VISOR_TRAINING}
 each_chart = pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 
 

@@ -121,8 +121,9 @@ def test_commands_that_install_name_the_tag_that_make_images_makes() -> None:
     for page in PAGES:
         for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
             for command in re.sub(r"\\\n\s*", " ", block).splitlines():
-                chart = re.match(r"helm (?:install|upgrade --install) \S+ charts/(visor|visor-training)\s", command)
-                tags = {"visor": ("images.serving.tag=", "images.transformer.tag="), "visor-training": ("image.tag=",)}
+                chart = re.match(r"helm (?:install|upgrade --install) \S+ charts/(visor|visor-console|visor-training)\s", command)
+                tags = dict.fromkeys(("visor-console", "visor-training"), ("image.tag=",))
+                tags["visor"] = ("images.serving.tag=", "images.transformer.tag=")
                 if chart and not all(tag in command for tag in tags[chart[1]]):
                     lacking.append(f"{page}: {command}")
     assert lacking == []

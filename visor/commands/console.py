@@ -1,19 +1,21 @@
-"""`visor console`: serve the console on this machine, and make its API keys."""
+"""`visor console`: serve the console on this machine, make its API keys, and look after its review queue."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from console.reviews import commands as review_commands
 from visor.commands.arguments import Commands, add_command, positive
 
-SCOPES = ("predict", "review", "admin")
+SCOPES = ("predict", "review", "payloads", "admin")
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     console = commands.add_parser(
         "console",
-        description="Serve the console, a page for people and a plain HTTP API in front of V2 servers, and make its API keys.",
+        description="Serve the console, a page for people and a plain HTTP API in front of V2 servers, make its API keys, and "
+        "look after its review queue.",
     )
     parts: Commands = console.add_subparsers(
         required=True, metavar="PART", help="what to do, one of those below", parser_class=_with_flags(type(console))
@@ -37,7 +39,8 @@ def add(commands: Commands) -> None:
         action="append",
         required=True,
         choices=SCOPES,
-        help="what the key may do: ask about pictures, label what waits for review, or everything; may be given several times",
+        help="what the key may do: ask about pictures, label what waits for review, tell what servers answered, or everything; "
+        "may be given several times",
     )
     key.add_argument(
         "--keys-file",
@@ -51,6 +54,7 @@ def add(commands: Commands) -> None:
     )
     key.add_argument("--mib-per-minute", type=positive, metavar="MIB", help="most MiB of the key a minute (default: 1024)")
     key.add_argument("--replace", action="store_true", help="end the key of that name, if there is one (default: an error)")
+    review_commands.add_parts(lambda name, run, description: add_command(parts, name, run, description))
 
 
 def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:

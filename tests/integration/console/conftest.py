@@ -7,7 +7,10 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.integration.running import QUICK, ROOT, Server, Workspace, start_server, stop_server
+from tests.postgres import postgresql
 from tools import browser as chromium
+
+__all__ = ("postgresql",)
 
 WAIT_MS = 30_000
 """Milliseconds that a page may take to show what a test looks for."""

@@ -29,10 +29,15 @@ LAZY = (
     "psutil",
     "ts.metrics.metric_cache_yaml_impl",
 )  # imported inside functions
+CONSOLE = (
+    *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted((ROOT / "console").rglob("*.py"))),
+    *("boto3", "httptools", "psycopg2", "uvloop", "alembic.runtime.environment"),  # imported inside functions and packages
+)
 TRAINING = ("visor.cli", "training.jobs.train", "training.jobs.evaluate", "training.jobs.archive", "training.jobs.register")
 IMAGES = {
     "serving": (*SERVING, *LAZY, "rollout.__main__"),
     "transformer": ("transformer.__main__",),
+    "console": CONSOLE,
     "loadtest": ("loadtests.__main__", "loadtests.report", "loadtests.traffic", "tritonclient.grpc", "tritonclient.http"),
     "training": (
         *TRAINING,
@@ -47,7 +52,8 @@ IMAGES = {
 CODE = {
     "serving": {"archives", "handlers", "rollout", "visor"},
     "transformer": {"archives", "handlers", "transformer"},
-    "training": OURS - {"loadtests"},
+    "console": {"console", "drawing", "handlers", "rollout", "watch"},
+    "training": OURS - {"console", "loadtests"},
     "loadtest": {"loadtests"},
 }
 WITHOUT = {
@@ -55,6 +61,7 @@ WITHOUT = {
     "transformer": {"torch", "PIL", "openvino", "ts", "kubernetes", "model_signing"},
     "training": {"triton", "ts", "kserve", "locust", "pytest"},
     "loadtest": {"torch", "openvino", "ts", "kubernetes", "mlflow"},
+    "console": {"torch", "openvino", "matplotlib", "scipy", "mlflow", "tritonclient", "kubernetes", "grpc"},
 }
 SCRIPT = """
 import importlib, json, sys
@@ -129,10 +136,17 @@ def test_an_image_has_its_labels_its_user_and_no_healthcheck(image: str) -> None
     assert "HEALTHCHECK" not in text
 
 
+def test_the_build_of_the_console_fails_above_the_size_that_the_docs_promise() -> None:
+    text = (ROOT / "docker/console/Dockerfile").read_text()
+    [most] = re.findall(r'\[ "\$size" -le (\d+) \] \|\| \{ echo "[^"]*" >&2; exit 1; \}', text)
+    assert int(most) == 300_000_000
+    assert "at most 300 MB" in (ROOT / "docs/images.md").read_text()
+
+
 def test_locks_of_images_say_what_the_whole_lock_says() -> None:
     line = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
     whole = {pin for name in ("visor.txt", "torch.txt") for pin in line.findall((ROOT / "requirements" / name).read_text())}
     locks = [*(ROOT / "requirements").glob("*.txt"), *ROOT.glob("tests/e2e/images/*/requirements.txt")]
-    assert len(locks) == 8
+    assert len(locks) == 9
     others = {pin for lock in locks for pin in line.findall(lock.read_text())} - whole
     assert {pin.split("==")[0] for pin in others} == {"kserve-storage"}  # of the tests' own image alone

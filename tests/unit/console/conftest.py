@@ -5,6 +5,7 @@ import contextlib
 import io
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -67,11 +68,11 @@ async def running(chosen: Settings) -> AsyncIterator[tuple[str, Console]]:
 
 
 @pytest.fixture
-def choose(edge: Edge) -> Callable[..., Settings]:
-    """Settings of a console in front of the edge."""
+def choose(edge: Edge, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of a console in front of the edge, which keeps what it keeps in a folder of the test's."""
 
     def chosen(**more: Any) -> Settings:
-        return Settings(**{"servers": f"http://{edge.http}", "port": 0, **more}, _env_file=None)
+        return Settings(**{"servers": f"http://{edge.http}", "port": 0, "folder": tmp_path / "console", **more}, _env_file=None)
 
     return chosen
 

@@ -45,7 +45,7 @@ def build(programs: Path, *arguments: str, **environment: str) -> tuple["subproc
     return done, [line for line in calls.read_text().splitlines() if line != "docker info"]
 
 
-def test_docker_builds_all_three_with_their_arguments(programs: Path) -> None:
+def test_docker_builds_all_with_their_arguments(programs: Path) -> None:
     add(programs / "docker")
     done, calls = build(programs, REGISTRY="r.example.com/x", TAG="1", REVISION="abc", BACKEND="torch", TORCH_INDEX="i")
     assert done.returncode == 0, done.stderr
@@ -53,7 +53,13 @@ def test_docker_builds_all_three_with_their_arguments(programs: Path) -> None:
     serving, index = "--build-arg BACKEND=torch", "--build-arg TORCH_INDEX=i"
     assert calls == [
         f"docker build --file docker/{image}/Dockerfile --tag r.example.com/x/visor-{image}:1 {labels}{more} ."
-        for image, more in (("serving", f" {serving} {index}"), ("transformer", ""), ("training", f" {index}"))
+        for image, more in (
+            ("serving", f" {serving} {index}"),
+            ("transformer", ""),
+            ("training", f" {index}"),
+            ("console", ""),
+            ("loadtest", ""),
+        )
     ]
 
 

@@ -1,7 +1,10 @@
 """docker/compose.yaml beside what it runs: the Dockerfiles, the commands' flags, the charts' limits, and .env.example."""
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from console.access.keys import add_key
+from console.settings import PREFIX, read_settings
+from tools import watch_files
 from training import settings
 from transformer import check
 from transformer.__main__ import make_parser as edge_parser
@@ -22,9 +28,12 @@ IMAGES = {
     "pod": "transformer",
     "torchserve": "serving",
     "serve": "transformer",
+    "console": "console",
     "mlflow": "training",
     "train": "training",
 }
+PUBLIC = {"prometheus": ("prom/prometheus:v3.5.0", "65534:65534")}
+"""Images of others, of a version each, and the users that they have for themselves."""
 MIB = 1 << 20
 UNITS = {"M": MIB, "G": 1024 * MIB, "m": MIB, "Mi": MIB, "Gi": 1024 * MIB}
 
@@ -64,8 +73,11 @@ def values(chart: str) -> dict[str, Any]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_is_confined(service: str) -> None:
     one = SERVICES[service]
-    assert one["image"] == f"localhost/visor-{IMAGES[service]}:dev"
-    assert one["user"] == "1000:1000" == re.findall(r"^USER (.*)$", dockerfile(service), re.MULTILINE)[-1]
+    if service in PUBLIC:
+        assert (one["image"], one["user"]) == PUBLIC[service]
+    else:
+        assert one["image"] == f"localhost/visor-{IMAGES[service]}:dev"
+        assert one["user"] == "1000:1000" == re.findall(r"^USER (.*)$", dockerfile(service), re.MULTILINE)[-1]
     assert (one["read_only"], one["cap_drop"], one["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
     assert one["tmpfs"] == ["/tmp:size=1g,mode=1777"]
     assert set(one["deploy"]["resources"]["limits"]) >= {"memory", "pids"}
@@ -74,13 +86,16 @@ def test_each_service_is_confined(service: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in one.get("ports", []))
 
 
-@pytest.mark.parametrize("service", ["torchserve", "serve", "train"])
+@pytest.mark.parametrize("service", ["torchserve", "serve", "console", "train"])
 def test_a_command_is_its_image_s_own(service: str) -> None:
     """No entrypoint but the Dockerfile's, or the same."""
     said = re.findall(r"^ENTRYPOINT \[(.*)\]$", dockerfile(service), re.MULTILINE)[-1]
-    expected = {"torchserve": ["python", "-m", "visor.pod"], "serve": ["python", "-m", "transformer"], "train": ["visor"]}[
-        service
-    ]
+    expected = {
+        "torchserve": ["python", "-m", "visor.pod"],
+        "serve": ["python", "-m", "transformer"],
+        "console": ["python", "-m", "console"],
+        "train": ["visor"],
+    }[service]
     assert yaml.safe_load(f"[{said}]") == expected == SERVICES[service].get("entrypoint", expected)
 
 
@@ -91,6 +106,7 @@ def test_the_limits_are_the_charts() -> None:
     pairs = {
         "torchserve": (chart["serving"], amount(work)),  # which lies in memory here, and on a disk there
         "serve": (chart["transformer"], 0),
+        "console": (values("visor-console")["resources"], 0),
         "mlflow": (training["mlflow"]["server"]["resources"], 0),
         "train": (training["resources"], 0),
     }
@@ -139,9 +155,60 @@ def test_health_checks_are_commands_that_there_are() -> None:
         assert (kind, python, flag) == ("CMD", "python", "-m")
         assert (ROOT / module.replace(".", "/")).exists() or (ROOT / f"{module.replace('.', '/')}.py").exists()
         parse(arguments)
-    kind, python, flag, code = SERVICES["mlflow"]["healthcheck"]["test"]
-    assert (kind, python, flag) == ("CMD", "python", "-c")
-    compile(code, "healthcheck", "exec")
+    for name in ("console", "mlflow"):
+        kind, python, flag, code = SERVICES[name]["healthcheck"]["test"]
+        assert (kind, python, flag) == ("CMD", "python", "-c")
+        compile(code, "healthcheck", "exec")
+
+
+def test_the_console_asks_the_edge_and_finds_keys_and_folder_where_they_are_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, places = SERVICES["console"], mounts("console")
+    environment = {**dict(re.findall(rf"\b({PREFIX}\w+)=(\S+)", dockerfile("console"))), **one["environment"]}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    made = read_settings()
+    assert {str(made.keys_file), str(made.folder)} == set(places)
+    assert [path for path, mount in places.items() if not mount.get("read_only")] == [str(made.folder)]
+    assert made.host == "0.0.0.0"
+    assert one["ports"] == [f"127.0.0.1:{made.port}:{made.port}"]
+    edge = edge_parser().parse_args(SERVICES["serve"]["command"])
+    assert [server.url for server in made.servers] == [f"http://pod:{edge.http_port}"]
+    assert made.mlflow == "http://" + SERVICES["mlflow"]["ports"][0].rpartition(":")[0]
+    assert made.mlflow_inside == "http://mlflow:" + SERVICES["mlflow"]["ports"][0].rpartition(":")[2]
+    allowed = SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert made.mlflow_inside.removeprefix("http://") in allowed
+    assert made.prometheus == "http://prometheus:" + SERVICES["prometheus"]["ports"][0].rpartition(":")[2]
+    # By default, `visor console key` writes the file that is mounted.
+    args = cli.parse_args(["console", "key", "me", "--scope", "admin"])
+    assert (ROOT / "docker" / places[str(made.keys_file)]["source"]).resolve() == ROOT / args.keys_file
+    add_key(tmp_path / "keys.json", "me", {"admin"})
+    assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0  # so that the container has to be its owner's
+
+
+def test_prometheus_reads_what_is_written_for_it(tmp_path: Path) -> None:
+    one, places = SERVICES["prometheus"], mounts("prometheus")
+    assert (ROOT / "docker" / places["/etc/prometheus"]["source"]).resolve() == watch_files.COMPOSED
+    watch_files.write_composed(tmp_path)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        place = path.relative_to(tmp_path)
+        assert path.read_text() == (watch_files.COMPOSED / place).read_text(), f"make chart-watch writes {place} anew"
+    flags = dict(flag.split("=") for flag in one["command"])
+    assert (tmp_path / Path(flags["--config.file"]).relative_to("/etc/prometheus")).is_file()
+    assert (tmp_path / Path(flags["--web.console.templates"]).relative_to("/etc/prometheus") / "visor.html").is_file()
+    assert places[flags["--storage.tsdb.path"]] == {"type": "volume", "source": "metrics", "target": "/prometheus"}
+    config = json.loads((tmp_path / "prometheus.json").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    edge = edge_parser().parse_args(SERVICES["serve"]["command"])
+    assert targets == {"visor": [f"pod:{edge.http_port}"], "console": ["console:8090"]}
+    assert "file:" not in (tmp_path / "rules.json").read_text()
+    if promtool := shutil.which("promtool"):
+        done = subprocess.run(
+            [promtool, "check", "config", tmp_path / "prometheus.json"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_mlflow_shows_the_embedded_store_and_tells_nobody() -> None:

@@ -155,7 +155,7 @@ def test_a_reference_that_is_none_is_named(folder: Path) -> None:
 
 def test_the_dockerfiles_of_this_repository_have_a_base_that_can_be_pinned() -> None:
     files = sorted(DOCKER.glob("*/Dockerfile"))
-    assert len(files) == 4
+    assert len(files) == 5
     bases = {line for file in files for line in file.read_text().splitlines() if line.startswith("ARG PYTHON=")}
     assert bases == {"ARG PYTHON=python:3.11-slim-bookworm"}
     for file in files:

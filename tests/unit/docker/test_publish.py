@@ -11,12 +11,10 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-DIGESTS = {"serving": "sha256:" + "a" * 64, "transformer": "sha256:" + "b" * 64, "training": "sha256:" + "c" * 64}
-PUSH = f"""case $2 in
-  *visor-serving:*) echo "{VERSION}: digest: {DIGESTS["serving"]} size: 1234" ;;
-  *visor-transformer:*) echo "{VERSION}: digest: {DIGESTS["transformer"]} size: 1234" ;;
-  *visor-training:*) echo "{VERSION}: digest: {DIGESTS["training"]} size: 1234" ;;
-esac"""
+IMAGES = ("serving", "transformer", "training", "console", "loadtest")
+DIGESTS = {image: "sha256:" + digit * 64 for image, digit in zip(IMAGES, "abcef", strict=True)}
+PUSHED = [f'*visor-{image}:*) echo "{VERSION}: digest: {digest} size: 1234" ;;' for image, digest in DIGESTS.items()]
+PUSH = f"case $2 in {' '.join(PUSHED)} esac"
 HELM = f"""case $1 in
   package) made=$4/$(basename "$2")-{VERSION}.tgz; touch "$made"; echo "Successfully packaged chart and saved it to: $made" ;;
   push) echo "Pushed: $3" >&2; echo "Digest: sha256:{"d" * 64}" >&2 ;;
@@ -59,7 +57,7 @@ def test_docker_pushes_all_images_and_then_the_charts(place: Path) -> None:
     done, calls = publish(place, "r.example.com:5000/team/", TAG="local")
     assert done.returncode == 0, done.stderr
     to = "r.example.com:5000/team"
-    assert calls[:6] == [
+    assert calls[: 2 * len(IMAGES)] == [
         line
         for image in DIGESTS
         for line in (
@@ -69,14 +67,16 @@ def test_docker_pushes_all_images_and_then_the_charts(place: Path) -> None:
     ]
     pushed = sorted((call.split()[2:] for call in calls if call.startswith("helm push")), key=lambda call: Path(call[0]).stem)
     assert [(Path(package).name, *rest) for package, *rest in pushed] == [
-        (f"{chart}-{VERSION}.tgz", f"oci://{to}/charts", "--plain-http=false") for chart in ("visor", "visor-training")
+        (f"{chart}-{VERSION}.tgz", f"oci://{to}/charts", "--plain-http=false")
+        for chart in ("visor", "visor-console", "visor-training")
     ]
     lines, values = done.stdout.split("\n\n")
     assert {f"{to}/visor-{image}@{digest}" for image, digest in DIGESTS.items()} < set(lines.splitlines())
     assert f"oci://{to}/charts/visor@sha256:{'d' * 64}" in lines
     pinned = {image: {"repository": f"{to}/visor-{image}", "digest": digest} for image, digest in DIGESTS.items()}
-    training = pinned.pop("training")
-    assert yaml.safe_load(values) == {"images": pinned, "image": training}
+    of_visor = {image: pinned[image] for image in ("serving", "transformer")}
+    others = [{"image": pinned[image]} for image in ("training", "console")]
+    assert list(yaml.safe_load_all(values)) == [{"images": of_visor}, *others]
 
 
 def test_without_an_engine_buildah_pushes_to_this_machine_over_http(place: Path) -> None:
@@ -87,9 +87,9 @@ def test_without_an_engine_buildah_pushes_to_this_machine_over_http(place: Path)
     assert calls[0].startswith("buildah push --quiet --tls-verify=false --digestfile ")
     assert calls[0].endswith(f" localhost/visor-training:dev docker://127.0.0.1:5000/visor-training:{VERSION}")
     assert all(call.endswith(" --plain-http") for call in calls if call.startswith("helm push"))
-    values = yaml.safe_load(done.stdout.split("\n\n")[1])
-    assert values["image"] == {"repository": "127.0.0.1:5000/visor-training", "digest": DIGESTS["training"]}
-    assert not values["images"]
+    visor, training = yaml.safe_load_all(done.stdout.split("\n\n")[1])
+    assert training["image"] == {"repository": "127.0.0.1:5000/visor-training", "digest": DIGESTS["training"]}
+    assert not visor["images"]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_what_signs_packages_is_handed_on(place: Path) -> None:
     done, calls = publish(place, "--sign", "me", "--keyring", "k.gpg", "--passphrase-file", "words", "r.example.com", IMAGES="")
     assert done.returncode == 0, done.stderr
     made = [call for call in calls if call.startswith("helm package")]
-    assert len(made) == 2
+    assert len(made) == 3
     assert all(call.endswith("--sign --key me --keyring k.gpg --passphrase-file words") for call in made)
     assert "images" not in done.stdout

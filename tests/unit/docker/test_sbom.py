@@ -106,7 +106,7 @@ def test_torchserves_old_libraries_are_found_and_named_in_the_docs(root: Path) -
     assert re.search(rf"gRPC\s{re.escape(versions['grpc-core'])}\b", page)
 
 
-@pytest.mark.parametrize("image", ["serving", "transformer", "training"])
+@pytest.mark.parametrize("image", ["serving", "transformer", "training", "console", "loadtest"])
 def test_each_image_is_built_with_its_bill(image: str) -> None:
     text = (ROOT / "docker" / image / "Dockerfile").read_text()
     assert re.search(
