@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlers.errors import VisorError, counted
-from visor.commands import erase
+from visor.commands import erase, from_reviews
 from visor.commands.arguments import CONFIG, Commands, add_command, add_home, add_set, list_commands, output
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     _add_verify(verbs)
     _add_diff(verbs)
     _add_report(verbs)
+    from_reviews.add(verbs)
     erase.add(verbs)
     data.epilog = list_commands("verbs", verbs.choices.items())
 
