@@ -8,11 +8,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
 
 from handlers.errors import unread
 from handlers.spec import Frozen, Label
@@ -37,6 +37,11 @@ class Review(Frozen):
     model: str
     version: str
     archive: Sha256 | None
+
+    @field_validator("time")
+    @classmethod
+    def _in_utc(cls, time: datetime) -> datetime:
+        return time.astimezone(UTC)
 
     @model_validator(mode="after")
     def _audits_are_drawn(self) -> Self:
@@ -137,10 +142,9 @@ def _decide(labelled: Sequence[Review]) -> str:
 
 def _review(file: Path, number: int, line: bytes) -> Review:
     try:
-        review = Review.model_validate_json(line)
+        return Review.model_validate_json(line)
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         said = f"{where}: {first['msg']}" if where else first["msg"]
         raise ReviewsInvalid(f"line {number} of {file} is no review: {said}; docs/reviews-export.md has the form") from err
-    return review.model_copy(update={"time": review.time.astimezone(UTC)})
