@@ -50,7 +50,7 @@ E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses
 # What `make verify` makes once more.
 GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
-SOURCES := archives drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom
+SOURCES := archives console drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
   docker/build docker/install docker/trim tests/e2e/images/operators/build tools/package tools/publish
 

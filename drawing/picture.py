@@ -10,7 +10,7 @@ from drawing.heat import FULL_LOGITS, encircle, overlay, strength
 from drawing.heatmap import HeatMap
 from handlers.arrays import UInt8
 from handlers.decode import upright
-from handlers.spec import DECODING, WHOLE, DecodingRule, Limits
+from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits
 
 # A picture's longer side: a thumbnail is enlarged until the map on it can be seen, a 12-megapixel photo made handy.
 SMALLEST, LARGEST = 256, 1024
@@ -26,13 +26,9 @@ def draw(content: bytes | UInt8, heatmap: HeatMap, said: str, limits: Limits, ru
     `content`: an encoded picture, or its pixels, (h, w, 3) uint8. Colours mean the same in every picture: the strongest is
     FULL_LOGITS logits of evidence or more. `rule`: by which an encoded picture was decoded for the network. Raises ImageError.
     """
-    picture = _enlarged(upright(content, LARGEST, limits, rule) if isinstance(content, bytes) else _reduced(content))
+    plain = shown(content, limits, rule)
+    picture = over(plain, heatmap)
     height, width = picture.shape[:2]
-    left, top, across, down = heatmap.box
-    x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
-    right, bottom = max(x + 1, round((left + across) * width)), max(y + 1, round((top + down) * height))
-    shown = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
-    picture[y:bottom, x:right] = encircle(shown, heatmap.values)
     words = f"evidence for {heatmap.label}"
     if heatmap.peak is not None:
         words += f", at most {heatmap.peak:.1f} logits"
@@ -40,10 +36,33 @@ def draw(content: bytes | UInt8, heatmap: HeatMap, said: str, limits: Limits, ru
     canvas.paste(Image.fromarray(picture))
     pen = ImageDraw.Draw(canvas)
     if heatmap.box != WHOLE:
+        x, y, right, bottom = _inside(plain, heatmap.box)
         pen.rectangle((x, y, right - 1, bottom - 1), outline=FRAME)
     _write(canvas, [said, words], height + MARGIN)
     _legend(canvas, heatmap.peak, height + MARGIN + 2 * LINE)
     return canvas
+
+
+def shown(content: bytes | UInt8, limits: Limits, rule: DecodingRule = DECODING) -> UInt8:
+    """Decode a picture as the network was shown it, of a size that a person can look at. Returns (h, w, 3). Raises ImageError."""
+    return _enlarged(upright(content, LARGEST, limits, rule) if isinstance(content, bytes) else _reduced(content))
+
+
+def over(picture: UInt8, heatmap: HeatMap) -> UInt8:
+    """Draw a heat map and its dashes over the part of a picture that it is of. picture: (h, w, 3) → the same."""
+    x, y, right, bottom = _inside(picture, heatmap.box)
+    drawn = picture.copy()
+    heated = overlay(picture[y:bottom, x:right], strength(heatmap.values, heatmap.peak))
+    drawn[y:bottom, x:right] = encircle(heated, heatmap.values)
+    return drawn
+
+
+def _inside(picture: UInt8, box: Box) -> tuple[int, int, int, int]:
+    """The pixels of a box: left, top, right, bottom, one across at least."""
+    height, width = picture.shape[:2]
+    left, top, across, down = box
+    x, y = (min(round(share * side), side - 1) for share, side in ((left, width), (top, height)))
+    return x, y, max(x + 1, round((left + across) * width)), max(y + 1, round((top + down) * height))
 
 
 def _reduced(pixels: UInt8) -> UInt8:

@@ -8,13 +8,15 @@ InferenceService, whose annotations KServe hands on to the pods, which it would 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
-from rollout.cluster import Cluster
 from rollout.counters import Counters, Origin
 from rollout.errors import ClusterConflict, RecordUnreadable, RolloutMissing
 from rollout.evidence import Evidence
 from rollout.plan import ALL, Phase, Plan, State, Step, Verb
+
+if TYPE_CHECKING:  # the console reads records without the kubernetes package
+    from rollout.cluster import Cluster
 
 FORMAT = 1
 ANNOTATION = "visor.io/rollout"
@@ -145,7 +147,7 @@ def _refuse(constant: str) -> NoReturn:
 class Store:
     """The ConfigMap of one release. Its methods raise ClusterError."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: "Cluster", name: str) -> None:
         self._cluster, self._release = cluster, name
         self.name = f"{name}-rollout"
 

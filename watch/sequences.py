@@ -8,6 +8,11 @@ is missed, the others are, too. The alternatives are mixed as in Robbins 1970 an
 McAuliffe, Sekhon 2021, section 3.2: a beta distribution cut at p, which finds any excess in the end, and beside it one
 alternative, EXCESS above p (Wald 1945), which finds an excess of some points soon.
 
+Labels may count by weights: an event and its trial then add w in (0, 1] in the place of 1. Where an image is looked at with
+the chance c, which may depend on how it was answered, w = (the least chance of all) / c makes the bounds hold for all images,
+looked at or not (weights: Horvitz, Thompson 1952). The factor f of a bet on an image becomes f^w <= 1 + w (f - 1) (Bernoulli),
+so that an image makes 1 - c + c f^w <= 1 + (the least chance) (f - 1) in the mean, and over all answers 1 or less.
+
 `python -m loadtests.bench.sequences` measures both, docs/audit.md has the figures.
 """
 
@@ -16,10 +21,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincc, betaln, xlog1py
+import numpy.typing as npt
 
-from handlers.arrays import Float64, Ints
+from handlers.arrays import Float64
+from watch.beta import log_above
 
+Counts = npt.NDArray[np.number[Any]]
+"""Numbers of labels, or sums of their weights."""
 EXCESS, WEIGHT = 0.035, 0.8
 """The one alternative lies so far above the share that is tested, and has this part of the bet."""
 FALLS = 20.0
@@ -28,17 +36,18 @@ STEPS = 50
 """Halvings of the unit interval, after which a bound is exact to the last digits of a float."""
 
 
-def evidence(events: Ints, trials: Ints, share: Float64 | float) -> Float64:
+def evidence(events: Counts, trials: Counts, share: Float64 | float) -> Float64:
     """Compute the logarithm of what a bet against "the share is at most this" has made, from a stake of 1.
 
-    events, trials: whole numbers, events <= trials; share: in (0, 1); all of one shape or scalars. It falls as `share` grows.
+    events, trials: numbers or sums of weights, events <= trials; share: in (0, 1); all of one shape or scalars. It falls as
+    `share` grows.
     """
     at = np.asarray(share, dtype=np.float64)
     one = _ratio(events, trials, at, np.minimum(at + EXCESS, 1.0))
     return np.logaddexp(math.log(WEIGHT) + one, math.log(1 - WEIGHT) + _mixed(events, trials, at, FALLS))
 
 
-def evidence_below(events: Ints, trials: Ints, share: Float64 | float) -> Float64:
+def evidence_below(events: Counts, trials: Counts, share: Float64 | float) -> Float64:
     """Compute the same of a bet against "the share is at least this": all shares below are as good an alternative.
 
     Of the small shares that promises are about none stands out.
@@ -46,25 +55,25 @@ def evidence_below(events: Ints, trials: Ints, share: Float64 | float) -> Float6
     return _mixed(np.subtract(trials, events), trials, 1.0 - np.asarray(share, dtype=np.float64), 1.0)
 
 
-def lower(events: Ints, trials: Ints, alpha: float) -> Float64:
+def lower(events: Counts, trials: Counts, alpha: float) -> Float64:
     """Compute the lower bound at each time: over all times together it exceeds the true share with probability alpha at most.
 
-    events, trials: (T,) whole numbers, up to each time → (T,) float64, 0 where no event was seen.
+    events, trials: (T,) numbers or sums of weights, up to each time → (T,) float64, 0 where no event was seen.
     """
     return _edge(evidence, np.asarray(events), np.asarray(trials), alpha)
 
 
-def upper(events: Ints, trials: Ints, alpha: float) -> Float64:
+def upper(events: Counts, trials: Counts, alpha: float) -> Float64:
     """Compute the upper bound at each time, likewise; with alpha / 2 for each of the two, both hold with 1 - alpha."""
     missing = np.subtract(trials, events)
 
-    def against(these: Ints, of: Ints, share: Float64) -> Float64:
+    def against(these: Counts, of: Counts, share: Float64) -> Float64:
         return evidence_below(np.subtract(of, these), of, 1.0 - share)
 
     return 1.0 - _edge(against, missing, np.asarray(trials), alpha)
 
 
-def _edge(bet: Callable[[Any, Any, Float64], Float64], events: Ints, trials: Ints, alpha: float) -> Float64:
+def _edge(bet: Callable[[Any, Any, Float64], Float64], events: Counts, trials: Counts, alpha: float) -> Float64:
     """The largest share that is known to be rejected, 0 for none; at the share that was seen no bet has made anything."""
     rejected, open_ = np.zeros(np.shape(events)), np.divide(events, np.maximum(trials, 1))
     for _ in range(STEPS):
@@ -75,17 +84,17 @@ def _edge(bet: Callable[[Any, Any, Float64], Float64], events: Ints, trials: Int
     return rejected
 
 
-def _ratio(events: Ints, trials: Ints, share: Float64, other: Float64) -> Float64:
+def _ratio(events: Counts, trials: Counts, share: Float64, other: Float64) -> Float64:
     """Log of the likelihood of `other` over that of `share`."""
-    rest = np.subtract(trials, events)  # xlog1py: an alternative of 1 is out once anything else was seen, and not before
-    return np.asarray(events * np.log(other / share) + xlog1py(rest, -other) - rest * np.log1p(-share))
+    rest = np.maximum(np.subtract(trials, events), 0.0)  # sums of weights end in other digits
+    with np.errstate(divide="ignore", invalid="ignore"):  # an alternative of 1 is out once anything else was seen, and not before
+        against = np.where(rest == 0, 0.0, rest * np.log1p(-other))
+    return np.asarray(events * np.log(other / share) + against - rest * np.log1p(-share))
 
 
-def _mixed(events: Ints, trials: Ints, share: Float64, falls: float) -> Float64:
+def _mixed(events: Counts, trials: Counts, share: Float64, falls: float) -> Float64:
     """Log of the likelihood of the shares q above `share` over its own, mixed by the density falls (1 - q)^(falls - 1) /
     (1 - share)^falls: an incomplete beta function, as the beta distribution is conjugate."""
     rest = np.subtract(trials, events)
-    with np.errstate(divide="ignore"):  # above what was seen, the rest of the beta distribution may be nothing
-        above = np.log(betaincc(events + 1, rest + falls, share))
-    total = math.log(falls) + betaln(events + 1, rest + falls) + above
+    total = math.log(falls) + log_above(events + 1.0, rest + falls, share)
     return np.asarray(total - events * np.log(share) - (rest + falls) * np.log1p(-share))

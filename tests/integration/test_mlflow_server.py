@@ -1,5 +1,6 @@
 """Training tracked on a real MLflow server instead of the embedded store."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import httpx
 import mlflow
 import pytest
 
+from console.page.lineage import Lineages
 from tests.integration.running import QUICK, ROOT, Workspace
 from training import runs
 from training.data.manifest import Manifest
@@ -75,6 +77,16 @@ def test_a_run_and_its_archive_are_recorded_on_the_server(
     champion = client.get_model_version_by_alias("digits", "champion")
     assert candidate.version == champion.version == "1"
     run = client.get_run(candidate.run_id)
+    lineage = Lineages(tracking_server)
+    facts, trouble = asyncio.run(lineage.of(candidate.tags["archive_digest"]))
+    assert trouble == ""
+    assert [(fact.name, fact.text) for fact in facts] == [
+        ("Registered as", "digits, version 1"),
+        ("MLflow run", run.info.run_name),
+    ]
+    assert facts[0].address == f"{tracking_server}/#/models/digits/versions/1"
+    assert facts[1].address == f"{tracking_server}/#/experiments/{run.info.experiment_id}/runs/{candidate.run_id}"
+    assert asyncio.run(lineage.of("0" * 64)) == ((), "MLflow's registry has no archive of this digest")
     assert run.info.status == "FINISHED"
     assert run.data.params["model.network"] == "small_cnn"
     assert run.data.metrics["accuracy"] > 0.5

@@ -3,6 +3,7 @@
 Where there is no Prometheus these are left out, but in CI, which has it (`make prometheus`).
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -21,6 +22,7 @@ import httpx
 import psutil
 import pytest
 
+from console.page import counts, drift
 from tests.integration import test_notebook
 from tests.integration.running import ROOT, STOP_TIMEOUT_S, Server, Workspace, ask, start_server, stop_server
 from tools import browser, watch
@@ -144,6 +146,17 @@ def test_an_alert_s_query_returns_series(prometheus: Prometheus, asked: int, exp
 def test_prometheus_has_loaded_every_alert(prometheus: Prometheus) -> None:
     groups = httpx.get(f"http://{prometheus.address}/api/v1/rules").json()["data"]["groups"]
     assert [rule["name"] for rule in groups[0]["rules"]] == [alert.name for alert in SERVED]
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_console_sees_drift_by_prometheus_as_by_the_server(prometheus: Prometheus, served: Server) -> None:
+    samples, troubles = asyncio.run(counts.of_prometheus(f"http://{prometheus.address}", "1h"))
+    assert troubles == []
+    [window] = [one for one in drift.windows(samples) if one.figures]
+    [own] = drift.windows(counts.parsed(httpx.get(f"http://{served.rest}/metrics").text))
+    assert (window.model, window.version) == (own.model, own.version)
+    assert {figure.name for figure in window.figures} == {figure.name for figure in own.figures}
+    assert window.images > 0
 
 
 def test_each_answered_image_is_in_one_bin_of_each_figure(prometheus: Prometheus, asked: int) -> None:

@@ -9,6 +9,7 @@ from scipy.integrate import quad
 from scipy.stats import binom
 
 from loadtests.bench import sequences as bench
+from tests.volume import SIMULATIONS
 from watch import sequences
 
 ALPHA = 0.05
@@ -130,3 +131,27 @@ def test_labels_that_come_later_for_what_passed_break_the_upper_bound():
     came = np.sort(rng.random((2000, 2000)), axis=1) * 20 + rng.exponential(np.where(missed, 5, 1))
     assert ever(np.take_along_axis(missed, came.argsort(axis=1), axis=1), 0.05)[1] == pytest.approx(0.11, abs=0.03)
     assert ever(missed, 0.05)[1] <= ALPHA
+
+
+def weighted_bets(rng, chances, images, share):
+    """What bets at the true share make in the end: images are looked at by chances that depend on whether the event is seen."""
+    event = rng.random((SIMULATIONS, images)) < share
+    chance = np.where(event, *chances)
+    weights = np.where(rng.random(event.shape) < chance, min(chances) / chance, 0.0)
+    events, trials = (event * weights).sum(axis=1), weights.sum(axis=1)
+    return np.exp(sequences.evidence(events, trials, share)), np.exp(sequences.evidence_below(events, trials, share))
+
+
+@pytest.mark.parametrize("chances", [(0.1, 1.0), (1.0, 0.1), (0.5, 0.5)])
+def test_weighted_bets_against_what_is_true_are_no_better_than_fair(chances):
+    """Whoever looks at some kinds of answers more often and counts these for less is not paid for it: the mean is 1 at most."""
+    for made in weighted_bets(np.random.default_rng(0), chances, 300, 0.1):
+        assert made.mean() <= 1 + 3 * made.std() / np.sqrt(len(made))
+
+
+def test_without_weights_they_would_be():
+    rng = np.random.default_rng(0)
+    event = rng.random((SIMULATIONS, 300)) < 0.1
+    seen = rng.random(event.shape) < np.where(event, 1.0, 0.1)
+    made = np.exp(sequences.evidence((event & seen).sum(axis=1), seen.sum(axis=1), 0.1))
+    assert made.mean() > 1000

@@ -1,0 +1,206 @@
+"""`POST /batch_predict`: many pictures, as files of a form or in a ZIP, each answered as soon as those before it are."""
+
+import asyncio
+import io
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, BinaryIO, cast
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from console.access.asking import Allowed
+from console.access.keys import Key
+from console.api import uploads
+from console.api.asked import Asked
+from console.api.documents import ASKING, FORM, batch_body, documented
+from console.api.items import MEDIA, WRITERS, Form, Item
+from console.api.overlays import wanted
+from console.api.predict import COPIES
+from console.api.regions import Region
+from console.api.uploads import Limits, Place
+from console.api.zips import MARKS, Zip, ZipLimits
+from console.errors import (
+    ContentUnsupported,
+    LineFull,
+    ModelUnknown,
+    NotAcceptable,
+    StorageFull,
+    UploadInvalid,
+    UploadSlow,
+    UploadTooLarge,
+    ZipRefused,
+    told,
+)
+from console.log import get_logger
+from console.servers.models import ItemError, Question
+from console.settings import MIB, Settings
+from console.state import Console
+
+log = get_logger(__name__)
+
+ZIPS = ("application/zip", "application/x-zip-compressed")
+READ = "a form (multipart/form-data) of files, or a ZIP (application/zip)"
+ERRORS = (
+    *ASKING, ModelUnknown, LineFull, UploadInvalid, ZipRefused, UploadTooLarge, UploadSlow, ContentUnsupported, NotAcceptable,
+    StorageFull,
+)  # fmt: skip
+Asking = Callable[[int, "Picture"], Coroutine[Any, Any, Item]]
+AT_ONCE = 8
+"""Pictures of one batch that are asked about at once: a large batch leaves places in line to others."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a batch. `size`: its bytes in memory; `read`: gives them, or raises why not."""
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+
+
+def routes(console: Console) -> APIRouter:
+    """Make the route."""
+    router = APIRouter(tags=["predict"])
+    settings = console.settings
+    limits = Limits(settings.max_zip_mib * MIB, settings.max_zip_entries, settings.upload_timeout_s)
+    zip_limits = ZipLimits(settings.max_zip_entries, settings.max_image_mib * MIB, settings.max_zip_mib * MIB)
+    batches = asyncio.Semaphore(settings.max_batches)
+    streamed = {
+        "description": "One line of JSON for each picture, in their order; by `Accept` a JSON array or CSV.",
+        "content": {
+            "application/x-ndjson": {"schema": {"$ref": "#/components/schemas/Item"}},
+            "text/csv": {"schema": {"type": "string"}},
+        },
+    }
+
+    @router.post(
+        "/batch_predict", response_model=list[Item], responses={200: streamed, **documented(*ERRORS)}, openapi_extra=batch_body()
+    )
+    async def batch_predict(
+        request: Request, key: Annotated[Key, Depends(Allowed("predict"))], asked: Annotated[Asked, Query()]
+    ) -> Response:
+        """Ask about many pictures.
+
+        Send files of a form, each a picture or a ZIP, or one ZIP as it is. A picture that fails has its own error, and the
+        others are answered all the same. Lines come as they are answered: read them as they come.
+        """
+        kind = wanted(request.headers.get("accept", ""), MEDIA)
+        uploads.check_declared(request, limits, uploads.FORM_BYTES + 1024 * limits.files)
+        async with AsyncExitStack() as stack:
+            await _enter(batches, settings, stack)
+            file = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
+            try:
+                pictures, fields = await _received(request, file, limits, zip_limits)
+            except OSError as err:
+                log.warning("an upload cannot be kept for its answer", reason=str(err))
+                raise StorageFull("the console has no room on its disk for this upload; send a smaller one, or later") from err
+            if uploads.declared_size(request) is None:
+                console.keys.take(key, 0, file.seek(0, io.SEEK_END))
+            asked = asked.with_fields(fields)
+            model = (await console.servers.model(asked.model)).name
+            items = in_order(pictures, partial(_ask, console, model, asked.question))
+            stack.push_async_callback(items.aclose)
+            return Streamed(WRITERS[kind](items), kind, stack.pop_all())
+
+    return router
+
+
+class Streamed(StreamingResponse):
+    """An answer that is written as it is made; whatever becomes of it, `held` is let go at its end."""
+
+    def __init__(self, lines: AsyncIterator[bytes], form: Form, held: AsyncExitStack) -> None:
+        media = next(name for name, each in MEDIA.items() if each == form)
+        super().__init__(lines, media_type=media, headers={"Content-Disposition": f'inline; filename="answers.{form}"'})
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _enter(batches: asyncio.Semaphore, settings: Settings, stack: AsyncExitStack) -> None:
+    """Wait for one of the places of batches, until the stack ends. Raises LineFull."""
+    try:
+        async with asyncio.timeout(settings.max_wait_s):
+            await batches.acquire()
+    except TimeoutError as err:
+        raise LineFull(f"{settings.max_batches} batches are under way already; send this one again later") from err
+    stack.callback(batches.release)
+
+
+async def _ask(console: Console, model: str, question: Question, index: int, picture: Picture) -> Item:
+    """One picture's item, with its answer or its error."""
+    try:
+        # Twice while it is asked about, as a single one; and once more while it is unpacked.
+        async with console.room.take((COPIES + 1) * picture.size):
+            content = await asyncio.to_thread(picture.read)
+            answer = await console.servers.ask(model, content, question)
+    except Exception as err:
+        one = told(err)
+        if one.code == "internal":
+            log.exception("a mistake of the console's own")
+        return Item(index=index, name=picture.name, error=ItemError(code=one.code, message=one.message))
+    return Item(index=index, name=picture.name, answer=answer)
+
+
+async def in_order(pictures: list[Picture], ask: Asking, at_once: int = AT_ONCE) -> AsyncGenerator[Item]:
+    """Ask about so many pictures at once, and yield the items in the pictures' order."""
+    running: deque[asyncio.Task[Item]] = deque()
+    waiting = iter(enumerate(pictures))
+    try:
+        while True:
+            while len(running) < at_once and (following := next(waiting, None)) is not None:
+                running.append(asyncio.create_task(ask(*following)))
+            if not running:
+                return
+            yield await running[0]
+            running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _received(
+    request: Request, file: BinaryIO, limits: Limits, zip_limits: ZipLimits
+) -> tuple[list[Picture], Mapping[str, str]]:
+    """Read the upload to disk: its pictures, and the fields of its form."""
+    kind = uploads.content_type(request)
+    if kind == FORM:
+        form = await uploads.read_form(request, file, limits)
+        places, fields = form.files, form.fields
+        if not places:
+            raise UploadInvalid("the form brings no file; name some, as by `curl -F images=@a.jpg -F images=@b.jpg`")
+    elif kind in ZIPS:
+        places, fields = (Place("", 0, await uploads.read_body(request, file, limits)),), {}
+    else:
+        raise uploads.refuse_content(kind, READ)
+    file.flush()
+    pictures = await asyncio.to_thread(lambda: [one for place in places for one in _pictures(file, place, zip_limits)])
+    if len(pictures) > zip_limits.entries:
+        raise UploadTooLarge(f"{len(pictures)} pictures are more than {zip_limits.entries}; make several batches of them")
+    return pictures, fields
+
+
+def _pictures(file: BinaryIO, place: Place, limits: ZipLimits) -> Iterator[Picture]:
+    """The pictures of one file of an upload: itself, or those in it where it is a ZIP. Raises ZipRefused, UploadTooLarge."""
+    region = Region(file.fileno(), place.start, place.size)
+    if place.name and not region.starts_with(MARKS):
+        yield Picture(place.name, min(place.size, limits.image_bytes), lambda: _whole(region, place.size, limits.image_bytes))
+        return
+    opened = Zip(io.BufferedReader(region), limits)
+    folder = f"{place.name}/" if place.name else ""
+    for entry in opened.entries:
+        yield Picture(folder + entry.name, entry.size, partial(opened.read, entry))
+
+
+def _whole(region: "Region", size: int, most: int) -> bytes:
+    if size > most:
+        raise UploadTooLarge(f"this picture has more than {most / MIB:g} MiB, the largest")
+    return region.at(0, size)

@@ -1,0 +1,93 @@
+"""`POST /predict`: one picture, as a form or as it is, answered as JSON or drawn."""
+
+import io
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from console.access.asking import Allowed
+from console.access.keys import Key
+from console.api import uploads
+from console.api.asked import Asked
+from console.api.documents import ASKING, PICTURE_CODES, documented, picture_body
+from console.api.overlays import HEADERS, MEDIA, draw_overlay, headers_of, wanted
+from console.api.uploads import FORM, FORM_BYTES, Limits
+from console.errors import (
+    ContentUnsupported,
+    LineFull,
+    ModelUnknown,
+    NotAcceptable,
+    UploadInvalid,
+    UploadSlow,
+    UploadTooLarge,
+)
+from console.servers.models import Answer
+from console.settings import MIB
+from console.state import Console
+
+READ = "a picture as it is (image/jpeg, ..., application/octet-stream) or a form (multipart/form-data) with one"
+COPIES = 2
+"""Of a picture, while it is asked about: as it came, and in the request to the server."""
+ERRORS = (*ASKING, ModelUnknown, LineFull, UploadInvalid, UploadTooLarge, UploadSlow, ContentUnsupported, NotAcceptable)
+_DRAWN: dict[str, Any] = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA if "image" in media}
+_OK: dict[str, Any] = {
+    "description": "The answer; for an `Accept` of an image type the picture with its heat map, and the answer in headers.",
+    "content": _DRAWN,
+    "headers": {name: {"schema": {"type": "string"}, "description": "Of a drawn answer."} for name in HEADERS},
+}
+
+
+def routes(console: Console) -> APIRouter:
+    """Make the route."""
+    router = APIRouter(tags=["predict"])
+    settings = console.settings
+    limits = Limits(settings.max_image_mib * MIB, 1, settings.upload_timeout_s)
+
+    @router.post(
+        "/predict",
+        response_model=Answer,
+        responses={200: _OK, **documented(*ERRORS, s400=PICTURE_CODES)},
+        openapi_extra=picture_body(),
+    )
+    async def predict(
+        request: Request, key: Annotated[Key, Depends(Allowed("predict"))], asked: Annotated[Asked, Query()]
+    ) -> Response:
+        """Ask about one picture.
+
+        Send it as it is, in any format that the server reads (JPEG, PNG, WebP, HEIC, TIFF and others), or as the one file of
+        a form, whose fields go before those of the address. With `explain` the answer has a heat map; with an `Accept` of
+        image/png, image/jpeg or image/webp it is drawn over the picture.
+        """
+        kind = wanted(request.headers.get("accept", ""), MEDIA)
+        uploads.check_declared(request, limits, FORM_BYTES)
+        expected = uploads.declared_size(request)
+        async with console.room.take(COPIES * (limits.size if expected is None else expected)):
+            content, fields = await _picture(request, limits)
+            if expected is None:
+                console.keys.take(key, 0, len(content))
+            asked = asked.with_fields(fields)
+            if kind == "json":
+                answer = await console.servers.ask(asked.model, content, asked.question)
+                return Response(answer.model_dump_json(), media_type="application/json")
+            question = asked.question.model_copy(update={"explain": True})
+            answer = await console.servers.ask(asked.model, content, question)
+            drawn = await draw_overlay(content, answer, kind)
+        return Response(drawn, media_type=f"image/{kind}", headers=headers_of(answer))
+
+    return router
+
+
+async def _picture(request: Request, limits: Limits) -> tuple[bytes, dict[str, str]]:
+    """The one picture of a request, and the fields of its form."""
+    kind = uploads.content_type(request)
+    sink = io.BytesIO()
+    if kind == FORM:
+        form = await uploads.read_form(request, sink, limits)
+        if len(form.files) != 1:
+            raise UploadInvalid("the form brings no picture; name one file, as by `curl -F image=@photo.jpg`")
+        return sink.getvalue(), dict(form.fields)
+    if not (kind.startswith("image/") or kind == "application/octet-stream"):
+        raise uploads.refuse_content(kind, READ)
+    await uploads.read_body(request, sink, limits)
+    return sink.getvalue(), {}

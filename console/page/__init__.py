@@ -1,0 +1,1 @@
+"""The page for people: pictures, batches, releases and drift, rendered by the console itself."""

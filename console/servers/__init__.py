@@ -1,0 +1,1 @@
+"""The V2 servers behind the console: what they say of their models, and how they are asked."""

@@ -1,0 +1,251 @@
+"""The servers behind the console, asked over V2 REST: which models they have, and what they answer about a picture."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from console.errors import ConsoleError, ModelUnknown, ServerDown, ServerFailed, ServerRefused, ServerSlow, told
+from console.log import get_logger
+from console.metrics import Metrics
+from console.servers.line import Line
+from console.servers.models import Answer, Model, Question
+from console.servers.v2 import HEADER, answer_of, model_of, request_of
+from console.settings import ServerAddress, Settings
+
+log = get_logger(__name__)
+
+Tell = Callable[[Answer, bytes, Sequence[str]], None]
+"""Takes an answer, its picture and the model's labels."""
+
+FRESH_S = 5.0
+"""For so long what a server said of its models is taken as true; an answer of another archive ends that at once."""
+CONNECT_S = 3.0
+ABOUT_S = 5.0
+"""Seconds within which a server must say what it serves."""
+
+
+@dataclass
+class Server:
+    """One server. `models`: as it told last, by name; `trouble`: why it did not tell, None where it did."""
+
+    address: ServerAddress
+    line: Line
+    models: dict[str, Model] = field(default_factory=dict)
+    told: float = float("-inf")
+    trouble: ConsoleError | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def headers(self) -> dict[str, str]:
+        """The headers of every request to it; the token's file is read each time, so that a new token counts at once."""
+        headers = {} if self.address.host is None else {"Host": self.address.host}
+        if self.address.token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(self.address.token_file)}"
+        return headers
+
+
+class Servers:
+    """All servers of a console, open within `async with`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._session: aiohttp.ClientSession
+        self._stack = AsyncExitStack()
+        self.all: Sequence[Server] = ()
+        self.tell: Tell = lambda _answer, _content, _labels: None
+        """Called with each answer; it must return at once."""
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        # The line, not the connector, says how many are asked at once. Answers are short: nothing is gained by compression.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=settings.timeout_s, connect=CONNECT_S),
+            headers={"Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            max_line_size=16384,
+        )
+        self._session = await self._stack.enter_async_context(session)
+        self.all = tuple(
+            Server(address, Line(settings.concurrency, settings.max_waiting, settings.max_wait_s, self._metrics))
+            for address in settings.servers
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    async def models(self) -> list[Model]:
+        """What every server tells of its models, in the settings' order; a name that two servers have comes once.
+
+        Raises the first server's ServerDown or ServerFailed where none of them tells anything.
+        """
+        await asyncio.gather(*(self._refresh(server) for server in self.all))
+        found: dict[str, Model] = {}
+        for server in self.all:
+            for name, model in server.models.items():
+                found.setdefault(name, model)
+        troubles = [server.trouble for server in self.all if server.trouble]
+        if not found and troubles:
+            raise troubles[0]
+        return list(found.values())
+
+    async def model(self, name: str | None = None) -> Model:
+        """A model by its name; without one the only model. Raises ModelUnknown, ServerDown, ServerFailed."""
+        return (await self._find(name))[1]
+
+    async def ask(self, model: str | None, content: bytes, question: Question, *, tell: bool = True) -> Answer:
+        """Ask about one encoded picture. `model`: its name, None for the only one; `tell`: whether `self.tell` is told.
+
+        Raises ModelUnknown, LineFull, ServerDown, ServerSlow, ServerFailed, and ServerRefused with the server's own code.
+        """
+        server, known = await self._find(model)
+        headers, body = request_of(content, question)
+        address = f"/v2/models/{quote(known.name, safe='')}/infer"
+
+        async def call() -> tuple[bytes, str | None]:
+            with self._metrics.server_seconds.time():
+                return await self._post(server, address, body, headers)
+
+        try:
+            answered, length = await server.line.ask(call)
+            answer = answer_of(answered, length, known)
+            if answer.digest != known.digest:
+                server.told = float("-inf")  # a release, or its canary: ask again what it says of itself
+        except ConsoleError as err:
+            self._metrics.pictures.labels(known.name, told(err).code).inc()
+            raise
+        self._metrics.pictures.labels(known.name, answer.error.code if answer.error else answer.decision).inc()
+        if tell:
+            self.tell(answer, content, known.labels)
+        return answer
+
+    async def troubles(self) -> list[str]:
+        """The codes of what keeps servers from telling what they serve, each once."""
+        await asyncio.gather(*(self._refresh(server) for server in self.all))
+        return sorted({server.trouble.code for server in self.all if server.trouble})
+
+    async def _find(self, name: str | None) -> tuple[Server, Model]:
+        """The server that has a model, and the model. What was told is refreshed where it is old, or lacks the name."""
+        for attempt in range(2):
+            for server in self.all:
+                if attempt or time.monotonic() - server.told > FRESH_S:
+                    await self._refresh(server, anew=bool(attempt))
+            known = [(server, model) for server in self.all for model in server.models.values()]
+            named = known if name is None else [found for found in known if found[1].name == name]
+            names = {model.name for _, model in named}
+            if len(names) == 1:
+                return min(named, key=lambda found: found[0].trouble is not None)
+            if len(names) > 1:
+                raise ModelUnknown(f"this console has several models ({', '.join(sorted(names))}); name one by `model`")
+            if name is not None and not attempt and all(time.monotonic() - server.told < 1 for server in self.all):
+                break  # asked just now: whoever tries names does not ask the servers each time
+        for server in self.all:
+            if server.trouble:
+                raise server.trouble
+        shown = ", ".join(sorted({model.name for server in self.all for model in server.models.values()})) or "none"
+        raise ModelUnknown(f"no server of this console has that model; there is {shown}")
+
+    async def _refresh(self, server: Server, *, anew: bool = False) -> None:
+        """Ask a server what it serves, unless it has told within FRESH_S; what it told before stays where it does not answer."""
+        began = time.monotonic()
+        async with server.asking:
+            if server.told > began or (not anew and began - server.told <= FRESH_S):
+                return
+            try:
+                names = [server.address.model] if server.address.model else await self._names(server)
+                told = [await self._get(server, f"/v2/models/{quote(name, safe='')}") for name in names]
+                server.models = {one.name: one for one in (model_of(each, server.address.grafana) for each in told)}
+                server.trouble = None
+            except ConsoleError as err:
+                if server.trouble is None:
+                    log.warning("a server does not tell what it serves", server=server.address.url, reason=str(err))
+                server.trouble = ServerDown(Exception.__str__(err)) if isinstance(err, ServerRefused) else err
+            server.told = time.monotonic()
+
+    async def _names(self, server: Server) -> list[str]:
+        body, _ = await self._post(server, "/v2/repository/index", b"{}", {"Content-Type": "application/json"}, ABOUT_S)
+        try:
+            return [str(one["name"]) for one in orjson.loads(body)]
+        except (ValueError, KeyError, TypeError) as err:
+            raise ServerFailed("a server does not list its models as V2 does; name one in the settings (`model`)") from err
+
+    async def _get(self, server: Server, path: str) -> Any:
+        body, _ = await self._request("GET", server, path, None, {}, ABOUT_S)
+        try:
+            return orjson.loads(body)
+        except ValueError as err:
+            raise ServerFailed("a server answered what is no JSON where V2 has a model's metadata") from err
+
+    async def _post(
+        self, server: Server, path: str, body: bytes, headers: dict[str, str], most_s: float | None = None
+    ) -> tuple[bytes, str | None]:
+        return await self._request("POST", server, path, body, headers, most_s)
+
+    async def _request(
+        self, method: str, server: Server, path: str, body: bytes | None, headers: dict[str, str], most_s: float | None
+    ) -> tuple[bytes, str | None]:
+        """Ask once, and once more where a connection that was kept open had ended meanwhile. Returns body and its header."""
+        timeout = aiohttp.ClientTimeout(total=most_s or self._settings.timeout_s, connect=CONNECT_S)
+        for attempt in range(2):
+            try:
+                async with self._session.request(
+                    method,
+                    server.address.url + path,
+                    data=body,
+                    headers={**server.headers(), **headers},
+                    timeout=timeout,
+                    allow_redirects=False,
+                ) as answer:
+                    content = await answer.read()
+                    if answer.status != 200:
+                        raise _refusal(answer.status, answer.headers.get("Retry-After"), content)
+                    return content, answer.headers.get(HEADER)
+            except aiohttp.ClientConnectorError as err:
+                log.warning("a server cannot be reached", server=server.address.url, reason=str(err))
+                raise ServerDown("the model's server cannot be reached; is it running? The console's log says where") from err
+            except TimeoutError as err:
+                log.warning("a server does not answer in time", server=server.address.url, path=path)
+                raise ServerSlow("the model's server did not answer in time; ask again, or look at the server's log") from err
+            except aiohttp.ClientError as err:
+                if attempt:
+                    log.warning("a server ended a connection", server=server.address.url, reason=str(err))
+                    raise ServerDown("the model's server ended the connection; it may be restarting: ask again") from err
+        raise AssertionError("the second attempt has answered or raised")
+
+
+def _refusal(status: int, retry_after: str | None, content: bytes) -> ConsoleError:
+    """The error that an answer of another status than 200 is."""
+    try:
+        said = orjson.loads(content)
+        code, sentence = str(said["code"]), str(said["error"])
+    except (ValueError, KeyError, TypeError):
+        code = sentence = ""
+    if status == 401:
+        return ServerFailed("the model's server asks for another token than the console has; see `token_file` of its settings")
+    if not code:
+        if status in (502, 503, 504):
+            return ServerDown(f"what stands before the model's server answered {status}: no server is ready behind it")
+        return ServerFailed(f"the model's server answered {status} and no code of visor's; is it the address of a V2 server?")
+    wait = int(retry_after) if retry_after and retry_after.isdecimal() else None
+    return ServerRefused(
+        code, 502 if status == 500 else status, sentence.removeprefix(f"{code}: "), wait if status == 503 else None
+    )
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as err:
+        log.warning("a server's token cannot be read", file=str(path), reason=str(err))
+        raise ServerFailed("the file of the token for the model's server cannot be read; see the console's log") from err

@@ -1,0 +1,65 @@
+"""The console's bounded line in front of a server: so many pictures are asked at once, so many wait, and each for so long.
+
+A server that is full says when to ask again (503 with Retry-After). Then nobody of this line asks before, and who was refused
+keeps its place: so many uploads at once are all answered, as fast as the server answers.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from console.errors import LineFull, ServerRefused
+from console.metrics import Metrics
+
+Result = TypeVar("Result")
+LEAST_PAUSE_S = 0.05
+
+
+class Line:
+    """A line. `concurrency`: asked at once; `most`: waiting, with those; `most_s`: a picture's seconds in it."""
+
+    def __init__(self, concurrency: int, most: int, most_s: float, metrics: Metrics) -> None:
+        self._places = asyncio.Semaphore(concurrency)
+        self._most, self._most_s, self._metrics = most, most_s, metrics
+        self._inside = 0
+        self._not_before = 0.0
+
+    async def ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Wait for a place and call; again, where the server asks for that, until the time is up.
+
+        Raises LineFull, and what `call` raises: ServerRefused with `retry_after_s` only once there is no time for another call.
+        """
+        if self._inside >= self._most:
+            raise LineFull(f"{self._most} pictures wait for this model already; send them again later, or fewer at once")
+        self._inside += 1
+        deadline = time.monotonic() + self._most_s
+        try:
+            with self._metrics.waiting.track_inprogress():
+                try:
+                    await asyncio.wait_for(self._places.acquire(), self._most_s)
+                except TimeoutError as err:
+                    raise LineFull(f"a picture has waited {self._most_s:g} s for this model; send fewer at once") from err
+            try:
+                return await self._call(call, deadline)
+            finally:
+                self._places.release()
+        finally:
+            self._inside -= 1
+
+    async def _call(self, call: Callable[[], Awaitable[Result]], deadline: float) -> Result:
+        while True:
+            if (pause := self._not_before - time.monotonic()) > 0:
+                # Not all at the same moment, or the server's line would be full again.
+                await asyncio.sleep(pause * random.uniform(1, 1.25))
+            try:
+                return await call()
+            except ServerRefused as err:
+                if err.retry_after_s is None:
+                    raise
+                pause = max(float(err.retry_after_s), LEAST_PAUSE_S)
+                if time.monotonic() + pause > deadline:
+                    raise
+                self._metrics.retries.inc()
+                self._not_before = max(self._not_before, time.monotonic() + pause)
