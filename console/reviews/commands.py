@@ -48,7 +48,7 @@ MIGRATE = (
     "Make the review queue's tables, or bring them to this version. Several processes may do so at once; `serve` does it, too."
 )
 EXPORT = (
-    "Write labelled pictures for others to read: tasks.json, Label Studio's tasks, reviews.jsonl, of which `visor data from-reviews` "
+    "Write labelled pictures: tasks.json, Label Studio's tasks, reviews.jsonl, of which `visor data from-reviews` "
     "makes a data set, and a folder of the pictures. Prints how many there are; reviewers are pseudonyms."
 )
 ERASE = (
