@@ -23,6 +23,8 @@ from PIL import Image, ImageFilter
 from scipy.stats import t as student
 
 from archives.contents import SPEC
+from console.reviews.cost import expected_cost
+from console.servers.models import Answer
 from handlers import decision
 from handlers.arrays import Float32, Float64, Int64
 from handlers.backends import load_backend
@@ -178,14 +180,11 @@ def report(run: Path, asked: Asked, roofs: Changed) -> None:
     )
 
 
-def expected_cost(asked: Asked) -> Float64:
-    """What it is expected to cost that nobody looks: as the console's queue has it, (N,)."""
-    threshold = asked.spec.decision.threshold
-    return np.minimum(asked.scores * (1 - threshold), (1 - asked.scores) * threshold)
-
-
 def by_cost(asked: Asked, count: int, _: np.random.Generator) -> Int64:
-    return np.argsort(-expected_cost(asked), kind="stable")[:count]
+    """As the console's queue orders what it has."""
+    rule = {"positive": (DAMAGED,), "threshold": asked.spec.decision.threshold}
+    costs = [expected_cost(Answer(model="roofs", score=score, **rule)) for score in asked.scores.tolist()]
+    return np.argsort(-np.array(costs), kind="stable")[:count]
 
 
 def by_chance(asked: Asked, count: int, rng: np.random.Generator) -> Int64:

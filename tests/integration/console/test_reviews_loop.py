@@ -1,4 +1,4 @@
-"""The loop, once round: answers, reviews, export, the next data set, a training, a comparison, and a lineage that names the reviews."""
+"""The loop, once round: answers, reviews, export, the next data set, training, comparison, a lineage that names the reviews."""
 
 import io
 import json

@@ -20,7 +20,9 @@ from training.data import derived, sources
 from training.data.manifest import Manifest
 from training.data.versions import compare, read_version
 from training.errors import ConfigError, DataChanged, DataError, FolderError, ReviewsInvalid
+from training.jobs.erase import ErasurePlaces, erase
 from training.jobs.from_reviews import Parent, from_reviews, read_parent
+from visor.cli import main
 
 SPLITS = SplitConfig(val=0.2, calibration=0.2, test=0.2)
 GROUP = r"([a-z]+/[0-9]+)-"
@@ -243,3 +245,31 @@ def test_what_is_no_version_is_said(tmp_path: Path, parent: Parent) -> None:
     (tmp_path / "next/version.json").write_text('{"format": 1, "reviews": [{}]}')
     with pytest.raises(DataError, match=r"version\.json is not what `visor data from-reviews` writes: reviews\.0\.parent_digest"):
         derived.read_reviews(tmp_path / "next")
+
+
+def test_an_erased_picture_is_gone_from_a_version(tmp_path: Path, parent: Parent) -> None:
+    lines = [line(NEW[0], "oak"), line(NEW[1], "oak")]
+    made = from_reviews(write_export(tmp_path / "export", lines, NEW), parent, tmp_path / "next", tmp_path / "cached")
+    (tmp_path / "home").mkdir()
+    erase([digest(NEW[0])], ErasurePlaces(tmp_path / "home", tmp_path / "store", (tmp_path / "next",)), write=True)
+    left = sources.build_manifest(tmp_path / "next", config_of(tmp_path / "next"))
+    assert set(made.manifest.samples) - set(left.samples) == {
+        sample for sample in made.manifest.samples if sample.sha256 == digest(NEW[0])
+    }
+    assert not any(path.is_file() and path.read_bytes() == NEW[0] for path in (tmp_path / "next").rglob("*"))
+
+
+def test_the_command_says_what_was_added_and_ends_with_3_where_nothing_is_new(
+    tmp_path: Path, parent: Parent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = write_export(tmp_path / "export", [line(NEW[0], "oak"), audit(NEW[1], "ash"), line(NEW[2], None)], NEW)
+    command = ["data", "from-reviews", str(export), "--home", str(tmp_path / "home"), "--parent"]
+    assert main([*command, str(parent.root), "--out", str(tmp_path / "one")]) == 0
+    shown = capsys.readouterr().out
+    assert f"digest       {Manifest.read(tmp_path / 'one/manifest.json').digest}\ndata set     {tmp_path / 'one'}" in shown
+    assert "left out          1 without a label" in shown
+    assert "sealed            1 images, 1 of them new" in shown
+    assert main([*command, str(tmp_path / "one"), "--out", str(tmp_path / "two")]) == 3
+    assert "nothing to add; no folder was written" in capsys.readouterr().out
+    assert main([*command, str(parent.root), "--out", str(parent.root / "new")]) == 1
+    assert "lies in the folder of the images" in capsys.readouterr().err
