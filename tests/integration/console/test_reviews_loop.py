@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from PIL import Image, ImageOps
 
+from console.__main__ import main as console_command
 from tests.integration.console.consoles import Console, running
 from tests.integration.running import QUICK, ROOT, Server, Workspace
 
@@ -44,7 +46,9 @@ def review_all(console: Console, items: int) -> dict[int, str]:
     return given
 
 
-def test_what_people_label_becomes_the_next_archive(own: Workspace, server: Server, tmp_path: Path) -> None:
+def test_what_people_label_becomes_the_next_archive(
+    own: Workspace, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     samples = json.loads((own.home / "digits/manifest.json").read_text())["samples"]
     made = pictures(own, [sample["path"] for sample in samples[:: len(samples) // (AUDITS + CHOSEN)]][: AUDITS + CHOSEN])
     with running(tmp_path, servers=f"http://{server.rest}", audit_share="1") as console:
@@ -55,8 +59,8 @@ def test_what_people_label_becomes_the_next_archive(own: Workspace, server: Serv
         given = review_all(console, len(made))
     skipped = list(given)[-1]
     export, data, run = tmp_path / "reviews", tmp_path / "digits-2", tmp_path / "run"
-    shown = own.ok("console", "export", "--folder", str(tmp_path / "console-data"), "--out", str(export))
-    assert f"{len(made) - 1} labelled pictures" in shown
+    assert console_command(["export", "--folder", str(tmp_path / "console-data"), "--out", str(export)]) == 0
+    assert f"{len(made) - 1} labelled pictures" in capsys.readouterr().out
     labels = {task["data"]["digest"]: given[task["id"]] for task in json.loads((export / "tasks.json").read_text())}
     assert skipped not in {task["id"] for task in json.loads((export / "tasks.json").read_text())}
 
