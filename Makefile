@@ -99,6 +99,11 @@ browser: ## A Chromium for the tests of pages, which are left out without one; b
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; } >/dev/null
 
+.PHONY: postgres
+postgres: ## A PostgreSQL for the tests of databases, which are left out without one; by apt, which needs root.
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null
+
 .PHONY: soak
 soak: export SOAK := 1
 soak: demo test ## make demo, and make test with all its volume: 10,000 hostile requests, every network, 1,000 examples a property.

@@ -2,20 +2,29 @@
 
 import argparse
 import io
+import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from rollout.evidence import Evidence
+from rollout.gates import Count
+from rollout.plan import Plan, State, Step
+from rollout.record import Record
 from tools import browser
 from tools.browser import Scheme
 from tools.screenshots import QUALITY
 
 FOLDER = Path(__file__).parents[1] / "docs/console"
+BEGAN = 1_795_168_800.0
+"""When the simulated release began, in seconds since the epoch."""
 PICTURES = 14
 """Pictures of the batch that is shown."""
 
@@ -45,20 +54,21 @@ def _ask(page: Page, pictures: list[Path]) -> None:
 def _weigh(page: Page, pictures: list[Path]) -> None:
     _ask(page, pictures)
     slider = page.locator("#threshold")
-    slider.fill(str(int(slider.get_attribute("max") or 0) * 2 // 3))
+    slider.fill(str(int(slider.get_attribute("max") or 0) * 5 // 8))
+    slider.blur()
 
 
 def _batch(page: Page, pictures: list[Path]) -> None:
     page.set_input_files("#files", pictures[:PICTURES])
-    page.wait_for_function("/answered\\.$/.test(document.getElementById('state').textContent)")
-    page.get_by_role("button", name="Score").click()
+    page.get_by_text(re.compile(r"answered\.$")).wait_for()
+    page.locator("th[data-by=score] button").click()
 
 
 SHOTS = (
     Shot("start", "/", 1280, "light", 640, _nothing),
     Shot("picture", "/", 1280, "light", 1000, _ask),
     Shot("picture-phone", "/", 360, "dark", 1500, _ask),
-    Shot("threshold", "/", 1280, "dark", 640, _weigh, "#other"),
+    Shot("threshold", "/", 1280, "dark", 545, _weigh, "#other"),
     Shot("batch", "batch", 1280, "light", 900, _batch),
     Shot("batch-phone", "batch", 360, "dark", 1000, _batch),
     Shot("releases", "releases", 1280, "dark", 1000, _nothing),
@@ -89,6 +99,38 @@ def take(chromium: Browser, url: str, pictures: list[Path], shot: Shot) -> bytes
     return buffer.getvalue()
 
 
+def simulated(seed: int = 0) -> Record:
+    """Simulate a release that is at 50 % and whose canary is as good as the stable release; shares of events are made up."""
+    generator, evidence = np.random.default_rng(seed), Evidence.begin()
+    shares = {
+        "errors": 0.0005,
+        "refusals": 0.0005,
+        "slow": 0.01,
+        "slower": 0.01,
+        "flagged": 0.2,
+        "reviewed": 0.05,
+        "disagreement": 0.01,
+    }
+    for share in (0.1,) * 8 + (0.5,) * 6:
+        of = (round(400 * share), round(400 * (1 - share)))
+        counts = {
+            name: (Count(generator.binomial(of[0], p), of[0]), Count(generator.binomial(of[1], p), of[1]))
+            for name, p in shares.items()
+        }
+        evidence = evidence.look(counts)
+    steps = (Step(0, 60, 200), Step(10, 300, 300), Step(50, 300, 1000), Step(100, 60, 0))
+    plan = Plan("s3://models/roofs/3", "s3://models/roofs/4", steps)
+    state = State(BEGAN, 50.0, evidence, phase="stepping", step=2, since=BEGAN + 480, target=50)
+    record = Record(plan, state)
+    for after, what in (
+        (0, "the shadow begins"),
+        (75, "10 % of the requests go to the canary"),
+        (480, "50 % of the requests go to the canary"),
+    ):
+        record = record.told(BEGAN + after, what)
+    return record
+
+
 def main(argv: list[str] | None = None) -> int:
     """Take all shots of a running console."""
     parser = argparse.ArgumentParser(
@@ -96,9 +138,21 @@ def main(argv: list[str] | None = None) -> int:
         description="Make the pictures of docs/console-page.md anew, with a Chromium on the PATH (or the environment's CHROMIUM) "
         "of a console without keys that runs before a server of roofs and knows a release.",
     )
-    parser.add_argument("url", help="address of the console")
-    parser.add_argument("pictures", type=Path, help=f"folder of pictures: the first one is asked about, {PICTURES} are the batch")
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8090", help="address of the console (default: %(default)s)")
+    parser.add_argument(
+        "pictures",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help=f"folder of pictures: the first one is asked about, {PICTURES} are the batch",
+    )
+    parser.add_argument(
+        "--record", type=Path, help="write a simulated release's record into this folder, for the console, and end"
+    )
     args = parser.parse_args(argv)
+    if args.record:
+        (args.record / "roofs.json").write_text(json.dumps(simulated().to_json()))
+        return 0
     pictures = sorted(path for path in args.pictures.iterdir() if path.is_file())
     if not pictures:
         parser.error(f"{args.pictures} has no pictures")

@@ -31,6 +31,10 @@ def anchor(at: float) -> str:
     return "start" if at < EDGE else "end" if at > 100 - EDGE else "middle"
 
 
+NEAR = 5.0
+"""Percent of a scale within which the threshold's line would cross a tick's text, which is left out."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """Something on a scale. `at`: percent of its length."""
@@ -77,7 +81,9 @@ def scale(answer: Answer) -> Scale | None:
         parts = (("review", 0.0, end), (above, end, end), (above, end, 100.0))
     return Scale(
         zones=tuple(Zone(decision, at, round(to - at, 2)) for decision, at, to in parts if to > at),
-        ticks=tuple(Mark(place(tick), f"{100 * tick:g} %") for tick in TICKS),
+        ticks=tuple(
+            Mark(place(tick), "" if abs(place(tick) - place(threshold)) < NEAR else f"{100 * tick:g} %") for tick in TICKS
+        ),
         score=Mark(place(score), f"{'score' if answer.positive else 'confidence'} {words.number(score, threshold, low, high)}"),
         threshold=Mark(place(threshold), f"threshold {words.number(threshold, score)}"),
         limits=tuple(place(limit) for limit in (low, high) if limit not in (threshold, 0.0)),

@@ -88,8 +88,8 @@ class Window:
         if self.moved:
             named = ", ".join(self.moved)
             return (
-                f"In {self.images:,} pictures {named} moved away from the calibration split: the promise on missed pictures may no "
-                "longer hold. The command visor drift tells other pictures from other labels."
+                f"In {self.images:,} pictures {named} moved away from the calibration split: the promise on missed pictures may "
+                "no longer hold. The command visor drift tells other pictures from other labels."
             )
         return f"Nothing moved: {self.images:,} pictures are like those of the calibration split."
 

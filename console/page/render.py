@@ -18,6 +18,8 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types console"
 )
 """What a page may load: files of this console, and pictures out of the page itself. Scripts make HTML in one place alone."""
+HEADERS = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
+"""Of every page. With `no-referrer`, as all else has, browsers would send a page's own forms with `Origin: null`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def page(request: Request, template: str, key: Key | None, answer_status: int = 
         "csrf": console.sessions.token(session) if session else "",
         "open": console.keys.open_to_all,
     }
-    return HTMLResponse(fragment(template, **common, **values), answer_status, {"content-security-policy": POLICY})
+    return HTMLResponse(fragment(template, **common, **values), answer_status, HEADERS)
 
 
 def fragment(template: str, **values: Any) -> str:

@@ -35,6 +35,13 @@ MOST_FORM, MOST_FIELDS = 16_384, 10
 NAME = 200
 """Characters of a file's name that are shown."""
 
+
+class AskedByPage(Asked):
+    """A question of the page, which knows the file's name."""
+
+    name: str = "picture"
+
+
 Reader = Annotated[Key, Depends(Allowed("predict"))]
 
 
@@ -86,7 +93,7 @@ def routes(console: Console) -> APIRouter:
         return page(request, "picture.html", key, models=models, trouble=trouble, max_image_mib=console.settings.max_image_mib)
 
     @router.post("/answer")
-    async def answer(request: Request, key: Reader, asked: Annotated[Asked, Query()], name: str = "picture") -> Response:
+    async def answer(request: Request, key: Reader, asked: Annotated[AskedByPage, Query()]) -> Response:
         uploads.check_declared(request, limits)
         size, sink = uploads.declared_size(request), io.BytesIO()
         async with console.room.take(COPIES * (limits.size if size is None else size)):
@@ -101,7 +108,7 @@ def routes(console: Console) -> APIRouter:
         return Response(
             fragment(
                 "answer.html",
-                name=name[:NAME],
+                name=asked.name[-NAME:],
                 lineage=facts,
                 no_lineage=no_lineage,
                 ramp=pictures.ramp(),
@@ -174,6 +181,7 @@ def described(answer: Answer, model: Model) -> dict[str, object]:
     ranked = sorted(answer.probabilities.items(), key=lambda one: -one[1])
     return {
         "answer": answer,
+        "model": model,
         "rule": words.rule(answer),
         "meaning": words.meaning(answer.positive),
         "scale_drawn": charts.scale(answer),

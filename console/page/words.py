@@ -12,9 +12,11 @@ MOST_DIGITS = 9
 
 
 def number(value: float, *others: float) -> str:
-    """Write a number with three digits, or as many more as tell it from `others` that it is compared with."""
+    """Write a number with three digits, or as many more as tell it from 0, from 1, and from `others` that it is compared with."""
     for digits in range(3, MOST_DIGITS):
         text = f"{value:.{digits}g}"
+        if float(text) in (0.0, 1.0) and value not in (0.0, 1.0):
+            continue
         if all(value == other or text != f"{other:.{digits}g}" for other in others):
             return text
     return f"{value:.{MOST_DIGITS}g}"
@@ -24,6 +26,8 @@ def percent(share: float | None, digits: int = 1) -> str:
     """Write a share as percent; what is neither nothing nor all is not written as either."""
     if share is None:
         return "-"
+    if share in (0, 1):
+        return f"{100 * share:g} %"
     least = 10.0**-digits
     shown = 100 * share
     if 0 < shown < least:

@@ -1,6 +1,7 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # SQLite's own wait for another writer looks again after up to 100 ms: within a process writers wait for each other here.
+        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -60,8 +63,14 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes: once the block has ended well, what it wrote survives a crash. Raises DatabaseDown."""
-        with self._begun(writes=True) as connection:
-            yield connection
+        if self._writer and not self._writer.acquire(timeout=BUSY_S):
+            raise DatabaseDown(f"{shown(self.engine)} is locked by another write for {BUSY_S:g} s")
+        try:
+            with self._begun(writes=True) as connection:
+                yield connection
+        finally:
+            if self._writer:
+                self._writer.release()
 
     @contextmanager
     def _begun(self, *, writes: bool) -> Iterator[Connection]:

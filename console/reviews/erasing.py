@@ -8,12 +8,9 @@ import time
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from console.log import get_logger
 from console.reviews.database import Database, lock
 from console.reviews.pictures import Pictures
 from console.reviews.tables import ITEMS, PICTURES
-
-log = get_logger(__name__)
 
 DAY_S = 86400.0
 LEFT_S = 3600.0
@@ -34,8 +31,6 @@ def erase(database: Database, pictures: Pictures, digest: str) -> bool:
         if row is not None:
             _forget(connection, digest)
         pictures.remove(digest)
-    if row is not None or there:
-        log.info("a picture was deleted", digest=digest)
     return row is not None or there
 
 

@@ -13,7 +13,16 @@ from console.access.keys import Key
 from console.api import uploads
 from console.api.documents import documented
 from console.api.uploads import Limits
-from console.errors import ConsoleError, CrossSite, LimitReached, ScopeMissing, Unauthenticated, UploadSlow, UploadTooLarge
+from console.errors import (
+    ConsoleError,
+    CrossSite,
+    LimitReached,
+    LineFull,
+    ScopeMissing,
+    Unauthenticated,
+    UploadSlow,
+    UploadTooLarge,
+)
 from console.log import get_logger
 from console.reviews import payloads
 from console.reviews.errors import EventUnreadable
@@ -46,7 +55,7 @@ def add(router: APIRouter, console: Console) -> None:
     """Add the route."""
     settings, reviews, counted = console.settings, console.reviews, console.metrics.payloads
     limits = Limits(settings.payload_mib * MIB, 1, settings.upload_timeout_s)
-    refused = (Unauthenticated, ScopeMissing, CrossSite, LimitReached, UploadTooLarge, UploadSlow, EventUnreadable)
+    refused = (Unauthenticated, ScopeMissing, CrossSite, LimitReached, UploadTooLarge, UploadSlow, EventUnreadable, LineFull)
     event_body = {"required": True, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 
     @router.post("/payloads", responses=documented(*refused), openapi_extra={"requestBody": event_body})

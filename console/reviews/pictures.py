@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from console.reviews.errors import PictureGone, PicturesDown
 
+LEFT_S = 3600.0
+"""Age in seconds of a file, half of which is written, at which nobody writes it any more."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,8 +58,9 @@ class FolderPictures:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(".*.part"):  # of a process that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+            for leftover in folder.glob(".*.part"):  # of a process that was killed while it wrote, and not of one that writes
+                if leftover.stat().st_mtime < time.time() - LEFT_S:
+                    leftover.unlink(missing_ok=True)
         except OSError as err:
             raise self._down(err) from err
 

@@ -5,6 +5,7 @@ what was drawn at random must not be sorted by how it was answered, or the figur
 the order in which it was named. Each turn is drawn: a quarter are audits' and a tenth drift's, as long as any wait.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from console.reviews.tables import ITEMS, REVIEWS
 LANES = ("review", "audit", "drift")
 TURNS = (0.65, 0.25, 0.1)
 """The share of turns that are each lane's; where nothing waits in one, the turn is that of the next."""
+COUNTED_S = 2.0
+"""How long a count of what waits is shown."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Queue:
         chance: random.Random | None = None,
     ) -> None:
         self._database, self.lease_s, self.undo_s, self._clock = database, lease_s, undo_s, clock
+        self._counted: tuple[float, dict[str, int]] = -math.inf, {}
         self._chance = chance or random.Random()
 
     def take(self, reviewer: Reviewer) -> Item:
@@ -131,10 +135,13 @@ class Queue:
         return found
 
     def waiting(self) -> dict[str, int]:
-        """Count the items that wait, by lane."""
-        with self._database.reading() as connection:
-            waiting = select(ITEMS.c.lane, func.count()).where(ITEMS.c.state == "open").group_by(ITEMS.c.lane)
-            return {row[0]: row[1] for row in connection.execute(waiting)}
+        """Count the items that wait, by lane; anew after COUNTED_S, as a long queue takes as long as all else of a turn."""
+        now = time.monotonic()
+        if now - self._counted[0] > COUNTED_S:
+            with self._database.reading() as connection:
+                waiting = select(ITEMS.c.lane, func.count()).where(ITEMS.c.state == "open").group_by(ITEMS.c.lane)
+                self._counted = now, {row[0]: row[1] for row in connection.execute(waiting)}
+        return self._counted[1]
 
     def _lanes(self) -> Sequence[str]:
         """The lanes in the order of this turn: the drawn one first."""

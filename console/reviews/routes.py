@@ -61,6 +61,9 @@ Window = Annotated[
         description="Tells one window of a key from another: each holds a picture of its own, and undoes what it did itself.",
     ),
 ]
+ModelName = Annotated[
+    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Of this model alone.", examples=["roofs"])
+]
 
 
 class Held(BaseModel):
@@ -180,7 +183,19 @@ def _add_work(router: APIRouter, console: Console) -> None:
     @router.get(
         "/reviews/{item}/map",
         response_class=Response,
-        responses=jpeg | shown | documented(*ASKING, DatabaseDown, ModelUnknown, LineFull, ItemUnknown, PicturesDown),
+        responses=jpeg
+        | documented(
+            *ASKING,
+            DatabaseDown,
+            ItemUnknown,
+            ItemTaken,
+            PictureGone,
+            PictureUnshown,
+            PicturesDown,
+            ModelUnknown,
+            LineFull,
+            s400=PICTURE_CODES,
+        ),
     )
     async def heat_map(item: Number, person: Person) -> Response:
         """See the picture that you hold with its heat map: the one of its answer, or, if none was asked for, one of now."""
@@ -198,7 +213,7 @@ def _add_results(router: APIRouter, console: Console) -> None:
     limits = Limits(settings.max_image_mib * MIB, 1, settings.upload_timeout_s)
 
     @router.get("/reviews/figures", responses=documented(*KEYED))
-    async def live_figures(_: Reader, model: str | None = None) -> list[Figures]:
+    async def live_figures(_: Reader, model: ModelName = None) -> list[Figures]:
         """The share of positive pictures that the served rule misses, and of others that it flags, with bounds, by archive."""
         known = [one for server in console.servers.all for one in server.models.values()]
         promises = {one.digest: one.bound.level for one in known if one.bound}
@@ -207,7 +222,7 @@ def _add_results(router: APIRouter, console: Console) -> None:
     tasks: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "array"}}}}}
 
     @router.get("/reviews/export", response_class=StreamingResponse, responses=tasks | documented(*KEYED))
-    def tasks_of_label_studio(_: Reader, model: str | None = None, prefix: str = "") -> StreamingResponse:
+    def tasks_of_label_studio(_: Reader, model: ModelName = None, prefix: str = "") -> StreamingResponse:
         """The labelled pictures as Label Studio's tasks. `prefix`: stands before each picture's digest in `data.image`."""
         return StreamingResponse(_array(export.tasks(reviews.database, prefix, model)), media_type="application/json")
 

@@ -1,7 +1,7 @@
 """The console's bounded line in front of a server: so many pictures are asked at once, so many wait, and each for so long.
 
-A server that is full says when to ask again (503 with Retry-After). Then nobody of this line asks before, and who was refused
-keeps its place: so many uploads at once are all answered, as fast as the server answers.
+A server that is full says when to ask again (503 with Retry-After). Who was refused waits for so long and keeps its place, which
+asks the server the less, the fuller it is: so many uploads at once are all answered, as fast as the server answers.
 """
 
 import asyncio
@@ -24,7 +24,6 @@ class Line:
         self._places = asyncio.Semaphore(concurrency)
         self._most, self._most_s, self._metrics = most, most_s, metrics
         self._inside = 0
-        self._not_before = 0.0
 
     async def ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Wait for a place and call; again, where the server asks for that, until the time is up.
@@ -50,16 +49,14 @@ class Line:
 
     async def _call(self, call: Callable[[], Awaitable[Result]], deadline: float) -> Result:
         while True:
-            if (pause := self._not_before - time.monotonic()) > 0:
-                # Not all at the same moment, or the server's line would be full again.
-                await asyncio.sleep(pause * random.uniform(1, 1.25))
             try:
                 return await call()
             except ServerRefused as err:
                 if err.retry_after_s is None:
                     raise
-                pause = max(float(err.retry_after_s), LEAST_PAUSE_S)
-                if time.monotonic() + pause > deadline:
+                # Not all at the same moment, or the server's line would be full again.
+                pause_s = max(float(err.retry_after_s), LEAST_PAUSE_S) * random.uniform(1, 1.25)
+                if time.monotonic() + pause_s > deadline:
                     raise
-                self._metrics.retries.inc()
-                self._not_before = max(self._not_before, time.monotonic() + pause)
+            self._metrics.retries.inc()
+            await asyncio.sleep(pause_s)

@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import delete, insert
 
 from console.reviews.database import Database
-from console.reviews.queue import Queue, Reviewer
+from console.reviews.queue import Item, Queue, Reviewer
 from console.reviews.tables import ITEMS, PICTURES, REVIEWS, SECRETS
 
 ITEMS_BEFORE, PEOPLE, TURNS = (500, 50_000), 4, 250
@@ -30,9 +30,7 @@ Result = TypeVar("Result")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.reviews", description=__doc__)
-    parser.add_argument(
-        "--database", help="SQLAlchemy URL of a database whose queue is emptied (default: SQLite in a new folder)"
-    )
+    parser.add_argument("--database", help="SQLAlchemy URL of a database that is emptied (default: SQLite in a new folder)")
     args = parser.parse_args(argv)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="visor-reviews-"))
@@ -73,7 +71,7 @@ def _row(number: int, cost: float) -> dict[str, object]:
         "threshold": 0.3,
     }
     return {
-        "digest": f"{number:064x}", "came_s": 0.0, "chance": 0.02, "cost": cost, "served": True,
+        "digest": f"{number:064x}", "came_s": 0.0, "threshold": 0.3, "chance": 0.02, "cost": cost, "served": True,
         "probabilities": {"damaged": 0.3, "intact": 0.7}, **fields, **answer, **decided,
     }  # fmt: skip
 
@@ -87,7 +85,7 @@ def work(database: Database) -> tuple[list[float], list[float]]:
     def person(number: int) -> None:
         who = Reviewer(f"person-{number}", f"person-{number}:1")
         for _ in range(TURNS // PEOPLE):
-            item, seconds = timed(partial(queue.take, who))
+            item, seconds = timed(partial(next_item, queue, who))
             taken.append(seconds)
             labelled.append(timed(partial(queue.label, item.id, "intact", who))[1])
 
@@ -97,6 +95,13 @@ def work(database: Database) -> tuple[list[float], list[float]]:
     for one in people:
         one.join()
     return taken, labelled
+
+
+def next_item(queue: Queue, who: Reviewer) -> Item:
+    """What `POST /reviews/next` does: take an item, and count what waits."""
+    item = queue.take(who)
+    queue.waiting()
+    return item
 
 
 def bare(database: Database) -> list[float]:

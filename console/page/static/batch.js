@@ -11,6 +11,7 @@ let total = 0, rows = [], files = new Map(), hidden = new Set(), sorted = { by: 
 
 const kind = (row) => (row.error && !row.decision ? "error" : row.decision || "error");
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
+const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 const digits = (value) => (value === null ? "" : Number(value.toPrecision(3)).toString());
 
 function begin(chosen) {
@@ -124,7 +125,7 @@ function line(row) {
   made.append(name);
   const pill = document.createElement("span");
   Object.assign(pill, { className: `pill ${kind(row)}`, textContent: row.decision || "no decision" });
-  const cells = [["Decision", pill, ""], ["Label", row.label, ""], ["Score", digits(row.score), "number"], ["Confidence", row.confidence === null ? "" : `${(100 * row.confidence).toFixed(1)} %`, "number"], ["Error", row.error, "whole"]];
+  const cells = [["Decision", pill, ""], ["Label", row.label, ""], ["Score", digits(row.score), "number"], ["Confidence", row.confidence === null ? "" : percent(row.confidence), "number"], ["Error", row.error, "whole"]];
   for (const [title, content, style] of cells) {
     const cell = document.createElement("td");
     cell.className = style;

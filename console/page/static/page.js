@@ -29,7 +29,7 @@ export const trusted = (html) => (policy ? policy.createHTML(html) : html);
 export function say(sentence, wrong = false) {
   const state = find("state");
   state.textContent = sentence;
-  state.className = wrong ? "error" : "";
+  state.classList.toggle("error", wrong);
 }
 
 // What went wrong, for `say`.

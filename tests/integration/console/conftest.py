@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.integration.running import QUICK, ROOT, Server, Workspace, start_server, stop_server
 from tests.postgres import postgresql
@@ -12,6 +12,8 @@ from tools import browser as chromium
 
 __all__ = ("postgresql",)
 
+WAIT_MS = 30_000
+"""Milliseconds that a page may take to show what a test looks for."""
 FLAGGING = [
     "--set", "name=eights", "--set", "decision.positive=['8']", "--set", "decision.false_negative=5",
     "--set", "decision.max_fnr=0.2", "--set", "decision.set_coverage=0.9", "--set", "explanation_images=0",
@@ -37,6 +39,7 @@ def browser() -> Iterator[Browser]:
     if path is None and not os.environ.get("CI"):
         pytest.skip("no Chromium; `make browser` installs one")
     assert path, "CI has a Chromium: `make browser`"
+    expect.set_options(timeout=WAIT_MS)
     flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=flags)

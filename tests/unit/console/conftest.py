@@ -23,16 +23,33 @@ from tests.unit.transformer.conftest import (
     edge,
     handler,
     images,
-    settings,
     spec,
     start_edge,
     torchserve,
 )
+from transformer.settings import EdgeSettings
 
 __all__ = (
-    "DIGEST", "Edge", "MiniTorchServe", "archive_folder", "edge", "handler", "images", "settings", "spec", "start_edge",
+    "DIGEST", "Edge", "MiniTorchServe", "archive_folder", "edge", "handler", "images", "spec", "start_edge",
     "torchserve",
 )  # fmt: skip
+
+
+@pytest.fixture
+def settings(torchserve: MiniTorchServe) -> EdgeSettings:
+    """An edge before the miniature TorchServe, with time enough for a machine that does other work."""
+    return EdgeSettings(
+        inference_url=torchserve.url,
+        management_url=torchserve.url,
+        host="127.0.0.1",
+        http_port=0,
+        protocol="rest",
+        torchserve_keys=None,
+        ready_cache_s=0.0,
+        grace_s=3.0,
+        drain_s=0.1,
+        request_log="none",
+    )
 
 
 @contextlib.asynccontextmanager

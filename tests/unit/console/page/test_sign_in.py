@@ -169,4 +169,5 @@ def test_every_page_keeps_scripts_and_frames_out(asker: Asker) -> None:
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+        assert page.headers["referrer-policy"] == "same-origin"  # or its own forms would come with `Origin: null`
         assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text)

@@ -67,8 +67,8 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(score: float) -> None:
     ("share", "said"),
     [
         (None, "-"),
-        (0, "0.0 %"),
-        (1, "100.0 %"),
+        (0, "0 %"),
+        (1, "100 %"),
         (0.0004, "< 0.1 %"),
         (0.9996, "> 99.9 %"),
         (0.314159, "31.4 %"),
@@ -77,6 +77,10 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(score: float) -> None:
 )
 def test_what_is_neither_nothing_nor_all_is_not_said_to_be(share: float | None, said: str) -> None:
     assert words.percent(share) == said
+
+
+def test_no_number_is_rounded_to_an_end() -> None:
+    assert [words.number(value) for value in (0, 1, 0.99963, 0.9999999, 1e-12)] == ["0", "1", "0.9996", "0.9999999", "1e-12"]
 
 
 def test_names_are_listed() -> None:

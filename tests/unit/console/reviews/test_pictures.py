@@ -1,6 +1,8 @@
 """Pictures in a folder and in S3: whole or not there, under their digests."""
 
+import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,10 +72,13 @@ def test_more_than_a_page_of_pictures_is_listed(pictures) -> None:
 
 def test_what_a_killed_process_left_is_no_picture_and_goes(tmp_path: Path) -> None:
     pictures = open_pictures(str(tmp_path))
-    (tmp_path / f".{digest_of(CONTENT)}.1234.part").write_bytes(b"half")
+    left, other = (tmp_path / f".{digest_of(CONTENT)}.{name}.part" for name in ("1234", "5678"))
+    for path, age_s in ((left, 3700), (other, 0)):  # one of a killed process, and one of another that writes just now
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
     assert list(pictures.digests()) == []
     open_pictures(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_a_place_that_is_not_there_is_named(tmp_path: Path, place: str) -> None:

@@ -49,25 +49,22 @@ async def test_a_full_server_is_asked_again_once_its_time_has_passed() -> None:
     assert metrics.registry.get_sample_value("visor_console_retries_total") == 3
 
 
-async def test_nobody_of_the_line_asks_while_the_server_wants_a_pause() -> None:
-    line = Line(8, 100, 20, Metrics())
-    refused = 0.0
-    early = []
+async def test_who_was_refused_keeps_its_place_and_the_others_go_on() -> None:
+    line = Line(2, 100, 20, Metrics())
+    order = []
 
-    async def first() -> None:
-        nonlocal refused
-        if not refused:
-            refused = time.monotonic()
+    async def refused() -> None:
+        if "refused" not in order:
+            order.append("refused")
             raise full(1)
+        order.append("answered")
 
     async def other() -> None:
-        early.append(time.monotonic() - refused < 1)
+        order.append("other")
+        await asyncio.sleep(0.01)
 
-    one = asyncio.create_task(line.ask(first))
-    while not refused:
-        await asyncio.sleep(0)
-    await asyncio.gather(one, *(line.ask(other) for _ in range(5)))
-    assert early == [False] * 5
+    await asyncio.gather(line.ask(refused), *(line.ask(other) for _ in range(5)))
+    assert order == ["refused", *["other"] * 5, "answered"]
 
 
 async def test_the_servers_refusal_is_handed_on_once_the_time_is_up() -> None:

@@ -1,0 +1,62 @@
+"""The commands, as `python -m console` runs them: on the database and the pictures that the flags or the environment name."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from console.__main__ import main
+from console.reviews.database import Database
+from console.reviews.pictures import digest_of
+from tests.unit.console.conftest import encoded
+from tests.unit.console.reviews.conftest import ANNA
+
+
+def ask(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    status = main(argv)
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_tables_are_made_by_a_command(url: str, capsys) -> None:
+    for _ in range(2):
+        status, said = ask(capsys, "migrate", "--database", url)
+        assert status == 0
+        assert said.endswith(f"{url.partition('://')[2]} is of this version\n")
+    Database.open(url).close()
+
+
+def test_reviews_are_written_and_pictures_deleted(desk, url: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("VISOR_CONSOLE_DATABASE", url)
+    monkeypatch.setenv("VISOR_CONSOLE_PICTURES", str(tmp_path / "pictures"))
+    desk.offer_reviews(3)
+    for _ in range(2):
+        desk.queue.label(desk.queue.take(ANNA).id, "damaged", ANNA)
+    assert ask(capsys, "export", "--out", str(tmp_path / "out")) == (0, f"2 labelled pictures in {tmp_path / 'out'}\n")
+    assert len(json.loads((tmp_path / "out/tasks.json").read_text())) == 2
+
+    (tmp_path / "copy.jpg").write_bytes(b"picture 0")
+    assert ask(capsys, "erase", str(tmp_path / "copy.jpg"), digest_of(b"picture 1"))[1] == "2 pictures deleted\n"
+    assert ask(capsys, "erase", digest_of(b"picture 1"))[1] == "0 pictures deleted\n"
+    assert ask(capsys, "erase", "--older-than-days", "30")[1] == "1 pictures deleted\n"
+    assert list(desk.pictures.digests()) == []
+
+
+def test_what_names_no_picture_is_told(tmp_path: Path, capsys) -> None:
+    for argv in (("erase",), ("erase", "nowhere.jpg")):
+        status, said = ask(capsys, *argv, "--folder", str(tmp_path))
+        assert status == 1
+        assert said.startswith("console: console.parameter: ")
+    with pytest.raises(SystemExit):
+        main(["erase", "--older-than-days", "-1"])
+
+
+async def test_pictures_are_added_to_a_running_console(console: httpx.AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(encoded("PNG"))
+    (tmp_path / "two.png").write_bytes(b"no picture")
+    names = [str(tmp_path / name) for name in ("one.png", "two.png")]
+    assert await asyncio.to_thread(main, ["add", names[0], "--console", str(console.base_url)]) == 0
+    assert await asyncio.to_thread(main, ["add", *names, "--console", str(console.base_url)]) == 1
+    assert await asyncio.to_thread(main, ["add", names[0], "--console", "http://127.0.0.1:1"]) == 1
