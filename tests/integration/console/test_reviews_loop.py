@@ -81,6 +81,7 @@ def test_what_people_label_becomes_the_next_archive(
     assert set(compared["audits"]["figures"]) == {"runs/digits", str(run)}
     assert f"On {len(audits)} audits, drawn at random of what a server was asked" in said
 
+    assert f"{len(new)} pictures labelled by 1 reviewer" in (run / "model-card.md").read_text()
     archive = own.ok("archive", str(run), "--store", str(tmp_path / "store")).strip().splitlines()[-1]
     facts = json.loads(own.ok("inspect", archive, "--json"))
     [reviews] = facts["lineage"]["reviews"]
