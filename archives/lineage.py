@@ -21,6 +21,25 @@ class Pretrained(Frozen):
     dataset_digest: str | None = None
 
 
+class Reviews(Frozen):
+    """What one `visor data from-reviews` added to a data set: pictures that people labelled, who are named by pseudonym alone.
+
+    `parent_digest`: of the data set that was added to; `export_digest`: SHA-256 of the export's reviews.jsonl. `taken`: pictures
+    by the split that they are in now, of which "sealed" holds the audits; `left_out`: pictures by the reason. Of those that were
+    taken: `reviewers`, pictures by pseudonym, one with several reviews counted for each; `archives`: pictures by the digest of
+    the archive whose answer was reviewed; `first` and `last`: when their first and last review was given.
+    """
+
+    parent_digest: str
+    export_digest: str
+    taken: dict[str, int]
+    left_out: dict[str, int]
+    reviewers: dict[str, int]
+    archives: dict[str, int]
+    first: datetime
+    last: datetime
+
+
 class Parity(Frozen):
     """How an export answers beside torch, the reference, on validation images; `training.packing.parity` holds the rule.
 
@@ -73,7 +92,8 @@ class Lineage(Frozen):
     `git_commit`, `git_dirty` and `versions` are of the code that fitted, `archive_git_*` of the code that packed (its
     `handlers` travel along); "unknown" and None outside git. `created` is the archive's time, UTC. `parity`: of each export that
     was tried, also where it does not hold; empty where none was, and in archives that are older than it. `pretrained`: the
-    weights that the fit started from, null where all were random, and in archives older than it.
+    weights that the fit started from, null where all were random, and in archives older than it. `reviews`: those that the data
+    set was made with, version after version; empty where it has none, and in archives older than it.
     """
 
     format: Literal[1] = 1
@@ -91,6 +111,7 @@ class Lineage(Frozen):
     metrics: dict[str, Any]
     parity: dict[BackendName, Parity] = Field(default_factory=dict)
     pretrained: Pretrained | None = None
+    reviews: tuple[Reviews, ...] = ()
 
     @field_validator("parity", mode="before")
     @classmethod

@@ -114,6 +114,7 @@ def _build_definition(contents: Contents) -> dict[str, Any]:
         ),
         {"name": "data set", "digest": {"sha256": lineage.dataset_digest}},
         {"name": "config", "digest": {"sha256": lineage.config_digest}},
+        *({"name": "reviews", "digest": {"sha256": one.export_digest}} for one in lineage.reviews),
     ]
     if lineage.pretrained:
         materials.append({"name": "weights to start from", "digest": {"sha256": lineage.pretrained.weights_digest}})

@@ -9,6 +9,7 @@ VisorError
 │   ├── DataMissing       data.missing: a published set that is not where the config says, or not in its published form
 │   ├── DataUnpulled      data.unpulled: files that DVC knows and that are not there
 │   ├── DataLeak          data.leak: near-duplicates in two splits, or pretrained weights that have seen what judges them
+│   ├── ReviewsInvalid    data.reviews: an export of reviews that cannot be read, or that a data set cannot take
 │   └── DownloadFailed    data.download: a published set that could not be fetched
 ├── RunError              run.invalid: a run's folder that does not fit what was asked
 ├── CompareError          compare.invalid: runs that did not answer the same question on the same images
@@ -78,6 +79,12 @@ class DataLeak(DataError):
     """Near-duplicates in two splits, or pretrained weights that have seen what judges them."""
 
     code = "data.leak"
+
+
+class ReviewsInvalid(DataError):
+    """An export of reviews that is not in the form of docs/reviews-export.md, or that a parent cannot take."""
+
+    code = "data.reviews"
 
 
 class DownloadFailed(DataError):

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from archives.contents import SPEC
 from archives.files import replacing, sha256
-from archives.lineage import Parity, Pretrained
+from archives.lineage import Parity, Pretrained, Reviews
 from handlers.backends import OpenVINOBackend, OpenVINOInt8Backend
 from handlers.drift import REFERENCE as REFERENCE
 from handlers.spec import BackendName, Frozen
@@ -57,7 +57,8 @@ class Record(Frozen):
     """The content of `run.json`: what the run was made from and by, and under which names MLflow knows it.
 
     `git_commit` and `versions` are of the code that fitted. `weights_digest` is set when the fit is done, `model_version`
-    (of the registry) when everything is. `pretrained`: null where all weights were random.
+    (of the registry) when everything is. `pretrained`: null where all weights were random. `reviews`: those that the data set was
+    made with.
     """
 
     job: JobName = "train"
@@ -72,6 +73,7 @@ class Record(Frozen):
     weights_digest: str | None = None
     model_version: str | None = None
     pretrained: Pretrained | None = None
+    reviews: tuple[Reviews, ...] = ()
 
 
 class Exports(Frozen):

@@ -48,8 +48,8 @@ MIGRATE = (
     "Make the review queue's tables, or bring them to this version. Several processes may do so at once; `serve` does it, too."
 )
 EXPORT = (
-    "Write labelled pictures as Label Studio's tasks, tasks.json, beside a folder of the pictures. Prints how many there are; "
-    "reviewers are pseudonyms."
+    "Write labelled pictures: tasks.json, Label Studio's tasks, reviews.jsonl, of which `visor data from-reviews` "
+    "makes a data set, and a folder of the pictures. Prints how many there are; reviewers are pseudonyms."
 )
 ERASE = (
     "Delete pictures of the review queue everywhere: file, digest, probabilities and heat map. Labels and decisions stay, for "

@@ -1,4 +1,7 @@
-"""Reviews for others to read: Label Studio's JSON, with the pictures beside it where a folder is asked for."""
+"""Reviews for others to read: Label Studio's JSON, and, where a folder is asked for, the pictures and what trainings read.
+
+docs/reviews-export.md has the form of the latter: a line for each review, from which `visor data from-reviews` makes a data set.
+"""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from console.reviews.errors import PictureGone
 from console.reviews.pictures import Pictures
 from console.reviews.tables import ITEMS, REVIEWS
 
-TASKS, PICTURES = "tasks.json", "pictures"
+TASKS, LINES, PICTURES = "tasks.json", "reviews.jsonl", "pictures"
 """Names of what `write` makes in a folder."""
 LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves the files of a folder of its own machine."""
@@ -45,14 +48,14 @@ def tasks(database: Database, prefix: str = "", model: str | None = None) -> Ite
 
 
 def write(database: Database, pictures: Pictures, folder: Path, prefix: str | None = None, model: str | None = None) -> int:
-    """Write tasks.json and the pictures into a folder; return how many tasks there are. Raises PicturesDown.
+    """Write tasks.json, reviews.jsonl and the pictures into a folder; return how many reviews there are. Raises PicturesDown.
 
     `prefix`: before a picture's digest in tasks.json, by default Label Studio's address of local files, in a folder of that name.
     """
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     prefix = f"{LOCAL_FILES}{folder.name}/{PICTURES}/" if prefix is None else prefix
     written = 0
-    with (folder / f".{TASKS}.part").open("w") as file:
+    with (folder / f".{TASKS}.part").open("w") as file, (folder / f".{LINES}.part").open("w") as lines:
         file.write("[")
         for task in tasks(database, prefix, model):
             digest = task["data"]["digest"]
@@ -61,10 +64,30 @@ def write(database: Database, pictures: Pictures, folder: Path, prefix: str | No
             except PictureGone:
                 continue  # deleted since its row was read
             file.write(("," if written else "") + "\n" + json.dumps(task, ensure_ascii=False))
+            lines.write(json.dumps(_line(task), ensure_ascii=False) + "\n")
             written += 1
         file.write("\n]\n")
-    (folder / f".{TASKS}.part").replace(folder / TASKS)
+    for name in (TASKS, LINES):
+        (folder / f".{name}.part").replace(folder / name)
     return written
+
+
+def _line(task: dict[str, Any]) -> dict[str, Any]:
+    """What trainings read of a review: docs/reviews-export.md."""
+    data, [annotation] = task["data"], task["annotations"]
+    drawn = data["lane"] == "audit"
+    return {
+        "format": 1,
+        "digest": data["digest"],
+        "label": annotation["result"][0]["value"]["choices"][0],
+        "why": "upload" if data["source"] == "upload" and not drawn else data["lane"],
+        "probability": data["chance"] if drawn else None,
+        "reviewer": data["reviewer"],
+        "time": annotation["created_at"],
+        "model": data["model"],
+        "version": data["version"],
+        "archive": data["archive"] or None,
+    }
 
 
 def _task(row: Any, prefix: str) -> dict[str, Any]:

@@ -520,3 +520,32 @@ def test_the_job_of_the_load_tests_is_bounded_and_reaches_the_gateway_alone() ->
     }
     assert set(allowed) == {namespace, "kube-system"}
     assert {port["port"] for port in allowed["kube-system"]} == {53}
+
+
+def of_the_loop(data: Path, code: int) -> tuple[int, list[str]]:
+    """Run the sample's script, its claim in the folder `data`, where `visor` ends with this code; what lies there then."""
+    [sample] = documents(K8S / "samples/reviews-loop.yaml")
+    [container] = sample["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    visor = data.parent / "bin/visor"
+    visor.parent.mkdir(exist_ok=True)
+    # Its arguments: data from-reviews EXPORT --parent FOLDER --out FOLDER.
+    visor.write_text(f'#!/bin/sh\n[ {code} != 0 ] || mkdir "$7"\nexit {code}\n')
+    visor.chmod(0o755)
+    script = container["args"][0].replace("/data/", f"{data}/")
+    done = sh(*container["command"], script, PATH=f"{visor.parent}:{os.environ['PATH']}")
+    return done.returncode, sorted(path.name for path in (data / "roofs").iterdir())
+
+
+def test_the_loop_of_reviews_leads_the_training_to_the_newest_version(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "charts/visor-training/ci/reviews-values.yaml").read_text())
+    assert values["data"]["pvc"] == {"claim": "pictures", "path": "roofs/current"}
+    first = tmp_path / "data/roofs/first"
+    first.mkdir(parents=True)
+    (first.parent / "current").symlink_to("first")
+    assert of_the_loop(tmp_path / "data", 3) == (0, ["current", "first"])  # nothing new
+    assert of_the_loop(tmp_path / "data", 1) == (1, ["current", "first"])
+    assert (first.parent / "current").readlink() == Path("first")
+    for _ in range(2):  # a second time on the same day, too
+        code, names = of_the_loop(tmp_path / "data", 0)
+        [made] = {*names} - {"current", "first"}
+        assert (code, (first.parent / "current").readlink()) == (0, Path(made))

@@ -1,171 +1,150 @@
-"""A new version of a data set: the images of a run, as it split them, and the pictures that people have labelled since.
+"""An export of reviews: what people said of pictures that a server had answered. docs/reviews-export.md has its form.
 
-Reviews that were chosen, for their expected cost or as unusual, are learnt from: they go into the training split. Those that were
-drawn at random, the audits, are of the world as it is and must not be: they go into the sealed split, which nothing looks at
-until `visor compare --sealed` measures the run that was chosen.
+One label is made of a picture's reviews: each reviewer's last one counts, and most of them decide; of a tie, the label that was
+given last. No picture is left out for being disputed, as audits without the hard pictures would be too easy.
 """
 
-import json
-import os
-import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from archives.files import atomic_folder
-from archives.names import composed
 from handlers.errors import unread
-from training.data.manifest import Manifest, Sample, hash_file
-from training.data.tree import MASKS, Split
-from training.errors import DataError
+from handlers.spec import Frozen, Label
+from training.data.manifest import Sha256
+from training.errors import ReviewsInvalid
 
-TASKS, PICTURES = "tasks.json", "pictures"
-"""What `visor console export` writes."""
-PROVENANCE = "reviews.json"
-AUDIT = "audit"
-_BEGINNINGS: Sequence[tuple[bytes, int, str]] = (
-    (b"\xff\xd8\xff", 0, ".jpg"),
-    (b"\x89PNG", 0, ".png"),
-    (b"WEBP", 8, ".webp"),
-    (b"II*\0", 0, ".tif"),
-    (b"MM\0*", 0, ".tif"),
-    (b"BM", 0, ".bmp"),
-    (b"ftyp", 4, ".heic"),
-)
+REVIEWS, PICTURES = "reviews.jsonl", "pictures"
+"""The file of an export, and its folder."""
+Why = Literal["audit", "review", "drift", "upload"]
+
+
+class Review(Frozen):
+    """A line of an export: one review of one picture. `label`: None where it was passed on; `digest`: of the picture's bytes."""
+
+    format: Literal[1]
+    digest: Sha256
+    label: Label | None
+    why: Why
+    probability: Annotated[float, Field(gt=0, le=1)] | None
+    reviewer: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    time: AwareDatetime
+    model: str
+    version: str
+    archive: Sha256 | None
+
+    @field_validator("time")
+    @classmethod
+    def _in_utc(cls, time: datetime) -> datetime:
+        return time.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _audits_are_drawn(self) -> Self:
+        if self.why == "audit" and self.probability is None:
+            raise ValueError("an audit has the probability with which it was drawn")
+        return self
 
 
 @dataclass(frozen=True)
-class Review:
-    """A labelled picture. `item`: its number in the queue; `lane`: audit, review or drift; `archive`: whose answer it was."""
+class Reviewed:
+    """A picture with the label that its reviews make. `audit`: whether it was drawn at random of all answers.
 
-    path: str
-    sha256: str
-    label: str
-    split: Split
-    item: int
-    reviewer: str
-    lane: str
-    chance: float | None
-    archive: str
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What became of the reviews. `left_out`: why others are not in the new version."""
-
-    parent: str
-    reviews: tuple[Review, ...]
-    left_out: Mapping[str, int]
-
-
-class _Data(BaseModel):
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    item: int
-    reviewer: str
-    lane: str
-    chance: float | None
-    archive: str
-
-
-class _Task(BaseModel):
-    """What of a task of Label Studio's, as the console writes it, is read here."""
-
-    data: _Data
-    annotations: list[dict[str, Any]] = Field(min_length=1)
-
-    @property
-    def label(self) -> str:
-        return composed(str(self.annotations[0]["result"][0]["value"]["choices"][0]))
-
-
-def merge(manifest: Manifest, root: Path, reviews: Path, out: Path) -> Merged:
-    """Write the new version into a folder, SPLIT/LABEL/..., with PROVENANCE beside; whole or not at all.
-
-    Files are linked where they lie on one disk, else copied. Of a picture that has several reviews the last one counts; one that
-    the parent has already stays as it is there. Raises DataError.
+    `reviews`: those with a label, in the order in which they were given.
     """
-    if out.exists():
-        raise DataError(f"{out} is there already; name a new folder, as versions of a data set do not change")
-    tasks, left_out = _read(reviews), Counter[str]()
-    known = {sample.sha256: sample for sample in manifest.samples}
-    last = {task.data.digest: task for task in tasks}
-    left_out["reviewed_again"] = len(tasks) - len(last)
-    merged = []
-    with atomic_folder(out) as folder:
-        for sample in manifest.samples:
-            _place_sample(root, sample, folder)
-        for task in last.values():
-            if reason := _reason(task, known, manifest):
-                left_out[reason] += 1
-                continue
-            source = reviews / PICTURES / task.data.digest
-            if not source.is_file() or hash_file(reviews, f"{PICTURES}/{task.data.digest}")[1] != task.data.digest:
-                raise DataError(f"{source} is not the picture of that digest; export the reviews again")
-            suffix = _suffix(source)
-            if suffix is None:
-                left_out["no_picture"] += 1
-                continue
-            split: Split = "sealed" if task.data.lane == AUDIT else "train"
-            path = f"{split}/{task.label}/review-{task.data.digest[:32]}{suffix}"
-            _place(source, folder / path)
-            facts = task.data.model_dump(exclude={"digest"})
-            merged.append(Review(path, task.data.digest, task.label, split, **facts))
-        found = Merged(manifest.digest, tuple(merged), {name: count for name, count in sorted(left_out.items()) if count})
-        content = {"format": 1, "parent": found.parent, "left_out": found.left_out, "reviews": [asdict(one) for one in merged]}
-        (folder / PROVENANCE).write_text(json.dumps(content, indent=1) + "\n")
-    return found
+
+    digest: str
+    label: str
+    audit: bool
+    reviews: tuple[Review, ...]
 
 
-def _reason(task: _Task, known: Mapping[str, Sample], manifest: Manifest) -> str | None:
-    """Why a review is left out, None where it is not."""
-    if (sample := known.get(task.data.digest)) is not None:
-        return "in_parent" if composed(sample.label) == task.label else "contradicts_parent"
-    return None if task.label in map(composed, manifest.labels) else "unknown_label"
+@dataclass(frozen=True)
+class Export:
+    """An export's reviews, in the order of its file. `digest`: SHA-256 of the file."""
+
+    folder: Path
+    digest: str
+    reviews: tuple[Review, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read an export. Raises ReviewsInvalid, which names the line."""
+        file = folder / REVIEWS
+        try:
+            content = file.read_bytes()
+        except OSError as err:
+            raise ReviewsInvalid(
+                f"{file} {unread(err)}; name the folder of an export, as docs/reviews-export.md describes it"
+            ) from err
+        lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        return cls(folder, hashlib.sha256(content).hexdigest(), tuple(_review(file, number, line) for number, line in lines))
+
+    def picture(self, digest: str) -> bytes | None:
+        """Read a picture's bytes; None where its file is not there. Raises ReviewsInvalid for other bytes than were reviewed."""
+        file = self.folder / PICTURES / digest
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise ReviewsInvalid(f"{file} {unread(err)}") from err
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ReviewsInvalid(f"{file} does not hold the bytes whose SHA-256 it is named by; export again")
+        return content
 
 
-def _read(reviews: Path) -> list[_Task]:
-    path = reviews / TASKS
+def settle(reviews: Iterable[Review], labels: Sequence[str]) -> tuple[list[Reviewed], Counter[str]]:
+    """Make one label of each picture's reviews, and count the pictures without one by the reason.
+
+    "skipped": nobody gave them a label; "unknown_label": only such as are none of `labels`.
+    """
+    of_picture = defaultdict[str, list[Review]](list)
+    for review in sorted(reviews, key=lambda review: review.time):  # stable: of one time, as they stand in the file
+        of_picture[review.digest].append(review)
+    settled, left_out = [], Counter[str]()
+    for digest, given in sorted(of_picture.items()):
+        labelled = tuple(review for review in given if review.label in labels)
+        if labelled:
+            audit = any(review.why == "audit" for review in given)
+            settled.append(Reviewed(digest, _decide(labelled), audit, labelled))
+        else:
+            left_out["unknown_label" if any(review.label for review in given) else "skipped"] += 1
+    return settled, left_out
+
+
+REASONS = {
+    "skipped": "without a label",
+    "unknown_label": "with none of the data set's labels",
+    "missing": "whose file is not there",
+    "unreadable": "that cannot be decoded",
+    "in_parent": "that the data set has already",
+    "like_held_out": "nearly the same as one that the data set holds out",
+    "like_audit": "nearly the same as an audit",
+    "audit_like_parent": "of the audit, nearly the same as one of the data set",
+}
+"""Why a picture is left out, in words."""
+
+
+def _decide(labelled: Sequence[Review]) -> str:
+    """The label of most reviewers' last reviews. labelled: as they were given."""
+    last: dict[str, str] = {}
+    for review in labelled:
+        last.pop(review.reviewer, None)  # so that the order is that of last reviews
+        last[review.reviewer] = str(review.label)
+    votes = Counter(last.values())
+    return next(label for label in reversed(last.values()) if votes[label] == max(votes.values()))
+
+
+def _review(file: Path, number: int, line: bytes) -> Review:
     try:
-        tasks = [_Task.model_validate(task) for task in json.loads(path.read_bytes())]
-        return tasks if all(task.label for task in tasks) else []
-    except OSError as err:
-        raise DataError(f"{path} {unread(err)}; `visor console export --out {reviews}` writes one") from err
-    except (ValidationError, ValueError, KeyError, TypeError, IndexError) as err:
-        raise DataError(f"{path} is none that `visor console export` wrote; export the reviews again") from err
-
-
-def _place_sample(root: Path, sample: Sample, folder: Path) -> None:
-    rest = PurePosixPath(*_below_label(sample))
-    _place(root / sample.path, folder / sample.split / sample.label / rest)
-    if sample.mask:
-        _place(root / sample.mask, folder / MASKS / sample.split / sample.label / rest.with_suffix(".png"))
-
-
-def _below_label(sample: Sample) -> Iterator[str]:
-    """The parts of a sample's path below its label's folder, which is the first or the second."""
-    parts = sample.path.split("/")
-    label = next(n for n, part in enumerate(parts[:2]) if composed(part) == composed(sample.label))
-    yield from parts[label + 1 :]
-
-
-def _place(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError):
-        os.link(source, target)
-        return
-    try:
-        shutil.copy2(source, target)
-    except OSError as err:
-        raise DataError(f"{source} {unread(err)}; `visor data verify` tells what else changed") from err
-
-
-def _suffix(picture: Path) -> str | None:
-    """A file's suffix by how it begins, None for what is no picture."""
-    with picture.open("rb") as file:
-        head = file.read(16)
-    return next((suffix for begin, at, suffix in _BEGINNINGS if head[at : at + len(begin)] == begin), None)
+        return Review.model_validate_json(line)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ReviewsInvalid(f"line {number} of {file} is no review: {said}; docs/reviews-export.md has the form") from err

@@ -7,7 +7,7 @@ from PIL import Image
 
 from archives.files import atomic_folder, is_packed
 from training.config import DataConfig
-from training.data import catalogue, detection, dvc, manifest, published
+from training.data import catalogue, derived, detection, dvc, manifest, published
 from training.data.manifest import Manifest
 from training.data.roofs import roofs
 from training.data.tree import Tree, scan
@@ -38,13 +38,19 @@ def prepare(config: DataConfig, home: Path) -> Path:
 
 def build_manifest(root: Path, config: DataConfig, found: Tree | None = None) -> Manifest:
     """Build the manifest of the config's data set, by what its source is known to hold. `found`, and errors: as of
-    `manifest.build`."""
+    `manifest.build`, or of `derived.read_manifest` for a set that brings its manifest."""
+    if derived.is_derived(root):
+        return derived.read_manifest(root, config)
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
     return manifest.build(root, config, pattern, left_out(config), found)
 
 
 def check(root: Path, config: DataConfig) -> None:
-    """Raise the DataError with which `build_manifest` would refuse the data set for its folders and labels; no file is read."""
+    """Raise the DataError with which `build_manifest` would refuse the data set for its folders and labels; no file is read
+    but the manifest of a set that brings one."""
+    if derived.is_derived(root):
+        derived.read_manifest(root, config)
+        return
     pattern = roofs.GROUP_PATTERN if config.source == "roofs" else None
     manifest.plan(root, config, pattern, left_out(config), scan(root, config.layout))
 

@@ -28,6 +28,9 @@ TABLES = frozenset({".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods"})
 TEXTS = TABLES | {".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".db", ".ini", ".zip"}
 """Suffixes of tables, and of all that is no picture of another format."""
 MASKS = "masks"
+VERSION = "version.json"
+RECORDS = (VERSION, "manifest.json", "reviews.jsonl")
+"""The file that says that a folder was made by `visor data from-reviews` (`training.data.derived`), and those beside it."""
 LABEL_LENGTH = 200
 
 
@@ -63,7 +66,8 @@ def scan(root: Path, layout: Layout = "auto") -> Tree:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give one that holds a folder of images for each label")
     walked = walk(root, linked_folders=False)
-    files = [path for path in walked.files if not _is_mask(path)]
+    records = RECORDS if VERSION in walked.files else ()
+    files = [path for path in walked.files if not _is_mask(path) and path not in records]
     pictures = [path for path in files if _is_image(path)]
     splits = find_splits(root, _tops(walked.folders, pictures), layout)
     depth = 2 if splits else 1

@@ -12,7 +12,7 @@ import yaml
 from handlers.arrays import UInt8
 from training import names, runs
 from training.config import Config
-from training.data import sources
+from training.data import derived, sources
 from training.data.duplicates import check_leaks
 from training.data.manifest import Manifest, Split
 from training.data.splits import stratified
@@ -111,6 +111,7 @@ def begin(
         git_dirty=dirty,
         versions=lineage.package_versions(),
         pretrained=origin(config),
+        reviews=derived.read_reviews(root),
     )
     run.mkdir(parents=True, exist_ok=True)
     runs.write_config(run, config)

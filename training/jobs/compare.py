@@ -10,6 +10,7 @@ from pathlib import Path
 from archives.names import close_to
 from training import runs
 from training.errors import CompareError, RunError
+from training.jobs.audits import answer_audits
 from training.jobs.fresh import settle
 from training.jobs.sealed import open_sealed
 from training.progress import show_progress
@@ -41,11 +42,13 @@ def compare(
     seed: int,
     resamples: int = comparison.RESAMPLES,
     sealed: bool = False,
+    audits: bool = False,
 ) -> Comparison:
     """Compare runs, by folder or MLflow id, all of an experiment, and the champion of their name in the registry.
 
-    `sealed`: whether the chosen run answers the sealed split, too. Raises RunError (no such run, or none with predictions),
-    CompareError (they cannot be compared), ArchiveRefused, DataError (images of the sealed split that are gone or changed).
+    `sealed`: whether the chosen run answers the sealed split, too; `audits`: whether all answer the audits. Raises RunError (no
+    such run, or none with predictions), CompareError (they cannot be compared), ArchiveRefused, DataError (images of the sealed
+    split that are gone or changed).
     """
     with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
         tracker = Tracker.open(places.home)
@@ -74,6 +77,7 @@ def compare(
     rows = [Row(one, figures[one.run_id], tested.get(one.run_id), rule.objections(one)) for one in candidates]
     chosen = rule.choose(candidates)
     made = Comparison(rule, rows, reference.name if reference else None, chosen.name if chosen else None, seed, resamples)
+    made = replace(made, audits=answer_audits(made)) if audits else made
     return replace(made, sealed=open_sealed(made)) if sealed else made
 
 

@@ -18,6 +18,7 @@ import torch
 
 from archives.contents import SPEC
 from archives.files import replacing, sha256
+from archives.lineage import Reviews
 from handlers import decision, networks
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import Backend, load_backend
@@ -26,6 +27,7 @@ from handlers.predictor import Answer
 from handlers.spec import Decision, Spec
 from training import runs
 from training.config import BackendChoice, Config, DecisionConfig
+from training.data import derived
 from training.data.manifest import Manifest, Sample
 from training.data.pixels import Pictures
 from training.decisions import chance, conformal, mix, selective, subgroups, thresholds
@@ -125,6 +127,8 @@ def evaluate(
         "config digest": config.digest,
         "weights digest": sha256(run / runs.WEIGHTS),
     }
+    if reviews := derived.read_reviews(root):
+        lineage["reviews"] = _describe_reviews(reviews)
     drawn = _draw(run, results, spec, {"calibration": calibrating, "test": test})
     shown = show(test_samples, answers, test.truth, spec, root)
     card = model_card.sections(spec, results, config, manifest, lineage, notes)
@@ -215,6 +219,13 @@ def _describe(exports: runs.Exports) -> str:
     parity = exports.parity.get(exports.backend)
     seen = parity.quantisation_images if parity else None
     return exports.backend if seen is None else f"{exports.backend}, quantised by {counted(seen, 'image')} of the training split"
+
+
+def _describe_reviews(reviews: Sequence[Reviews]) -> str:
+    """How many pictures of the data set people have labelled."""
+    taken = sum(sum(one.taken.values()) for one in reviews)
+    people = {name for one in reviews for name in one.reviewers}
+    return f"{counted(taken, 'picture')} labelled by {counted(len(people), 'reviewer')}"
 
 
 def _decide_groups(spec: Spec, wanted: DecisionConfig, calibrating: _Split) -> tuple[Spec, list[str]]:

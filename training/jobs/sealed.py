@@ -1,13 +1,15 @@
 """The sealed split is opened: the run that was chosen answers images that neither a fit nor a choice has seen."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from handlers import decision
 from handlers.backends import load_backend
 from training import runs
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, Sample
 from training.data.pixels import Pictures
 from training.decisions import conformal
 from training.errors import CompareError
@@ -32,25 +34,29 @@ def open_sealed(found: Comparison) -> Sealed:
     samples = manifest.samples_of("sealed")
     if not samples:
         raise CompareError(f"{chosen.name} was trained without a sealed split; set data.splits.sealed before a training")
-    with deterministic(threads=1):
-        backend = load_backend(chosen.folder, chosen.spec)
-        logits, _ = infer_all(samples, chosen.spec, backend, Pictures(record.dataset_root, manifest), "opening the sealed split")
-    groups = conformal.groups_of(samples)
-    answered = Candidate(
-        chosen.name,
-        chosen.run_id,
-        chosen.spec,
-        tuple(sample.path for sample in samples),
-        classes_of(samples, manifest.labels),
-        decision.calibrated(logits, chosen.spec),
-        {},
-        groups=tuple(groups) if groups else None,
-    )
+    answered = answer(chosen, chosen.folder, samples, Pictures(record.dataset_root, manifest), "opening the sealed split")
     drawn = comparison.resamples(len(samples), found.resamples, found.seed, answered.groups)
     before = tuple(row.candidate.name for row in found.rows if row.candidate is not chosen and _opened(row.candidate.folder))
     sealed = Sealed(comparison.intervals(answered, drawn), len(samples), chosen.spec.backend, before)
     runs.write_json(chosen.folder / runs.SEALED, _to_json(sealed, found, record))
     return sealed
+
+
+def answer(one: Candidate, folder: Path, samples: Sequence[Sample], pictures: Pictures, what: str) -> Candidate:
+    """Have a run, which lies in `folder`, answer these images with the backend that it serves. `what`: names the progress bar.
+
+    Raises DataError for images that are gone or changed.
+    """
+    with deterministic(threads=1):
+        logits, _ = infer_all(samples, one.spec, load_backend(folder, one.spec), pictures, what)
+    groups = conformal.groups_of(samples)
+    return replace(
+        one,
+        paths=tuple(sample.path for sample in samples),
+        truth=classes_of(samples, one.spec.labels),
+        probabilities=decision.calibrated(logits, one.spec),
+        groups=tuple(groups) if groups else None,
+    )
 
 
 def _opened(folder: Path | None) -> bool:

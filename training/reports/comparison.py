@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
@@ -16,7 +16,7 @@ from handlers.errors import counted
 from training import runs
 from training.reports.drawing import BLUE, ORANGE, SIZE, blank_figure, dress, png, short
 from training.reports.pages import UNDEFINED, Picture, environment
-from training.selection.comparison import MEASURES, Comparison, Interval, Row, Sealed
+from training.selection.comparison import MEASURES, Audits, Comparison, Interval, Row, Sealed
 
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "fnr": "FNR", "ece": "ECE", "expected_cost": "expected cost"}
 
@@ -145,6 +145,8 @@ def summary(comparison: Comparison) -> list[str]:
             f"The p-values are adjusted for {challengers} challengers (Holm): a run is cheaper than the champion where its p is "
             "at most 0.025, which happens to none of equally good ones in 97.5 % of such comparisons."
         )
+    if comparison.audits:
+        said += _audits(comparison.audits)
     if comparison.sealed:
         said += _sealed(comparison.sealed, comparison)
     elif comparison.chosen and len(comparison.rows) > 1:
@@ -152,10 +154,28 @@ def summary(comparison: Comparison) -> list[str]:
     return said
 
 
+def _audits(audits: Audits) -> list[str]:
+    said = [
+        f"On {counted(audits.images, 'audit')}, drawn at random of what a server was asked and learnt from by none, {name} has: "
+        f"{_told(figures)}."
+        for name, figures in audits.figures.items()
+    ]
+    said += [
+        f"There, beside {audits.reference}, {name} alone is right on {versus.only_it} and wrong on {versus.only_champion} "
+        f"(p {versus.labels_p:.4f}); its cost less that of {audits.reference} is {_interval(versus.cost)}, p of being no cheaper "
+        f"{versus.cheaper_p:.4f}."
+        for name, versus in audits.versus.items()
+    ]
+    said += [f"{name} was not asked, as it is known from MLflow alone; name its folder." for name in audits.not_asked]
+    return said
+
+
+def _told(figures: Mapping[str, Interval]) -> str:
+    return "; ".join(f"{NAMES[name]} {_interval(figure)}" for name, figure in figures.items() if not math.isnan(figure.value))
+
+
 def _sealed(sealed: Sealed, comparison: Comparison) -> list[str]:
-    told = "; ".join(
-        f"{NAMES[name]} {_interval(figure)}" for name, figure in sealed.figures.items() if not math.isnan(figure.value)
-    )
+    told = _told(sealed.figures)
     among = f"which neither the fits nor this choice among {len(comparison.rows)} runs has seen"
     said = [f"On {sealed.images} sealed images, {among}, {comparison.chosen} served by {sealed.backend} has: {told}."]
     if sealed.before:
@@ -192,6 +212,14 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     head: dict[str, Any] = {"rule": comparison.rule.describe(), "champion": comparison.champion, "chosen": comparison.chosen}
     if sealed := comparison.sealed:
         head["sealed"] = vars(sealed) | {"figures": {name: _plain(figure) for name, figure in sealed.figures.items()}}
+    if audits := comparison.audits:
+        head["audits"] = {
+            "images": audits.images,
+            "reference": audits.reference,
+            "figures": {run: {name: _plain(one) for name, one in figures.items()} for run, figures in audits.figures.items()},
+            "versus": {run: vars(one) | {"cost": _plain(one.cost)} for run, one in audits.versus.items()},
+            "not_asked": audits.not_asked,
+        }
     return head | {"seed": comparison.seed, "resamples": comparison.resamples, "runs": rows}
 
 

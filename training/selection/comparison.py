@@ -257,10 +257,26 @@ class Sealed:
 
 
 @dataclass(frozen=True)
+class Audits:
+    """What runs answer on audits: pictures that were drawn at random of what a server was asked, and that none learns from.
+
+    `figures`: by run; `reference`: the run that the others are beside, the champion where it was asked; `versus`: by run, of the
+    others; `not_asked`: runs that are known from MLflow alone.
+    """
+
+    images: int
+    reference: str
+    figures: Mapping[str, Mapping[str, Interval]]
+    versus: Mapping[str, Versus]
+    not_asked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Several runs beside each other. `champion` names the registry's, where it is among the rows; `chosen` names the rule's.
 
-    `sealed`: what the chosen run answers on images that nothing has seen, where these were asked for.
+    `sealed`: what the chosen run answers on images that nothing has seen, where these were asked for; `audits`: what all runs
+    answer on audits, where these were.
     """
 
     rule: Rule
@@ -270,6 +286,7 @@ class Comparison:
     seed: int
     resamples: int
     sealed: Sealed | None = None
+    audits: Audits | None = None
 
     @property
     def differing(self) -> list[str]:

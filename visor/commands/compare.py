@@ -45,6 +45,13 @@ def add(commands: Commands) -> None:
         help="have the chosen run answer the sealed split of its data set (data.splits.sealed), whose figures no choice has "
         "flattered, and write them into sealed.json in its folder; once it is opened, it is sealed no more (default: leave it)",
     )
+    compare.add_argument(
+        "--audits",
+        action="store_true",
+        help="have every run whose folder is named answer the audits that `visor data from-reviews` put into a run's data set, "
+        "labelled pictures of a random share of what a server was asked, and print their figures beside each other "
+        "(default: leave them)",
+    )
     add_rule(compare)
 
 
@@ -109,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out:
         check_folder(args.out)
-    found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed)
+    found = compare(args.runs, args.experiment, paths_of(args), rule_of(args), args.seed, sealed=args.sealed, audits=args.audits)
     for line in comparison.text(found, shutil.get_terminal_size((WIDTH, 24)).columns):
         print(line)
     for sentence in comparison.summary(found):

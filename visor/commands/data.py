@@ -34,8 +34,8 @@ def add(commands: Commands) -> None:
     _add_verify(verbs)
     _add_diff(verbs)
     _add_report(verbs)
-    erase.add(verbs)
     from_reviews.add(verbs)
+    erase.add(verbs)
     data.epilog = list_commands("verbs", verbs.choices.items())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from console.reviews import export
 from console.reviews.pictures import digest_of
 from tests.unit.console.reviews.conftest import ANNA, BEN, answer_of
+from training.data.reviews import Export
 
 
 def test_a_task_has_label_answer_and_draw(desk) -> None:
@@ -44,4 +45,25 @@ def test_a_folder_has_the_tasks_and_their_pictures(desk, tmp_path: Path, monkeyp
         digest = task["data"]["digest"]
         assert task["data"]["image"] == f"/data/local-files/?d=reviews/pictures/{digest}"
         assert digest_of((out / "pictures" / digest).read_bytes()) == digest
-    assert sorted(path.name for path in out.iterdir()) == ["pictures", "tasks.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["pictures", "reviews.jsonl", "tasks.json"]
+
+
+def test_a_folder_has_what_trainings_read(desk, tmp_path: Path) -> None:
+    desk.offer(b"doubt", answer_of(0.3))
+    desk.offer(b"named", answer_of(0.01, "pass", digest=""), source="upload", lane="drift")
+    desk.intake.share = 1.0
+    desk.offer(b"drawn", answer_of(0.02, "pass"))
+    labels = {digest_of(b"doubt"): "damaged", digest_of(b"named"): "intact", digest_of(b"drawn"): "damaged"}
+    for _ in labels:
+        taken = desk.queue.take(ANNA)
+        desk.queue.label(taken.id, labels[taken.digest], ANNA)
+    export.write(desk.database, desk.pictures, tmp_path)
+    read = Export.read(tmp_path)
+    found = {review.digest: review for review in read.reviews}
+    assert {digest: review.label for digest, review in found.items()} == labels
+    assert [read.picture(digest_of(one)) for one in (b"doubt", b"named", b"drawn")] == [b"doubt", b"named", b"drawn"]
+    said = [(found[digest_of(one)].why, found[digest_of(one)].probability) for one in (b"doubt", b"named", b"drawn")]
+    assert said == [("review", None), ("upload", None), ("audit", 1.0)]
+    assert {review.reviewer for review in read.reviews} == {"anna"}
+    assert {review.time.timestamp() for review in read.reviews} == {desk.clock.now}
+    assert [found[digest_of(one)].archive for one in (b"doubt", b"named")] == ["a" * 64, None]
