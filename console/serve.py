@@ -1,5 +1,6 @@
 """Run the console's application until a signal."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -66,7 +67,7 @@ def listen(settings: Settings) -> socket.socket:
             (host, settings.port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
         )
     except OSError as err:
+        why = os.strerror(err.errno) if err.errno else str(err)
         raise SettingsInvalid(
-            f"{host} port {settings.port} cannot be had ({err.strerror or err}); choose another one by --port, or stop what "
-            "listens there"
+            f"{host} port {settings.port} cannot be had ({why}); choose another one by --port, or stop what listens there"
         ) from err

@@ -207,7 +207,7 @@ async def test_large_uploads_at_once_take_no_more_memory_than_they_may(server: S
                 *(client.post(f"{console.url}/predict", content=content, headers=kind) for _ in range(30))
             )
         assert {answer.status_code for answer in answers} == {400}
-        assert peak_mib() - before < 64 + 96
+        assert peak_mib() - before < 64 + 32
 
 
 def test_it_ends_by_sigterm_and_answers_what_it_has_begun(server: Server, images: dict[Path, str], tmp_path: Path) -> None:
