@@ -23,6 +23,7 @@ from PIL import Image, ImageFilter
 from scipy.stats import t as student
 
 from archives.contents import SPEC
+from archives.files import replacing
 from console.reviews.cost import expected_cost
 from console.servers.models import Answer
 from handlers import decision
@@ -134,7 +135,9 @@ def changed(seed: int, count: int, size: int, home: Path) -> Changed:
     if not file.exists():
         with patch.dict(buildings.COVERINGS, dict.fromkeys(buildings.COVERINGS, OTHER_COLOURS)):
             pictures, damaged = zip(*show_progress(drawn(seed, count, size), count, "drawing roofs"), strict=True)
-        np.savez(file, joined=np.frombuffer(b"".join(pictures), np.uint8), ends=np.cumsum([*map(len, pictures)]), damaged=damaged)
+        with replacing(file) as temporary, temporary.open("wb") as opened:
+            joined = np.frombuffer(b"".join(pictures), np.uint8)
+            np.savez(opened, joined=joined, ends=np.cumsum([*map(len, pictures)]), damaged=damaged)
     with np.load(file) as saved:
         pictures = tuple(one.tobytes() for one in np.split(saved["joined"], saved["ends"])[:-1])
         return Changed(pictures, saved["damaged"].astype(np.int64))
