@@ -22,7 +22,7 @@ class Fact(NamedTuple):
 
 @dataclass
 class Lineages:
-    """Asks MLflow once for each archive. `url`: its base for browsers, None for none; `inside`: for the console, where another."""
+    """Asks MLflow once for each archive. `url`: its base for browsers, None for none; `inside`: for the console, if another."""
 
     url: str | None
     inside: str | None = None
@@ -51,7 +51,9 @@ class Lineages:
     async def _ask(self, session: aiohttp.ClientSession, digest: str) -> tuple[Fact, ...]:
         base = (self.url or "").rstrip("/")
         asked = (self.inside or base).rstrip("/")
-        versions = await _get(session, f"{asked}/api/2.0/mlflow/model-versions/search", filter=f"tags.archive_digest = '{digest}'")
+        versions = await _get(
+            session, f"{asked}/api/2.0/mlflow/model-versions/search", filter=f"tags.archive_digest = '{digest}'"
+        )
         if not versions.get("model_versions"):
             return ()
         one = versions["model_versions"][0]
