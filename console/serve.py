@@ -1,7 +1,10 @@
 """Run the console's application until a signal."""
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -37,7 +40,10 @@ def serve(given: Mapping[str, Any], say: Callable[[str], object]) -> None:
         say(f"API      {address}/docs")
         if settings.keys_file is None:
             say("keys     none: everybody on this machine may do everything; `visor console key --help` makes some")
-        server.run(sockets=[listening])
+        # uvicorn ends in order, and then raises the signal once more for whoever had it before.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
 
 
 def make_server(settings: Settings) -> uvicorn.Server:
@@ -65,7 +71,7 @@ def listen(settings: Settings) -> socket.socket:
             (host, settings.port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
         )
     except OSError as err:
+        why = os.strerror(err.errno) if err.errno else str(err)
         raise SettingsInvalid(
-            f"{host} port {settings.port} cannot be had ({err.strerror or err}); choose another one by --port, or stop what "
-            "listens there"
+            f"{host} port {settings.port} cannot be had ({why}); choose another one by --port, or stop what listens there"
         ) from err

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archives.errors import ArchiveUnexpected as ArchiveUnexpected
     from archives.errors import KeyFileError as KeyFileError
     from archives.errors import StoreError as StoreError
+    from drawing.heatmap import HeatMap as HeatMap
     from handlers.errors import ArchiveBroken as ArchiveBroken
     from handlers.errors import ImageError as ImageError
     from handlers.errors import OptionError as OptionError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from training.errors import RunError as RunError
     from visor.answers import Answer as Answer
     from visor.answers import Decision as Decision
-    from visor.answers import HeatMap as HeatMap
     from visor.client import Client as Client
     from visor.data import DataSet as DataSet
     from visor.data import explore as explore
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 # Where each name is, which is imported when it is first used: neither the command line nor a client needs them all.
 _PLACES = {
-    "visor.answers": ("Answer", "Decision", "HeatMap"),
+    "drawing.heatmap": ("HeatMap",),
+    "visor.answers": ("Answer", "Decision"),
     "visor.client": ("Client",),
     "visor.data": ("DataSet", "explore"),
     "visor.model": ("Model", "load"),

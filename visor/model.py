@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from archives import store as stores
 from archives.opening import opened
+from drawing.heatmap import HeatMap
 from handlers import decision, predictor
 from handlers.backends import Backend, load_backend
 from handlers.errors import OptionError, VisorError
 from handlers.predictor import Item
 from handlers.spec import WHOLE, Spec
 from training import settings
-from visor.answers import Answer, Answering, HeatMap, Question
+from visor.answers import Answer, Answering, Question
 from visor.paths import path_of
 from visor.pictures import Picture, read
 

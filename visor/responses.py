@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from drawing.heatmap import HeatMap
 from handlers import errors
 from handlers.errors import ImageError
 from handlers.spec import WHOLE
-from visor.answers import Answer, HeatMap
+from visor.answers import Answer
 from visor.errors import AnswerInvalid, ClientError
 
 IMAGE_ERRORS = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)}

@@ -137,7 +137,7 @@ async def _enter(batches: asyncio.Semaphore, settings: Settings, stack: AsyncExi
 async def _ask(console: Console, model: str, question: Question, index: int, picture: Picture) -> Item:
     """One picture's item, with its answer or its error."""
     try:
-        # Twice while it is asked about, as a single one; and once more while it is unpacked.
+        # As a single one, and once more while it is unpacked.
         async with console.room.take((COPIES + 1) * picture.size):
             content = await asyncio.to_thread(picture.read)
             answer = await console.servers.ask(model, content, question)

@@ -188,6 +188,28 @@ def test_a_console_whose_server_is_killed_says_so_and_finds_the_next_one(
             stop_server(first)
 
 
+async def test_large_uploads_at_once_take_no_more_memory_than_they_may(server: Server, tmp_path: Path) -> None:
+    """Thirty uploads of 15 MiB are 450 MiB: they wait for room, and the server refuses what is no picture."""
+    with running(tmp_path, "--servers", f"http://{server.rest}", "--memory-mib", "64") as console:
+        status = Path(f"/proc/{console.process.pid}/status")
+
+        def peak_mib() -> int:
+            found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+            assert found
+            return int(found[1]) >> 10
+
+        async with httpx.AsyncClient(timeout=300, limits=httpx.Limits(max_connections=30)) as client:
+            kind = {"Content-Type": "image/png"}
+            await client.post(f"{console.url}/predict", content=b"x", headers=kind)
+            before = peak_mib()
+            content = bytes(15 << 20)
+            answers = await asyncio.gather(
+                *(client.post(f"{console.url}/predict", content=content, headers=kind) for _ in range(30))
+            )
+        assert {answer.status_code for answer in answers} == {400}
+        assert peak_mib() - before < 64 + 32
+
+
 def test_it_ends_by_sigterm_and_answers_what_it_has_begun(server: Server, images: dict[Path, str], tmp_path: Path) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:

@@ -357,7 +357,8 @@ def test_keys_alone_reach_all_of_it(page: Page, eight: Path) -> None:
     )
     page.locator(".skip").focus()
     reached = [name()]
-    for _ in range(13):
+    while reached[-1] != "again":
+        assert len(reached) < 30
         page.keyboard.press("Tab")
         reached.append(name())
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
