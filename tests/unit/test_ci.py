@@ -24,8 +24,8 @@ case " $* " in
     echo "$* went wrong"; exit 2 ;;
 esac
 """
-FIRST = ["make setup TAKE_OVER=1", "make lint", "make verify", "make test-unit", "make browser prometheus"]
-ASIDE = ["make cluster", "make images IMAGES=serving transformer training storage-initializer"]
+FIRST = ["make setup TAKE_OVER=1", "make lint", "make verify", "make test-unit", "make browser postgres prometheus"]
+ASIDE = ["make cluster", "make images IMAGES=serving transformer training console storage-initializer"]
 BESIDE = ["make --assume-old test-unit test"]
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import console.app  # noqa: F401 - with it come the errors of all rooms
 from console.errors import ServerRefused, kinds
 from console.flags import shown_default
 from console.metrics import Metrics

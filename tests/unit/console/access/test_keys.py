@@ -35,9 +35,9 @@ def test_scopes_are_what_a_key_may_do_and_admin_is_everything() -> None:
     def key(*scopes: str) -> Key:
         return Key.model_validate({"name": "a", "scopes": scopes, "sha256": "0" * 64})
 
-    assert [key("predict").may(scope) for scope in module.SCOPES] == [True, False, False]
-    assert [key("review").may(scope) for scope in module.SCOPES] == [False, True, False]
-    assert [key("admin").may(scope) for scope in module.SCOPES] == [True, True, True]
+    assert [key("predict").may(scope) for scope in module.SCOPES] == [True, False, False, False]
+    assert [key("review").may(scope) for scope in module.SCOPES] == [False, True, False, False]
+    assert [key("admin").may(scope) for scope in module.SCOPES] == [True, True, True, True]
 
 
 def test_a_name_stands_for_one_key_unless_it_is_replaced(tmp_path: Path) -> None:
