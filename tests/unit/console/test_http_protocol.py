@@ -63,8 +63,7 @@ async def test_a_kept_connection_is_asked_again_and_again(alone: Settings) -> No
 
 async def test_a_slow_upload_is_ended(choose: Callable[..., Settings]) -> None:
     async with running(choose(upload_timeout_s=0.3)) as (address, _):
-        head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
-            b"Content-Length: 9\r\nConnection: close\r\n\r\nabc"
-        answered = await sent(address, head)
+        head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n"
+        answered = await sent(address, head + b"Connection: close\r\n\r\nabc")
         assert b"HTTP/1.1 408" in answered
         assert b'"console.slow"' in answered
