@@ -64,6 +64,15 @@ def _batch(page: Page, pictures: list[Path]) -> None:
     page.locator("th[data-by=score] button").click()
 
 
+def _review(page: Page, pictures: list[Path]) -> None:
+    """What the batches before left in the queue: pictures to be reviewed, and those drawn at random."""
+    page.locator("#picture").wait_for()
+    page.keyboard.press("m")
+    page.get_by_role("button", name="Compute").click()
+    page.locator("#figures tr").first.wait_for()
+    page.locator("#picture").evaluate("image => image.decode()")
+
+
 SHOTS = (
     Shot("start", "/", 1280, "light", 640, _nothing),
     Shot("picture", "/", 1280, "light", 1000, _ask),
@@ -74,6 +83,8 @@ SHOTS = (
     Shot("releases", "releases", 1280, "dark", 1000, _nothing),
     Shot("releases-phone", "releases", 360, "light", 1000, _nothing),
     Shot("drift", "drift", 1280, "light", 1000, _nothing),
+    Shot("review", "reviews", 1280, "light", 1000, _review),
+    Shot("review-phone", "reviews", 360, "dark", 1000, _review),
 )
 
 
@@ -151,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     if args.record:
+        args.record.mkdir(parents=True, exist_ok=True)
         (args.record / "roofs.json").write_text(json.dumps(simulated().to_json()))
         return 0
     pictures = sorted(path for path in args.pictures.iterdir() if path.is_file())
