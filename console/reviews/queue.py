@@ -21,7 +21,7 @@ from console.reviews.tables import ITEMS, OPEN, REVIEWS
 LANES = ("review", "audit", "drift")
 TURNS = (0.65, 0.25, 0.1)
 """The share of turns that are each lane's; where nothing waits in one, the turn is that of the next."""
-COUNTED = 1000
+COUNTED = 500
 """How many items of a lane are counted at most: a count of all would take the longer, the more wait."""
 FOUND = select(*(ITEMS.c[name] for name in ("id", "digest", "model", "version", "labels", "state", "holder", "held_until_s")))
 """What of an item decides whose it is, and what a person is told of it."""

@@ -79,7 +79,7 @@ class Held(BaseModel):
     picture: str = Field(examples=["reviews/42/picture"])
     map: str = Field(examples=["reviews/42/map"])
     waiting: dict[str, int] = Field(
-        description="How many pictures wait, by lane; at most 1,000 of each are counted.", examples=[{"review": 12, "audit": 3}]
+        description="How many pictures wait, by lane; at most 500 of each are counted.", examples=[{"review": 12, "audit": 3}]
     )
 
 

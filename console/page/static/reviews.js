@@ -3,7 +3,7 @@
 import { Refused, ask, find, say, words } from "./page.js";
 
 const NAMES = { missed: "positives missed", false_alarms: "others flagged", wrong_passed: "passed, but wrong" };
-const COUNTED = 1000; // of each lane no more are counted
+const COUNTED = 500; // of each lane no more are counted
 let held = null, busy = false;
 
 // This window's own name: another window of the same key holds another picture.

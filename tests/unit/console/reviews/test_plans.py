@@ -112,7 +112,7 @@ def steps_of_acts(database: Database, items: int) -> dict[str, int]:
 
 
 def test_no_act_takes_longer_where_more_waits(tmp_path) -> None:
-    """2,000 items of the lane review are more than are counted, so that counting takes as long beside 8,000."""
+    """1,000 items are more than are counted, so that counting takes as long beside 4,000."""
     few, many = (Database.open(f"sqlite:///{tmp_path / name}.db") for name in ("few", "many"))
     short, long = steps_of_acts(few, 2 * COUNTED), steps_of_acts(many, 8 * COUNTED)
     assert {name: (short[name], long[name]) for name in short if long[name] > 1.5 * short[name] + 10} == {}
@@ -136,6 +136,6 @@ def test_a_person_who_passed_a_thousand_on_gets_the_next(url: str) -> None:
 
 def test_a_long_lane_is_counted_to_its_end_no_more(url: str) -> None:
     database = Database.open(url)
-    bench.fill(database, COUNTED + 100)
-    assert Queue(database, 600, 600).waiting() == {"review": COUNTED, "audit": 22}
+    bench.fill(database, 2 * COUNTED)
+    assert Queue(database, 600, 600).waiting() == {"review": COUNTED, "audit": 20}
     database.close()
