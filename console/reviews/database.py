@@ -1,7 +1,6 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
 import secrets
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from console.reviews.errors import DatabaseDown, DatabaseUnusable
 from console.reviews.tables import SECRETS
+from console.reviews.turns import FairLock
 
 BUSY_S = 30.0
 """How long a transaction of SQLite waits for another process' write."""
@@ -34,7 +34,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         # SQLite's own wait for another writer looks again after up to 100 ms: within a process writers wait for each other here.
-        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._writer = FairLock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
     def open(cls, url: str) -> "Database":

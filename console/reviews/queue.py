@@ -5,25 +5,26 @@ what was drawn at random must not be sorted by how it was answered, or the figur
 the order in which it was named. Each turn is drawn: a quarter are audits' and a tenth drift's, as long as any wait.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from console.reviews.database import Database
 from console.reviews.errors import ItemTaken, ItemUnknown, LabelUnknown, NothingToUndo, NothingWaits
-from console.reviews.tables import ITEMS, REVIEWS
+from console.reviews.tables import ITEMS, OPEN, REVIEWS
 
 LANES = ("review", "audit", "drift")
 TURNS = (0.65, 0.25, 0.1)
 """The share of turns that are each lane's; where nothing waits in one, the turn is that of the next."""
-COUNTED_S = 2.0
-"""How long a count of what waits is shown."""
+COUNTED = 500
+"""How many items of a lane are counted at most: a count of all would take the longer, the more wait."""
+FOUND = select(*(ITEMS.c[name] for name in ("id", "digest", "model", "version", "labels", "state", "holder", "held_until_s")))
+"""What of an item decides whose it is, and what a person is told of it."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,7 @@ class Reviewer:
 
 @dataclass(frozen=True)
 class Item:
-    """An item that a person holds until `held_until_s`. What the model answered is not in it, so that labels are people's own.
-
-    `map`: the heat map and its box, None where none was asked for.
-    """
+    """An item that a person holds until `held_until_s`. What the model answered is not in it, so that labels are people's own."""
 
     id: int
     digest: str
@@ -47,7 +45,6 @@ class Item:
     version: str
     labels: tuple[str, ...]
     held_until_s: float
-    map: dict[str, Any] | None
 
 
 class Queue:
@@ -62,15 +59,14 @@ class Queue:
         chance: random.Random | None = None,
     ) -> None:
         self._database, self.lease_s, self.undo_s, self._clock = database, lease_s, undo_s, clock
-        self._counted: tuple[float, dict[str, int]] = -math.inf, {}
         self._chance = chance or random.Random()
 
     def take(self, reviewer: Reviewer) -> Item:
         """Give a person the item that they hold, or else the next one. Raises NothingWaits."""
         now = self._clock()
         with self._database.writing(durable=False) as connection:
-            held = (ITEMS.c.holder == reviewer.holder) & (ITEMS.c.state == "open") & (ITEMS.c.held_until_s > now)
-            found = connection.execute(select(ITEMS).where(held).limit(1)).first()
+            held = (ITEMS.c.holder == reviewer.holder) & (ITEMS.c.held_until_s > now)
+            found = connection.execute(FOUND.where(held).limit(1)).first()
             for lane in self._lanes() if found is None else ():
                 found = connection.execute(_next(lane, reviewer, now)).first()
                 if found is not None:
@@ -110,11 +106,11 @@ class Queue:
         """Take back what a person did last, and give them its item again. Raises NothingToUndo, ItemTaken."""
         now = self._clock()
         with self._database.writing() as connection:
-            mine = (REVIEWS.c.holder == reviewer.holder) & (REVIEWS.c.undone_s.is_(None)) & (REVIEWS.c.at_s > now - self.undo_s)
+            mine = (REVIEWS.c.holder == reviewer.holder) & REVIEWS.c.undone_s.is_(None)
             last = connection.execute(select(REVIEWS).where(mine).order_by(REVIEWS.c.id.desc()).limit(1)).first()
-            if last is None:
+            if last is None or last.at_s <= now - self.undo_s:
                 raise NothingToUndo("you have done nothing that can still be undone")
-            found = connection.execute(select(ITEMS).where(ITEMS.c.id == last.item).with_for_update()).one()
+            found = connection.execute(FOUND.where(ITEMS.c.id == last.item).with_for_update()).one()
             if found.digest is None:
                 raise NothingToUndo("the picture was deleted since")
             held = found.holder not in (None, reviewer.holder) and found.held_until_s > now
@@ -127,7 +123,7 @@ class Queue:
     def held(self, item: int, reviewer: Reviewer) -> Row[Any]:
         """The row of an item that a person holds. Raises ItemUnknown, ItemTaken."""
         with self._database.reading() as connection:
-            found = connection.execute(select(ITEMS).where(ITEMS.c.id == item)).first()
+            found = connection.execute(FOUND.add_columns(ITEMS.c.map).where(ITEMS.c.id == item)).first()
         if found is None:
             raise ItemUnknown(f"the queue has no item {item}")
         if found.holder != reviewer.holder:
@@ -135,13 +131,10 @@ class Queue:
         return found
 
     def waiting(self) -> dict[str, int]:
-        """Count the items that wait, by lane; anew after COUNTED_S, as a long queue takes as long as all else of a turn."""
-        now = time.monotonic()
-        if now - self._counted[0] > COUNTED_S:
-            with self._database.reading() as connection:
-                waiting = select(ITEMS.c.lane, func.count()).where(ITEMS.c.state == "open").group_by(ITEMS.c.lane)
-                self._counted = now, {row[0]: row[1] for row in connection.execute(waiting)}
-        return self._counted[1]
+        """Count the items that wait, by lane, COUNTED of each at most; lanes where nothing waits are not named."""
+        with self._database.reading() as connection:
+            counts = connection.execute(WAITING).one()
+        return {lane: count for lane, count in zip(LANES, counts, strict=True) if count}
 
     def _lanes(self) -> Sequence[str]:
         """The lanes in the order of this turn: the drawn one first."""
@@ -152,11 +145,11 @@ class Queue:
         until = now + self.lease_s
         lease = {"state": "open", "holder": reviewer.holder, "held_until_s": until}
         connection.execute(update(ITEMS).where(ITEMS.c.id == found.id).values(**lease))
-        return Item(found.id, found.digest, found.model, found.version, tuple(found.labels), until, found.map)
+        return Item(found.id, found.digest, found.model, found.version, tuple(found.labels), until)
 
     def _mine(self, connection: Connection, item: int, reviewer: Reviewer, label: str | None = None) -> Row[Any] | None:
         """The open item that a person holds, or None where they gave it this label already, as far as they know in vain."""
-        found = connection.execute(select(ITEMS).where(ITEMS.c.id == item).with_for_update()).first()
+        found = connection.execute(FOUND.where(ITEMS.c.id == item).with_for_update()).first()
         if found is None:
             raise ItemUnknown(f"the queue has no item {item}")
         if found.state == "open" and found.holder == reviewer.holder:
@@ -168,17 +161,24 @@ class Queue:
         raise ItemTaken("this picture is not yours now: your time was up and another person took it, or it has a label")
 
 
+def _waiting(lane: str) -> Any:
+    """How many items wait in a lane, as far as they are counted."""
+    some = select(ITEMS.c.id).where(OPEN, ITEMS.c.lane == lane).order_by(ITEMS.c.rank).limit(COUNTED).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
+WAITING = select(*map(_waiting, LANES))
+
+
 def _next(lane: str, reviewer: Reviewer, now: float) -> Any:
     """The first free item of a lane that the person did not pass on, by the index; rows that others take now are passed over."""
-    passed_on = exists().where(
-        REVIEWS.c.item == ITEMS.c.id,
-        REVIEWS.c.holder == reviewer.holder,
-        REVIEWS.c.label.is_(None),
-        REVIEWS.c.undone_s.is_(None),
-    )
+    skip = and_(REVIEWS.c.item == ITEMS.c.id, REVIEWS.c.holder == reviewer.holder)
+    active = and_(REVIEWS.c.label.is_(None), REVIEWS.c.undone_s.is_(None))
+    # Not by EXISTS: PostgreSQL makes a join of that and, of a table whose size it misjudges, reads all skips for each item.
+    passed_on = select(REVIEWS.c.id).where(skip, active).limit(1).scalar_subquery()
     free: ColumnElement[bool] = or_(ITEMS.c.holder.is_(None), ITEMS.c.held_until_s <= now)
-    wanted = and_(ITEMS.c.state == "open", ITEMS.c.lane == lane, free, ~passed_on)
-    return select(ITEMS).where(wanted).order_by(ITEMS.c.rank, ITEMS.c.id).limit(1).with_for_update(of=ITEMS, skip_locked=True)
+    wanted = and_(OPEN, ITEMS.c.lane == lane, free, passed_on.is_(None))
+    return FOUND.where(wanted).order_by(ITEMS.c.rank, ITEMS.c.id).limit(1).with_for_update(of=ITEMS, skip_locked=True)
 
 
 def _action(item: int, reviewer: Reviewer, now: float, label: str | None) -> dict[str, Any]:

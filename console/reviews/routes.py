@@ -78,7 +78,9 @@ class Held(BaseModel):
     held_until_s: float = Field(description="Until then it is yours, in seconds since 1970.")
     picture: str = Field(examples=["reviews/42/picture"])
     map: str = Field(examples=["reviews/42/map"])
-    waiting: dict[str, int] = Field(description="How many pictures wait, by lane.", examples=[{"review": 12, "audit": 3}])
+    waiting: dict[str, int] = Field(
+        description="How many pictures wait, by lane; at most 500 of each are counted.", examples=[{"review": 12, "audit": 3}]
+    )
 
 
 class Label(BaseModel):

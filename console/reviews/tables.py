@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -30,6 +31,12 @@ METADATA = MetaData(
 )
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """A row's number; SQLite counts up an INTEGER alone."""
+
+
+def _index_where(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows that fulfil a condition."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
 
 SECRETS = Table("secrets", METADATA, Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
 """What the database's own draws and pseudonyms are made with."""
@@ -47,7 +54,7 @@ ITEMS = Table(
     "items",
     METADATA,
     Column("id", NUMBER, primary_key=True, autoincrement=True),
-    Column("digest", String(64), ForeignKey("pictures.digest"), index=True),
+    Column("digest", String(64), ForeignKey("pictures.digest")),
     Column("came_s", Double, nullable=False),
     Column("source", String(10), nullable=False),
     Column("state", String(10), nullable=False),
@@ -69,9 +76,10 @@ ITEMS = Table(
     Column("threshold", Double),
     Column("served", Boolean, nullable=False),
     Column("map", JSON(none_as_null=True)),
-    Column("holder", String(100), index=True),
+    Column("holder", String(100)),
     Column("held_until_s", Double),
-    Index("items_next", "state", "lane", "rank", "id"),
+    _index_where("items_next", "lane", "rank", "id", "state", where="state = 'open'"),  # with the state SQLite counts by it alone
+    _index_where("items_held", "holder", where="holder IS NOT NULL"),
     Index("items_digest_archive_once", "digest", "archive", unique=True),
 )
 """Answers that wait for a person, or had one. Each picture is there once for each archive that answered it, the first time.
@@ -80,8 +88,10 @@ ITEMS = Table(
 empty. `lane`: audit, of those that were drawn at random, else review or drift. `rank`: the order within a lane, least first.
 `chance`: the share of all answers that were drawn when it came, empty where it is no traffic: uploaded for the queue, or decided
 by a request's own threshold. `served`: whether it is traffic that the archive's own rule decided, no group's. `map`: the fields
-of the answer that draw its heat map, if that was asked for.
+of the answer that draw its heat map, if that was asked for. `holder`: of an open item alone.
 """
+OPEN = ITEMS.c.state == literal_column("'open'")
+"""That an item waits, as the index of what waits says it: with a parameter, SQLite would not know that it may use that."""
 
 REVIEWS = Table(
     "reviews",
@@ -93,14 +103,9 @@ REVIEWS = Table(
     Column("label", String(200)),
     Column("at_s", Double, nullable=False),
     Column("undone_s", Double),
-    Index("reviews_of_holder", "holder", "id"),
-    Index(
-        "reviews_one_label",
-        "item",
-        unique=True,
-        sqlite_where=text("label IS NOT NULL AND undone_s IS NULL"),
-        postgresql_where=text("label IS NOT NULL AND undone_s IS NULL"),
-    ),
+    _index_where("reviews_of_holder", "holder", "id", where="undone_s IS NULL"),
+    _index_where("reviews_passed_on", "item", "holder", where="label IS NULL AND undone_s IS NULL"),
+    _index_where("reviews_one_label", "item", where="label IS NOT NULL AND undone_s IS NULL", unique=True),
 )
 """What people did: gave a label, or passed an item on (`label` is empty then). Undone rows stay, with the time."""
 

@@ -3,6 +3,7 @@
 import { Refused, ask, find, say, words } from "./page.js";
 
 const NAMES = { missed: "positives missed", false_alarms: "others flagged", wrong_passed: "passed, but wrong" };
+const COUNTED = 500; // of each lane no more are counted
 let held = null, busy = false;
 
 // This window's own name: another window of the same key holds another picture.
@@ -27,7 +28,8 @@ function show(item) {
   find("picture").src = of(item.picture);
   find("labels").replaceChildren(...item.labels.map(button));
   const { review = 0, audit = 0, drift = 0 } = item.waiting;
-  find("waiting").textContent = `${review + audit + drift} wait, this one included`;
+  const more = Math.max(review, audit, drift) >= COUNTED ? " or more" : "";
+  find("waiting").textContent = `${review + audit + drift}${more} wait, this one included`;
   find("asked").focus({ preventScroll: true });
 }
 

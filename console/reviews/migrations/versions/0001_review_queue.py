@@ -49,9 +49,8 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(100)),
         sa.Column("held_until_s", sa.Double),
     )
-    op.create_index("items_digest", "items", ["digest"])
-    op.create_index("items_holder", "items", ["holder"])
-    op.create_index("items_next", "items", ["state", "lane", "rank", "id"])
+    _index_where("items_next", "items", ["lane", "rank", "id", "state"], "state = 'open'")
+    _index_where("items_held", "items", ["holder"], "holder IS NOT NULL")
     op.create_index("items_digest_archive_once", "items", ["digest", "archive"], unique=True)
     op.create_table(
         "reviews",
@@ -64,9 +63,9 @@ def upgrade() -> None:
         sa.Column("undone_s", sa.Double),
     )
     op.create_index("reviews_item", "reviews", ["item"])
-    op.create_index("reviews_of_holder", "reviews", ["holder", "id"])
-    active = sa.text("label IS NOT NULL AND undone_s IS NULL")
-    op.create_index("reviews_one_label", "reviews", ["item"], unique=True, sqlite_where=active, postgresql_where=active)
+    _index_where("reviews_of_holder", "reviews", ["holder", "id"], "undone_s IS NULL")
+    _index_where("reviews_passed_on", "reviews", ["item", "holder"], "label IS NULL AND undone_s IS NULL")
+    _index_where("reviews_one_label", "reviews", ["item"], "label IS NOT NULL AND undone_s IS NULL", unique=True)
     op.create_table(
         "answered",
         sa.Column("model", sa.String(200), primary_key=True),
@@ -76,6 +75,11 @@ def upgrade() -> None:
         sa.Column("pictures", sa.BigInteger, nullable=False),
         sa.Column("dropped", sa.BigInteger, nullable=False),
     )
+
+
+def _index_where(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+    """Make an index of the rows that fulfil a condition."""
+    op.create_index(name, table, columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 def downgrade() -> None:

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from console.reviews.database import Database
 from console.reviews.errors import ItemTaken, ItemUnknown, LabelUnknown, NothingToUndo, NothingWaits
@@ -176,18 +176,3 @@ def test_eight_people_at_once_hold_and_label_each_item_once(url, desk) -> None:
         person.join()
     assert sorted(item for item, _ in held) == sorted(labels(desk))
     assert len(held) == 80
-
-
-def test_the_next_item_is_found_by_the_index(desk) -> None:
-    desk.offer_reviews(3)
-    free = "state = 'open' AND lane = 'review' AND (holder IS NULL OR held_until_s <= 5)"
-    question = f"SELECT id FROM items WHERE {free} ORDER BY rank, id LIMIT 1"
-    with desk.database.reading() as connection:
-        if connection.dialect.name == "sqlite":
-            plan = " ".join(str(row) for row in connection.execute(text(f"EXPLAIN QUERY PLAN {question}")))
-            assert "TEMP B-TREE" not in plan  # nothing is sorted
-        else:
-            connection.execute(text("SET LOCAL enable_seqscan = off"))
-            plan = " ".join(str(row) for row in connection.execute(text(f"EXPLAIN {question}")))
-            assert "Sort" not in plan
-        assert "items_next" in plan
