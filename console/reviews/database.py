@@ -35,6 +35,7 @@ class Database:
         self.engine = engine
         # SQLite's own wait for another writer looks again after up to 100 ms: within a process writers wait for each other here.
         self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._file = _file_of(engine)
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -77,6 +78,9 @@ class Database:
 
     @contextmanager
     def _begun(self, *, writes: bool, durable: bool = True) -> Iterator[Connection]:
+        if self._file != _file_of(self.engine):
+            # SQLite would go on in the old file, which nobody finds again, and acknowledge what is lost with this process.
+            raise DatabaseDown(f"{shown(self.engine)} is gone, or another file than was opened; start the console again")
         try:
             engine = self.engine.execution_options(writes=writes, durable=durable)
             with engine.begin() as connection:
@@ -131,6 +135,17 @@ def make_engine(url: str) -> Engine:
 def shown(engine: Engine) -> str:
     """The database's URL without its password."""
     return engine.url.render_as_string(hide_password=True)
+
+
+def _file_of(engine: Engine) -> tuple[int, int] | None:
+    """What tells the file of SQLite from another one of its name; None where there is none, and of other databases."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        found = Path(str(engine.url.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
