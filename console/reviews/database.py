@@ -21,6 +21,8 @@ from console.reviews.tables import SECRETS
 
 BUSY_S = 30.0
 """How long a transaction of SQLite waits for another process' write."""
+SETTLE_MS = 200
+"""How long a deletion waits for those who read, milliseconds."""
 MIGRATION_LOCK = 0x7669736F72
 """Number of the advisory lock under which PostgreSQL's tables are migrated: one process does, others wait and find it done."""
 DIALECTS = ("sqlite", "postgresql")
@@ -89,6 +91,19 @@ class Database:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise DatabaseDown(f"{shown(self.engine)} does not answer: {_said(err)}") from err
+
+    def settle(self) -> None:
+        """Take what was deleted out of SQLite's files, where it would be until so much more was written; PostgreSQL has a vacuum.
+
+        Somebody who reads meanwhile keeps it there for longer, until the next call.
+        """
+        if self._writer:
+            with self.engine.connect() as connection:
+                raw: Any = connection.connection.driver_connection
+                raw.rollback()  # a checkpoint is not of a transaction
+                raw.execute(f"PRAGMA busy_timeout={SETTLE_MS}")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                raw.execute(f"PRAGMA busy_timeout={BUSY_S * 1000:.0f}")
 
     def secret(self, name: str) -> bytes:
         """The database's own secret of this name, 32 bytes, the same in every process that has it open."""
