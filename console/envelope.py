@@ -24,6 +24,7 @@ log = get_logger("console.request")
 ID = b"x-request-id"
 # What a client may call its request: it comes back in a header, where other characters could end the header or start another.
 _USABLE_ID = re.compile(rb"[!-~]{1,128}")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _ROUTINE = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 """Probes and scrapes, which say something in the log only where they fail."""
 PATH_CHARACTERS = 200
@@ -85,7 +86,7 @@ def _write(scope: Scope, status: int, seconds: float) -> None:
     asked_by = getattr(state.get("key"), "name", "")
     fields: dict[str, Any] = {
         "method": scope["method"],
-        "path": scope["path"][:PATH_CHARACTERS],
+        "path": _DIGEST.sub("DIGEST", scope["path"])[:PATH_CHARACTERS],  # of a picture that is deleted, not even that stays
         "status": status,
         "code": state.get("code", ""),
         "seconds": round(seconds, 6),

@@ -148,6 +148,11 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
     @property
+    def most_upload(self) -> int:
+        """Bytes of the largest upload that any address takes, but for a form's own."""
+        return max(self.max_image_mib, self.max_zip_mib, self.payload_mib) * MIB
+
+    @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the database."""
         return self.database or f"sqlite:///{self.folder / 'console.db'}"

@@ -42,7 +42,8 @@ class Allowed:
         if not key.may(self.scope):
             raise ScopeMissing(f"the key {key.name} may not do this; it takes a key with the scope {self.scope}")
         length = request.headers.get("content-length", "")
-        console.keys.take(key, 1, int(length) if length.isdecimal() else 0)
+        # What a head declares is not sent yet: one beyond all limits is refused, and must not end the key for days.
+        console.keys.take(key, 1, min(int(length), console.settings.most_upload) if length.isdecimal() else 0)
         request.state.key = key
         return key
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from console.api.overlays import wanted
 from console.api.predict import COPIES
 from console.api.regions import Region
 from console.api.uploads import Limits, Place
-from console.api.zips import MARKS, Zip, ZipLimits
+from console.api.zips import DIRECTORY_BYTES, MARKS, Zip, ZipLimits
 from console.errors import (
     ContentUnsupported,
     LineFull,
@@ -183,27 +183,31 @@ async def _received(
     else:
         raise uploads.refuse_content(kind, READ)
     file.flush()
-    pictures = await asyncio.to_thread(lambda: [one for place in places for one in _pictures(file, place, zip_limits, whole_zip)])
+    pictures = await asyncio.to_thread(_pictures, file, places, zip_limits, whole_zip)
     if sum(picture.size for picture in pictures) > zip_limits.all_bytes:
         raise UploadTooLarge(f"the batch unpacks to more than {zip_limits.all_bytes / MIB:g} MiB; make several of it")
-    if len(pictures) > zip_limits.entries:
-        raise UploadTooLarge(f"{len(pictures)} pictures are more than {zip_limits.entries}; make several batches of them")
     return pictures, fields
 
 
-def _pictures(file: BinaryIO, place: Place, limits: ZipLimits, is_zip: bool) -> Iterator[Picture]:
-    """The pictures of one file of an upload: itself, or those in it where it is a ZIP. Raises ZipRefused, UploadTooLarge."""
-    region = Region(file.fileno(), place.start, place.size)
-    if not is_zip and not region.starts_with(MARKS):
-        yield Picture(place.name, min(place.size, limits.image_bytes), lambda: _whole(region, place.size, limits.image_bytes))
-        return
-    opened = Zip(io.BufferedReader(region), limits)
-    folder = f"{place.name}/" if place.name else ""
-    for entry in opened.entries:
-        yield Picture(folder + entry.name, entry.size, partial(opened.read, entry))
+def _pictures(file: BinaryIO, places: Sequence[Place], limits: ZipLimits, is_zip: bool) -> list[Picture]:
+    """The pictures of an upload's files: each itself, or those in it where it is a ZIP. Raises ZipRefused, UploadTooLarge."""
+    pictures: list[Picture] = []
+    left = DIRECTORY_BYTES
+    for place in places:
+        region = Region(file.fileno(), place.start, place.size)
+        if not is_zip and not region.starts_with(MARKS):
+            pictures.append(Picture(place.name, min(place.size, limits.image_bytes), partial(_whole, region, place, limits)))
+        else:
+            opened = Zip(io.BufferedReader(region), limits, left)
+            left -= opened.directory_bytes
+            folder = f"{place.name}/" if place.name else ""
+            pictures += [Picture(folder + entry.name, entry.size, partial(opened.read, entry)) for entry in opened.entries]
+        if len(pictures) > limits.entries:
+            raise UploadTooLarge(f"these are more than {limits.entries} pictures; make several batches of them")
+    return pictures
 
 
-def _whole(region: Region, size: int, most: int) -> bytes:
-    if size > most:
-        raise UploadTooLarge(f"this picture has more than {most / MIB:g} MiB, the largest")
-    return region.at(0, size)
+def _whole(region: Region, place: Place, limits: ZipLimits) -> bytes:
+    if place.size > limits.image_bytes:
+        raise UploadTooLarge(f"this picture has more than {limits.image_bytes / MIB:g} MiB, the largest")
+    return region.at(0, place.size)

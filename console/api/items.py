@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
 
@@ -63,8 +64,12 @@ def csv_line(values: Any) -> bytes:
     return line.getvalue().encode()
 
 
+# Some spreadsheets take the full-width signs, too, and begin behind white space.
+_FORMULA = re.compile(r"\s*[=+\-@|\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+
+
 def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 WRITERS: Mapping[Form, Callable[[AsyncIterator[Item]], AsyncIterator[bytes]]] = {"ndjson": _ndjson, "json": _json, "csv": _csv}

@@ -23,9 +23,11 @@ MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 """How a ZIP begins, and an empty one."""
 _END = struct.Struct("<4s4H2LH")  # APPNOTE 4.3.16, the end of central directory record
 _END_MARK = b"PK\x05\x06"
+_LOCATOR_MARK, _LOCATOR_BYTES = b"PK\x06\x07", 20  # APPNOTE 4.3.15, right before the record above
 _LONGEST_COMMENT = 0xFFFF
 DIRECTORY_BYTES = 4 * MIB
-"""Of a directory: 1,000 pictures beside as many resource forks take some 300 KB."""
+"""Of all directories of an upload: 1,000 pictures beside as many resource forks take some 300 KB, and each byte of it some eight
+of memory until the last picture is answered."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _LEFT_OUT = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
@@ -53,9 +55,9 @@ class Entry:
 class Zip:
     """A ZIP in an open file."""
 
-    def __init__(self, file: BinaryIO, limits: ZipLimits) -> None:
-        """Read the directory. Raises ZipRefused, and UploadTooLarge where it holds more than the limits."""
-        _check_directory(file)
+    def __init__(self, file: BinaryIO, limits: ZipLimits, most_directory: int = DIRECTORY_BYTES) -> None:
+        """Read the directory, of so many bytes at most. Raises ZipRefused, and UploadTooLarge where it is beyond the limits."""
+        self.directory_bytes = _check_directory(file, most_directory)
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError, UnicodeError) as err:
@@ -85,19 +87,22 @@ class Zip:
         return content
 
 
-def _check_directory(file: BinaryIO) -> None:
-    """Refuse a directory that is too large to be read into memory. Raises ZipRefused."""
+def _check_directory(file: BinaryIO, most: int) -> int:
+    """The directory's bytes, unless they are too many to be read into memory. Raises ZipRefused, UploadTooLarge."""
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - _END.size - _LONGEST_COMMENT))
+    file.seek(max(0, size - _LOCATOR_BYTES - _END.size - _LONGEST_COMMENT))
     tail = file.read()
     place = tail.rfind(_END_MARK)
     if place < 0 or len(tail) - place < _END.size:
         raise ZipRefused("the ZIP cannot be read: it has no directory, and may be cut off")
     _, _, _, _, entries, length, start, _ = _END.unpack_from(tail, place)
-    if 0xFFFFFFFF in (length, start) or entries == 0xFFFF:
+    # `zipfile` believes the record of ZIP64 wherever its locator is there, whatever the fields above say.
+    located = tail[max(0, place - _LOCATOR_BYTES) : place].startswith(_LOCATOR_MARK)
+    if located or 0xFFFFFFFF in (length, start) or entries == 0xFFFF:
         raise ZipRefused("the ZIP is of the kind for more than 4 GiB (ZIP64), which is not read")
-    if length > DIRECTORY_BYTES:
+    if length > most:
         raise UploadTooLarge("the ZIP's directory lists too many files; make several of it")
+    return int(length)
 
 
 def _entries(infos: list[zipfile.ZipInfo], limits: ZipLimits) -> Iterator[Entry]:
@@ -105,7 +110,12 @@ def _entries(infos: list[zipfile.ZipInfo], limits: ZipLimits) -> Iterator[Entry]
     seen: set[str] = set()
     for info in infos:
         path = PurePosixPath(info.filename)
-        if info.is_dir() or "__MACOSX" in path.parts or path.name.startswith("._") or path.name.lower() in _LEFT_OUT:
+        if (
+            info.filename.endswith("/")
+            or "__MACOSX" in path.parts
+            or path.name.startswith("._")
+            or path.name.lower() in _LEFT_OUT
+        ):
             continue
         refused = _refused(info, path, limits)
         if refused is None and info.filename in seen:
@@ -117,7 +127,7 @@ def _entries(infos: list[zipfile.ZipInfo], limits: ZipLimits) -> Iterator[Entry]
 
 def _refused(info: zipfile.ZipInfo, path: PurePosixPath, limits: ZipLimits) -> str | None:
     name = info.orig_filename
-    if ".." in path.parts or path.is_absolute() or "\\" in name or "\0" in name or ":" in path.parts[0]:
+    if not path.parts or ".." in path.parts or path.is_absolute() or "\\" in name or "\0" in name or ":" in path.parts[0]:
         return "this entry's path leads out of the ZIP, or is none"
     if info.flag_bits & _ENCRYPTED:
         return "this entry is encrypted; make the ZIP without a password"

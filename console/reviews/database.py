@@ -21,6 +21,8 @@ from console.reviews.turns import FairLock
 
 BUSY_S = 30.0
 """How long a transaction of SQLite waits for another process' write."""
+SETTLE_MS = 200
+"""How long a deletion waits for those who read, milliseconds."""
 MIGRATION_LOCK = 0x7669736F72
 """Number of the advisory lock under which PostgreSQL's tables are migrated: one process does, others wait and find it done."""
 DIALECTS = ("sqlite", "postgresql")
@@ -35,6 +37,7 @@ class Database:
         self.engine = engine
         # SQLite's own wait for another writer looks again after up to 100 ms: within a process writers wait for each other here.
         self._writer = FairLock() if engine.dialect.name == "sqlite" else None
+        self._file = _file_of(engine)
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -77,6 +80,9 @@ class Database:
 
     @contextmanager
     def _begun(self, *, writes: bool, durable: bool = True) -> Iterator[Connection]:
+        if self._file != _file_of(self.engine):
+            # SQLite would go on in the old file, which nobody finds again, and acknowledge what is lost with this process.
+            raise DatabaseDown(f"{shown(self.engine)} is gone, or another file than was opened; start the console again")
         try:
             engine = self.engine.execution_options(writes=writes, durable=durable)
             with engine.begin() as connection:
@@ -85,6 +91,19 @@ class Database:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise DatabaseDown(f"{shown(self.engine)} does not answer: {_said(err)}") from err
+
+    def settle(self) -> None:
+        """Take what was deleted out of SQLite's files, where it would be until so much more was written; PostgreSQL has a vacuum.
+
+        Somebody who reads meanwhile keeps it there for longer, until the next call.
+        """
+        if self._writer:
+            with self.engine.connect() as connection:
+                raw: Any = connection.connection.driver_connection
+                raw.rollback()  # a checkpoint is not of a transaction
+                raw.execute(f"PRAGMA busy_timeout={SETTLE_MS}")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                raw.execute(f"PRAGMA busy_timeout={BUSY_S * 1000:.0f}")
 
     def secret(self, name: str) -> bytes:
         """The database's own secret of this name, 32 bytes, the same in every process that has it open."""
@@ -131,6 +150,17 @@ def make_engine(url: str) -> Engine:
 def shown(engine: Engine) -> str:
     """The database's URL without its password."""
     return engine.url.render_as_string(hide_password=True)
+
+
+def _file_of(engine: Engine) -> tuple[int, int] | None:
+    """What tells the file of SQLite from another one of its name; None where there is none, and of other databases."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        found = Path(str(engine.url.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:

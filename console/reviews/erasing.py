@@ -31,6 +31,7 @@ def erase(database: Database, pictures: Pictures, digest: str) -> bool:
         if row is not None:
             _forget(connection, digest)
         pictures.remove(digest)
+    database.settle()
     return row is not None or there
 
 

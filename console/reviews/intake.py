@@ -33,6 +33,8 @@ Key = tuple[str, str, str, str]
 """What answers are counted by: model, version, archive and decision."""
 
 MIB = 1 << 20
+LEAST_BYTES = 8 << 10
+"""What an answer in line counts at least, as its numbers and texts take memory, too."""
 BATCH = 64
 """Answers that are written in one transaction at most."""
 COLLECT_S = 0.05
@@ -55,6 +57,11 @@ class Offer:
     source: Source
     lane: Lane | None
     came_s: float
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes in line, about."""
+        return max(LEAST_BYTES, len(self.content))
 
     @property
     def is_traffic(self) -> bool:
@@ -108,10 +115,10 @@ class Intake:
             return False  # nothing can be labelled: a picture's error, about which the archive decides nothing
         one = Offer(answer, content, known, source, lane, self._clock())
         with self._changed:
-            room = self._bytes + len(content) <= self._most_bytes and not self._closing
+            room = self._bytes + one.size <= self._most_bytes and not self._closing
             if room:
                 self._line.append(one)
-                self._bytes += len(content)
+                self._bytes += one.size
             else:
                 self._dropped[_key(answer)] += 1
             self._changed.notify_all()
@@ -130,7 +137,7 @@ class Intake:
         while batch := self._next():
             offers, dropped = batch
             try:
-                self._write(offers, dropped)
+                self._write_each(offers, dropped)
                 failures = 0
             except ConsoleError as err:
                 log.warning("the review queue cannot be written, and is tried again", reason=str(err))
@@ -140,13 +147,28 @@ class Intake:
                         return
                     self._changed.wait_for(lambda: self._closing, RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
-            except Exception:  # one answer that cannot be written must not end the thread, and with it all that follow
-                log.exception("answers could not be written into the review queue", answers=len(offers))
-                self._metrics.offered.labels("failed").inc(len(offers))
             finally:
                 with self._changed:
                     self._writing = False
                     self._changed.notify_all()
+
+    def _write_each(self, offers: Sequence[Offer], dropped: Counter[Key]) -> None:
+        """Write answers together; where that fails, each by itself: one that cannot be written takes none with it.
+
+        Raises ConsoleError, where nothing can be written now.
+        """
+        try:
+            self._write(offers, dropped)
+        except ConsoleError:
+            raise
+        except Exception:
+            if len(offers) > 1:
+                for one in offers:
+                    self._write_each([one], Counter())
+                self._write_each([], dropped)
+                return
+            log.exception("an answer could not be written into the review queue")
+            self._metrics.offered.labels("failed").inc(len(offers))
 
     def _next(self) -> tuple[list[Offer], Counter[Key]] | None:
         """Wait for answers and take some; None at the end."""
@@ -156,7 +178,7 @@ class Intake:
                 return None
             self._changed.wait_for(lambda: self._closing or len(self._line) >= BATCH, COLLECT_S)
             offers = [self._line.popleft() for _ in range(min(BATCH, len(self._line)))]
-            self._bytes -= sum(len(one.content) for one in offers)
+            self._bytes -= sum(one.size for one in offers)
             dropped, self._dropped = self._dropped, Counter()
             self._writing = True
             return offers, dropped
@@ -164,7 +186,7 @@ class Intake:
     def _put_back(self, offers: list[Offer], dropped: Counter[Key]) -> None:
         with self._changed:
             self._line.extendleft(reversed(offers))
-            self._bytes += sum(len(one.content) for one in offers)
+            self._bytes += sum(one.size for one in offers)
             self._dropped += dropped
 
     def _write(self, offers: Sequence[Offer], dropped: Counter[Key]) -> None:

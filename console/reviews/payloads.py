@@ -28,6 +28,8 @@ STRUCTURED = "application/cloudevents+json"
 PAIR_S = 120.0
 """How long one half waits for the other: longer than a server may take."""
 MIB = 1 << 20
+MOST_PICTURES = 1000
+"""Pictures of a request that are read: each takes kilobytes of memory, however small it is."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,20 @@ def read_pair(request: bytes, response: bytes) -> Told:
 def answers(told: Told, model: Model) -> list[Answer]:
     """The answers about a request's pictures. `model`: what its server says of it. Raises EventUnreadable."""
     try:
-        return [answer_from(told.facts, outputs, model) for outputs in told.outputs]
+        return [_checked(answer_from(told.facts, outputs, model)) for outputs in told.outputs]
     except (ServerFailed, ValueError, KeyError, TypeError, AttributeError) as err:
         raise EventUnreadable(f"the answer is none of the model {model.name} that the console knows") from err
+
+
+def _checked(answer: Answer) -> Answer:
+    """The answer, if it has nothing that none has: a database would not take it, or an export be no JSON. Raises ValueError."""
+    shares = (answer.confidence, answer.score, answer.threshold, answer.review_from, answer.review_to)
+    if not all(0 <= share <= 1 for share in (*shares, *answer.probabilities.values()) if share is not None):
+        raise ValueError("a share that is not between 0 and 1")
+    texts = {answer.version: 40, answer.track: 40, answer.digest: 64, answer.label: 200}
+    if any(len(text) > most or "\0" in text for text, most in texts.items()):
+        raise ValueError("a text that is too long")
+    return answer
 
 
 def _rows(output: Mapping[str, Any]) -> Any:
@@ -127,7 +140,8 @@ def _rows(output: Mapping[str, Any]) -> Any:
     shape, values = output["shape"], output["data"]
     if output["datatype"] == "BYTES":
         return values
-    return np.asarray(values, dtype=np.bool_ if output["datatype"] == "BOOL" else np.float32).reshape(shape)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+        return np.asarray(values, dtype=np.bool_ if output["datatype"] == "BOOL" else np.float32).reshape(shape)
 
 
 def _pictures(request: bytes) -> tuple[bytes, ...]:
@@ -137,6 +151,8 @@ def _pictures(request: bytes) -> tuple[bytes, ...]:
     [image] = [one for one in orjson.loads(request)["inputs"] if one["name"] == "image"]
     data = image["data"]
     texts = [text for part in data for text in (part if isinstance(part, list) else [part])]
+    if len(texts) > MOST_PICTURES:
+        raise ValueError("too many pictures")
     try:
         return tuple(base64.b64decode(text, validate=True) for text in texts)
     except binascii.Error as err:

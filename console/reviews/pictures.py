@@ -111,7 +111,11 @@ class FolderPictures:
         """List the files that are named as pictures are."""
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             if _DIGEST.fullmatch(path.name):
-                yield path.name, path.stat().st_mtime
+                try:
+                    came_s = path.stat().st_mtime
+                except FileNotFoundError:
+                    continue  # deleted since the folder was read
+                yield path.name, came_s
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

@@ -68,6 +68,8 @@ class Reviews:
                 await asyncio.to_thread(self.tidy)
             except ConsoleError as err:
                 log.warning("old pictures could not be deleted, and are tried again", reason=str(err))
+            except Exception:  # whatever it is, pictures that are too old must not stay from then on
+                log.exception("old pictures could not be deleted, and are tried again")
             await asyncio.sleep(TIDY_S)
 
     def tidy(self) -> None:

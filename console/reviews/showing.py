@@ -1,6 +1,7 @@
 """A picture as a person reviews it: decoded and written anew, so that nothing that its file says reaches the browser."""
 
 import io
+import threading
 
 import numpy as np
 from PIL import Image
@@ -13,10 +14,17 @@ from handlers.errors import ImageError
 from handlers.spec import WHOLE, Limits
 
 QUALITY = 90
+ONE_AT_A_TIME = threading.Lock()
+"""A picture of 50 megapixels takes some 250 MB while it is decoded."""
 
 
 def draw(content: bytes, answer: Answer | None) -> bytes:
     """Write a picture as JPEG, with the answer's heat map over it if there is one. Raises PictureUnshown."""
+    with ONE_AT_A_TIME:
+        return _draw(content, answer)
+
+
+def _draw(content: bytes, answer: Answer | None) -> bytes:
     try:
         pixels = shown(content, Limits())
     except ImageError as err:

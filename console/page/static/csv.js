@@ -3,7 +3,7 @@
 // A cell that a spreadsheet would take for a formula gets an apostrophe before it: a file may be named =cmd|...
 const cell = (value) => {
   let text = value === null || value === undefined ? "" : String(value);
-  if (typeof value !== "number" && /^[=+\-@\t\r\n|]/.test(text.trimStart() || text)) text = `'${text}`;
+  if (typeof value !== "number" && /^[=+\-@\t\r\n|\uff1d\uff0b\uff0d\uff20]/.test(text.trimStart() || text)) text = `'${text}`;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 

@@ -101,3 +101,12 @@ async def test_health_says_what_is_wrong(alone: Settings, choose: Callable[..., 
         for path in ("/health", "/health/ready"):
             assert (await client.get(path)).json() == {"status": "ready", "models": ["roofs"], "trouble": []}
         assert (await client.get("/health/live")).json() == {"status": "live"}
+
+
+async def test_the_digest_of_a_picture_is_not_in_the_log(
+    console: httpx.AsyncClient, lines: Callable[[], list[dict[str, object]]]
+) -> None:
+    digest = "c0ffee00" * 8
+    await console.delete(f"/reviews/pictures/{digest}")
+    [line] = [one for one in lines() if one.get("event") == "request"]
+    assert line["path"] == "/reviews/pictures/DIGEST"

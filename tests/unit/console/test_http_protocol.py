@@ -54,6 +54,30 @@ async def test_a_connection_that_sends_no_whole_head_is_closed(alone: Settings, 
         assert await sent(address, b"GET /health/live HTTP/1.1\r\n") == b""
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET /health"),
+        (b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n", b"x"),
+    ],
+    ids=["a further head", "a body that nobody reads"],
+)
+async def test_a_kept_connection_that_drips_is_closed(
+    alone: Settings, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_S", 0.3)
+    async with running(alone) as (address, _):
+        host, port = address.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(first)
+        await reader.readuntil(b"}")
+        for byte in then:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+        assert (await asyncio.wait_for(reader.read(), 5)).strip(b"}") == b""
+        writer.close()
+
+
 async def test_a_kept_connection_is_asked_again_and_again(alone: Settings) -> None:
     async with running(alone) as (address, _):
         one = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"x" * 60_000

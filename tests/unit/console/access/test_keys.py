@@ -2,13 +2,18 @@
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from console.access import keys as module
 from console.access.keys import EVERYBODY, MARK, MIB, Key, Keys, add_key, digest_of, read_keys, remove_key
 from console.errors import KeysUnusable, LimitReached
+from console.settings import Settings
+from tests.unit.console.conftest import running
+from tests.unit.console.test_http_protocol import sent
 
 
 def test_the_file_holds_no_secret_and_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -152,3 +157,15 @@ def test_keys_do_not_share_what_they_have_left() -> None:
 def test_nobody_has_the_secret_of_everybody() -> None:
     assert Keys(None).open_to_all
     assert EVERYBODY.sha256 not in {digest_of(text) for text in ("", "everybody", MARK)}
+
+
+async def test_a_length_that_nobody_could_send_does_not_end_a_key(choose: Callable[..., Settings], tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = {"Authorization": f"Bearer {add_key(path, 'shop', ['predict'], mib_per_minute=60)}"}
+    chosen = choose(keys_file=path, max_image_mib=1, max_zip_mib=1, payload_mib=1)
+    async with running(chosen) as (address, _), httpx.AsyncClient(base_url=address, timeout=30) as client:
+        head = f"Host: 127.0.0.1\r\nAuthorization: {key['Authorization']}\r\nContent-Type: image/png\r\nConnection: close\r\n"
+        lie = f"POST /predict HTTP/1.1\r\n{head}Content-Length: {10**15}\r\n\r\n"
+        assert b"HTTP/1.1 413" in await sent(address, lie.encode())
+        answer = await client.post("/predict", headers={**key, "Content-Type": "image/png"}, content=b"x")
+        assert answer.status_code == 400  # and not 429

@@ -193,3 +193,14 @@ async def test_a_client_that_leaves_gives_its_batchs_place_back(choose: Callable
                 assert await anext(answer.aiter_lines())
         assert len(told(await client.post("/batch_predict", content=data, headers=ZIP))) == 200
         assert console.metrics.registry.get_sample_value("visor_console_upload_bytes") == 0
+
+
+async def test_many_zips_bring_no_more_than_one_may(choose: Callable[..., Settings]) -> None:
+    left_out = zipped(*((f"._{n:200}", b"") for n in range(9000)), ("a.png", b"x"))  # a directory of 2.4 MiB, and one picture
+    three = zipped(*((f"{n}.png", b"x") for n in range(3)))
+    async with running(choose(max_zip_entries=5)) as (address, _), httpx.AsyncClient(base_url=address, timeout=30) as client:
+        for each, says in ((left_out, "directory"), (three, "more than 5")):
+            assert (await client.post("/batch_predict", headers=ZIP, content=each)).status_code == 200
+            refused = await client.post("/batch_predict", files=[("images", (f"{n}.zip", each)) for n in range(2)])
+            assert code_of(refused) == (413, "console.too_large")
+            assert says in refused.text

@@ -5,7 +5,9 @@ import io
 import json
 from collections.abc import AsyncIterator
 
-from console.api.items import COLUMNS, WRITERS, Form, Item
+import pytest
+
+from console.api.items import COLUMNS, WRITERS, Form, Item, csv_line
 from console.servers.models import Answer, ItemError
 
 ITEMS = (
@@ -44,3 +46,9 @@ async def test_csv_has_a_row_for_each_and_no_formulas() -> None:
     assert (first["name"], first["label"], first["prediction_set"]) == ('\'=HYPERLINK("http://x")', "a", "a|b")
     assert (second["name"], second["error"], second["message"]) == ("<script>.jpg", "image.empty", "no bytes")
     assert (third["decision"], third["error"], third["message"]) == ("review", "image.undecodable", "'-")
+
+
+@pytest.mark.parametrize("name", ["=1", " =1", "\uff1d1", "@a", "|x", "\n1", "-1", "+1"])
+def test_no_text_begins_as_a_formula_does(name: str) -> None:
+    assert csv_line([name]).decode().strip('"').startswith("'")
+    assert csv_line([-1.5, "a=1"]) == b"-1.5,a=1\r\n"

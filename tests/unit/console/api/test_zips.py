@@ -155,3 +155,45 @@ def test_zip64_is_refused() -> None:
 
 def test_an_empty_zip_has_no_entries() -> None:
     assert opened(zipped()).entries == ()
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"\0a.jpg"])
+def test_an_entry_without_a_name_is_refused_and_the_others_are_read(name: bytes) -> None:
+    data = zipped(("x" * len(name) or "y", b"x"), ("a.jpg", b"one"))
+    data = data.replace(b"x" * len(name), name) if name else unnamed(data)
+    bad, good = opened(data).entries
+    with pytest.raises(ZipRefused, match="or is none"):
+        opened(data).read(bad)
+    assert opened(data).read(good) == b"one"
+
+
+def unnamed(data: bytes) -> bytes:
+    """The ZIP whose first entry, y, has lost its name in the directory, and grown it as an extra field of no meaning."""
+    place = data.index(b"PK\x01\x02")
+    head = bytearray(data[place : place + 46])
+    head[28:30] = struct.pack("<H", 0)
+    moved = data[:place] + head + data[place + 47 :]
+    end = moved.rindex(b"PK\x05\x06")
+    length = struct.unpack_from("<L", moved, end + 12)[0]
+    return moved[: end + 12] + struct.pack("<L", length - 1) + moved[end + 16 :]
+
+
+def test_a_record_of_zip64_is_not_believed_behind_a_small_one() -> None:
+    data = zipped(("a.jpg", b"one"))
+    end = data.rindex(b"PK\x05\x06")
+    _, _, _, _, entries, length, start, _ = struct.unpack_from("<4s4H2LH", data, end)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, length, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    for comment in (b"", b"c" * 0xFFFF):
+        small = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 9, 0, len(comment)) + comment
+        with pytest.raises(ZipRefused, match="ZIP64"):
+            opened(data[:end] + record + locator + small)
+
+
+def test_the_directory_may_have_as_many_bytes_as_are_left() -> None:
+    data = zipped(("a.jpg", b"one"))
+    length = Zip(io.BytesIO(data), LIMITS).directory_bytes
+    assert length == struct.unpack_from("<L", data, data.rindex(b"PK\x05\x06") + 12)[0]
+    Zip(io.BytesIO(data), LIMITS, length)
+    with pytest.raises(UploadTooLarge, match="directory"):
+        Zip(io.BytesIO(data), LIMITS, length - 1)

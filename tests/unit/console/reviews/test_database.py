@@ -113,3 +113,17 @@ def test_a_database_that_does_not_answer_is_no_mistake_of_ours(tmp_path: Path, m
     with database.reading() as connection:
         assert connection.execute(select(SECRETS.c.name)).scalars().all() == ["draw", "pseudonym"]
     database.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_gone_or_another_is_written_no_more(tmp_path: Path, replaced: bool) -> None:
+    place = tmp_path / "reviews.db"
+    database = Database.open(f"sqlite:///{place}")
+    for left in tmp_path.glob("reviews.db*"):
+        left.unlink()
+    if replaced:
+        Database.open(f"sqlite:///{place}").close()
+    for begin in (database.writing, database.reading):
+        with pytest.raises(DatabaseDown, match="start the console again"), begin():
+            pass
+    database.close()

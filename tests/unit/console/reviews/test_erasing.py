@@ -86,3 +86,14 @@ def test_no_page_of_sqlite_has_the_digest_any_more(desk, tmp_path: Path) -> None
     sqlite3.connect(tmp_path / "reviews.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     left = [path.name for path in tmp_path.rglob("*") if path.is_file() and digest.encode() in path.read_bytes()]
     assert left == []
+
+
+def test_sqlite_files_have_nothing_of_a_deleted_picture_while_the_console_runs(make_desk, url: str, tmp_path: Path) -> None:
+    if not url.startswith("sqlite"):
+        pytest.skip("PostgreSQL has its own vacuum")
+    desk = make_desk()
+    desk.offer(b"gone")
+    gone = digest_of(b"gone").encode()
+    assert any(gone in path.read_bytes() for path in tmp_path.glob("reviews.db*"))
+    assert erasing.erase(desk.database, desk.pictures, gone.decode())
+    assert not any(gone in path.read_bytes() for path in tmp_path.glob("reviews.db*"))

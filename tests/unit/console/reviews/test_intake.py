@@ -8,6 +8,7 @@ from sqlalchemy import func, select, text
 from console.reviews import erasing
 from console.reviews.draw import Draw, Pseudonyms
 from console.reviews.errors import PicturesDown
+from console.reviews.intake import LEAST_BYTES
 from console.reviews.pictures import digest_of
 from console.reviews.tables import ANSWERED, ITEMS, PICTURES
 from tests.unit.console.reviews.conftest import answer_of
@@ -146,3 +147,23 @@ def test_pictures_that_are_deleted_while_they_are_offered_leave_whole_items(make
         named = set(connection.execute(select(ITEMS.c.digest).where(ITEMS.c.digest.is_not(None))).scalars())
         assert connection.execute(select(func.count()).select_from(ITEMS)).scalar() == 80
     assert named == rows == {digest for digest, _ in one.pictures.digests()}
+
+
+def test_an_answer_that_cannot_be_written_takes_no_other_with_it(desk) -> None:
+    with desk.intake._changed:  # all in one batch
+        for n in range(3):
+            desk.intake.offer(answer_of(0.3), b"good %d" % n)
+        desk.intake.offer(answer_of(0.3).model_copy(update={"version": None}), b"bad")
+        desk.intake.offer(answer_of(0.3), b"good 3")
+    assert desk.intake.flush()
+    assert [item.digest for item in items(desk)] == [digest_of(b"good %d" % n) for n in range(4)]
+    assert answered(desk) == {"review": (4, 0)}
+
+
+def test_answers_about_empty_pictures_fill_the_line_too(make_desk) -> None:
+    desk = make_desk(most_mib=1)
+    with desk.intake._changed:
+        taken = [desk.intake.offer(answer_of(0.05, "pass"), b"") for _ in range(200)]
+    assert sum(taken) == (1 << 20) // LEAST_BYTES
+    assert desk.intake.flush()
+    assert answered(desk) == {"pass": (200, 200 - sum(taken))}

@@ -1,13 +1,14 @@
 """KServe's payload logger: events of either mode are paired by their id, whichever half comes first, within bounds."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import orjson
 import pytest
 
 from console.reviews.errors import EventUnreadable
-from console.reviews.payloads import REQUEST, RESPONSE, Event, Pairs, answers, read_event, read_pair
+from console.reviews.payloads import MOST_PICTURES, REQUEST, RESPONSE, Event, Pairs, answers, read_event, read_pair
 from console.servers.models import Model
 
 MODEL = Model(name="roofs", version="3", labels=("damaged", "intact"), positive=("damaged",), digest="a" * 64)
@@ -124,3 +125,32 @@ def test_an_answer_of_other_labels_is_refused() -> None:
     with pytest.raises(EventUnreadable):
         answers(told, MODEL.model_copy(update={"labels": ("a", "b", "c")}))
     assert np.allclose(list(answers(told, MODEL)[0].probabilities.values()), [0.3, 0.7])
+
+
+def test_a_request_of_too_many_pictures_is_not_read() -> None:
+    most = read_pair(request_of(*[b""] * MOST_PICTURES), response_of(*[0.3] * MOST_PICTURES))
+    assert len(most.pictures) == MOST_PICTURES
+    with pytest.raises(EventUnreadable):
+        read_pair(request_of(*[b""] * (MOST_PICTURES + 1)), response_of(*[0.3] * (MOST_PICTURES + 1)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"threshold": 7},
+        {"review_from": -0.1},
+        {"model_version": "x" * 41},
+        {"archive_digest": "a" * 65},
+        {"track": "a\0"},
+    ],
+)
+def test_an_answer_that_no_server_gives_is_refused(changes: dict[str, object]) -> None:
+    told = read_pair(request_of(b"x"), response_of(0.3))
+    with pytest.raises(EventUnreadable):
+        answers(replace(told, facts={**told.facts, **changes}), MODEL)
+
+
+@pytest.mark.parametrize("score", [1e39, -0.5, 1.5])
+def test_a_score_that_is_none_is_refused(score: float) -> None:
+    with pytest.raises(EventUnreadable):
+        answers(read_pair(request_of(b"x"), response_of(score)), MODEL)

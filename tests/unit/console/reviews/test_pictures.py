@@ -88,3 +88,13 @@ def test_a_place_that_is_not_there_is_named(tmp_path: Path, place: str) -> None:
     if place.startswith("s3"):
         with pytest.raises(PicturesDown, match="no-such-bucket"):
             open_pictures("s3://no-such-bucket")
+
+
+def test_a_picture_that_is_deleted_while_they_are_listed_is_left_out(tmp_path: Path) -> None:
+    pictures = open_pictures(str(tmp_path))
+    digests = [digest_of(b"%d" % n) for n in range(3)]
+    folder = tmp_path / digests[0][:2]
+    for digest in digests:
+        pictures.put(digest, b"x")
+    (folder / ("0" * 64)).symlink_to(folder / "nowhere")  # listed, and gone when it is looked at
+    assert sorted(digest for digest, _ in pictures.digests()) == sorted(digests)
