@@ -21,15 +21,15 @@ from console.settings import MIB, Settings
 from console.state import Console
 
 ROUTERS: tuple[Callable[[Console], APIRouter], ...] = (
-    health.routes,
     predict.routes,
+    health.routes,
     batch.routes,
     models.routes,
     docs.routes,
     page.routes,
     reviews.routes,
 )
-"""The rooms, each of which makes its routes for a console."""
+"""The rooms, each of which makes its routes for a console; a request is compared with them in this order."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -56,10 +56,15 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # looked up for each request; the metrics are the console's own
     )
     app.state.console = console
     for routes in ROUTERS:
-        app.include_router(routes(console))
+        app.router.routes.extend(routes(console).routes)  # `include_router` would match each request at two levels
     add_error_answers(app)
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings.host, settings.allowed_hosts, open_to_all=keys.open_to_all))
     app.add_middleware(Envelope, console=console)

@@ -1,6 +1,6 @@
 """What lies around every request: its id, its line in the log, its metrics, headers that keep browsers safe, errors as JSON."""
 
-import os
+import random
 import re
 import time
 from typing import Any
@@ -50,7 +50,7 @@ class Envelope:
             return
         began, status, started = time.perf_counter(), 500, False
         request_id = next((value for name, value in scope["headers"] if name == ID and _USABLE_ID.fullmatch(value)), None)
-        request_id = request_id or os.urandom(8).hex().encode()
+        request_id = request_id or b"%016x" % random.getrandbits(64)
         clear_contextvars()
         bind_contextvars(request_id=request_id.decode())
         scope.setdefault("state", {})

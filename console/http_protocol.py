@@ -45,6 +45,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unread = 0
         super().on_message_complete()
+        if not self.pipeline:  # a body of more than 64 KiB had ended it, and nothing is left of that one
+            self.flow.resume_reading()
 
     def _wait(self) -> None:
         if self._waiting is None:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -21,21 +21,23 @@ def configure(level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt="iso", key="time"),
         without_secrets,
     ]
+    rendered: list[Any] = [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(serializer=_dump),
+    ]
+    # The console's own lines, one for each request, do not pass through the standard library, which would take longer.
     structlog.configure(
-        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*common, *rendered],
+        logger_factory=_Lines,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+    _Lines.stream = sys.stderr
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(serializer=_dump),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
     root = logging.getLogger()
@@ -43,6 +45,20 @@ def configure(level: int = logging.INFO) -> None:
     root.setLevel(level)
     for name in ("uvicorn.access", "aiohttp.access"):  # the console writes a line of its own for each request
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Writes lines, each at once and whole, to what was standard error when the log was configured last."""
+
+    stream: TextIO = sys.stderr
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        self.stream.write(f"{line}\n")
+
+    debug = info = warning = error = critical = msg
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -34,6 +34,10 @@ class Allowed:
         self.scope = scope
 
     async def __call__(self, request: Request, _: Annotated[object, Depends(BEARER)]) -> Key:
+        """See `check`."""
+        return self.check(request)
+
+    def check(self, request: Request) -> Key:
         """Raise Unauthenticated, ScopeMissing, LimitReached, CrossSite."""
         console = console_of(request)
         key = self.find(request, console)

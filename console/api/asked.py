@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
+from starlette.datastructures import QueryParams
 
 from console.envelope import sentence_of
 from console.errors import ParameterInvalid
@@ -25,6 +26,14 @@ class Asked(Question):
             return type(self).model_validate(self.model_dump() | {name: value for name, value in fields.items() if value})
         except ValidationError as err:
             raise ParameterInvalid(sentence_of(err.errors())) from err
+
+    @classmethod
+    def of_address(cls, query: QueryParams) -> Self:
+        """What an address asks. Raises ParameterInvalid."""
+        try:
+            return cls.model_validate(dict(query))
+        except ValidationError as err:
+            raise ParameterInvalid(sentence_of([{**one, "loc": ("query", *one["loc"])} for one in err.errors()])) from err
 
     @property
     def question(self) -> Question:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from console.errors import ContentUnsupported, UploadInvalid, UploadSlow, UploadTooLarge
 from console.settings import MIB
@@ -112,22 +111,21 @@ async def read_form(request: Request, sink: BinaryIO, limits: Limits) -> Form:
 async def _chunks(request: Request, limits: Limits, most: int) -> AsyncIterator[bytes]:
     """The body's chunks, of which the last one has come in time. Raises UploadTooLarge, UploadSlow, UploadInvalid."""
     now = asyncio.get_running_loop().time
-    began, size = now(), 0
-    stream = request.stream()
-    while True:
+    began, size, more = now(), 0, True
+    while more:
         try:
             async with asyncio.timeout_at(began + limits.timeout_s + size / LEAST_RATE):
-                chunk = await anext(stream, b"")
+                message = await request.receive()
         except TimeoutError as err:
             raise UploadSlow(f"the upload is too slow: {size} bytes in {now() - began:.0f} s; send a smaller picture") from err
-        except ClientDisconnect as err:
-            raise UploadInvalid("the upload ended before it was whole") from err
-        if not chunk:
-            return
+        if message["type"] == "http.disconnect":
+            raise UploadInvalid("the upload ended before it was whole")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > most:
             raise _too_large(limits)
-        yield chunk
+        if chunk:
+            yield chunk
 
 
 def _too_large(limits: Limits) -> UploadTooLarge:

@@ -37,8 +37,8 @@ LEAST_BYTES = 8 << 10
 """What an answer in line counts at least, as its numbers and texts take memory, too."""
 BATCH = 64
 """Answers that are written in one transaction at most."""
-COLLECT_S = 0.05
-"""How long the thread collects answers before it writes."""
+COLLECT_S = 0.2
+"""How long the thread collects answers before it writes: a transaction waits for the disk, and takes 2 ms of the interpreter."""
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Waits after a failure of database or pictures; the last one again and again."""
 CLOSE_S = 10.0
@@ -121,7 +121,9 @@ class Intake:
                 self._bytes += one.size
             else:
                 self._dropped[_key(answer)] += 1
-            self._changed.notify_all()
+            # The thread is woken by the first answer and by a full batch: each time it takes the interpreter from the requests.
+            if not room or len(self._line) in (1, BATCH):
+                self._changed.notify_all()
         self._metrics.offered.labels("taken" if room else "dropped").inc()
         if not room:
             log.warning("the review queue's line is full: an answer is not in it", model=answer.model)

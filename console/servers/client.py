@@ -214,7 +214,7 @@ class Servers:
         self, method: str, server: Server, path: str, body: bytes | None, headers: dict[str, str], most_s: float | None
     ) -> tuple[bytes, str | None]:
         """Ask once, and once more where a connection that was kept open had ended meanwhile. Returns body and its header."""
-        timeout = aiohttp.ClientTimeout(total=most_s or self._settings.timeout_s, connect=CONNECT_S)
+        timeout = self._session.timeout if most_s is None else aiohttp.ClientTimeout(total=most_s, connect=CONNECT_S)
         for attempt in range(2):
             try:
                 async with self._session.request(

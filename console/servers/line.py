@@ -35,17 +35,24 @@ class Line:
         self._inside += 1
         deadline = time.monotonic() + self._most_s
         try:
-            with self._metrics.waiting.track_inprogress():
-                try:
-                    await asyncio.wait_for(self._places.acquire(), self._most_s)
-                except TimeoutError as err:
-                    raise LineFull(f"a picture has waited {self._most_s:g} s for this model; send fewer at once") from err
+            if self._places.locked():
+                await self._wait()
+            else:
+                await self._places.acquire()  # at once
             try:
                 return await self._call(call, deadline)
             finally:
                 self._places.release()
         finally:
             self._inside -= 1
+
+    async def _wait(self) -> None:
+        with self._metrics.waiting.track_inprogress():
+            try:
+                async with asyncio.timeout(self._most_s):
+                    await self._places.acquire()
+            except TimeoutError as err:
+                raise LineFull(f"a picture has waited {self._most_s:g} s for this model; send fewer at once") from err
 
     async def _call(self, call: Callable[[], Awaitable[Result]], deadline: float) -> Result:
         while True:

@@ -85,6 +85,17 @@ async def test_a_kept_connection_is_asked_again_and_again(alone: Settings) -> No
         assert answered.count(b"HTTP/1.1 200 OK") == 10
 
 
+async def test_large_bodies_one_behind_the_other_are_answered_each(alone: Settings) -> None:
+    """Reading stops and goes on by bodies of more than 64 KiB, and by a request that comes before the last one's answer."""
+    one = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n"
+    async with running(alone) as (address, _):
+        answered = await sent(
+            address, (one + b"\r\n" + bytes(100_000)) * 4 + one + b"Connection: close\r\n\r\n" + bytes(100_000), 60
+        )
+    assert answered.count(b"HTTP/1.1 503") == 5
+    assert answered.count(b'"console.server_down"') == 5
+
+
 async def test_a_slow_upload_is_ended(choose: Callable[..., Settings]) -> None:
     async with running(choose(upload_timeout_s=0.3)) as (address, _):
         head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n"

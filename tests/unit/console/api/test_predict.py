@@ -75,6 +75,15 @@ async def test_every_way_of_sending_a_picture_is_answered_alike(console: httpx.A
     assert len({answer.text for answer in answers}) == 1
 
 
+@pytest.mark.parametrize(
+    ("query", "named"), [("threshold=2", "query.threshold"), ("explain=maybe", "query.explain"), ("unknown=1", "query.unknown")]
+)
+async def test_an_address_that_asks_wrongly_is_told_where(console: httpx.AsyncClient, query: str, named: str) -> None:
+    answer = await console.post(f"/predict?{query}", content=encoded("PNG"), headers={"Content-Type": "image/png"})
+    assert code_of(answer) == (422, "console.parameter")
+    assert answer.json()["error"]["message"].startswith(named)
+
+
 async def test_a_forms_fields_go_before_those_of_the_address(console: httpx.AsyncClient, images: list[bytes]) -> None:
     answer = await console.post(
         "/predict?threshold=0.9&model=roofs", files={"image": images[0]}, data={"threshold": "0", "explain": "true"}
