@@ -64,7 +64,7 @@ def _batch(page: Page, pictures: list[Path]) -> None:
     page.locator("th[data-by=score] button").click()
 
 
-def _review(page: Page, pictures: list[Path]) -> None:
+def _review(page: Page, _: list[Path]) -> None:
     """What the batches before left in the queue: pictures to be reviewed, and those drawn at random."""
     page.locator("#picture").wait_for()
     page.keyboard.press("m")
