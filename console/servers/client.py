@@ -18,7 +18,7 @@ from console.log import get_logger
 from console.metrics import Metrics
 from console.servers.line import Line
 from console.servers.models import Answer, Model, Question
-from console.servers.v2 import HEADER, answer_of, model_of, request_of
+from console.servers.v2 import HEADER, answer_of, model_of, open_answer, request_of
 from console.settings import ServerAddress, Settings
 
 log = get_logger(__name__)
@@ -30,6 +30,8 @@ FRESH_S = 5.0
 """For so long what a server said of its models is taken as true; an answer of another archive ends that at once."""
 ASKED_AGAIN_S = 1.0
 """A server is asked so often at most for models that it did not tell of: whoever tries names does not load it."""
+MOST_ARCHIVES = 64
+"""Archives of which a server's word is kept: those of its models, and those before them."""
 CONNECT_S = 3.0
 HANDED_ON = frozenset({400, 404, 408, 413, 503, 504})
 """Statuses of a server that are the client's to know. By others it refuses what the console itself has made: 502."""
@@ -39,11 +41,15 @@ ABOUT_S = 5.0
 
 @dataclass
 class Server:
-    """One server. `models`: as it told last, by name; `trouble`: why it did not tell, None where it did."""
+    """One server. `models`: as it told last, by name; `trouble`: why it did not tell, None where it did.
+
+    `archives`: the models that it told of, by the digest of their archives, a few of the last.
+    """
 
     address: ServerAddress
     line: Line
     models: dict[str, Model] = field(default_factory=dict)
+    archives: dict[str, Model] = field(default_factory=dict)
     told: float = float("-inf")
     trouble: ConsoleError | None = None
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -127,9 +133,9 @@ class Servers:
 
         try:
             answered, length = await server.line.ask(call)
-            answer = answer_of(answered, length, known)
-            if answer.digest != known.digest:
-                server.told = float("-inf")  # a release, or its canary: ask again what it says of itself
+            opened = open_answer(answered, length, known.name)
+            known = await self._archive(server, known, str(opened[0].get("archive_digest", "")))
+            answer = answer_of(opened, known)
         except ConsoleError as err:
             self._metrics.pictures.labels(known.name, told(err).code).inc()
             raise
@@ -137,6 +143,15 @@ class Servers:
         if tell:
             self.tell(answer, content, known.labels)
         return answer
+
+    async def _archive(self, server: Server, known: Model, digest: str) -> Model:
+        """What is known of the archive that answered: another than told last where a release goes on, whose labels may be others.
+
+        One that never told of itself, as a canary's pod was not yet asked, is taken for the last that did.
+        """
+        if digest not in server.archives and digest != known.digest:
+            await self._refresh(server, ASKED_AGAIN_S)
+        return server.archives.get(digest, known)
 
     async def troubles(self) -> list[str]:
         """The codes of what keeps servers from telling what they serve, each once."""
@@ -184,6 +199,8 @@ class Servers:
                 names = [server.address.model] if server.address.model else await self._names(server)
                 told = [await self._get(server, f"/v2/models/{quote(name, safe='')}") for name in names]
                 server.models = {one.name: one for one in (model_of(each, server.address.grafana) for each in told)}
+                kept = [*server.archives.values(), *server.models.values()][-MOST_ARCHIVES:]
+                server.archives = {one.digest: one for one in kept}
                 server.trouble = None
             except ConsoleError as err:
                 if server.trouble is None:

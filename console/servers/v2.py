@@ -14,6 +14,8 @@ from console.servers.models import Answer, ItemError, Model, Question
 HEADER = "Inference-Header-Content-Length"
 _TYPES = {"FP32": np.dtype("<f4"), "BOOL": np.dtype("?"), "INT64": np.dtype("<i8"), "UINT8": np.dtype("u1")}
 _LENGTH = struct.Struct("<I")
+# What reading an answer raises that is none.
+_UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, ValidationError)
 
 
 def request_of(content: bytes, question: Question) -> tuple[dict[str, str], bytes]:
@@ -32,15 +34,31 @@ def request_of(content: bytes, question: Question) -> tuple[dict[str, str], byte
     return headers, b"".join((head, _LENGTH.pack(len(content)), content))
 
 
-def answer_of(body: bytes, header: str | None, model: Model) -> Answer:
-    """Read one picture's answer. `header`: the answer's Inference-Header-Content-Length. Raises ServerFailed."""
+Opened = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""An answer's parameters, and its outputs by name."""
+
+
+def open_answer(body: bytes, header: str | None, name: str) -> Opened:
+    """Open one picture's answer. `header`: its Inference-Header-Content-Length; `name`: the model's. Raises ServerFailed."""
     try:
         length = len(body) if header is None else int(header)
         head = orjson.loads(body[:length])
-        outputs = _outputs(head["outputs"], memoryview(body)[length:])
-        return answer_from(head.get("parameters", {}), outputs, model)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, ValidationError) as err:
-        raise ServerFailed(f"the server of model {model.name} answered what is no V2 answer about a picture") from err
+        facts = head.get("parameters", {})
+        return ({} if facts is None else dict(facts)), _outputs(head["outputs"], memoryview(body)[length:])
+    except _UNREADABLE as err:
+        raise _no_answer(name) from err
+
+
+def answer_of(opened: Opened, model: Model) -> Answer:
+    """Read one picture's answer. `model`: that of the archive which answered. Raises ServerFailed."""
+    try:
+        return answer_from(*opened, model)
+    except _UNREADABLE as err:
+        raise _no_answer(model.name) from err
+
+
+def _no_answer(name: str) -> ServerFailed:
+    return ServerFailed(f"the server of model {name} answered what is no V2 answer about a picture, or one of other labels")
 
 
 def model_of(metadata: Mapping[str, Any], dashboard: str | None) -> Model:
@@ -94,7 +112,11 @@ def _texts(part: memoryview) -> list[str]:
 
 
 def answer_from(facts: Mapping[str, Any], outputs: Mapping[str, Any], model: Model) -> Answer:
-    """Make an answer of its parameters and outputs. Raises what reading them raises: ValueError, KeyError, TypeError, ..."""
+    """Make an answer of its parameters and outputs. Raises what reading them raises: ValueError, KeyError, TypeError, ...
+
+    Probabilities come without their labels, which are `model`'s: an answer whose label is not the most probable one by them is of
+    another archive, and a ValueError.
+    """
     fields: dict[str, Any] = {
         "model": model.name,
         "version": facts.get("model_version", ""),
@@ -108,7 +130,9 @@ def answer_from(facts: Mapping[str, Any], outputs: Mapping[str, Any], model: Mod
         sentence = outputs.get("error_message", "").removeprefix(f"{code}: ")
         return Answer(**fields, error=ItemError(code=code, message=sentence))
     fields |= {"label": outputs["label"], "confidence": float(outputs["confidence"])}
-    fields["probabilities"] = dict(zip(model.labels, outputs["probabilities"].tolist(), strict=True))
+    fields["probabilities"] = probabilities = dict(zip(model.labels, outputs["probabilities"].tolist(), strict=True))
+    if probabilities.get(fields["label"]) != max(probabilities.values()):
+        raise ValueError("the label is not the most probable one: the archive that answered has other labels")
     if "score" in outputs:
         fields["score"] = float(outputs["score"])
     if "prediction_set" in outputs:

@@ -197,3 +197,43 @@ async def test_two_hundred_at_once_are_all_answered(console: httpx.AsyncClient, 
 
     first = [await ask(n) for n in range(4)]
     assert await asyncio.gather(*(ask(n) for n in range(200))) == first * 50
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_answer_has_the_labels_of_the_archive_that_gave_it(choose: Callable[..., Settings], *, tells: bool) -> None:
+    """An archive of another order of labels has taken the place of the one that was told: its probabilities go by its own."""
+    archives = [("1" * 64, ["a", "b"]), ("2" * 64, ["b", "a"])]
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/index"):
+            return web.json_response([{"name": "roofs", "version": "1", "state": "READY", "reason": ""}])
+        if request.method == "GET":
+            digest, labels = archives[0]
+            return web.json_response(
+                {"name": "roofs", "versions": ["1"], "parameters": {"labels": labels, "archive_digest": digest}}
+            )
+        if tells:
+            archives.reverse()
+        outputs = [
+            {"name": name, "datatype": kind, "shape": shape, "data": data}
+            for name, kind, shape, data in (
+                ("label", "BYTES", [1], ["b"]),
+                ("decision", "BYTES", [1], ["pass"]),
+                ("confidence", "FP32", [1], [0.75]),
+                ("probabilities", "FP32", [1, 2], [0.75, 0.25]),
+            )
+        ]
+        return web.json_response({"model_name": "roofs", "parameters": {"archive_digest": "2" * 64}, "outputs": outputs})
+
+    async with (
+        other(reply) as url,
+        running(choose(servers=url)) as (address, _),
+        httpx.AsyncClient(base_url=address) as client,
+    ):
+        assert (await client.get("/models/roofs")).json()["labels"] == ["a", "b"]
+        await asyncio.sleep(1.1)  # it is not asked again sooner
+        answered = await client.post("/predict", content=b"\x89PNG", headers=PNG)
+        if tells:
+            assert answered.json()["probabilities"] == {"b": 0.75, "a": 0.25}
+        else:
+            assert code_of(answered) == (502, "console.server_failed")
