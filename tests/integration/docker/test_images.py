@@ -53,7 +53,7 @@ CODE = {
     "serving": {"archives", "handlers", "rollout", "visor"},
     "transformer": {"archives", "handlers", "transformer"},
     "console": {"console", "drawing", "handlers", "rollout", "watch"},
-    "training": OURS - {"console", "loadtests"},
+    "training": OURS - {"loadtests"},
     "loadtest": {"loadtests"},
 }
 WITHOUT = {
