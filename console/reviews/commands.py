@@ -1,6 +1,7 @@
 """The review queue's commands, parts of `visor console` and of `python -m console`; their work is imported once they run."""
 
 import argparse
+import http.client
 import re
 import urllib.error
 import urllib.parse
@@ -13,6 +14,9 @@ Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Argumen
 """Declares a command: its name, what runs it, its description."""
 ADD_S = 300.0
 """Seconds that the console may take for a picture, of which most may be spent in line."""
+ASK = "is `visor console serve` running there?"
+NO_CONSOLE = f"answers, but is no console; {ASK}"
+"""What follows an address at which something else answers, such as the server that the console is in front of."""
 
 
 def add_parts(add: Add) -> None:
@@ -129,21 +133,26 @@ def add_pictures(args: argparse.Namespace) -> int:
                 outcome = f"{said['answer']['decision']}  {'queued' if said['queued'] else 'no room in the queue'}"
                 failed += not said["queued"]
         except urllib.error.HTTPError as err:
-            outcome, failed = _refusal(err), failed + 1
+            outcome, failed = _refusal(err, args.console), failed + 1
         except urllib.error.URLError as err:
-            outcome, failed = f"{args.console} cannot be reached: {err.reason}", failed + 1
+            outcome, failed = f"{args.console} cannot be reached: {err.reason}; {ASK}", failed + 1
+        except (http.client.HTTPException, ValueError, KeyError, TypeError):
+            outcome, failed = f"{args.console} {NO_CONSOLE}", failed + 1
+        except OSError as err:  # a connection that ends, or says nothing, while it is read
+            outcome, failed = f"{args.console} does not answer: {err}; {ASK}", failed + 1
         print(f"{picture}  {outcome}")  # noqa: T201
     return 1 if failed else 0
 
 
-def _refusal(err: urllib.error.HTTPError) -> str:
+def _refusal(err: urllib.error.HTTPError, address: str) -> str:
+    """What a console refused, in its words; anybody else's answer is named as such."""
     import orjson
 
     try:
-        said: dict[str, Any] = orjson.loads(err.read())["error"]
-    except (ValueError, KeyError, TypeError):
-        return f"refused with status {err.code}; is it the address of a console?"
-    return f"{said['code']}: {said['message']}"
+        said = orjson.loads(err.read())["error"]
+        return f"{said['code']}: {said['message']}"
+    except (ValueError, KeyError, TypeError, http.client.HTTPException, OSError):
+        return f"{address} {NO_CONSOLE}"
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -60,3 +64,45 @@ async def test_pictures_are_added_to_a_running_console(console: httpx.AsyncClien
     assert await asyncio.to_thread(main, ["add", names[0], "--console", str(console.base_url)]) == 0
     assert await asyncio.to_thread(main, ["add", *names, "--console", str(console.base_url)]) == 1
     assert await asyncio.to_thread(main, ["add", names[0], "--console", "http://127.0.0.1:1"]) == 1
+
+
+@contextmanager
+def answering(content: bytes) -> Iterator[str]:
+    """Something that answers everything with these bytes: its address."""
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(content)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("404 Not Found", b'{"error": "no such path"}'),  # as a V2 server says it
+        ("404 Not Found", b"<html>"),
+        ("200 OK", b"<html>"),
+        ("200 OK", b"[]"),
+        ("200 OK", b'{"queued": true}'),
+        (None, b"\x00\x00\x18\x04\x00\x00\x00\x00\x00"),  # as a gRPC port begins
+    ],
+)
+def test_what_answers_and_is_no_console_is_told(status: str | None, body: bytes, tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() if status else b""
+    with answering(head + body) as address:
+        told = ask(capsys, "add", str(tmp_path / "a.png"), "--console", address)
+    said = "answers, but is no console; is `visor console serve` running there?"
+    assert told == (1, f"{tmp_path / 'a.png'}  {address} {said}\n")
+
+
+def test_where_nothing_answers_the_next_step_is_told(tmp_path: Path, free_port: int, capsys) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    status, said = ask(capsys, "add", str(tmp_path / "a.png"), "--console", f"http://127.0.0.1:{free_port}")
+    assert status == 1
+    assert said.endswith("; is `visor console serve` running there?\n")
