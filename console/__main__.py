@@ -15,10 +15,17 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _line(part: argparse.ArgumentParser) -> str:
+    """A part's first sentence."""
+    return (part.description or "").split(". ")[0].rstrip(".")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; 0 then, 1 with a sentence where the console does not start."""
-    parser = argparse.ArgumentParser(prog="python -m console", description=__doc__)
-    parts = parser.add_subparsers(metavar="PART", help="what to do in the place of serving")
+    parser = argparse.ArgumentParser(
+        prog="python -m console", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(metavar="PART", help="what to do in the place of serving, one of the parts below")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
         part = parts.add_parser(name, description=description)
@@ -26,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return part
 
     add_parts(add)
+    parser.epilog = "\n".join(["parts:", *(f"    {name:11} {_line(part)}" for name, part in parts.choices.items())])
     parser.set_defaults(run=None)
     args = sys.argv[1:] if argv is None else argv
     if not args or args[0] not in parts.choices:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from console.reviews import commands as review_commands
-from visor.commands.arguments import Commands, add_command, positive
+from visor.commands.arguments import Commands, add_command, list_commands, positive
 
 SCOPES = ("predict", "review", "payloads", "admin")
 
@@ -14,11 +14,14 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     console = commands.add_parser(
         "console",
-        description="Serve the console, a page for people and a plain HTTP API in front of V2 servers, make its API keys, and "
-        "look after its review queue.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Serve the console, a page and an HTTP API in front of V2 servers, and look after its keys and reviews.",
     )
     parts: Commands = console.add_subparsers(
-        required=True, metavar="PART", help="what to do, one of those below", parser_class=_with_flags(type(console))
+        required=True,
+        metavar="PART",
+        help="what to do, one of the parts below; `visor console PART --help` describes it",
+        parser_class=_with_flags(type(console)),
     )
     add_command(
         parts,
@@ -55,6 +58,7 @@ def add(commands: Commands) -> None:
     key.add_argument("--mib-per-minute", type=positive, metavar="MIB", help="most MiB of the key a minute (default: 1024)")
     key.add_argument("--replace", action="store_true", help="end the key of that name, if there is one (default: an error)")
     review_commands.add_parts(lambda name, run, description: add_command(parts, name, run, description))
+    console.epilog = list_commands("parts", parts.choices.items())
 
 
 def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
