@@ -82,7 +82,7 @@ def export(args: argparse.Namespace) -> int:
     from console.reviews.pictures import open_pictures
 
     settings = _settings(args)
-    database = Database.open(settings.database_url)
+    database = Database.open(settings.database_url, make=False)
     written = write(database, open_pictures(settings.pictures_place), args.out, args.prefix, args.model)
     database.close()
     print(f"{written} labelled pictures in {args.out}")  # noqa: T201
@@ -107,7 +107,7 @@ def erase(args: argparse.Namespace) -> int:
             raise ParameterInvalid(f"{named} is no file and no SHA-256, which has 64 of the digits 0 to 9 and a to f")
     if not digests and args.older_than_days is None:
         raise ParameterInvalid("nothing is named; give pictures, or an age by --older-than-days")
-    database, pictures = Database.open(settings.database_url), open_pictures(settings.pictures_place)
+    database, pictures = Database.open(settings.database_url, make=False), open_pictures(settings.pictures_place)
     erased = sum(erasing.erase(database, pictures, digest) for digest in digests)
     if args.older_than_days is not None:
         erased += erasing.erase_older(database, pictures, args.older_than_days)

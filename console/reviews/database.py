@@ -10,13 +10,13 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from console.reviews.errors import DatabaseDown, DatabaseUnusable
-from console.reviews.tables import SECRETS
+from console.reviews.tables import ITEMS, SECRETS
 from console.reviews.turns import FairLock
 
 BUSY_S = 30.0
@@ -40,10 +40,18 @@ class Database:
         self._file = _file_of(engine)
 
     @classmethod
-    def open(cls, url: str) -> "Database":
-        """Open a database and migrate it. url: SQLAlchemy's. Raises DatabaseUnusable."""
-        engine = make_engine(url)
+    def open(cls, url: str, *, make: bool = True) -> "Database":
+        """Open a database and migrate it. url: SQLAlchemy's. Raises DatabaseUnusable.
+
+        `make`: False where one without a queue is a mistake, such as a mistyped folder's, and nothing is to be made there.
+        """
+        engine = make_engine(url, make=make)
         try:
+            if not make and not (_file_of(engine) if engine.dialect.name == "sqlite" else inspect(engine).has_table(ITEMS.name)):
+                raise DatabaseUnusable(
+                    f"{shown(engine)} is not there, or no console has written it; name the console's folder by --folder, or its "
+                    "database by --database"
+                )
             _migrate(engine)
         except CommandError as err:
             raise DatabaseUnusable(
@@ -123,8 +131,11 @@ def lock(connection: Connection, digests: Iterable[str]) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-def make_engine(url: str) -> Engine:
-    """Make an engine whose transactions are durable, and which connects when it is first asked. Raises DatabaseUnusable."""
+def make_engine(url: str, *, make: bool = True) -> Engine:
+    """Make an engine whose transactions are durable, and which connects when it is first asked. Raises DatabaseUnusable.
+
+    `make`: whether the folder of SQLite's file is made where it is not there.
+    """
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() not in DIALECTS:
@@ -132,7 +143,8 @@ def make_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise DatabaseUnusable("a database in memory is gone with its process; name a file, sqlite:///FILE")
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            if make:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(parsed, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, connect_args={"timeout": BUSY_S})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)

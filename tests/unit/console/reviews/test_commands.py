@@ -106,3 +106,37 @@ def test_where_nothing_answers_the_next_step_is_told(tmp_path: Path, free_port: 
     status, said = ask(capsys, "add", str(tmp_path / "a.png"), "--console", f"http://127.0.0.1:{free_port}")
     assert status == 1
     assert said.endswith("; is `visor console serve` running there?\n")
+
+
+@pytest.mark.parametrize("argv", [("export", "--out", "out"), ("erase", "--older-than-days", "1")])
+def test_a_queue_that_is_not_there_is_no_empty_one(argv: tuple[str, ...], tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, said = ask(capsys, *argv, "--folder", "nowhere")
+    assert status == 1
+    assert "nowhere/console.db is not there" in said
+    assert "--folder" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_without_a_queue_is_told(postgresql, tmp_path: Path, capsys) -> None:
+    url = postgresql.make_database()
+    status, said = ask(capsys, "export", "--out", str(tmp_path / "out"), "--database", url)
+    assert status == 1
+    assert "no console has written it" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_names_models_and_spares_other_folders(desk, url: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("VISOR_CONSOLE_DATABASE", url)
+    monkeypatch.setenv("VISOR_CONSOLE_PICTURES", str(tmp_path / "pictures"))
+    desk.offer_reviews(1)
+    out = tmp_path / "out"
+    status, said = ask(capsys, "export", "--out", str(out), "--model", "nope")
+    assert (status, said) == (1, "console: console.parameter: the queue has never seen a model nope; it has roofs\n")
+    assert not out.exists()
+    for _ in range(2):
+        assert ask(capsys, "export", "--out", str(out), "--model", "roofs")[0] == 0
+    (out / "notes.txt").write_text("mine")
+    status, said = ask(capsys, "export", "--out", str(out))
+    assert status == 1
+    assert "holds other files, such as notes.txt" in said
