@@ -27,13 +27,14 @@ BACKLOG = 2048
 def serve(given: Mapping[str, Any], say: Callable[[str], object]) -> None:
     """Serve with these settings, before those of the environment, until SIGTERM or Ctrl-C. `say`: prints a line.
 
-    Raises SettingsInvalid, where nothing listens yet.
+    Raises SettingsInvalid, where nothing is served yet.
     """
     settings = read_settings(given)
-    Database.open(settings.database_url).close()  # what is wrong with it is told in a sentence, before anything else begins
-    open_pictures(settings.pictures_place)
     server = make_server(settings)
     with listen(settings) as listening:
+        # Keys and port are had by now: a start that fails by them leaves the database as it was.
+        Database.open(settings.database_url).close()  # what is wrong with it is told in a sentence, before anything is served
+        open_pictures(settings.pictures_place)
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         log.configure()
