@@ -1,6 +1,9 @@
 """How the console starts: in which order, and how it ends where a signal comes early."""
 
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,25 @@ def test_a_migration_writes_no_lines(tmp_path: Path, caplog: pytest.LogCaptureFi
     caplog.set_level("INFO")
     Database.open(f"sqlite:///{tmp_path / 'console.db'}").close()
     assert caplog.messages == []
+
+
+STOPPED = """
+import asyncio, os, signal, sys, uvicorn
+from console import serve
+run = uvicorn.Server.serve
+def early(server, *args, **kwargs):
+    made = run(server, *args, **kwargs)
+    os.kill(os.getpid(), int(sys.argv[1]))  # between the coroutine and its loop
+    return made
+uvicorn.Server.serve = early
+serve.serve({"port": "0"}, print)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_right_after_the_address_ends_it_in_order(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED, str(int(number))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "never awaited" not in done.stderr
+    assert "Traceback" not in done.stderr
