@@ -1,9 +1,10 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
 import logging
+import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Database:
                     f"{shown(engine)} is not there, or no console has written it; name the console's folder by --folder, or its "
                     "database by --database"
                 )
+            _make_private(engine)
             _migrate(engine)
         except CommandError as err:
             raise DatabaseUnusable(
@@ -174,6 +176,14 @@ def _file_of(engine: Engine) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _make_private(engine: Engine) -> None:
+    """Make SQLite's file, if it is not there, for its owner alone; its log and its index get the file's rights."""
+    name = str(engine.url.database)
+    if engine.dialect.name == "sqlite" and not name.startswith("file:"):
+        with suppress(OSError):  # which SQLite then tells in its own words
+            os.close(os.open(name, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
