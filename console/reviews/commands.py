@@ -120,13 +120,29 @@ def add_pictures(args: argparse.Namespace) -> int:
     """Send pictures to a console; 1 where one of them was not queued."""
     import orjson
 
+    from console.errors import ParameterInvalid
+    from handlers.errors import unread
+
+    if not args.console.startswith(("http://", "https://")):
+        raise ParameterInvalid(f"--console {args.console}: an address wanted, such as http://127.0.0.1:8090")
     headers = {"Content-Type": "application/octet-stream"}
     if args.key_file:
-        headers["Authorization"] = f"Bearer {args.key_file.read_text().partition(chr(10))[0].strip()}"
+        try:
+            headers["Authorization"] = f"Bearer {args.key_file.read_text().partition(chr(10))[0].strip()}"
+        except (OSError, UnicodeDecodeError) as err:
+            why = unread(err) if isinstance(err, OSError) else "is no text"
+            raise ParameterInvalid(f"--key-file {args.key_file} {why}; name a file whose first line is a key") from err
     query = f"?{urllib.parse.urlencode({'model': args.model})}" if args.model else ""
     failed = 0
     for picture in args.pictures:
-        asked = urllib.request.Request(f"{args.console.rstrip('/')}/reviews/items{query}", picture.read_bytes(), headers)
+        try:
+            content = picture.read_bytes()
+        except OSError as err:
+            why = "no such file" if isinstance(err, FileNotFoundError) else err.strerror or err
+            print(f"{picture}  cannot be read: {why}")  # noqa: T201
+            failed += 1
+            continue
+        asked = urllib.request.Request(f"{args.console.rstrip('/')}/reviews/items{query}", content, headers)
         try:
             with urllib.request.urlopen(asked, timeout=ADD_S) as answer:
                 said = orjson.loads(answer.read())

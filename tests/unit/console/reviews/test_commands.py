@@ -140,3 +140,13 @@ def test_an_export_names_models_and_spares_other_folders(desk, url: str, tmp_pat
     status, said = ask(capsys, "export", "--out", str(out))
     assert status == 1
     assert "holds other files, such as notes.txt" in said
+
+
+def test_what_cannot_be_read_is_told_and_the_others_are_sent(tmp_path: Path, capsys) -> None:
+    status, said = ask(capsys, "add", str(tmp_path / "none.png"), str(tmp_path))
+    assert status == 1
+    assert said == f"{tmp_path / 'none.png'}  cannot be read: no such file\n{tmp_path}  cannot be read: Is a directory\n"
+    for more, told in ((("--key-file", "/not/there"), "is not there"), (("--console", "localhost:8090"), "an address wanted")):
+        status, said = ask(capsys, "add", "a.png", *more)
+        assert status == 1
+        assert told in said
