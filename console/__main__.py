@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from console.errors import ConsoleError
+from console.errors import ConsoleError, SettingsInvalid
 from console.flags import add_flags, given
 from console.reviews.commands import add_parts
 from console.serve import serve
@@ -21,7 +21,7 @@ def _line(part: argparse.ArgumentParser) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C; 0 then, 1 with a sentence where the console does not start."""
+    """Serve until SIGTERM or Ctrl-C; 0 then, 1 with a sentence where the console does not start, 2 by a flag."""
     parser = argparse.ArgumentParser(
         prog="python -m console", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         serve(given(parsed), _say)
     except ConsoleError as err:
         sys.stderr.write(f"console: {err}\n")
-        return 1
+        return 2 if isinstance(err, SettingsInvalid) and err.by_flag else 1
     return 0
 
 

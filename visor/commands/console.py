@@ -1,6 +1,7 @@
 """`visor console`: serve the console on this machine, make its API keys, and look after its review queue."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from console.reviews import commands as review_commands
 from visor.commands.arguments import Commands, add_command, list_commands, positive
 
 SCOPES = ("predict", "review", "payloads", "admin")
+MISTYPED = 2
+"""The exit code of a mistyped command line, a value that its flag cannot have among them."""
 
 
 def add(commands: Commands) -> None:
@@ -80,10 +83,17 @@ def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.Argument
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal."""
+    from console.errors import SettingsInvalid
     from console.flags import given
     from console.serve import serve
 
-    serve(given(args), lambda line: print(line, flush=True))
+    try:
+        serve(given(args), lambda line: print(line, flush=True))
+    except SettingsInvalid as err:
+        if not err.by_flag:
+            raise
+        print(f"visor: {err}", file=sys.stderr)
+        return MISTYPED
     return 0
 
 
