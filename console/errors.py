@@ -41,9 +41,10 @@ class ConsoleError(VisorError):
 
 
 class SettingsInvalid(ConsoleError):
-    """The console does not start with these settings."""
+    """The console does not start with these settings. `by_flag`: a value on the command line is wrong, which ends with 2."""
 
     code = "console.settings"
+    by_flag = False
 
 
 class KeysUnusable(SettingsInvalid):

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -27,25 +26,38 @@ BACKLOG = 2048
 def serve(given: Mapping[str, Any], say: Callable[[str], object]) -> None:
     """Serve with these settings, before those of the environment, until SIGTERM or Ctrl-C. `say`: prints a line.
 
-    Raises SettingsInvalid, where nothing listens yet.
+    Raises SettingsInvalid, where nothing is served yet.
     """
     settings = read_settings(given)
-    Database.open(settings.database_url).close()  # what is wrong with it is told in a sentence, before anything else begins
-    open_pictures(settings.pictures_place)
     server = make_server(settings)
     with listen(settings) as listening:
+        # Keys and port are had by now: a start that fails by them leaves the database as it was.
+        Database.open(settings.database_url).close()  # what is wrong with it is told in a sentence, before anything is served
+        open_pictures(settings.pictures_place)
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         log.configure()
+        stop_by_signals(server)
         say(f"console  {address}/")
         say(f"API      {address}/docs")
         if settings.keys_file is None:
             say("keys     none: everybody on this machine may do everything; `visor console key --help` makes some")
-        # uvicorn ends in order, and then raises the signal once more for whoever had it before.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         gc.freeze()  # modules and routes stay to the end: no collection need walk over them
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
+        server.run(sockets=[listening])
+
+
+def stop_by_signals(server: uvicorn.Server) -> None:
+    """Let SIGTERM and Ctrl-C end the server in order from now on, before it runs, too.
+
+    uvicorn takes signals once it runs, and raises them again at its end. An exception before that would leave a coroutine behind
+    that nobody has awaited.
+    """
+
+    def stop(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def make_server(settings: Settings) -> uvicorn.Server:

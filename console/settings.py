@@ -4,6 +4,7 @@ Each setting is written once, here: its name, type, default and sentence make th
 module alone reads the console's environment.
 """
 
+import difflib
 import ipaddress
 import json
 from collections.abc import Mapping
@@ -168,5 +169,46 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**(given or {}))
     except ValidationError as err:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in err.errors())
-        raise SettingsInvalid(f"{wrong}; see the settings in docs/console.md") from err
+        wrong = list(dict.fromkeys(_sentence(one, given or {}) for one in err.errors()))
+        invalid = SettingsInvalid(f"{'; '.join(wrong)}; see the settings in docs/console.md")
+        invalid.by_flag = any(one["loc"] and one["loc"][0] in (given or {}) for one in err.errors())
+        raise invalid from err
+
+
+def _sentence(wrong: Any, given: Mapping[str, Any]) -> str:
+    """Say where a wrong setting was given, the number seen (other values may hold a password) and what is wanted."""
+    said = wrong["msg"].removeprefix("Value error, ")
+    if not wrong["loc"]:
+        return str(said)
+    name, *within = wrong["loc"]
+    place = f"--{name.replace('_', '-')}" if name in given else f"{PREFIX}{name.upper()}"
+    if name not in Settings.model_fields:
+        return f"{place}: {said}"
+    kind = Settings.model_fields[name].annotation
+    if kind in (int, float, float | None):
+        return f"{place} {str(wrong['input'])!r}: {_number(name)} wanted"
+    if name == "servers":
+        entry = f"entry {within[0] + 1}: " if within and isinstance(within[0], int) else ""
+        field = str(within[1]) if len(within) > 1 else ""
+        if wrong["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(field, ServerAddress.model_fields, 1)
+            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(ServerAddress.model_fields)}"
+            return f"{place}: {entry}no such key {field}; {meant}"
+        if wrong["type"] == "missing":
+            return f"{place}: {entry}{field} is missing"
+        if field == "url" or wrong["type"] in ("too_short", "model_type"):
+            return f"{place}: {entry}address of a server wanted, such as http://127.0.0.1:8080, without a user or a query"
+        return f"{place}: {entry}{f'{field}: ' if field else ''}{said}"
+    return f"{place}: {said}"
+
+
+def _number(name: str) -> str:
+    """What a setting that is a number may be, in words."""
+    field = Settings.model_fields[name]
+    limits = {limit: getattr(one, limit) for one in field.metadata for limit in ("ge", "gt", "le") if hasattr(one, limit)}
+    kind = "whole number" if field.annotation is int else "number"
+    if "gt" in limits:
+        return f"{kind} above {limits['gt']}"
+    if "le" in limits:
+        return f"{kind} from {limits['ge']} to {limits['le']}"
+    return f"{kind} of at least {limits['ge']}"

@@ -4,13 +4,15 @@ A key is 256 random bits, of which the file has the SHA-256 alone: who reads the
 random and not chosen by a person, one fast hash is enough. A changed file is read again within a second.
 """
 
+import fcntl
 import hashlib
 import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +85,10 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     except ValidationError as err:
         first = err.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise KeysUnusable(f"{path} is no file of keys: {place + ': ' if place else ''}{first['msg']}") from err
+        raise KeysUnusable(
+            f"{path} is no file of keys: {place + ': ' if place else ''}{first['msg']}; "
+            "`visor console key NAME --scope predict --keys-file FILE` writes one"
+        ) from err
     names = [key.name for key in keys]
     if len(set(names)) < len(names):
         raise KeysUnusable(f"{path} has two keys of one name; each name stands for one key")
@@ -105,33 +110,53 @@ def add_key(
     """
     if not re.match(_NAME, name):
         raise KeysUnusable(f"{name!r} is no name of a key: up to 64 letters, digits, ., _ and -, a letter or a digit first")
-    present = read_keys(path) if path.exists() else ()
-    if not replace and any(key.name == name for key in present):
-        raise KeysUnusable(f"{path} has a key {name} already; choose another name, or give --replace, which ends that key")
-    secret = MARK + secrets.token_urlsafe(32)
-    limits = {"requests_per_minute": requests_per_minute, "mib_per_minute": mib_per_minute}
-    key = Key(
-        name=name,
-        scopes=frozenset(scopes),
-        sha256=digest_of(secret),
-        created=datetime.now(UTC).replace(microsecond=0),
-        **{limit: value for limit, value in limits.items() if value is not None},
-    )
-    _write(path, [*(one for one in present if one.name != name), key])
+    with _changing(path):
+        present = read_keys(path) if path.exists() else ()
+        if not replace and any(key.name == name for key in present):
+            raise KeysUnusable(f"{path} has a key {name} already; choose another name, or give --replace, which ends that key")
+        secret = MARK + secrets.token_urlsafe(32)
+        limits = {"requests_per_minute": requests_per_minute, "mib_per_minute": mib_per_minute}
+        key = Key(
+            name=name,
+            scopes=frozenset(scopes),
+            sha256=digest_of(secret),
+            created=datetime.now(UTC).replace(microsecond=0),
+            **{limit: value for limit, value in limits.items() if value is not None},
+        )
+        _write(path, [*(one for one in present if one.name != name), key])
     return secret
 
 
 def remove_key(path: Path, name: str) -> None:
     """Take a key out of a file. Raises KeysUnusable."""
-    present = read_keys(path)
-    if all(key.name != name for key in present):
-        raise KeysUnusable(f"{path} has no key {name}; it has {', '.join(key.name for key in present) or 'none'}")
-    _write(path, [key for key in present if key.name != name])
+    with _changing(path):
+        present = read_keys(path)
+        if all(key.name != name for key in present):
+            raise KeysUnusable(f"{path} has no key {name}; it has {', '.join(key.name for key in present) or 'none'}")
+        _write(path, [key for key in present if key.name != name])
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Let no other process change the file until the block ends, as it would lose what the other one adds. Raises KeysUnusable.
+
+    The lock is on a file beside it, which stays: the file itself is replaced by each change.
+    """
+    try:
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError as err:
+        raise KeysUnusable(f"the folder {path.parent} is not there; make it, or name a file in another one") from err
+    except OSError as err:
+        raise KeysUnusable(f"{path} cannot be written: {err.strerror or err}; name another file") from err
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
     """Write the file whole, for its owner's eyes alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     text = _File(keys=tuple(keys)).model_dump_json(indent=2, exclude_none=True)
     try:

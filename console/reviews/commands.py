@@ -1,6 +1,7 @@
 """The review queue's commands, parts of `visor console` and of `python -m console`; their work is imported once they run."""
 
 import argparse
+import http.client
 import re
 import urllib.error
 import urllib.parse
@@ -13,6 +14,9 @@ Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Argumen
 """Declares a command: its name, what runs it, its description."""
 ADD_S = 300.0
 """Seconds that the console may take for a picture, of which most may be spent in line."""
+ASK = "is `visor console serve` running there?"
+NO_CONSOLE = f"answers, but is no console; {ASK}"
+"""What follows an address at which something else answers, such as the server that the console is in front of."""
 
 
 def add_parts(add: Add) -> None:
@@ -78,7 +82,7 @@ def export(args: argparse.Namespace) -> int:
     from console.reviews.pictures import open_pictures
 
     settings = _settings(args)
-    database = Database.open(settings.database_url)
+    database = Database.open(settings.database_url, make=False)
     written = write(database, open_pictures(settings.pictures_place), args.out, args.prefix, args.model)
     database.close()
     print(f"{written} labelled pictures in {args.out}")  # noqa: T201
@@ -103,7 +107,7 @@ def erase(args: argparse.Namespace) -> int:
             raise ParameterInvalid(f"{named} is no file and no SHA-256, which has 64 of the digits 0 to 9 and a to f")
     if not digests and args.older_than_days is None:
         raise ParameterInvalid("nothing is named; give pictures, or an age by --older-than-days")
-    database, pictures = Database.open(settings.database_url), open_pictures(settings.pictures_place)
+    database, pictures = Database.open(settings.database_url, make=False), open_pictures(settings.pictures_place)
     erased = sum(erasing.erase(database, pictures, digest) for digest in digests)
     if args.older_than_days is not None:
         erased += erasing.erase_older(database, pictures, args.older_than_days)
@@ -116,34 +120,55 @@ def add_pictures(args: argparse.Namespace) -> int:
     """Send pictures to a console; 1 where one of them was not queued."""
     import orjson
 
+    from console.errors import ParameterInvalid
+    from handlers.errors import unread
+
+    if not args.console.startswith(("http://", "https://")):
+        raise ParameterInvalid(f"--console {args.console}: an address wanted, such as http://127.0.0.1:8090")
     headers = {"Content-Type": "application/octet-stream"}
     if args.key_file:
-        headers["Authorization"] = f"Bearer {args.key_file.read_text().partition(chr(10))[0].strip()}"
+        try:
+            headers["Authorization"] = f"Bearer {args.key_file.read_text().partition(chr(10))[0].strip()}"
+        except (OSError, UnicodeDecodeError) as err:
+            why = unread(err) if isinstance(err, OSError) else "is no text"
+            raise ParameterInvalid(f"--key-file {args.key_file} {why}; name a file whose first line is a key") from err
     query = f"?{urllib.parse.urlencode({'model': args.model})}" if args.model else ""
     failed = 0
     for picture in args.pictures:
-        asked = urllib.request.Request(f"{args.console.rstrip('/')}/reviews/items{query}", picture.read_bytes(), headers)
+        try:
+            content = picture.read_bytes()
+        except OSError as err:
+            why = "no such file" if isinstance(err, FileNotFoundError) else err.strerror or err
+            print(f"{picture}  cannot be read: {why}")  # noqa: T201
+            failed += 1
+            continue
+        asked = urllib.request.Request(f"{args.console.rstrip('/')}/reviews/items{query}", content, headers)
         try:
             with urllib.request.urlopen(asked, timeout=ADD_S) as answer:
                 said = orjson.loads(answer.read())
                 outcome = f"{said['answer']['decision']}  {'queued' if said['queued'] else 'no room in the queue'}"
                 failed += not said["queued"]
         except urllib.error.HTTPError as err:
-            outcome, failed = _refusal(err), failed + 1
+            outcome, failed = _refusal(err, args.console), failed + 1
         except urllib.error.URLError as err:
-            outcome, failed = f"{args.console} cannot be reached: {err.reason}", failed + 1
+            outcome, failed = f"{args.console} cannot be reached: {err.reason}; {ASK}", failed + 1
+        except (http.client.HTTPException, ValueError, KeyError, TypeError):
+            outcome, failed = f"{args.console} {NO_CONSOLE}", failed + 1
+        except OSError as err:  # a connection that ends, or says nothing, while it is read
+            outcome, failed = f"{args.console} does not answer: {err}; {ASK}", failed + 1
         print(f"{picture}  {outcome}")  # noqa: T201
     return 1 if failed else 0
 
 
-def _refusal(err: urllib.error.HTTPError) -> str:
+def _refusal(err: urllib.error.HTTPError, address: str) -> str:
+    """What a console refused, in its words; anybody else's answer is named as such."""
     import orjson
 
     try:
-        said: dict[str, Any] = orjson.loads(err.read())["error"]
-    except (ValueError, KeyError, TypeError):
-        return f"refused with status {err.code}; is it the address of a console?"
-    return f"{said['code']}: {said['message']}"
+        said = orjson.loads(err.read())["error"]
+        return f"{said['code']}: {said['message']}"
+    except (ValueError, KeyError, TypeError, http.client.HTTPException, OSError):
+        return f"{address} {NO_CONSOLE}"
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,10 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
+import logging
+import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,13 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from console.reviews.errors import DatabaseDown, DatabaseUnusable
-from console.reviews.tables import SECRETS
+from console.reviews.tables import ITEMS, SECRETS
 from console.reviews.turns import FairLock
 
 BUSY_S = 30.0
@@ -40,10 +42,19 @@ class Database:
         self._file = _file_of(engine)
 
     @classmethod
-    def open(cls, url: str) -> "Database":
-        """Open a database and migrate it. url: SQLAlchemy's. Raises DatabaseUnusable."""
-        engine = make_engine(url)
+    def open(cls, url: str, *, make: bool = True) -> "Database":
+        """Open a database and migrate it. url: SQLAlchemy's. Raises DatabaseUnusable.
+
+        `make`: False where one without a queue is a mistake, such as a mistyped folder's, and nothing is to be made there.
+        """
+        engine = make_engine(url, make=make)
         try:
+            if not make and not (_file_of(engine) if engine.dialect.name == "sqlite" else inspect(engine).has_table(ITEMS.name)):
+                raise DatabaseUnusable(
+                    f"{shown(engine)} is not there, or no console has written it; name the console's folder by --folder, or its "
+                    "database by --database"
+                )
+            _make_private(engine)
             _migrate(engine)
         except CommandError as err:
             raise DatabaseUnusable(
@@ -123,8 +134,11 @@ def lock(connection: Connection, digests: Iterable[str]) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-def make_engine(url: str) -> Engine:
-    """Make an engine whose transactions are durable, and which connects when it is first asked. Raises DatabaseUnusable."""
+def make_engine(url: str, *, make: bool = True) -> Engine:
+    """Make an engine whose transactions are durable, and which connects when it is first asked. Raises DatabaseUnusable.
+
+    `make`: whether the folder of SQLite's file is made where it is not there.
+    """
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() not in DIALECTS:
@@ -132,7 +146,8 @@ def make_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise DatabaseUnusable("a database in memory is gone with its process; name a file, sqlite:///FILE")
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            if make:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(parsed, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, connect_args={"timeout": BUSY_S})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -163,6 +178,14 @@ def _file_of(engine: Engine) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _make_private(engine: Engine) -> None:
+    """Make SQLite's file, if it is not there, for its owner alone; its log and its index get the file's rights."""
+    name = str(engine.url.database)
+    if engine.dialect.name == "sqlite" and not name.startswith("file:"):
+        with suppress(OSError):  # which SQLite then tells in its own words
+            os.close(os.open(name, os.O_RDWR | os.O_CREAT, 0o600))
+
+
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # this module begins transactions by itself, as sqlite3 begins them too late
     cursor = connection.cursor()
@@ -183,6 +206,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _migrate(engine: Engine) -> None:
     """Bring the tables to this version, in one transaction, which other processes wait for."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its lines at each start tell nobody anything
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     scripts = ScriptDirectory.from_config(config)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import and_, select
 
+from console.errors import ParameterInvalid
 from console.reviews.database import Database
 from console.reviews.errors import PictureGone
 from console.reviews.pictures import Pictures
@@ -48,10 +49,13 @@ def tasks(database: Database, prefix: str = "", model: str | None = None) -> Ite
 
 
 def write(database: Database, pictures: Pictures, folder: Path, prefix: str | None = None, model: str | None = None) -> int:
-    """Write tasks.json, reviews.jsonl and the pictures into a folder; return how many reviews there are. Raises PicturesDown.
+    """Write tasks.json, reviews.jsonl and the pictures into a folder; return how many reviews there are.
 
+    Raises PicturesDown; ParameterInvalid for a model that the queue has never seen, and for a folder of something else.
     `prefix`: before a picture's digest in tasks.json, by default Label Studio's address of local files, in a folder of that name.
     """
+    _check_model(database, model)
+    _check_folder(folder)
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     prefix = f"{LOCAL_FILES}{folder.name}/{PICTURES}/" if prefix is None else prefix
     written = 0
@@ -70,6 +74,22 @@ def write(database: Database, pictures: Pictures, folder: Path, prefix: str | No
     for name in (TASKS, LINES):
         (folder / f".{name}.part").replace(folder / name)
     return written
+
+
+def _check_model(database: Database, model: str | None) -> None:
+    with database.reading() as connection:
+        seen = connection.execute(select(ITEMS.c.model).distinct().order_by(ITEMS.c.model)).scalars().all()
+    if model is not None and model not in seen:
+        raise ParameterInvalid(f"the queue has never seen a model {model}; it has {', '.join(seen) or 'none yet'}")
+
+
+def _check_folder(folder: Path) -> None:
+    """A former export is written anew; what lies beside it would be taken for a part of it."""
+    if folder.exists() and not folder.is_dir():
+        raise ParameterInvalid(f"{folder} is a file; name a new folder")
+    own = {PICTURES, *(shape.format(name) for name in (TASKS, LINES) for shape in ("{}", ".{}.part"))}
+    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - own)):
+        raise ParameterInvalid(f"{folder} holds other files, such as {others[0]}; name a new folder")
 
 
 def _line(task: dict[str, Any]) -> dict[str, Any]:

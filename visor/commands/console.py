@@ -1,24 +1,30 @@
 """`visor console`: serve the console on this machine, make its API keys, and look after its review queue."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from console.reviews import commands as review_commands
-from visor.commands.arguments import Commands, add_command, positive
+from visor.commands.arguments import Commands, add_command, list_commands, positive
 
 SCOPES = ("predict", "review", "payloads", "admin")
+MISTYPED = 2
+"""The exit code of a mistyped command line, a value that its flag cannot have among them."""
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     console = commands.add_parser(
         "console",
-        description="Serve the console, a page for people and a plain HTTP API in front of V2 servers, make its API keys, and "
-        "look after its review queue.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Serve the console, a page and an HTTP API in front of V2 servers, and look after its keys and reviews.",
     )
     parts: Commands = console.add_subparsers(
-        required=True, metavar="PART", help="what to do, one of those below", parser_class=_with_flags(type(console))
+        required=True,
+        metavar="PART",
+        help="what to do, one of the parts below; `visor console PART --help` describes it",
+        parser_class=_with_flags(type(console)),
     )
     add_command(
         parts,
@@ -55,6 +61,7 @@ def add(commands: Commands) -> None:
     key.add_argument("--mib-per-minute", type=positive, metavar="MIB", help="most MiB of the key a minute (default: 1024)")
     key.add_argument("--replace", action="store_true", help="end the key of that name, if there is one (default: an error)")
     review_commands.add_parts(lambda name, run, description: add_command(parts, name, run, description))
+    console.epilog = list_commands("parts", parts.choices.items())
 
 
 def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
@@ -76,10 +83,17 @@ def _with_flags(parser: type[argparse.ArgumentParser]) -> type[argparse.Argument
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal."""
+    from console.errors import SettingsInvalid
     from console.flags import given
     from console.serve import serve
 
-    serve(given(args), lambda line: print(line, flush=True))
+    try:
+        serve(given(args), lambda line: print(line, flush=True))
+    except SettingsInvalid as err:
+        if not err.by_flag:
+            raise
+        print(f"visor: {err}", file=sys.stderr)
+        return MISTYPED
     return 0
 
 

@@ -228,7 +228,7 @@ def test_it_ends_by_sigterm_and_answers_what_it_has_begun(server: Server, images
     [
         (("--host", "0.0.0.0"), "visor: console.settings: .*visor console key"),
         (("--keys-file", "none.json"), "visor: console.keys: none.json is not there"),
-        (("--servers", "nothing"), "visor: console.settings: servers"),
+        (("--servers", "nothing"), "visor: console.settings: --servers: entry 1: address"),
         (("--prot", "1"), "unrecognized arguments: --prot"),
     ],
 )

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from console.__main__ import main
 from console.errors import SettingsInvalid
 from console.flags import add_flags, given
 from console.settings import PREFIX, Settings, read_settings
+from visor import cli
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -79,11 +81,38 @@ def test_without_keys_it_listens_on_loopback_alone(tmp_path: Path) -> None:
     assert not read_settings({"host": "0.0.0.0", "keys_file": str(tmp_path / "keys.json")}).on_loopback
 
 
-def test_a_wrong_value_is_told_by_its_name_alone() -> None:
-    with pytest.raises(SettingsInvalid, match=r"port: .*less than or equal to 65535"):
-        read_settings({"port": "70000"})
-    with pytest.raises(SettingsInvalid, match=r"port: .*integer.*; max_wait_s: "):
-        read_settings({"port": "x", "max_wait_s": "0"})
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"port": "abc"}, "--port 'abc': whole number from 0 to 65535 wanted; see"),
+        (
+            {"port": "70000", "max_wait_s": "0"},
+            "--port '70000': whole number from 0 to 65535 wanted; --max-wait-s '0': ",
+        ),
+        ({"concurrency": "x"}, "--concurrency 'x': whole number from 1 to 1024 wanted; see"),
+        ({"lease_s": "0"}, "--lease-s '0': number of at least 1 wanted; see"),
+        ({"keep_days": "-1"}, "--keep-days '-1': number above 0 wanted; see"),
+        ({"servers": "a:1"}, "--servers: entry 1: address of a server wanted, such as http://127.0.0.1:8080"),
+        ({"servers": '[{"url": "http://a", "hots": "b"}]'}, "--servers: entry 1: no such key hots; did you mean host?"),
+    ],
+)
+def test_a_wrong_value_is_told_by_flag_value_and_what_is_wanted(flags: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(flags)
+    assert str(caught.value).startswith(f"console.settings: {told}")
+    assert caught.value.by_flag
+
+
+def test_a_wrong_variable_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}PORT", "abc")
+    with pytest.raises(SettingsInvalid, match="VISOR_CONSOLE_PORT 'abc': whole number from 0 to 65535 wanted") as caught:
+        read_settings()
+    assert not caught.value.by_flag
+
+
+def test_a_wrong_flag_ends_as_a_mistyped_command_line() -> None:
+    for run in (lambda *argv: main(argv), lambda *argv: cli.main(["console", "serve", *argv])):
+        assert run("--port", "abc") == 2
 
 
 def test_what_is_kept_lies_in_the_folder_unless_it_is_told_otherwise() -> None:

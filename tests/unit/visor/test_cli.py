@@ -57,6 +57,13 @@ def test_every_module_of_a_command_is_in_a_group() -> None:
     assert modules - {"arguments", "erase", "from_reviews"} == set(NAMES)  # the last two are verbs of data
 
 
+@pytest.mark.parametrize("command", sorted({names[0] for names in COMMANDS if len(names) > 1}))
+def test_help_lists_every_part_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(command, capsys=capsys)
+    parts = [names[1] for names in COMMANDS if names[0] == command and len(names) == 2]
+    assert [part for part in parts if not re.search(rf"^    {re.escape(part)} +[A-Z]", shown, re.MULTILINE)] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_each_command_has_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert f"usage: visor {' '.join(command)} " in help_of(*command, capsys=capsys)

@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from tests.unit.console.test_http_protocol import sent
 
 
 def test_the_file_holds_no_secret_and_is_for_its_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "deep/keys.json"
+    path = tmp_path / "keys.json"
     secret = add_key(path, "shop", ["predict"])
     assert secret.startswith(MARK)
     assert len(secret) == len(MARK) + 43  # 256 bits in base64
@@ -169,3 +170,22 @@ async def test_a_length_that_nobody_could_send_does_not_end_a_key(choose: Callab
         assert b"HTTP/1.1 413" in await sent(address, lie.encode())
         answer = await client.post("/predict", headers={**key, "Content-Type": "image/png"}, content=b"x")
         assert answer.status_code == 400  # and not 429
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    path, names = tmp_path / "keys.json", [f"k{n}" for n in range(16)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: add_key(path, name, ["predict"]), names))
+    assert sorted(key.name for key in read_keys(path)) == sorted(names)
+
+
+def test_a_folder_of_keys_is_not_made_by_a_mistyped_name(tmp_path: Path) -> None:
+    with pytest.raises(KeysUnusable, match="there is not there; make it"):
+        add_key(tmp_path / "not/there/keys.json", "a", ["predict"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_of_keys_has_a_next_step(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(KeysUnusable, match="visor console key NAME --scope predict"):
+        read_keys(tmp_path / "bad.json")

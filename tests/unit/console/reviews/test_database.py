@@ -127,3 +127,14 @@ def test_a_file_that_is_gone_or_another_is_written_no_more(tmp_path: Path, repla
         with pytest.raises(DatabaseDown, match="start the console again"), begin():
             pass
     database.close()
+
+
+def test_sqlites_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'console.db'}")
+    with database.reading():
+        assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("console.db*")} == {
+            "console.db": 0o600,
+            "console.db-wal": 0o600,
+            "console.db-shm": 0o600,
+        }
+    database.close()

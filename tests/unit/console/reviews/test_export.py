@@ -57,8 +57,8 @@ def test_a_folder_has_what_trainings_read(desk, tmp_path: Path) -> None:
     for _ in labels:
         taken = desk.queue.take(ANNA)
         desk.queue.label(taken.id, labels[taken.digest], ANNA)
-    export.write(desk.database, desk.pictures, tmp_path)
-    read = Export.read(tmp_path)
+    export.write(desk.database, desk.pictures, tmp_path / "out")
+    read = Export.read(tmp_path / "out")
     found = {review.digest: review for review in read.reviews}
     assert {digest: review.label for digest, review in found.items()} == labels
     assert [read.picture(digest_of(one)) for one in (b"doubt", b"named", b"drawn")] == [b"doubt", b"named", b"drawn"]
