@@ -76,6 +76,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
             root=root,
             preprocessing=verified.spec.preprocessing,
             limits=verified.spec.limits,
+            bounded=any(one.fnr_bound for one in (verified.spec.decision, *(verified.spec.decision.groups or ()))),
         )
 
 
