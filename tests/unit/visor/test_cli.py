@@ -34,6 +34,7 @@ def parsers_of(parser: argparse.ArgumentParser, *names: str) -> dict[tuple[str, 
     return found
 
 
+ROOT = Path(__file__).parents[3]
 COMMANDS = parsers_of(cli.make_parser())
 NAMES = [names[0] for names in COMMANDS if len(names) == 1]
 
@@ -317,6 +318,23 @@ def test_a_signal_stops_a_command_in_order(
         signal.signal(signal.SIGTERM, before)
     assert closed == [True]
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("variable", ["VISOR_HOME", "VISOR_STORE", "VISOR_KEY", "VISOR_PUBLIC_KEY"])
+def test_the_guide_s_flags_are_those_of_the_commands_that_read_the_environment(variable: str) -> None:
+    row = next(line for line in (ROOT / "docs/guide.md").read_text().splitlines() if line.startswith(f"| `{variable}` |"))
+    flag, *others = re.findall(r"`([\w-]+)`", row.split("|")[2])
+    having = {
+        " ".join(names)
+        for names, parser in COMMANDS.items()
+        for action in parser._actions
+        if flag in action.option_strings and f"the environment's {variable}," in (action.help or "")
+    }
+    assert having
+    if variable == "VISOR_KEY":  # which a command has that writes keys, too, by another flag
+        *named, writing, out = others
+        assert set(named) == having
+        assert any(out in action.option_strings and variable in (action.help or "") for action in COMMANDS[(writing,)]._actions)
 
 
 def test_the_commands_that_resume_are_those_that_say_so() -> None:
