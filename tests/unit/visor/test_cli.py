@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import os
 import pkgutil
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import unicodedata
 from hashlib import sha256
 from pathlib import Path
@@ -290,19 +292,26 @@ def test_a_store_without_the_archive_is_named_from_the_root(
 
 
 @pytest.mark.parametrize(
-    ("number", "resumes", "said"),
+    ("number", "resumes", "begun", "said"),
     [
-        (signal.SIGTERM, True, "visor: interrupted; the same command goes on from here\n"),
-        (signal.SIGINT, True, "visor: interrupted; the same command goes on from here\n"),
-        (signal.SIGINT, False, "visor: interrupted\n"),
+        (signal.SIGTERM, True, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGINT, True, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGTERM, True, False, "visor: interrupted\n"),
+        (signal.SIGINT, False, False, "visor: interrupted\n"),
     ],
 )
 def test_a_signal_stops_a_command_in_order(
-    number: signal.Signals, resumes: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    resumes: bool,
+    begun: bool,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     closed: list[bool] = []
 
-    def work(_: argparse.Namespace) -> int:
+    def work(args: argparse.Namespace) -> int:
+        args.begun = begun
         try:
             os.kill(os.getpid(), number)
             time.sleep(30)
@@ -310,7 +319,7 @@ def test_a_signal_stops_a_command_in_order(
             closed.append(True)
         return 0
 
-    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes))
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes, begun=False))
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert cli.main([]) == 130
@@ -343,6 +352,38 @@ def test_the_commands_that_resume_are_those_that_say_so() -> None:
     for names, parser in COMMANDS.items():
         if parser.get_default("resumes"):
             assert re.search("resumes|the same command goes on", parser.description or ""), names
+            assert "args.begun = " in inspect.getsource(parser.get_default("run")), names  # else it never says so
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("training.jobs.train", ("train", "CONFIG")),
+        ("training.jobs.pretrain", ("pretrain", "CONFIG")),
+        ("training.jobs.search", ("search", "CONFIG", "space.yaml", "--study", "s")),
+    ],
+)
+def test_a_command_that_trains_goes_on_only_from_a_config_that_is_read(
+    job: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The config is read before the job's module, which imports torch, and a stop before the job began has begun nothing."""
+
+    def stop(*_: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, job, None)  # importing it raises
+    given = ["nofile.yaml" if word == "CONFIG" else word for word in words]
+    assert cli.main(given) == 1
+    assert "config.invalid: nofile.yaml cannot be read: No such file" in capsys.readouterr().err
+    (tmp_path / "space.yaml").write_text("parameters: {fit.batch_size: {type: int, low: 32, high: 64}}\n")
+    given = [str(ROOT / "training/configs/digits.yaml") if word == "CONFIG" else word for word in words]
+    monkeypatch.setitem(sys.modules, job, types.SimpleNamespace(**{words[0]: stop}))
+    assert cli.main(given) == 130
+    assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
+    monkeypatch.setattr("training.config.load", stop)
+    assert cli.main(given) == 130
+    assert capsys.readouterr().err == "visor: interrupted\n"
 
 
 def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
