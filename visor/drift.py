@@ -63,6 +63,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         rows = [row for row in table.to_pylist() if row["drift"] is not None]
         if len(rows) < LEAST:
             raise WindowTooSmall(f"{options.images} has {counted(len(rows), 'image')} with an answer; give {LEAST} or more")
+        decision = verified.spec.decision
         bins = np.array([row["drift"] for row in rows])
         verdict = judge(reference, count(bins, reference))
         order = np.argsort(-unusual(bins, reference, verdict), kind="stable")
@@ -77,7 +78,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
             root=root,
             preprocessing=verified.spec.preprocessing,
             limits=verified.spec.limits,
-            bounded=any(one.fnr_bound for one in (verified.spec.decision, *(verified.spec.decision.groups or ()))),
+            bounded=decision.fnr_bound is not None or any(group.fnr_bound for group in decision.groups or ()),
         )
 
 
