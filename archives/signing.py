@@ -148,7 +148,9 @@ def _load_private(private: Path, passphrase: str | None) -> tuple[ec.EllipticCur
         if locked:
             # Encrypted bytes tell nobody whether they or the passphrase are wrong.
             raise KeyLocked(f"{private} does not open with this passphrase; it has another one, or is damaged") from err
-        raise KeyFileError(f"{private} is not a private key in PEM: {err}; {advice}") from err
+        raise KeyFileError(
+            f"{private} is not a private key in PEM{_begin(pem, 'PRIVATE')}; name the one that signs, or {advice}"
+        ) from err
     return _on_a_curve(key, private, advice), password
 
 
@@ -165,12 +167,19 @@ def _on_a_curve(key: Any, path: Path, advice: str) -> Any:
 
 def _load_public(public: Path) -> ec.EllipticCurvePublicKey:
     advice = "it is made by `visor keys` and goes wherever archives are served"
+    pem = _read_key(public, "public", advice)
     try:
-        key = serialization.load_pem_public_key(_read_key(public, "public", advice))
+        key = serialization.load_pem_public_key(pem)
     except (ValueError, TypeError) as err:
-        raise KeyFileError(f"{public} is not a public key in PEM: {err}; {advice}") from err
+        raise KeyFileError(f"{public} is not a public key in PEM{_begin(pem, 'PUBLIC')}; {advice}") from err
     found: ec.EllipticCurvePublicKey = _on_a_curve(key, public, advice)
     return found
+
+
+def _begin(pem: bytes, kind: str) -> str:
+    """Say how a key's file begins, or of one that does that it is damaged: cryptography's own words name no next step."""
+    begin = f"-----BEGIN {kind} KEY-----"
+    return ", as it is damaged" if begin.encode() in pem else f", a file that begins with {begin}"
 
 
 def _read_key(path: Path, kind: str, advice: str) -> bytes:

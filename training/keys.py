@@ -125,9 +125,13 @@ def kind_of(schema: Mapping[str, Any]) -> str:
             return "path" if schema.get("format") == "path" else "text"
         case "integer" | "number" as kind:
             signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-            limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+            limits = [f"{sign} {_number(schema[key])}" for key, sign in signs.items() if key in schema]
             return " ".join(["whole number" if kind == "integer" else "number", ", ".join(limits)]).strip()
     raise TypeError(f"there are no words for a value of the schema {schema}")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)  # of a whole number every digit, 1000000 and not 1e+06
 
 
 def _plural(schema: Mapping[str, Any]) -> str:

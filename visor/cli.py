@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visor: {told}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print(f"visor: interrupted{'; the same command goes on from here' if args.resumes else ''}", file=sys.stderr)
+        resumes = args.resumes and args.begun
+        print(f"visor: interrupted{'; the same command goes on from here' if resumes else ''}", file=sys.stderr)
         return INTERRUPTED
 
 

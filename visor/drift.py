@@ -1,5 +1,6 @@
 """Compare a window of images with an archive's drift reference: a folder, which is scored first, or what `visor score` wrote."""
 
+import shlex
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from archives.opening import Opened, opened
+from archives.opening import opened
 from handlers.drift import REFERENCE, Reference
 from handlers.errors import counted
 from training.reports.drift import Window
@@ -52,16 +53,17 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
                 "have other formulas; `visor evaluate` its run and archive it again, or use the version that built it"
             )
         if _is_scored(options.images):
-            table, root = _read(options.images, verified), options.root
+            table, root = read_scored(options.images, verified.digest, archive), options.root
         else:
             root = listing(options.images, options.root).root
             with tempfile.TemporaryDirectory(prefix="visor-drift-") as scratch:
                 out = Path(scratch) / "scores.parquet"
                 score_by(verified, ScoreOptions(options.images, out, options.root, workers=options.workers))
-                table = _read(out, verified)
+                table = read_scored(out, verified.digest, archive)
         rows = [row for row in table.to_pylist() if row["drift"] is not None]
         if len(rows) < LEAST:
             raise WindowTooSmall(f"{options.images} has {counted(len(rows), 'image')} with an answer; give {LEAST} or more")
+        decision = verified.spec.decision
         bins = np.array([row["drift"] for row in rows])
         verdict = judge(reference, count(bins, reference))
         order = np.argsort(-unusual(bins, reference, verdict), kind="stable")
@@ -76,6 +78,7 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
             root=root,
             preprocessing=verified.spec.preprocessing,
             limits=verified.spec.limits,
+            bounded=decision.fnr_bound is not None or any(group.fnr_bound for group in decision.groups or ()),
         )
 
 
@@ -83,21 +86,25 @@ def _is_scored(images: Path) -> bool:
     return images.suffix == ".parquet" or (images / parts.DESCRIPTION).is_file()
 
 
-def _read(scored: Path, archive: Opened) -> pa.Table:
-    """Read the columns of what `visor score` wrote with the archive. Raises DriftError."""
-    tables = []
+def read_scored(scored: Path, digest: str, archive: Path) -> pa.Table:
+    """Read the columns of what `visor score` wrote with the archive of this digest. Raises DriftError."""
+    tables, score = [], f"`visor score {shlex.quote(str(archive))} IMAGES --out"
     for file in parts.files(scored):
         try:
             schema = pq.read_schema(file)
             scoring = parts.parse(file, schema.metadata or {})
-            if scoring.archive_digest != archive.digest:
+            if scoring.archive_digest != digest:
                 raise DriftError(
-                    f"{file} was scored by the archive {scoring.archive_digest[:12]} and not by {archive.digest[:12]}; name the "
+                    f"{file} was scored by the archive {scoring.archive_digest[:12]} and not by {digest[:12]}; name the "
                     "archive that answered, or score the images again"
                 )
             tables.append(pq.read_table(file, columns=SCORED))
+        except FileNotFoundError as err:
+            raise DriftError(
+                f"{file} is not there; {score} {shlex.quote(str(file))}` makes it, or name a folder of images"
+            ) from err
         except (OSError, pa.ArrowInvalid) as err:
-            raise DriftError(f"{file} cannot be read as Parquet: {err}; score the images again") from err
+            raise DriftError(f"{file} {parts.unread_file(err)}; score the images again by {score} FILE.parquet`") from err
     if not tables:
         raise DriftError(f"{scored} has no part yet; let `visor score` finish")
     return pa.concat_tables(tables)

@@ -111,7 +111,10 @@ def drifted(folder: Path, moved: bool) -> str:
     errors = Counter({"image.undecodable": 2, "image.empty": 1})
     paths = tuple(f"{n}.png" for n in range(4))  # of which the last is gone
     preprocessing = specs.make_spec(("a", "b")).preprocessing
-    window = drift.Window("roofs.mar", "ab12" * 16, ("a", "b"), 12, verdict, errors, paths, folder, preprocessing, Limits())
+    limits = Limits()
+    window = drift.Window(
+        "roofs.mar", "ab12" * 16, ("a", "b"), 12, verdict, errors, paths, folder, preprocessing, limits, bounded=True
+    )
     drift.write(window, folder / "drift.html")
     return (folder / "drift.html").read_text()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from handlers.spec import Network
-from training.config.section import Section
+from training.config.section import LARGEST_BATCH, Section
 
 
 class ModelConfig(Section):
@@ -79,7 +79,7 @@ class FitConfig(Section):
 
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     """Phases of training, in order. Each starts from the best weights of those before it."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=LARGEST_BATCH)
     """Number of images in a batch, over all of torchrun's processes together."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Weight decay of AdamW (Loshchilov & Hutter 2019)."""

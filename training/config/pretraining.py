@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from handlers.spec import Probability
-from training.config.section import Section
+from training.config.section import LARGEST_BATCH, Section
 
 
 class ViewsConfig(Section):
@@ -44,7 +44,7 @@ class PretrainConfig(Section):
     """Number of passes over the training split's images."""
     warmup_epochs: int = Field(default=5, ge=0)
     """Number of epochs over which the learning rate rises linearly before the cosine begins."""
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=256, ge=2, le=LARGEST_BATCH)
     """Number N of images in a batch; each view is compared with 2 (N - 1) negatives."""
     learning_rate: float = Field(default=0.002, gt=0)
     """Highest learning rate, from which a cosine falls to 0."""

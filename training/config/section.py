@@ -10,6 +10,8 @@ from handlers.spec import Frozen, Label
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 DataLabel = Annotated[Label, AfterValidator(composed)]
 """A label of the data, in NFC as `training.data.tree` reads labels."""
+LARGEST_BATCH = 1_000_000
+"""Images in a batch at most: more are a slip of the hand, which would train to the end as one batch of everything."""
 
 
 class Section(Frozen):

@@ -55,13 +55,15 @@ class Top:
         return " and ".join([_some(held)] * bool(held) + loose)
 
 
-def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str, Split]:
+def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout, table: str = "") -> dict[str, Split]:
     """Find the top folders that are splits; none where the top folders are labels. Images of other top folders are left out.
 
     "auto" takes them for splits where all of them are named so and the training split holds folders of labels. Where some are
     named so and others are not, they are labels, unless several names speak of splits, the same folders lie below a split's and
     another, or `train` holds nothing but folders. Then nobody can tell, and DataError shows both readings, as it does where the
     splits lie below the labels, a folder mirrors the labels as `masks` would, or all folders hold the same ones.
+
+    `table`: a sentence on a table that may hold the labels, for the errors of pictures that lie in no label's folder.
 
     A split without folders of labels, as competitions publish their tests, is left out with a warning.
     """
@@ -70,10 +72,10 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout) -> dict[str
     named = {top: SPLIT_FOLDERS[top.casefold()] for top in tops if top.casefold() in SPLIT_FOLDERS}
     if layout == "auto":
         _check_order(root, tops)
-        if not _are_splits(root, tops, named):
+        if not _are_splits(root, tops, named, table):
             _check_alike(root, tops)
             return {}
-    return _labelled(root, tops, named)
+    return _labelled(root, tops, named, table)
 
 
 def read_layout(images: list[tuple[str, str]]) -> Layout:
@@ -81,7 +83,7 @@ def read_layout(images: list[tuple[str, str]]) -> Layout:
     return "labels" if all(composed(path.split("/", 1)[0]) == composed(label) for path, label in images) else "splits"
 
 
-def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -> bool:
+def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], table: str) -> bool:
     full = [top for top in tops if tops[top].images]
     odd = [top for top in full if top not in named]
     hints = {hint for top in full if (hint := _hint(top))}
@@ -101,7 +103,7 @@ def _are_splits(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split])
     if not any(tops[top].labelled for top in named):
         raise DataError(
             f"{root} holds {_show(tops)}, but no folder of a label in any of them; put the images into train/LABEL/..., "
-            f"or {AS_LABELS} if these names are what the pictures show"
+            f"or {AS_LABELS} if these names are what the pictures show{table}"
         )
     return True
 
@@ -172,7 +174,7 @@ def _ask(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], odd: l
     )
 
 
-def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -> dict[str, Split]:
+def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], table: str) -> dict[str, Split]:
     """The splits whose images have labels."""
     if len(set(named.values())) < len(named):
         raise DataError(f"{root} names a split twice: {', '.join(sorted(named))}; merge the folders")
@@ -181,7 +183,9 @@ def _labelled(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split]) -
         seen = ", ".join(sorted(named)) or _show(tops)
         raise DataError(f"{root} holds {seen} but no train; add train/LABEL/..., or {AS_LABELS}")
     if not tops[train].labelled:
-        raise DataError(f"{root} holds {_show(tops)}: {train} has no folders of labels; put its images into {train}/LABEL/...")
+        raise DataError(
+            f"{root} holds {_show(tops)}: {train} has no folders of labels; put its images into {train}/LABEL/...{table}"
+        )
     splits = {}
     for top, split in named.items():
         elsewhere = {label.casefold() for other in named if other != top for label in tops[other].labels}

@@ -19,7 +19,7 @@ from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, is_table, scan, select
+from training.data.tree import SPLITS, Split, Tree, say_table, scan, select
 from training.data.walk import count_suffixes
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
@@ -217,7 +217,7 @@ def _check_tree(root: Path, tree: Tree) -> None:
         seen = f"one label, {tree.labels[0]!r}" if tree.labels else "no label"
         raise DataError(
             f"{root} holds {seen}; give it a folder of images for each of two labels or more{_say_deeper(root, tree)}"
-            f"{_say_table(root, tree)}"
+            f"{say_table(root, tree.others)}"
         )
     counts = Counter(image.label for image in tree.images)
     if empty := [label for label in tree.labels if not counts[label]]:
@@ -234,14 +234,6 @@ def _say_deeper(root: Path, tree: Tree) -> str:
     if len(tops) > 1 or len(below) < 2:
         return ""
     return f" (or data.path {root / tops.pop()}, which holds {', '.join(below[:NAMED])})"
-
-
-def _say_table(root: Path, tree: Tree) -> str:
-    """The table that may hold the labels, where there is one, and how folders are made of it."""
-    tables = sorted((path for path in tree.others if is_table(path)), key=lambda path: (path.count("/"), path))
-    if not tables:
-        return ""
-    return f". {root / tables[0]} may say the labels: docs/data.md, A table of labels, makes folders of it in five lines"
 
 
 def _say_others(tree: Tree, label: str) -> str:

@@ -146,5 +146,11 @@ def _review(file: Path, number: int, line: bytes) -> Review:
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if where == "format" and first["type"] == "literal_error":
+            raise ReviewsInvalid(
+                f"line {number} of {file} is of an export in format {first['input']!r}, and this version of visor reads format "
+                f"{first['ctx']['expected']}: export again by `visor console export` of this version, or use the version that "
+                "exported it"
+            ) from err
         said = f"{where}: {first['msg']}" if where else first["msg"]
         raise ReviewsInvalid(f"line {number} of {file} is no review: {said}; docs/reviews-export.md has the form") from err

@@ -6,6 +6,7 @@ in Unicode's composed form (NFC), however a file system spells them, so that one
 """
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from training.data.layout import SPLITS, Split, Top, find_splits
 from training.data.walk import count_suffixes, walk, warn_of
 from training.errors import DataError
 
-__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "is_table", "scan", "select"]
+__all__ = ["SPLITS", "SUFFIXES", "Found", "Split", "Tree", "is_table", "say_table", "scan", "select"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ def scan(root: Path, layout: Layout = "auto") -> Tree:
     records = RECORDS if VERSION in walked.files else ()
     files = [path for path in walked.files if not _is_mask(path) and path not in records]
     pictures = [path for path in files if _is_image(path)]
-    splits = find_splits(root, _tops(walked.folders, pictures), layout)
+    others = sorted(set(files) - set(pictures))
+    splits = find_splits(root, _tops(walked.folders, pictures), layout, say_table(root, others))
     depth = 2 if splits else 1
     placed = [path for path in pictures if path.count("/") >= depth and (not splits or path.split("/")[0] in splits)]
     masks = {composed(_stem(path)): path for path in walked.files if _is_mask(path) and _is_image(path)}
@@ -83,7 +85,6 @@ def scan(root: Path, layout: Layout = "auto") -> Tree:
         for path in placed
     )
     _check_masks(root, set(masks.values()), images, depth)
-    others = sorted(set(files) - set(pictures))
     _warn_of_others(others, pictures, placed, splits)
     return Tree(
         images,
@@ -186,6 +187,18 @@ def _is_image(path: str) -> bool:
 def is_table(path: str) -> bool:
     """Whether a file is a table by its suffix."""
     return _suffix(path) in TABLES
+
+
+def say_table(root: Path, others: Iterable[str]) -> str:
+    """Name the table that may hold the labels, where there is one, and how folders are made of it.
+
+    One whose name speaks of training or labels comes before such as a competition's sample_submission.csv.
+    """
+    tables = [path for path in others if is_table(path)]
+    if not tables:
+        return ""
+    table = min(tables, key=lambda path: (re.search("train|label", Path(path).stem.lower()) is None, path.count("/"), path))
+    return f". {root / table} may say the labels: docs/data.md, A table of labels, makes folders of it by a short script"
 
 
 def _suffix(path: str) -> str:

@@ -85,7 +85,12 @@ def read_parent(source: Path, overrides: Sequence[str], home: Path, images: Path
             raise DataError(f"{source} does not say where its images are; name their folder by --images")
         _refuse_overrides(source, overrides)
         return Parent(images, Manifest.read(source), DataConfig(source="imagefolder", path=images))
-    if source.is_dir() or not source.exists():
+    if not source.exists():
+        raise DataError(
+            f"{source} is not there; name a training config, a folder of labelled images, a run's folder, which `visor train` "
+            "prints, or a manifest.json with --images"
+        )
+    if source.is_dir():
         data = data_of(source, overrides)
         root = sources.prepare(data, home)
         return Parent(root, sources.build_manifest(root, data), data)

@@ -30,12 +30,15 @@ MEANINGS = {
     "height": "height in pixels",
 }
 PROMISE = "The bound on missed images holds for images like the calibration split's"
+FITTED = "Calibration and threshold were fitted on images like the calibration split's"
+"""What is said in the promise's place of an archive that makes none."""
 
 
 @dataclass(frozen=True)
 class Window:
     """A window of images, judged. `reference_images`: how many it was compared with; `errors`: images without an answer, by code;
-    `unusual`: paths of the others, the most unusual first; `root`: what the paths are relative to, None where nobody said.
+    `unusual`: paths of the others, the most unusual first; `root`: what the paths are relative to, None where nobody said;
+    `bounded`: whether the archive, or a group of it, has a bound on missed images.
     """
 
     archive: str
@@ -48,6 +51,7 @@ class Window:
     root: Path | None
     preprocessing: Preprocessing
     limits: Limits
+    bounded: bool
 
 
 def meaning(figure: str) -> str:
@@ -63,10 +67,11 @@ def sentences(window: Window) -> list[str]:
         return [
             "Calm: no difference found.",
             f"{verdict.images} images beside {window.reference_images} show changes of PSI above {least:.3f}, and may hide less.",
-            f"{PROMISE}; nothing here says that these are not.",
+            f"{PROMISE if window.bounded else FITTED}; nothing here says that these are not.",
         ]
     names = ", ".join(figure.name for figure in verdict.moved[:3]) + (" and others" if len(verdict.moved) > 3 else "")
-    said = [f"Drift: {names} moved. {PROMISE}; that is over for these."]
+    meant = f"{PROMISE}; that is over for these." if window.bounded else f"{FITTED}, which these are not."
+    said = [f"Drift: {names} moved. {meant}"]
     shares = "; ".join(
         f"{label} {before:.0%} -> {share:.0%}"
         for label, before, share in zip(window.labels, verdict.before.tolist(), verdict.shares.tolist(), strict=True)

@@ -35,10 +35,11 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Declare a command, which `run` executes. The first sentence of `description` is its line in the list of commands.
 
-    `resumes`: given again after an interruption, the command goes on where it was.
+    `resumes`: given again after an interruption, the command goes on where it was. Its `run` sets `begun` of the arguments when
+    they are read and the job begins: what is interrupted before has nothing to go on from.
     """
     parser = commands.add_parser(name, description=description, epilog=exits)
-    parser.set_defaults(run=run, resumes=resumes)
+    parser.set_defaults(run=run, resumes=resumes, begun=False)
     return parser
 
 

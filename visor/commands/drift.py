@@ -17,8 +17,9 @@ def add(commands: Commands) -> None:
         run,
         "Compare images with those that an archive was calibrated with. Counts each image's figures (score, light, contrast, "
         "sharpness, colour, size, features) into the bins of the archive's reference, prints how far each figure moved (PSI) "
-        "beside the limit of what chance explains, and says whether other shares of the labels would explain it. The "
-        "bound on missed images holds for images like the calibration split's; drift says that this is over.",
+        "beside the limit of what chance explains, and says whether other shares of the labels would explain it. "
+        "Calibration, threshold and, where the archive has one, its bound on missed images are for images like the "
+        "calibration split's; drift says that this is over.",
         exits="Exit codes: 0 nothing moved; 1 an error, printed to standard error as `visor: CODE: sentence`; 2 a mistyped "
         f"command line; {DRIFTED} images have drifted; 130 interrupted.",
     )

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if args.yes:
             print(f"erasing {what}, SHA-256 {sha256}", file=sys.stderr, flush=True)
 
+    args.begun = args.yes  # without it nothing is changed
     erased = erase(args.pictures, ErasurePlaces(args.home, args.store, tuple(args.also), args.originals), args.yes, begin)
     if args.json:
         print(json.dumps({"done": args.yes, "pictures": [asdict(one) for one in erased]}, indent=1))

@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     passphrase = None if args.step == "train" else read_passphrase(args)
     places = PipelinePaths(args.home, args.store, args.key, args.data_uri, args.store_uri, passphrase, args.run_file)
     alias = None if args.alias == "none" else args.alias
+    args.begun = True
     if place := pipeline(args.config, args.set, places, alias, args.backend, args.mlflow_wait_s, args.step, args.run_wait_s):
         print(place)
     return 0

@@ -29,8 +29,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pretrain, and print the backbone's path."""
     from training import config
-    from training.jobs.pretrain import pretrain
 
     settings = config.load(args.config, args.set)
+    from training.jobs.pretrain import pretrain  # seconds of import, which a mistyped config need not wait for
+
+    args.begun = True
     print(pretrain(settings, args.out or args.home / f"{settings.name}-pretrain", args.home, fresh=args.fresh))
     return 0

@@ -99,6 +99,7 @@ def _start(args: argparse.Namespace) -> int:
             print(line, flush=True)
         if args.dry_run:
             return 0
+        args.begun = True
         ended = run(cluster, order)
     print(record.sentence(ended))
     return 0 if ended.state.phase == "promoted" else ENDED

@@ -103,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers or cpu_limit(),
         digest=args.digest,
     )
-    scored = score(store.find(args.store, args.archive), args.public_key, options)
+    archive = store.find(args.store, args.archive)
+    args.begun = True
+    scored = score(archive, args.public_key, options)
     for outcome, count in sorted(scored.counts.decisions.items()):
         print(f"{outcome:24}{count:8}")
     for code, count in sorted(scored.counts.errors.items()):

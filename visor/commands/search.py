@@ -44,12 +44,16 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, and print the trials and the best config's path; 1 when no trial is complete."""
     from training import config
-    from training.jobs.search import search
-    from training.selection.search import Space
     from visor.outputs import check_output
 
     check_output(args.home / f"{args.study}-best.yaml", [args.config, args.space])
-    settings, space = config.load(args.config, args.set), Space.read(args.space)
+    settings = config.load(args.config, args.set)
+    from training.selection.search import Space  # seconds of import each, which a mistyped config or space need not wait for
+
+    space = Space.read(args.space)
+    from training.jobs.search import search
+
+    args.begun = True
     result = search(settings, space, args.study, args.trials, args.home, args.storage)
     for slot, trial in sorted(result.trials.items()):
         value = f"{trial.value:10.6f}" if trial.value is not None else f"{'':10}"

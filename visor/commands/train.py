@@ -33,9 +33,11 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print the run's folder."""
     from training import config
-    from training.jobs.train import train
 
     settings = config.load(args.config, args.set)
+    from training.jobs.train import train  # seconds of import, which a mistyped config need not wait for
+
+    args.begun = True
     folder = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
     if not rank():  # the first of torchrun's processes has written the run
         if folder.name != settings.name:

@@ -6,6 +6,7 @@ of images alone, so that the same folder may be filled by any number of processe
 """
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -185,6 +186,13 @@ def parse(path: Path, metadata: Mapping[bytes, bytes]) -> Scoring:
         return Scoring.model_validate_json(metadata.get(SCORING, b""))
     except ValidationError as err:
         raise ScoreError(f"{path} was not written by `visor score`; choose another --out") from err
+
+
+def unread_file(err: Exception) -> str:
+    """Say of a Parquet file, behind its name, why it was not read; Arrow's own words are for programmers, or end in a stop."""
+    if isinstance(err, OSError) and err.errno:
+        return f"cannot be read: {os.strerror(err.errno)}"
+    return "is no Parquet file, or a damaged one"
 
 
 def files(place: Path) -> list[Path]:

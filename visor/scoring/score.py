@@ -146,7 +146,7 @@ def _read_finished(file: Path, scoring: Scoring) -> pa.Table:
     try:
         table = pq.read_table(file, page_checksum_verification=True)
     except (OSError, ValueError) as err:
-        raise ScoreError(f"{file} cannot be read as Parquet: {err}; choose another --out, or delete it") from err
+        raise ScoreError(f"{file} {parts.unread_file(err)}; choose another --out, or delete it") from err
     parts.refuse_other(file, parts.parse(file, table.schema.metadata or {}), scoring)
     return table
 

@@ -172,6 +172,16 @@ def test_a_key_of_another_kind_is_told_before_anything_is_signed(archive: Path, 
         verify(archive, public)
 
 
+@pytest.mark.parametrize(("kind", "read"), [("private", check_private), ("public", fingerprint)])
+def test_what_is_no_key_says_how_one_begins_and_how_one_is_made(tmp_path: Path, kind: str, read: Any) -> None:
+    file, begin = tmp_path / "notes.txt", f"-----BEGIN {kind.upper()} KEY-----"
+    for content, why in (("no key", f", a file that begins with {begin};"), (f"{begin}\nAAAA\n", ", as it is damaged;")):
+        file.write_text(content)
+        with pytest.raises(KeyFileError, match=f"{file} is not a {kind} key in PEM{why} .*`visor keys`") as raised:
+            read(file)
+        assert "cryptography" not in str(raised.value)
+
+
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
 def test_each_curve_that_is_named_signs_and_verifies(archive: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     pem = serialization.Encoding.PEM

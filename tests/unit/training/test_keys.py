@@ -73,6 +73,8 @@ def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
         ("name=2026", "name: must be text, with its quotes: \"2026\" (got '2026')"),
         ("name=true", "name: must be text (got 'true')"),
         ("augment.flip_horizontal=5", "augment.flip_horizontal: must be true or false (got '5')"),
+        (f"fit.batch_size={10**20}", f"fit.batch_size: must be less than or equal to 1000000 (got '{10**20}')"),
+        ("pretrain.batch_size=1000001", "pretrain.batch_size: must be less than or equal to 1000000 (got '1000001')"),
         ("fit.batch_size=1.5", "fit.batch_size: must be a whole number (got '1.5')"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import os
 import pkgutil
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import unicodedata
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +36,7 @@ def parsers_of(parser: argparse.ArgumentParser, *names: str) -> dict[tuple[str, 
     return found
 
 
+ROOT = Path(__file__).parents[3]
 COMMANDS = parsers_of(cli.make_parser())
 NAMES = [names[0] for names in COMMANDS if len(names) == 1]
 
@@ -296,19 +299,26 @@ def test_a_store_without_the_archive_is_named_from_the_root(
 
 
 @pytest.mark.parametrize(
-    ("number", "resumes", "said"),
+    ("number", "resumes", "begun", "said"),
     [
-        (signal.SIGTERM, True, "visor: interrupted; the same command goes on from here\n"),
-        (signal.SIGINT, True, "visor: interrupted; the same command goes on from here\n"),
-        (signal.SIGINT, False, "visor: interrupted\n"),
+        (signal.SIGTERM, True, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGINT, True, True, "visor: interrupted; the same command goes on from here\n"),
+        (signal.SIGTERM, True, False, "visor: interrupted\n"),
+        (signal.SIGINT, False, False, "visor: interrupted\n"),
     ],
 )
 def test_a_signal_stops_a_command_in_order(
-    number: signal.Signals, resumes: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    resumes: bool,
+    begun: bool,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     closed: list[bool] = []
 
-    def work(_: argparse.Namespace) -> int:
+    def work(args: argparse.Namespace) -> int:
+        args.begun = begun
         try:
             os.kill(os.getpid(), number)
             time.sleep(30)
@@ -316,7 +326,7 @@ def test_a_signal_stops_a_command_in_order(
             closed.append(True)
         return 0
 
-    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes))
+    monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes, begun=False))
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert cli.main([]) == 130
@@ -326,12 +336,61 @@ def test_a_signal_stops_a_command_in_order(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("variable", ["VISOR_HOME", "VISOR_STORE", "VISOR_KEY", "VISOR_PUBLIC_KEY"])
+def test_the_guide_s_flags_are_those_of_the_commands_that_read_the_environment(variable: str) -> None:
+    row = next(line for line in (ROOT / "docs/guide.md").read_text().splitlines() if line.startswith(f"| `{variable}` |"))
+    flag, *others = re.findall(r"`([\w-]+)`", row.split("|")[2])
+    having = {
+        " ".join(names)
+        for names, parser in COMMANDS.items()
+        for action in parser._actions
+        if flag in action.option_strings and f"the environment's {variable}," in (action.help or "")
+    }
+    assert having
+    if variable == "VISOR_KEY":  # which a command has that writes keys, too, by another flag
+        *named, writing, out = others
+        assert set(named) == having
+        assert any(out in action.option_strings and variable in (action.help or "") for action in COMMANDS[(writing,)]._actions)
+
+
 def test_the_commands_that_resume_are_those_that_say_so() -> None:
     resuming = {" ".join(names) for names, parser in COMMANDS.items() if parser.get_default("resumes")}
     assert resuming == {"data erase", "pipeline", "pretrain", "rollout start", "score", "search", "train"}
     for names, parser in COMMANDS.items():
         if parser.get_default("resumes"):
             assert re.search("resumes|the same command goes on", parser.description or ""), names
+            assert "args.begun = " in inspect.getsource(parser.get_default("run")), names  # else it never says so
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("training.jobs.train", ("train", "CONFIG")),
+        ("training.jobs.pretrain", ("pretrain", "CONFIG")),
+        ("training.jobs.search", ("search", "CONFIG", "space.yaml", "--study", "s")),
+    ],
+)
+def test_a_command_that_trains_goes_on_only_from_a_config_that_is_read(
+    job: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The config is read before the job's module, which imports torch, and a stop before the job began has begun nothing."""
+
+    def stop(*_: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, job, None)  # importing it raises
+    given = ["nofile.yaml" if word == "CONFIG" else word for word in words]
+    assert cli.main(given) == 1
+    assert "config.invalid: nofile.yaml cannot be read: No such file" in capsys.readouterr().err
+    (tmp_path / "space.yaml").write_text("parameters: {fit.batch_size: {type: int, low: 32, high: 64}}\n")
+    given = [str(ROOT / "training/configs/digits.yaml") if word == "CONFIG" else word for word in words]
+    monkeypatch.setitem(sys.modules, job, types.SimpleNamespace(**{words[0]: stop}))
+    assert cli.main(given) == 130
+    assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
+    monkeypatch.setattr("training.config.load", stop)
+    assert cli.main(given) == 130
+    assert capsys.readouterr().err == "visor: interrupted\n"
 
 
 def test_the_keys_command_makes_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,19 @@ def test_a_folder_around_the_data_set_is_seen(plant: Plant) -> None:
         build(root, config(root))
 
 
+def run_documented(root: Path, names: str = "") -> None:
+    """Run the lines of docs/data.md that make folders of a table, with other names of table, folder and columns put in."""
+    section = (ROOT / "docs/data.md").read_text().partition("## A table of labels")[2]
+    script = re.search("```python\n(.*?)```", section, re.DOTALL)
+    assert script is not None
+    standing = '"labels.csv", "images", "file", "label"'
+    assert standing in script[1]
+    if names:
+        assert names in section.partition("```")[0]  # the text says to put them in
+    lines = script[1].replace(standing, names or standing)
+    subprocess.run([sys.executable, "-c", lines], cwd=root, check=True)
+
+
 @pytest.mark.parametrize("folder", ["", "images/"])
 def test_a_table_of_labels_is_seen_and_the_documented_lines_make_folders_of_it(
     plant: Plant, folder: str, caplog: pytest.LogCaptureFixture
@@ -134,12 +147,23 @@ def test_a_table_of_labels_is_seen_and_the_documented_lines_make_folders_of_it(
         build(root, config(root))
     assert "1 file is not an image and is left out: 1 .csv" in caplog.messages  # and need not be saved as a picture
     if folder:
-        section = (ROOT / "docs/data.md").read_text().partition("## A table of labels")[2]
-        script = re.search("```python\n(.*?)```", section, re.DOTALL)
-        assert script is not None
-        subprocess.run([sys.executable, "-c", script[1]], cwd=root, check=True)
+        run_documented(root)
         made = build(root / "photos", config(root / "photos"))
         assert {Path(sample.path).name: sample.label for sample in made.samples} == labels
+
+
+@pytest.mark.parametrize("suffix", [".png", ""])
+@pytest.mark.parametrize("beside", [(), ("test/1.png",), ("test/ash/1.png", "test/oak/1.png")], ids=["alone", "test", "labelled"])
+def test_a_competition_s_table_beside_its_folder_is_seen(plant: Plant, suffix: str, beside: tuple[str, ...]) -> None:
+    labels = {f"{n:02}": ("oak", "ash")[n % 2] for n in range(16)}
+    root = plant(*(f"train/{name}.png" for name in labels), *beside)
+    (root / "train.csv").write_text("id,label\n" + "".join(f"{name}{suffix},{label}\n" for name, label in labels.items()))
+    (root / "sample_submission.csv").write_text("id,label\n")
+    with pytest.raises(DataError, match=r"train/LABEL/.*/train\.csv may say the labels: docs/data\.md, A table of labels"):
+        build(root, config(root))
+    run_documented(root, '"train.csv", "train", "id", "label"')
+    made = build(root / "photos", config(root / "photos"))
+    assert {Path(sample.path).stem: sample.label for sample in made.samples} == labels
 
 
 def test_an_empty_label_is_named(root: Path) -> None:

@@ -69,7 +69,6 @@ def test_an_export_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format"),
         ({"digest": "A" * 64}, "digest"),
         ({"digest": "../" + "a" * 61}, "digest"),
         ({"reviewer": "Jo Doe <jo@example.org>"}, "reviewer"),
@@ -83,6 +82,13 @@ def test_an_export_is_read(tmp_path: Path) -> None:
 def test_a_line_in_another_form_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     folder = write_export(tmp_path / "export", [line(ONE, "ash"), line(TWO, "ash", **change)])
     with pytest.raises(ReviewsInvalid, match=rf"line 2 of .*reviews\.jsonl is no review: .*{message}"):
+        Export.read(folder)
+
+
+def test_an_export_of_another_version_is_named_as_one(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "export", [line(ONE, "ash"), line(TWO, "ash", format=2)])
+    said = r"line 2 of .*reviews\.jsonl is of an export in format 2, .* reads format 1: export again by `visor console export`"
+    with pytest.raises(ReviewsInvalid, match=said):
         Export.read(folder)
 
 

@@ -219,6 +219,12 @@ def test_a_config_or_a_folder_is_split_as_a_training_would(tmp_path: Path, paren
         read_parent(lone, [], tmp_path)
 
 
+def test_a_parent_that_is_not_there_may_have_been_meant_as_anything(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"runs/nope is not there; name a training config, a folder .*, a run's folder") as raised:
+        read_parent(tmp_path / "runs/nope", [], tmp_path)
+    assert "data.path" not in str(raised.value)
+
+
 def test_a_version_is_never_changed(tmp_path: Path, parent: Parent) -> None:
     export = write_export(tmp_path / "export", [line(NEW[0], "oak")], NEW)
     (tmp_path / "next").mkdir()
