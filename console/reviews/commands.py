@@ -138,7 +138,7 @@ def add_pictures(args: argparse.Namespace) -> int:
         try:
             content = picture.read_bytes()
         except OSError as err:
-            why = "no such file" if isinstance(err, FileNotFoundError) else err.strerror or err
+            why = "no such file" if isinstance(err, FileNotFoundError) else err.strerror or str(err)
             print(f"{picture}  cannot be read: {why}")  # noqa: T201
             failed += 1
             continue
