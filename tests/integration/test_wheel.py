@@ -35,4 +35,7 @@ def test_the_keys_of_configs_are_described_from_the_wheel(tmp_path: Path) -> Non
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-P", "-c", "import sys; from visor.cli import main; sys.exit(main(['config']))"]
     done = subprocess.run(command, cwd="/", env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True)
-    assert "fit.batch_size  (whole number ≥ 1; default 32)\n    Number of images in a batch, over all" in done.stdout.decode()
+    assert (
+        "fit.batch_size  (whole number ≥ 1, ≤ 1000000; default 32)\n    Number of images in a batch, over all"
+        in done.stdout.decode()
+    )

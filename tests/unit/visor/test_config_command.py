@@ -34,13 +34,13 @@ def test_every_key_is_printed_with_its_default_and_meaning_as_in_the_docs(capsys
         if not key.is_section:
             assert plain(f"{key.path}  ({key.head}) {about}") in words
             assert plain(f"{key.path} ({key.head}): {about}") in page
-    assert "fit.batch_size  (whole number ≥ 1; default 32)\n    Number of images" in shown
+    assert "fit.batch_size  (whole number ≥ 1, ≤ 1000000; default 32)\n    Number of images" in shown
 
 
 def test_a_configs_values_stand_beside_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, str(ROOFS), "--set", "fit.batch_size=7")
     config = load(ROOFS)
-    assert "fit.batch_size  (whole number ≥ 1; default 32)\n    = 7\n" in shown
+    assert "fit.batch_size  (whole number ≥ 1, ≤ 1000000; default 32)\n    = 7\n" in shown
     assert "data.source" in shown
     assert re.search(r"^data\.source .*\n    = roofs$", shown, re.MULTILINE)
     rates = ", ".join(f"{phase.learning_rate:g}" for phase in config.fit.phases)
