@@ -58,8 +58,11 @@ def item(page: Page) -> int:
 
 
 def press(page: Page, key: str, said: str) -> None:
+    """Press a key that is answered so, and another picture is shown."""
+    before = str(page.locator("#picture").get_attribute("src"))
     page.keyboard.press(key)
     expect(page.locator("#state")).to_contain_text(said)
+    expect(page.locator("#picture")).not_to_have_attribute("src", before)
 
 
 def test_two_people_label_at_once_skip_and_undo(browser: Browser, console: Console, tmp_path: Path) -> None:
