@@ -6,7 +6,7 @@ score and the label, which the figures are made of, and which say nothing of who
 
 import time
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from console.reviews.database import Database, lock
 from console.reviews.pictures import Pictures
@@ -24,15 +24,19 @@ def erase(database: Database, pictures: Pictures, digest: str) -> bool:
     Who adds an item with the same picture meanwhile waits until it is gone, and puts it there anew.
     After a crash in between, the row is still there, and the same call ends what was begun. Raises PicturesDown.
     """
+    there = _erase(database, pictures, digest)
+    database.settle()
+    return there
+
+
+def _erase(database: Database, pictures: Pictures, digest: str) -> bool:
     with database.writing() as connection:
         lock(connection, [digest])
-        row = connection.execute(select(PICTURES.c.digest).where(PICTURES.c.digest == digest)).first()
-        there = pictures.has(digest)
-        if row is not None:
+        known, there = _is_known(connection, digest), pictures.has(digest)
+        if known:
             _forget(connection, digest)
         pictures.remove(digest)
-    database.settle()
-    return row is not None or there
+    return known or there
 
 
 def erase_older(database: Database, pictures: Pictures, days: float, now: float | None = None) -> int:
@@ -45,7 +49,8 @@ def erase_older(database: Database, pictures: Pictures, days: float, now: float 
             digests = connection.execute(old).scalars().all()
         if not digests:
             return erased
-        erased += sum(erase(database, pictures, digest) for digest in digests)
+        erased += sum(_erase(database, pictures, digest) for digest in digests)
+        database.settle()
 
 
 def sweep(database: Database, pictures: Pictures, now: float | None = None) -> int:
@@ -53,14 +58,22 @@ def sweep(database: Database, pictures: Pictures, now: float | None = None) -> i
     before = (time.time() if now is None else now) - LEFT_S
     swept = 0
     for digest, came_s in pictures.digests():
-        if came_s < before:
-            with database.writing() as connection:
-                lock(connection, [digest])
-                known = connection.execute(select(func.count()).where(PICTURES.c.digest == digest)).scalar()
-                if not known:
-                    pictures.remove(digest)
-                    swept += 1
+        if came_s >= before:
+            continue
+        with database.reading() as connection:
+            if _is_known(connection, digest):
+                continue  # nearly all are, and no writer waits for this look
+        with database.writing() as connection:
+            lock(connection, [digest])
+            if not _is_known(connection, digest):
+                pictures.remove(digest)
+                swept += 1
     return swept
+
+
+def _is_known(connection: Connection, digest: str) -> bool:
+    """Whether a row has the picture."""
+    return connection.execute(select(PICTURES.c.digest).where(PICTURES.c.digest == digest)).first() is not None
 
 
 def _forget(connection: Connection, digest: str) -> None:
