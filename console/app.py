@@ -56,11 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-        },  # looked up for each request; the metrics are the console's own
+        # FastAPI would look for each of these with every request; the metrics are the console's own.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.console = console
     for routes in ROUTERS:

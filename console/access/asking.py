@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from console.access.keys import EVERYBODY, Key, Scope
+from console.access.keys import EVERYBODY, Key
+from console.access.scopes import Scope
 from console.access.sites import check_site
 from console.errors import ScopeMissing, Unauthenticated
 from console.state import Console, console_of

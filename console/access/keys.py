@@ -16,19 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from console.access.scopes import SCOPES, Scope
 from console.errors import KeysUnusable, LimitReached
+from console.settings import MIB
 from handlers.errors import undecoded, unread
 
-Scope = Literal["predict", "review", "payloads", "admin"]
-"""What a key may do: ask about pictures, label what waits for review, tell what servers answered, or everything."""
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 MARK = "vck_"
 """How every key begins, so that searches for leaked secrets find it."""
-MIB = 1 << 20
 REREAD_S = 1.0
 MINUTE_S = 60.0
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

@@ -21,7 +21,7 @@ from console.api.asked import Asked
 from console.api.documents import ASKING, FORM, batch_body, documented
 from console.api.items import MEDIA, WRITERS, Form, Item
 from console.api.overlays import wanted
-from console.api.predict import COPIES
+from console.api.received import COPIES
 from console.api.regions import Region
 from console.api.uploads import Limits, Place
 from console.api.zips import DIRECTORY_BYTES, MARKS, Zip, ZipLimits

@@ -14,6 +14,7 @@ from console.api import uploads
 from console.api.asked import Asked
 from console.api.documents import ASKING, PICTURE_CODES, documented, picture_body
 from console.api.overlays import HEADERS, MEDIA, draw_overlay, headers_of, wanted
+from console.api.received import Received, as_it_is, received
 from console.api.uploads import FORM, FORM_BYTES, Limits
 from console.errors import (
     ContentUnsupported,
@@ -29,9 +30,6 @@ from console.settings import MIB
 from console.state import Console
 
 READ = "a picture as it is (image/jpeg, ..., application/octet-stream) or a form (multipart/form-data) with one"
-COPIES = 4
-"""Of a picture, while it is asked about: as it came, in the request to the server, and twice while that is written [30 uploads of
-15 MiB took 115 MiB where two of them were under way]."""
 ERRORS = (*ASKING, ModelUnknown, LineFull, UploadInvalid, UploadTooLarge, UploadSlow, ContentUnsupported, NotAcceptable)
 _DRAWN: dict[str, Any] = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA if "image" in media}
 _OK: dict[str, Any] = {
@@ -81,12 +79,7 @@ def routes(console: Console) -> APIRouter:
         image/png, image/jpeg or image/webp it is drawn over the picture.
         """
         kind = wanted(request.headers.get("accept", ""), MEDIA)
-        uploads.check_declared(request, limits, FORM_BYTES)
-        expected = uploads.declared_size(request)
-        async with console.room.take(COPIES * (limits.size if expected is None else expected)):
-            content, fields = await _picture(request, limits)
-            if expected is None:
-                console.keys.take(key, 0, len(content))
+        async with received(request, console, key, limits, _picture, FORM_BYTES) as (content, fields):
             asked = asked.with_fields(fields)
             if kind == "json":
                 answer = await console.servers.ask(asked.model, content, asked.question)
@@ -99,16 +92,15 @@ def routes(console: Console) -> APIRouter:
     return router
 
 
-async def _picture(request: Request, limits: Limits) -> tuple[bytes, dict[str, str]]:
+async def _picture(request: Request, limits: Limits) -> Received:
     """The one picture of a request, and the fields of its form."""
     kind = uploads.content_type(request)
-    sink = io.BytesIO()
     if kind == FORM:
+        sink = io.BytesIO()
         form = await uploads.read_form(request, sink, limits)
         if len(form.files) != 1:
             raise UploadInvalid("the form brings no picture; name one file, as by `curl -F image=@photo.jpg`")
-        return sink.getvalue(), dict(form.fields)
+        return sink.getvalue(), form.fields
     if not (kind.startswith("image/") or kind == "application/octet-stream"):
         raise uploads.refuse_content(kind, READ)
-    await uploads.read_body(request, sink, limits)
-    return sink.getvalue(), {}
+    return await as_it_is(request, limits)

@@ -8,7 +8,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from console.access.keys import Key, Scope
+from console.access.keys import Key
+from console.access.scopes import Scope
 from console.page import words
 from console.state import console_of
 

@@ -17,7 +17,7 @@ from console.access.sessions import FIELD, LIFETIME_S, give, take
 from console.access.sites import check_site
 from console.api import uploads
 from console.api.asked import Asked
-from console.api.predict import COPIES
+from console.api.received import received
 from console.errors import ConsoleError, UploadInvalid
 from console.page import charts, counts, drift, pictures, releases, words
 from console.page.lineage import Lineages
@@ -94,13 +94,7 @@ def routes(console: Console) -> APIRouter:
 
     @router.post("/answer")
     async def answer(request: Request, key: Reader, asked: Annotated[AskedByPage, Query()]) -> Response:
-        uploads.check_declared(request, limits)
-        size, sink = uploads.declared_size(request), io.BytesIO()
-        async with console.room.take(COPIES * (limits.size if size is None else size)):
-            await uploads.read_body(request, sink, limits)
-            content = sink.getvalue()
-            if size is None:
-                console.keys.take(key, 0, len(content))
+        async with received(request, console, key, limits) as (content, _):
             found = await console.servers.ask(asked.model, content, asked.question.model_copy(update={"explain": True}))
             shown = await pictures.show(content, found)
         model = await console.servers.model(found.model or asked.model)

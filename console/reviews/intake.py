@@ -23,6 +23,7 @@ from console.reviews.draw import Draw
 from console.reviews.pictures import Pictures, digest_of
 from console.reviews.tables import ANSWERED, ITEMS, PICTURES
 from console.servers.models import Answer
+from console.settings import MIB
 
 log = get_logger(__name__)
 
@@ -32,7 +33,6 @@ Lane = Literal["audit", "review", "drift"]
 Key = tuple[str, str, str, str]
 """What answers are counted by: model, version, archive and decision."""
 
-MIB = 1 << 20
 LEAST_BYTES = 8 << 10
 """What an answer in line counts at least, as its numbers and texts take memory, too."""
 BATCH = 64

@@ -20,6 +20,7 @@ from console.errors import ServerFailed
 from console.reviews.errors import EventUnreadable
 from console.servers.models import Answer, Model
 from console.servers.v2 import answer_from
+from console.settings import MIB
 
 REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
 """The types of KServe's events."""
@@ -27,7 +28,6 @@ STRUCTURED = "application/cloudevents+json"
 """The content type of an event that is one JSON object (structured mode); KServe's have their attributes in headers (binary)."""
 PAIR_S = 120.0
 """How long one half waits for the other: longer than a server may take."""
-MIB = 1 << 20
 MOST_PICTURES = 1000
 """Pictures of a request that are read: each takes kilobytes of memory, however small it is."""
 

@@ -1,7 +1,6 @@
 """The review queue over HTTP: one picture at a time for a person, the figures, the export, and deletion."""
 
 import asyncio
-import io
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from console.access.asking import Allowed
 from console.access.keys import Key
-from console.api import uploads
 from console.api.documents import ASKING, PICTURE_CODES, documented, picture_body
+from console.api.received import received
 from console.api.uploads import Limits
 from console.errors import (
     ContentUnsupported,
@@ -141,6 +140,10 @@ def _add_work(router: APIRouter, console: Console) -> None:
         waiting = reviews.queue.waiting()
         return Held(**facts, held_until_s=item.held_until_s, picture=f"{at}/picture", map=f"{at}/map", waiting=waiting)
 
+    def kept(number: int, person: Reviewer) -> tuple[Any, bytes]:
+        row = reviews.queue.held(number, person)
+        return row, reviews.pictures.get(row.digest)
+
     @router.get("/reviews", include_in_schema=False)
     def review_page(request: Request, key: Reader) -> Response:
         return page(request, "reviews.html", key)
@@ -177,10 +180,10 @@ def _add_work(router: APIRouter, console: Console) -> None:
     shown = documented(*KEYED, ItemUnknown, ItemTaken, PictureGone, PictureUnshown, PicturesDown)
 
     @router.get("/reviews/{item}/picture", response_class=Response, responses=jpeg | shown)
-    def picture(item: Number, person: Person) -> Response:
+    async def picture(item: Number, person: Person) -> Response:
         """See the picture that you hold, decoded and written anew as JPEG, without what its file says beside it."""
-        row = reviews.queue.held(item, person)
-        return Response(draw(reviews.pictures.get(row.digest), None), media_type="image/jpeg")
+        _, content = await asyncio.to_thread(kept, item, person)
+        return Response(await draw(content, None), media_type="image/jpeg")
 
     @router.get(
         "/reviews/{item}/map",
@@ -201,13 +204,12 @@ def _add_work(router: APIRouter, console: Console) -> None:
     )
     async def heat_map(item: Number, person: Person) -> Response:
         """See the picture that you hold with its heat map: the one of its answer, or, if none was asked for, one of now."""
-        row = await asyncio.to_thread(reviews.queue.held, item, person)
-        content = await asyncio.to_thread(reviews.pictures.get, row.digest)
+        row, content = await asyncio.to_thread(kept, item, person)
         if row.map is not None:
             answer = Answer(**{**row.map, "heatmap": np.array(row.map["heatmap"], dtype=np.float32)})
         else:
             answer = await console.servers.ask(row.model, content, Question(explain=True), tell=False)
-        return Response(await asyncio.to_thread(draw, content, answer), media_type="image/jpeg")
+        return Response(await draw(content, answer), media_type="image/jpeg")
 
 
 def _add_results(router: APIRouter, console: Console) -> None:
@@ -237,15 +239,10 @@ def _add_results(router: APIRouter, console: Console) -> None:
     )
     async def add_item(request: Request, key: Reader, model: str | None = None) -> Queued:
         """Ask about a picture and put it into the queue whatever the answer is, as for what `visor drift` calls unusual."""
-        uploads.check_declared(request, limits)
-        async with console.room.take(uploads.declared_size(request) or limits.size):
-            sink = io.BytesIO()
-            size = await uploads.read_body(request, sink, limits)
-            if uploads.declared_size(request) is None:
-                console.keys.take(key, 0, size)
-            answer = await console.servers.ask(model, sink.getvalue(), Question(explain=True), tell=False)
+        async with received(request, console, key, limits) as (content, _):
+            answer = await console.servers.ask(model, content, Question(explain=True), tell=False)
             asked = await console.servers.model(answer.model)
-            queued = reviews.intake.offer(answer, sink.getvalue(), asked.labels, "upload", "drift")
+            queued = reviews.intake.offer(answer, content, asked.labels, "upload", "drift")
         return Queued(answer=answer, queued=queued)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ class Top:
     def __str__(self) -> str:
         held = [label for label, images in self.labels.items() if images]
         loose = [counted(self.loose, "image")] if self.loose or not held else []
-        return " and ".join([_some(held)] * bool(held) + loose)
+        return " and ".join([some(held)] * bool(held) + loose)
 
 
 def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout, table: str = "") -> dict[str, Split]:
@@ -126,7 +126,7 @@ def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
     for name, top in tops.items():
         if name.casefold() in ("mask", "masks") and not top.loose and (mirrored := sorted(top.labels.keys() & tops.keys())):
             raise DataError(
-                f"{root / name} holds folders named as labels, {_some(mirrored)}: masks lie in a folder named masks, all small; "
+                f"{root / name} holds folders named as labels, {some(mirrored)}: masks lie in a folder named masks, all small; "
                 f"rename it, or {AS_LABELS} if it is a label"
             )
 
@@ -144,7 +144,7 @@ def _check_alike(root: Path, tops: Mapping[str, Top]) -> None:
         return
     one, other = sorted(below[0])[:2], min(full)
     raise DataError(
-        f"{root} holds {_some(sorted(full))}, and each of them holds {_some(sorted(below[0]))}: nobody can tell which are the "
+        f"{root} holds {some(sorted(full))}, and each of them holds {some(sorted(below[0]))}: nobody can tell which are the "
         f"labels. If those at the top are, {AS_LABELS}. If those below are, put them at the top, such as {one[0]}/{other}/... "
         f"and {one[1]}/{other}/..., and say data.layout: labels, too"
     )
@@ -165,7 +165,7 @@ def _hint(top: str) -> Split | None:
 def _ask(root: Path, tops: Mapping[str, Top], named: Mapping[str, Split], odd: list[str]) -> str:
     if "train" in named.values():
         them = "it" if len(odd) == 1 else "them"
-        way = f"move {_some(odd)} away, or {AS_SPLITS}, which leaves {them} out"
+        way = f"move {some(odd)} away, or {AS_SPLITS}, which leaves {them} out"
     else:
         way = "rename them train, val, calibration and test, with the folders of labels directly below"
     return (
@@ -207,8 +207,9 @@ def _show(tops: Mapping[str, Top]) -> str:
     """What the folders hold, those that speak of splits first."""
     ordered = sorted(tops.items(), key=lambda item: (_hint(item[0]) is None, item[0]))
     hints = sum(_hint(top) is not None for top in tops)
-    return _some([f"{name} ({top})" for name, top in ordered], hints + NAMED) or "no folder"
+    return some([f"{name} ({top})" for name, top in ordered], hints + NAMED) or "no folder"
 
 
-def _some(names: list[str], shown: int = NAMED) -> str:
+def some(names: Sequence[str], shown: int = NAMED) -> str:
+    """Name the first of several, and say how many more there are."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -10,6 +10,7 @@ import numpy as np
 
 from archives.names import composed
 from training.config import SplitConfig
+from training.data.layout import some
 from training.data.missing import check_labels
 from training.data.tree import SPLITS, Found, Split, Tree
 from training.errors import DataError
@@ -39,7 +40,7 @@ def find_groups(images: Sequence[Found], pattern: str | None) -> dict[str, str |
     matches = {image.path: expression.search(composed(image.path)) for image in images}
     groups = {path: match and match[1] for path, match in matches.items()}
     if lost := [path for path, group in groups.items() if not group]:
-        raise DataError(f"data.group_pattern {pattern!r} finds no group in {_some(lost)}; widen it or move the files away")
+        raise DataError(f"data.group_pattern {pattern!r} finds no group in {some(lost, NAMED)}; widen it or move the files away")
     return groups
 
 
@@ -160,7 +161,7 @@ def _check_groups(splits: Mapping[str, Split], groups: Mapping[str, str | None])
         if group := groups[path]:
             seen[group].add(split)
     if torn := [f"{group!r} ({', '.join(sorted(found))})" for group, found in sorted(seen.items()) if len(found) > 1]:
-        raise DataError(f"the given splits tear groups apart: {_some(torn)}; move each group into one split")
+        raise DataError(f"the given splits tear groups apart: {some(torn, NAMED)}; move each group into one split")
 
 
 def _check_shares(counts: Mapping[Split, int], share: Mapping[Split, float]) -> None:
@@ -171,8 +172,3 @@ def _check_shares(counts: Mapping[Split, int], share: Mapping[Split, float]) -> 
                 f"the {split} split got {got:.1%} of the images in the place of {wanted:.1%}, because whole groups go into one "
                 "split and some are too large; use a finer data.group_pattern, add groups, or change data.splits"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -24,7 +24,7 @@ from training.config import DataConfig
 from training.data import derived, sources
 from training.data.duplicates import VIEW, VIEWS, WORDS, hash_images, hash_pixels
 from training.data.eda import data_of
-from training.data.layout import read_layout
+from training.data.layout import read_layout, some
 from training.data.manifest import Manifest, Sample, Split
 from training.data.placing import Placed, place
 from training.data.reviews import REASONS, REVIEWS, Export, Reviewed, settle
@@ -145,7 +145,7 @@ def _without_known(settled: Iterable[Reviewed], manifest: Manifest, left_out: Co
         logger.warning(
             "%s the data set has already under another label than reviewers gave, and stays there: %s",
             counted(len(other), "picture is one that", "pictures are some that"),
-            _some(other),
+            some(other, NAMED),
         )
     return fresh
 
@@ -178,7 +178,7 @@ def _say(placed: Placed, left_out: Mapping[str, int]) -> None:
         logger.warning(
             "%s nearly the same as one of the data set, which would be a leak, and left out: %s",
             counted(len(named), "reviewed picture is", "reviewed pictures are"),
-            _some(named),
+            some(named, NAMED),
         )
     for reason, number in left_out.items():
         logger.info("left out: %s", counted(number, f"picture {REASONS[reason]}", f"pictures {REASONS[reason]}"))
@@ -262,8 +262,3 @@ def _copy(root: Path, name: str, digest: str, folder: Path) -> None:
 def _read_lines(root: Path) -> list[str]:
     """The reviews of earlier versions."""
     return (root / REVIEWS).read_text().splitlines() if derived.is_derived(root) and (root / REVIEWS).is_file() else []
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from console.access.scopes import SCOPES
 from console.reviews import commands as review_commands
 from visor.commands.arguments import Commands, add_command, list_commands, positive
 
-SCOPES = ("predict", "review", "payloads", "admin")
 MISTYPED = 2
 """The exit code of a mistyped command line, a value that its flag cannot have among them."""
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from console.access import keys as module
-from console.access.keys import EVERYBODY, MARK, MIB, Key, Keys, add_key, digest_of, read_keys, remove_key
+from console.access.keys import EVERYBODY, MARK, Key, Keys, add_key, digest_of, read_keys, remove_key
 from console.errors import KeysUnusable, LimitReached
-from console.settings import Settings
+from console.settings import MIB, Settings
 from tests.unit.console.conftest import running
 from tests.unit.console.test_http_protocol import sent
 
