@@ -20,7 +20,7 @@ class _Wish:
 
 
 class Room:
-    """A number of places. `most_s`: seconds that somebody waits; `full`: what who waited in vain is told; `lent`: told each change."""
+    """A number of places. `most_s`: seconds that somebody waits; `full`: the error's sentence then; `lent`: told each change."""
 
     def __init__(self, size: int, most_s: float, full: str, lent: Callable[[int], None] = lambda _change: None) -> None:
         self._size = self._free = size

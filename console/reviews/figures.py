@@ -146,7 +146,7 @@ def of_archive(
 
 
 def sample(looked: Iterable[Looked], *, with_reviews: bool) -> Sample:
-    """Take what counts: up to the first item that waits. `with_reviews`: of those to be reviewed, all, not the drawn ones alone."""
+    """Take what counts, up to the first item that waits. `with_reviews`: all that were to be reviewed, drawn or not."""
     counted = []
     for one in looked:
         if not one.drawn and not with_reviews:
