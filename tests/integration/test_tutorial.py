@@ -24,8 +24,9 @@ from tests.integration.running import OWN, ROOT, BeginHome, Server, Workspace, s
 
 Kind = Literal["run", "server", "make", "elsewhere"]
 ELSEWHERE = re.compile(r"needs? (?:Docker|(?:a|the) cluster)")
+NEEDS_MORE = re.compile(r"\b(?:docker|helm|kubectl|kind|cluster)\b|^visor rollout|127\.0\.0\.1:30080", re.MULTILINE)
 SERVER = re.compile(r"^visor (?:console )?serve\b.*$", re.MULTILINE)
-DRAWN, DRAWN_HERE = "--count 1000 --share 0.3 --size 224", "--count 400 --share 0.5 --size 48"
+DRAWN, DRAWN_HERE = "--count 1000 --share 0.3 --size 96", "--count 400 --share 0.5 --size 48"
 SMALL = [
     "--set", "model={network: small_cnn}",
     "--set", "preprocessing={height: 32, width: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}",
@@ -89,8 +90,7 @@ def test_each_block_runs_here_or_says_what_it_needs(page: str, counts: dict[Kind
     found = blocks(page)
     assert Counter(block.kind for block in found) == counts
     for block in found:
-        needs_more = re.search(r"\b(?:docker|helm|kubectl|kind|cluster)\b|^visor rollout|127\.0\.0\.1:30080", block.text, re.MULTILINE)
-        assert bool(needs_more) == (block.kind == "elsewhere"), block.text
+        assert bool(NEEDS_MORE.search(block.text)) == (block.kind == "elsewhere"), block.text
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md"])
@@ -100,9 +100,8 @@ def test_make_knows_its_targets(page: str) -> None:
         if block.kind == "make":
             for line in block.text.splitlines():
                 words = shlex.split(line, comments=True)
-                done = subprocess.run(
-                    ["make", "--dry-run", "--assume-old", "setup", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
-                )
+                dry = ["make", "--dry-run", "--assume-old", "setup", *words[1:]]
+                done = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, done.stderr
                 assert ("/visor demo" in done.stdout) == ("demo" in words)
 
@@ -156,9 +155,7 @@ class Walk:
             self.running.callback(stop_server, self.server)
         else:
             assert self.server
-            self.console = self.running.enter_context(
-                running(self.place.path, *words[3:], servers=f"http://{self.server.rest}")
-            )
+            self.console = self.running.enter_context(running(self.place.path, *words[3:], servers=f"http://{self.server.rest}"))
 
     def _as_here(self, text: str) -> str:
         """The text with this test's pictures, trainings and ports."""
