@@ -28,6 +28,8 @@ Kind = Literal["run", "server", "make", "elsewhere"]
 ELSEWHERE = re.compile(r"needs? (?:Docker|(?:a|the) cluster)")
 NEEDS_MORE = re.compile(r"\b(?:docker|helm|kubectl|kind|cluster)\b|^visor rollout|127\.0\.0\.1:30080", re.MULTILINE)
 SERVER = re.compile(r"^visor (?:console )?serve\b.*$", re.MULTILINE)
+EPOCHS, EPOCHS_HERE = "epochs: 15", "epochs: 3"
+"""Of the tutorial's trainings, and of this test's: how good they get is not what it is about."""
 DAMAGED = 480
 """Names of drawn roofs below this number are damaged ones, as the tutorial says."""
 
@@ -154,7 +156,8 @@ class Walk:
             self.console = self.running.enter_context(running(self.place.path, *words[3:], servers=f"http://{self.server.rest}"))
 
     def _as_here(self, text: str) -> str:
-        """The text with this test's ports."""
+        """The text with this test's epochs and ports."""
+        text = text.replace(EPOCHS, EPOCHS_HERE)
         if self.server:
             text = text.replace("visor predict ", f"visor predict --url http://{self.server.rest} ")
         return text.replace("http://127.0.0.1:8090", self.console.url) if self.console else text
@@ -186,6 +189,7 @@ def test_the_tutorial_as_it_stands(tmp_path: Path, begin_home: BeginHome) -> Non
     place, folder = Workspace(tmp_path), tmp_path / "survey"
     begin_home(place.home)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
+    assert (ROOT / "docs/tutorial.md").read_text().count(EPOCHS) == 1
     told = {}
     with ExitStack() as running_now:
         walk = Walk(place, running_now)
