@@ -86,7 +86,7 @@ def shell(text: str, folder: Path, **environment: str) -> str:
     [
         ("README.md", {"make": 1, "server": 1}),
         ("docs/quick-start.md", {"make": 3, "run": 3, "server": 1, "elsewhere": 2}),
-        ("docs/tutorial.md", {"run": 15, "server": 2, "elsewhere": 4}),
+        ("docs/tutorial.md", {"run": 16, "server": 2, "elsewhere": 4}),
     ],
 )
 def test_each_block_runs_here_or_says_what_it_needs(page: str, counts: dict[Kind, int]) -> None:
