@@ -36,7 +36,7 @@ SMALL = [
 ]  # fmt: skip
 """What makes the tutorial's trainings take seconds; how good they get is not what this is about."""
 DAMAGED = 300
-"""Names of drawn roofs below this number are damaged ones, as the tutorial says."""
+"""Drawn roofs are damaged whose names are below this number: three in ten of a thousand."""
 
 
 @dataclass(frozen=True)
