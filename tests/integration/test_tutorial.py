@@ -238,5 +238,5 @@ def test_the_tutorial_as_it_stands(tmp_path: Path, begin_home: BeginHome) -> Non
     assert "sealed" in {sample["split"] for sample in after} - {sample["split"] for sample in before}
     assert "audits, drawn at random of what a server was asked" in said("visor compare")
     assert "<html" in (folder / "compared/compare.html").read_text()
-    assert said("visor inspect survey/2").startswith("  reviews:")
+    assert "\n  reviews:\n  - parent_digest: " in said("visor inspect survey/2")
     assert said("visor drift survey survey/blurred").endswith("exit code 3\n")
