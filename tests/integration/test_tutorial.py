@@ -207,7 +207,7 @@ def test_the_tutorial_as_it_stands(tmp_path: Path, begin_home: BeginHome) -> Non
             told[block.text] = walk.take(block)
     assert {path.name for path in folder.iterdir()} == {
         "photos", "new", "data.html", "survey.yaml", "heatmaps", "scores.parquet", "new.zip", "answers.csv", "reviews",
-        "photos-2", "compared", "blurred",
+        "photos-2", "compared", "dusk",
     }  # fmt: skip
 
     def said(command: str) -> str:
@@ -239,4 +239,4 @@ def test_the_tutorial_as_it_stands(tmp_path: Path, begin_home: BeginHome) -> Non
     assert "audits, drawn at random of what a server was asked" in said("visor compare")
     assert "<html" in (folder / "compared/compare.html").read_text()
     assert "\n  reviews:\n  - parent_digest: " in said("visor inspect survey/2")
-    assert said("visor drift survey survey/blurred").endswith("exit code 3\n")
+    assert said("visor drift survey/1 survey/dusk").endswith("exit code 3\n")
