@@ -56,13 +56,9 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
         if not contents.spec.decision.positive:  # nothing is flagged, so the threshold alone sends images to review
             spec["decision"] = {key: value for key, value in spec["decision"].items() if key not in BAND}
         for title, table in (("spec", spec), ("lineage", lineage)):
-            print(
-                "\n"
-                + yaml.safe_dump(
-                    {title: _shortened(table)}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
-                ),
-                end="",
-            )
+            shown = {title: _shortened(table)}
+            text = yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+            print(f"\n{text}", end="")
     return 1 if refusal or surprise or (origin and not origin["holds"]) else 0
 
 
