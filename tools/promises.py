@@ -9,12 +9,15 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from handlers.errors import counted
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs/promises.yaml"
@@ -33,9 +36,7 @@ A test that cannot fail holds nothing. So the code was broken by hand, in one pl
 seen to fail: {tried} times, [listed below](#how-the-tests-were-seen-to-fail). {untried}
 `python -m tools.promises` does all of them anew.
 """
-UNTRIED = """\
-{count} tests were not tried so, as they need {why}: they pass, and what they would say of broken code is not known.
-"""
+UNTRIED = "{tests} not tried so, as {they} {why}: what {they} would say of broken code is not known."
 FAILED = """\
 ## How the tests were seen to fail
 
@@ -98,10 +99,9 @@ def read(text: str) -> tuple[Group, ...]:
 def promises_page(groups: Sequence[Group]) -> str:
     """Describe each promise in a table of its group, then how each test was seen to fail."""
     tests = [held for _, promise in _numbered(groups) for held in promise.tests]
-    reasons = sorted({held.not_tried.removeprefix("needs ") for held in tests if held.not_tried})
-    untried = sum(held.not_tried is not None for held in tests)
-    said = UNTRIED.format(count=untried, why=" or ".join(reasons)).strip() if untried else ""
-    counts = {"promises": len([*_numbered(groups)]), "tests": len({held.test for held in tests}), "tried": len(tests) - untried}
+    untried = [held.not_tried for held in tests if held.not_tried]
+    said = _untried(untried) if untried else ""
+    counts = {"promises": len([*_numbered(groups)]), "tests": len({held.test for held in tests}), "tried": len(tests) - len(untried)}
     head, *texts = PAGE.format(**counts, untried=said).split("\n\n")
     lines = [head, *(_wrap(text) for text in texts)]
     numbers = iter(range(1, len(tests) + 1))
@@ -111,6 +111,15 @@ def promises_page(groups: Sequence[Group]) -> str:
     heading, text = FAILED.strip().split("\n\n")
     failures = [_failure(number, held) for number, promise in _numbered(groups) for held in promise.tests]
     return "\n\n".join([*lines, heading, _wrap(text), "\n".join([FAILURES, *failures])]) + "\n"
+
+
+def _untried(reasons: Sequence[str]) -> str:
+    """Say how many tests were not tried, and why."""
+    one = len(reasons) == 1
+    counts = Counter(reason.removeprefix("needs ") for reason in reasons)
+    why = ", ".join(what if one else f"{what} ({count})" for what, count in counts.most_common())
+    tests = counted(len(reasons), "test was", "tests were")
+    return UNTRIED.format(tests=tests, they="it" if one else "they", why=f"{'needs' if one else 'need'} {why}")
 
 
 def _numbered(groups: Sequence[Group]) -> Iterator[tuple[int, Promise]]:
