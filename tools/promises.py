@@ -101,8 +101,9 @@ def promises_page(groups: Sequence[Group]) -> str:
     tests = [held for _, promise in _numbered(groups) for held in promise.tests]
     untried = [held.not_tried for held in tests if held.not_tried]
     said = _untried(untried) if untried else ""
-    counts = {"promises": len([*_numbered(groups)]), "tests": len({held.test for held in tests}), "tried": len(tests) - len(untried)}
-    head, *texts = PAGE.format(**counts, untried=said).split("\n\n")
+    names, tried = {held.test for held in tests}, len(tests) - len(untried)
+    page = PAGE.format(promises=len([*_numbered(groups)]), tests=len(names), tried=tried, untried=said)
+    head, *texts = page.split("\n\n")
     lines = [head, *(_wrap(text) for text in texts)]
     numbers = iter(range(1, len(tests) + 1))
     for group in groups:
@@ -154,7 +155,7 @@ def _wrap(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Break the code in each way that is listed, and say which test did not notice; exit with 1 where one did not."""
-    parser = argparse.ArgumentParser(prog="python -m tools.promises", description="See each test fail when its promise is broken.")
+    parser = argparse.ArgumentParser(prog="python -m tools.promises", description="See tests fail where their promise is broken.")
     parser.add_argument("match", nargs="?", default="", help="of the tests' names, what those that are tried contain")
     wanted = parser.parse_args(argv).match
     silent = 0
@@ -163,7 +164,8 @@ def main(argv: list[str] | None = None) -> int:
             if held.broken and wanted in held.test:
                 said = _try(held.test, held.broken)
                 silent += said is None
-                print(f"{number} {held.test}\n    {said or 'NOTICED NOTHING'}", flush=True)
+                sys.stdout.write(f"{number} {held.test}\n    {said or 'NOTICED NOTHING'}\n")
+                sys.stdout.flush()
     return int(silent > 0)
 
 
