@@ -186,7 +186,8 @@ def _try(test: str, broken: Break) -> str | None:
     if run.returncode == 0:
         return None
     told = [line[1:].strip() for line in run.stdout.splitlines() if line.startswith("E  ")]
-    return told[0] if told else f"pytest ended with {run.returncode}: {run.stdout[-2000:]}{run.stderr[-2000:]}"
+    words = [line for line in told if line and not line.endswith(":")]  # not the error's name alone
+    return words[0] if words else f"pytest ended with {run.returncode}: {run.stdout[-2000:]}{run.stderr[-2000:]}"
 
 
 if __name__ == "__main__":
