@@ -23,8 +23,8 @@ def latency(best: Mapping[str, Round]) -> bytes:
         for y, (row, figures) in enumerate(best.items()):
             values = [getattr(figures, f"{prefix}{name}_ms") for name in ("p50", "p95", "p99")]
             if None not in values:
-                ax.plot(values, [y] * 3, "-", color=_colour(row), linewidth=1.5)
-                ax.scatter(values, [y] * 3, s=(60, 28, 12), color=_colour(row), zorder=3)
+                ax.plot(values, [y] * 3, "-", color=colour(row), linewidth=1.5)
+                ax.scatter(values, [y] * 3, s=(60, 28, 12), color=colour(row), zorder=3)
         _rows(ax, best, f"{title}\np50, p95 and p99, ms")
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -42,7 +42,7 @@ def cost(best: Mapping[str, Round]) -> bytes:
     figure, axes = _figure(len(panels), len(best))
     for ax, (name, (title, scale)) in zip(axes, panels.items(), strict=True):
         values = [(getattr(figures, name) or 0.0) * scale for figures in best.values()]
-        bars = ax.barh(range(len(best)), values, color=[_colour(row) for row in best], height=0.62)
+        bars = ax.barh(range(len(best)), values, color=[colour(row) for row in best], height=0.62)
         ax.bar_label(bars, fmt="%.3g", fontsize=7, padding=2, color=INK)
         ax.margins(x=0.2)
         _rows(ax, best, title)
@@ -90,7 +90,8 @@ def _plain(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _colour(row: str) -> str:
+def colour(row: str) -> str:
+    """Of a row by its name: the project's own, the baseline's, or one for all others."""
     return OURS if row.startswith("visor") else BASELINE if row == "bare" else OTHERS
 
 
