@@ -13,6 +13,7 @@ from tools.site.staging import LinkBroken, Site, tracked
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+OURS = ("site.css", "iframe-worker.js")
 LOG = "decisions-log/"
 """The folder whose pages need no line of their own in the navigation."""
 
@@ -74,7 +75,8 @@ def stage(root: Path, work: Path) -> None:
         file = work / "pages" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    shutil.copy(HERE / "site.css", work / "pages")
+    for name in OURS:
+        shutil.copy(HERE / name, work / "pages")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-PAGES = ("docs/**/*.md", "charts/*/README.md", "k8s/README.md", "loadtests/README.md", "loadtests/bench/README.md")
-PAGES += ("tests/conformance/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES = (
+    "docs/**/*.md", "charts/*/README.md", "k8s/README.md", "loadtests/README.md", "loadtests/bench/README.md",
+    "tests/conformance/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+)  # fmt: skip
 """What becomes a page, as patterns of paths in the repository."""
 NAMES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "reporting.md"}
 """Pages that are named otherwise in the site: no two may differ by their letters' case alone."""
@@ -23,8 +25,11 @@ HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 _FENCE = re.compile(r"^ *(`{3,}|~{3,})[^\n]*\n.*?^ *\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:(?!\n\n).)+?(?<!`)\1(?!`)", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# An inline link's or picture's target, a reference's, and a picture's that is written as HTML.
-_LINK = re.compile(r'(\]\(\s*<?)([^)\s>]+)|(^\[[^\]\n]+\]:\s+<?)([^\s>]+)|(<(?:img|source)\b[^>]*?\bsrc(?:set)?=")([^"]+)', re.MULTILINE)
+# An inline link's or picture's target, a reference's, and that of a picture written as HTML.
+_LINK = re.compile(
+    r"""(\]\(\s*<?)([^)\s>]+) | (^\[[^\]\n]+\]:\s+<?)([^\s>]+) | (<(?:img|source)\b[^>]*?\bsrc(?:set)?=")([^"]+)""",
+    re.MULTILINE | re.VERBOSE,
+)
 
 
 class LinkBroken(Exception):
@@ -72,12 +77,12 @@ class Site:
         path, hash_, anchor = target.partition("#")
         if not path or re.match(r"[a-z][a-z+.-]*:", target):
             return target
-        wanted = os.path.normpath(os.path.join(os.path.dirname(page), path))
+        wanted = os.path.normpath(PurePosixPath(page).parent / path)
         found = self._place(wanted)
         if found is None:
             self.broken.append(f"{page}: {target}")
             return target
-        return os.path.relpath(found, os.path.dirname(name_of(page)) or ".") + hash_ + anchor
+        return os.path.relpath(found, PurePosixPath(name_of(page)).parent) + hash_ + anchor
 
     def _place(self, path: str) -> str | None:
         """Find, or make, the place in the site of a file or folder of the repository; None if there is none."""
@@ -112,7 +117,7 @@ class Site:
         name = f"source/{_undotted(path)}/index.md"
         self.staged.setdefault(name, b"")  # before its files, which may be pages that link it
         places = [(file.removeprefix(f"{path}/"), self._place(file)) for file in below]
-        rows = "".join(f"- [{file}]({os.path.relpath(place, os.path.dirname(name))})\n" for file, place in places if place)
+        rows = "".join(f"- [{file}]({os.path.relpath(place, PurePosixPath(name).parent)})\n" for file, place in places if place)
         self.staged[name] = f"{HIDDEN}# {path}\n\n{rows}".encode()
         return name
 
