@@ -36,7 +36,12 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the application. Raises KeysUnusable."""
     metrics, keys = Metrics(), Keys.open(settings.keys_file)
     sessions = Sessions.open(keys, settings.secret_file)
-    room = Room(settings.memory_mib * MIB, settings.max_wait_s, metrics.upload_bytes)
+    room = Room(
+        settings.memory_mib * MIB,
+        settings.max_wait_s,
+        f"there was no memory for this picture within {settings.max_wait_s:g} s; send fewer at once",
+        metrics.upload_bytes.inc,
+    )
     console = Console(settings, keys, sessions, Servers(settings, metrics), metrics, room, Reviews(settings, metrics))
     console.servers.tell = console.reviews.offer
     open_while_running: tuple[AbstractAsyncContextManager[object], ...] = (console.reviews, console.servers)

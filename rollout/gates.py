@@ -46,7 +46,7 @@ GATES = (
     Gate("errors", margin=0.005, tolerance=0.001),
     Gate("refusals", margin=0.005, tolerance=0.001, unit="images"),
     Gate("slow", margin=0.02, tolerance=0.01, unit="answers"),  # than the SLO's bound
-    Gate("slower", margin=0.02, tolerance=0.01, unit="answers"),  # than nearly all of the stable release's answers at the start
+    Gate("slower", margin=0.02, tolerance=0.01, unit="answers"),  # than nearly all of the stable release's last answers
     Gate("flagged", margin=0.05, tolerance=0.005, unit="images"),
     Gate("reviewed", margin=0.05, tolerance=0.005, unit="images"),
     Gate("disagreement", margin=0.05, tolerance=0.05, unit="images", paired=False),  # with the stable release, of the same image

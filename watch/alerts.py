@@ -207,8 +207,8 @@ ALERTS = (
         "30m",
         "warning",
         "Images of {{ $labels.model }} {{ $labels.version }} have drifted: {{ $labels.figure }} (index {{ $value | humanize }})",
-        "In the last $drift_window images are no longer like those of the calibration split, and the bound on missed images "
-        "holds for such alone.",
+        "In the last $drift_window images are no longer like those of the calibration split, on which the rule was fitted: what "
+        "its report says, and a bound on missed images where it has one, holds for such images alone.",
     ),
     Alert(
         "VisorLogLinesLost",

@@ -47,6 +47,11 @@ class Key(BaseModel):
         """Whether this key may do that; `admin` may do everything."""
         return scope in self.scopes or "admin" in self.scopes
 
+    @property
+    def holder(self) -> str:
+        """Whose memory and batches it takes a share of, see `console.room`; "" where everybody is one."""
+        return "" if self is EVERYBODY else self.name
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -38,8 +38,9 @@ from console.errors import (
     told,
 )
 from console.log import get_logger
+from console.room import Room
 from console.servers.models import ItemError, Question
-from console.settings import MIB, Settings
+from console.settings import MIB
 from console.state import Console
 
 log = get_logger(__name__)
@@ -70,7 +71,8 @@ def routes(console: Console) -> APIRouter:
     settings = console.settings
     limits = Limits(settings.max_zip_mib * MIB, settings.max_zip_entries, settings.upload_timeout_s)
     zip_limits = ZipLimits(settings.max_zip_entries, settings.max_image_mib * MIB, settings.max_zip_mib * MIB)
-    batches = asyncio.Semaphore(settings.max_batches)
+    full = f"{settings.max_batches} batches are under way already; send this one again later"
+    batches = Room(settings.max_batches, settings.max_wait_s, full)
     streamed = {
         "description": "One line of JSON for each picture, in their order; by `Accept` a JSON array or CSV.",
         "content": {
@@ -93,7 +95,7 @@ def routes(console: Console) -> APIRouter:
         kind = wanted(request.headers.get("accept", ""), MEDIA)
         uploads.check_declared(request, limits, uploads.FORM_BYTES + 1024 * limits.files)
         async with AsyncExitStack() as stack:
-            await _enter(batches, settings, stack)
+            await stack.enter_async_context(batches.take(1, key.holder))
             file = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
             try:
                 pictures, fields = await _received(request, file, limits, zip_limits)
@@ -104,7 +106,7 @@ def routes(console: Console) -> APIRouter:
                 console.keys.take(key, 0, file.seek(0, io.SEEK_END))
             asked = asked.with_fields(fields)
             model = (await console.servers.model(asked.model)).name
-            items = in_order(pictures, partial(_ask, console, model, asked.question))
+            items = in_order(pictures, partial(_ask, console, key, model, asked.question))
             stack.push_async_callback(items.aclose)
             return Streamed(WRITERS[kind](items), kind, stack.pop_all())
 
@@ -124,21 +126,11 @@ class Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _enter(batches: asyncio.Semaphore, settings: Settings, stack: AsyncExitStack) -> None:
-    """Wait for one of the places of batches, until the stack ends. Raises LineFull."""
-    try:
-        async with asyncio.timeout(settings.max_wait_s):
-            await batches.acquire()
-    except TimeoutError as err:
-        raise LineFull(f"{settings.max_batches} batches are under way already; send this one again later") from err
-    stack.callback(batches.release)
-
-
-async def _ask(console: Console, model: str, question: Question, index: int, picture: Picture) -> Item:
+async def _ask(console: Console, key: Key, model: str, question: Question, index: int, picture: Picture) -> Item:
     """One picture's item, with its answer or its error."""
     try:
         # As a single one, and once more while it is unpacked.
-        async with console.room.take((COPIES + 1) * picture.size):
+        async with console.room.take((COPIES + 1) * picture.size, key.holder):
             content = await asyncio.to_thread(picture.read)
             answer = await console.servers.ask(model, content, question)
     except Exception as err:

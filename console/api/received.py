@@ -40,7 +40,7 @@ async def received(
     """
     uploads.check_declared(request, limits, form_bytes)
     declared = uploads.declared_size(request)
-    async with console.room.take(COPIES * (limits.size if declared is None else declared)):
+    async with console.room.take(COPIES * (limits.size if declared is None else declared), key.holder):
         found = await read(request, limits)
         if declared is None:  # else it was counted with the head
             console.keys.take(key, 0, len(found[0]))

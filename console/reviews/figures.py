@@ -8,11 +8,11 @@ all     these, and all that were to be reviewed. Every one of the latter is look
         reviewed counts c, the others 1 (inverse-probability weights, up to the factor c). It ends where a review waits.
 
 Each sample's bounds have half of ALPHA, and the better ones of both are shown. Pictures that a person passed on, or that were
-deleted before they had a label, are left out and counted.
+deleted before they had a label, are left out of the estimate, and count against each bound: as whatever label makes it wider.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ ALPHA = 0.05
 LOOKS = 256
 """At how many times the lower bound is computed at most: the highest of some looks is a bound as that of all is."""
 Verdict = Literal["broken", "kept", "open", ""]
+Test = Callable[["Looked"], bool]
 
 
 class _Frozen(BaseModel):
@@ -87,7 +88,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Sample:
-    """The labels that count, in order. weights: (N,), as the sequences take them; shares: (N,), inverse probabilities."""
+    """What counts, in order. weights: (N,), as the sequences take them; shares: (N,), inverse probabilities."""
 
     looked: Sequence[Looked]
     weights: Float64
@@ -105,7 +106,7 @@ def figures(database: Database, promises: dict[str, float], model: str | None = 
         select(*columns, REVIEWS.c.label.label("given"), passed_on.label("passed_on"))
         .select_from(ITEMS.outerjoin(REVIEWS, label))
         .where(served, ITEMS.c.served, ITEMS.c.chance.is_not(None))
-        .order_by(ITEMS.c.id)
+        .order_by(ITEMS.c.came_s, ITEMS.c.id)  # an item that somebody named comes in with the answer that was traffic
     )
     traffic = select(ANSWERED).order_by(ANSWERED.c.model, ANSWERED.c.version, ANSWERED.c.archive)
     if model is not None:
@@ -138,20 +139,19 @@ def of_archive(
         drawn=len(drawn),
         labelled=sum(one.label is not None for one in drawn),
         left_out=left_out,
-        counted=len(samples[0].looked),
+        counted=sum(one.label is not None for one in samples[0].looked),
         figures=tuple(_figures(samples, promise)),
         notes=tuple(_notes(dropped, left_out, len(drawn))),
     )
 
 
 def sample(looked: Iterable[Looked], *, with_reviews: bool) -> Sample:
-    """Take the labels that count, up to the first item without one. `with_reviews`: of those to be reviewed, all and not only
-    the drawn ones."""
+    """Take what counts, up to the first item that waits. `with_reviews`: all that were to be reviewed, drawn or not."""
     counted = []
     for one in looked:
-        if (not one.drawn and not with_reviews) or one.left_out:
+        if not one.drawn and not with_reviews:
             continue
-        if one.label is None:
+        if one.label is None and not one.left_out:
             break
         counted.append(one)
     chance = np.array([one.chance for one in counted], dtype=np.float64)
@@ -167,32 +167,43 @@ def _figures(samples: Sequence[Sample], promise: float | None) -> Iterable[Figur
     yield _figure("false_alarms", samples, lambda one: not _is_positive(one), lambda one: one.decision == "flag")
 
 
-def _figure(name: Any, samples: Sequence[Sample], of: Any, is_event: Any, promise: float | None = None) -> Figure:
+def _figure(name: Any, samples: Sequence[Sample], of: Test, is_event: Test, promise: float | None = None) -> Figure:
     """A share among the labels that `of` takes: what both samples bound, and what the longer one estimates."""
     lower, upper = 0.0, 1.0
     parts = []
     for taken in samples:
-        chosen = np.array([of(one) for one in taken.looked], dtype=np.bool_)
-        events = np.array([is_event(one) for one in taken.looked], dtype=np.bool_)[chosen]
-        weights = taken.weights[chosen]
-        parts.append((events, taken.shares[chosen]))
-        if weights.size:
-            happened, trials = np.cumsum(events * weights), np.cumsum(weights)
-            looks = np.unique(np.linspace(0, len(trials) - 1, LOOKS).round().astype(np.int64))
-            lower = max(lower, float(sequences.lower(happened[looks], trials[looks], ALPHA / 2).max()))
-            upper = min(upper, float(sequences.upper(happened[-1:], trials[-1:], ALPHA / 2)[0]))
-    events, shares = max(parts, key=lambda part: part[1].sum())
+        event = np.array([any(of(each) and is_event(each) for each in _possible(one)) for one in taken.looked], dtype=np.bool_)
+        other = np.array(
+            [any(of(each) and not is_event(each) for each in _possible(one)) for one in taken.looked], dtype=np.bool_
+        )
+        known = np.array([one.label is not None for one in taken.looked], dtype=np.bool_)
+        shares = taken.shares * known
+        parts.append((shares * event, shares * (event | other)))
+        if not (event | other).any():
+            continue
+        fewest, most = np.cumsum(taken.weights * (event & known)), np.cumsum(taken.weights * event)
+        looks = np.unique(np.linspace(0, len(known) - 1, LOOKS).round().astype(np.int64))
+        others = np.cumsum(taken.weights * other)[looks]
+        lower = max(lower, float(sequences.lower(fewest[looks], fewest[looks] + others, ALPHA / 2).max()))
+        trials = most[-1:] + (taken.weights * (other & known)).sum()
+        upper = min(upper, float(sequences.upper(most[-1:], trials, ALPHA / 2)[0]))
+    events, labels = max(parts, key=lambda part: part[1].sum())
     verdict: Verdict = "" if promise is None else "broken" if lower > promise else "kept" if upper <= promise else "open"
     return Figure(
         name=name,
-        share=float((events * shares).sum() / shares.sum()) if shares.size else None,
+        share=float(events.sum() / labels.sum()) if labels.any() else None,
         lower=lower,
         upper=upper,
-        labels=int(events.size),
-        events=int(events.sum()),
+        labels=int((labels > 0).sum()),
+        events=int((events > 0).sum()),
         promise=promise,
         verdict=verdict,
     )
+
+
+def _possible(one: Looked) -> Sequence[Looked]:
+    """A picture with each label that it may have: its own, or of one that was left out any."""
+    return [one] if one.label is not None else [replace(one, label=label) for label in (*one.positive, one.answered, "")]
 
 
 def _is_positive(one: Looked) -> bool:
@@ -216,6 +227,6 @@ def _notes(dropped: int, left_out: int, drawn: int) -> Iterable[str]:
         )
     if left_out:
         yield (
-            f"{left_out} of {drawn} drawn pictures were passed on or deleted and have no label: if these are the hard ones, the "
-            "figures are too good."
+            f"{left_out} of {drawn} drawn pictures were passed on or deleted and have no label: the bounds hold whatever they "
+            "show, and each makes them wider; the shares are of the others."
         )

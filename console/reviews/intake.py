@@ -243,7 +243,8 @@ class Intake:
             return 1
         if one.is_traffic:  # takes the place of an answer that somebody chose, or that a threshold of a request's decided
             same = (ITEMS.c.digest == digest) & (ITEMS.c.archive == answer.digest)
-            connection.execute(update(ITEMS).where(same, ITEMS.c.state == "open", ITEMS.c.chance.is_(None)).values(**row))
+            del row["state"]  # a label that was given stays
+            connection.execute(update(ITEMS).where(same, ITEMS.c.chance.is_(None)).values(**row))
         return 0
 
 

@@ -59,14 +59,14 @@ def add(router: APIRouter, console: Console) -> None:
     event_body = {"required": True, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 
     @router.post("/payloads", responses=documented(*refused), openapi_extra={"requestBody": event_body})
-    async def take_event(request: Request, _: Annotated[Key, Depends(AllowedByBasic("payloads"))]) -> dict[str, str]:
+    async def take_event(request: Request, key: Annotated[Key, Depends(AllowedByBasic("payloads"))]) -> dict[str, str]:
         """Take an event of KServe's payload logger: a V2 request, or its answer.
 
         It is answered at once, as the logger holds up requests where its sink is slow. What cannot be used is counted by
         visor_console_payloads_total and answered all the same, but for what is no CloudEvent.
         """
         uploads.check_declared(request, limits)
-        async with console.room.take(uploads.declared_size(request) or limits.size):
+        async with console.room.take(uploads.declared_size(request) or limits.size, key.holder):
             sink = io.BytesIO()
             await uploads.read_body(request, sink, limits)
             event = payloads.read_event(request.headers, sink.getvalue())

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m loadtests.bench.published",
         description="Draw the tables of loadtests/bench/README.md as SVG files. Call it after a table has changed.",
     )
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="folder of the files (default: docs/benchmarks)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, metavar="FOLDER", help="folder of the files (default: docs/benchmarks)"
+    )
     out = parser.parse_args(argv).out
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in make_all(README.read_text()).items():
@@ -94,13 +96,14 @@ def draw(chart: Chart, rows: Sequence[Mapping[str, str]]) -> str:
                 _text(left + length + 6, y - 6, value),
             ]
     height = y + MARGIN
+    size = f'width="{WIDTH}" height="{height}"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH} {height}" role="img"',
             ' aria-labelledby="title desc" font-family="Arial, Helvetica, sans-serif">',
             f'<title id="title">{escape(f"{chart.title}, {chart.day}")}</title>',
             f'<desc id="desc">{escape(" ".join(told))}</desc>',
-            f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
+            f'<rect {size} rx="8" fill="#ffffff"/>',
             *parts,
             "</svg>\n",
         ]

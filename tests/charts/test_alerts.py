@@ -105,8 +105,8 @@ def test_what_alerts_say(render: Any, tmp_path: Path) -> None:
     test["alert_rule_test"] = [each for each in test["alert_rule_test"] if each["alertname"] == "VisorDrift"]
     test["alert_rule_test"][0]["exp_alerts"][0]["exp_annotations"] = {
         "summary": f"Images of roofs 1 have drifted: brightness (index {index(600, 600, 0):.4g})",
-        "description": "In the last 1d images are no longer like those of the calibration split, and the bound on missed images "
-        "holds for such alone.",
+        "description": "In the last 1d images are no longer like those of the calibration split, on which the rule was fitted: "
+        "what its report says, and a bound on missed images where it has one, holds for such images alone.",
         "runbook_url": "https://example.com/visor/docs/runbooks.md#visordrift",
     }
     done = judge(tmp_path, made, [test])

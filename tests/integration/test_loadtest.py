@@ -162,11 +162,19 @@ def test_nobody_at_the_address_is_no_test(pictures: Path, tmp_path: Path) -> Non
 def test_without_an_address_the_newest_archive_is_served_and_stopped(
     workspace: Workspace, archive: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    done = loadtest(tmp_path, pictures, "--rate", "9", "--duration", "2", "--protocol", "grpc", cwd=workspace.path)
+    newest = tmp_path / "model-store/digits/1/digits.mar"  # a store of its own: other tests write into the workspace's
+    older = tmp_path / "model-store/a/2/a.mar"
+    for path in (newest, older):
+        path.parent.mkdir(parents=True)
+    shutil.copy2(archive, newest)
+    older.touch()
+    os.utime(older, (0, 0))
+    shutil.copytree(workspace.path / "keys", tmp_path / "keys")
+    done = loadtest(tmp_path, pictures, "--rate", "9", "--duration", "2", "--protocol", "grpc", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     started = re.search(r"visor serve (\S+) answers on \S+ and \S+, process (\d+)", done.stderr)
     assert started
-    assert workspace.path / started[1] == archive
+    assert tmp_path / started[1] == newest
     assert not psutil.pid_exists(int(started[2]))
 
 

@@ -155,7 +155,7 @@ def test_a_key_of_the_command_opens_the_console_and_its_log_has_none(
         assert httpx.post(url, files={"image": picture}).status_code == 401
         assert httpx.post(url, files={"image": picture}, headers={"Authorization": f"Bearer {secret}"}).status_code == 200
         assert httpx.post(f"{url}?key={secret}", files={"image": picture}).status_code == 401
-        log = console.log.read_text()
+    log = console.log.read_text()  # whole once it has ended: a request's line is written after its answer
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     asked = [line for line in lines if line.get("path") == "/predict"]
     assert [(line["status"], line["asked_by"], line["code"]) for line in asked] == [

@@ -92,8 +92,33 @@ def test_a_review_that_waits_does_not_hold_up_the_drawn_ones() -> None:
 def test_what_was_passed_on_is_left_out_and_told() -> None:
     found = of(looked("pass", None, left_out=True), looked("flag", "damaged"))
     assert (found.left_out, found.counted) == (1, 1)
+    assert (named(found, "missed").share, named(found, "missed").labels) == (0, 1)
     assert "1 of 2 drawn pictures were passed on or deleted" in found.notes[0]
     assert "2 answers found no room" in of_archive(NAMES, {"pass": (9, 2)}, [], None).notes[0]
+
+
+def test_no_promise_is_kept_or_broken_by_leaving_pictures_out() -> None:
+    """60 positive ones found keep 0.2; with 30 passed on that were decided `pass` they do not, as each may be a miss."""
+    found = [looked("flag", "damaged")] * 60
+    passed_on = [looked("pass", None, left_out=True)] * 30
+    kept, open_ = (named(of(*rows, promise=0.2), "missed") for rows in (found, [*passed_on, *found]))
+    assert (kept.verdict, open_.verdict) == ("kept", "open")
+    assert open_.upper == pytest.approx(float(sequences.upper(np.array([30.0]), np.array([90.0]), ALPHA / 2)[0]))
+    assert open_.lower == 0
+    # Misses are shown at once; one that was decided `flag` may be a positive one that was found.
+    misses = [looked("pass", "damaged")] * 20
+    lower = named(of(*[looked("flag", None, left_out=True)] * 30, *misses), "missed").lower
+    events, trials = np.arange(1.0, 21.0), np.arange(31.0, 51.0)
+    assert lower == pytest.approx(float(sequences.lower(events, trials, ALPHA / 2).max()))
+
+
+def test_one_without_a_label_counts_as_wrong_and_as_right_where_there_are_no_positive_labels() -> None:
+    rows = [Looked(True, 0.1, "pass", "cat", (), "dog", False)] * 9 + [Looked(True, 0.1, "pass", "cat", (), None, True)]
+    wrong = named(of(*rows), "wrong_passed")
+    assert (wrong.labels, wrong.events) == (9, 9)
+    assert wrong.upper == 1
+    events, trials = np.arange(1.0, 10.0), np.arange(1.0, 10.0)
+    assert wrong.lower == pytest.approx(float(sequences.lower(events, trials, ALPHA / 2).max()))
 
 
 def test_without_a_label_everything_is_possible() -> None:
@@ -139,3 +164,19 @@ def test_figures_are_of_what_the_database_has(make_desk) -> None:
     assert figures(desk.database, {})[0].counted == 5  # labels outlive their pictures
     desk.queue.undo(BEN)
     assert figures(desk.database, {})[0].labelled == 4
+
+
+def test_a_picture_that_was_labelled_before_it_was_traffic_counts_where_it_was_answered(make_desk) -> None:
+    desk = make_desk(share=1.0, lane="drift")
+    desk.offer(b"named", answer_of(0.3, "pass"), source="upload", lane="drift")
+    desk.queue.label(desk.queue.take(ANNA).id, "damaged", ANNA)
+    assert figures(desk.database, {}) == []
+    desk.clock.now += 1
+    desk.offer(b"first", answer_of(0.9, "flag"))
+    desk.clock.now += 1
+    desk.offer(b"named", answer_of(0.3, "pass"))
+    [found] = figures(desk.database, {})
+    assert (found.drawn, found.labelled, found.counted) == (2, 1, 0)  # behind the first, which waits
+    desk.queue.label(desk.queue.take(ANNA).id, "damaged", ANNA)
+    [found] = figures(desk.database, {})
+    assert (found.counted, named(found, "missed").events, named(found, "missed").labels) == (2, 1, 2)

@@ -58,7 +58,7 @@ def test_a_day_without_a_table_and_a_row_of_another_width_are_errors() -> None:
 
 
 def test_bars_are_in_proportion_to_the_longest_of_their_panel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """p50: 10, 12.5 and 40 of 40 are 50, 62.5 and 200 of 200 pixels; images: 160 and 40 of 160 are 200 and 50; an empty cell has none."""
+    """p50: 10, 12.5 and 40 of 40 are 50, 62.5 and 200 of 200 pixels; images: 160 and 40 of 160 are 200 and 50."""
     monkeypatch.setattr(published, "BAR", 200)
     panel, *bars = elements(draw(CHART, table(README, "2026-01-02")), "rect")
     assert [float(bar.attrib["width"]) for bar in bars] == [50.0, 62.5, 200.0, 200.0, 50.0]
@@ -103,7 +103,7 @@ def test_no_words_leave_their_place_in_a_wide_font(name: str) -> None:
         length = ImageFont.truetype(FONT, int(element.attrib["font-size"])).getlength(element.text or "")
         x = float(element.attrib["x"])
         left, right = (x - length, x) if element.attrib["text-anchor"] == "end" else (x, x + length)
-        assert 0 <= left, element.text
+        assert left >= 0, element.text
         assert right <= published.WIDTH, element.text
 
 
