@@ -1,0 +1,185 @@
+"""The documentation's site: it is built without a network, each link leads somewhere, and a browser asks for nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from loadtests.peers.environment import make
+from tests.integration.running import ROOT
+from tools import browser
+from tools.site.__main__ import HERE
+
+TIMEOUT_S = 120
+NOWHERE = "http://127.0.0.1:1"
+"""A proxy that does not answer."""
+LOADED = {"script": "src", "img": "src", "source": "srcset", "iframe": "src", "link": "href"}
+"""Attributes whose address a browser asks for as it shows a page."""
+LOOKED_AT = ("index.html", "tutorial.html", "concepts/decisions.html", "config.html", "errors.html", "charts/visor/index.html")
+WORDS = {"conformal": "decisions.html", "cykooz": "decisions-log/resizer.html"}
+"""Words, and a page that has each and that a search has to find."""
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a page's HTML has. `ids`: its anchors; `links`: targets of its links; `loaded`: what it loads."""
+
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if "id" in given:
+            self.ids.add(given["id"])
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        address = given.get(LOADED.get(tag, ""))
+        if address and given.get("rel") not in {"canonical", "prev", "next"}:
+            self.loaded.append(address.split()[0])
+
+
+def build(out: Path, *, root: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    """Build the site as `make docs` does, where no network can be reached."""
+    offline = ["unshare", "--net"] if os.geteuid() == 0 and shutil.which("unshare") and _may_unshare() else []
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
+    return subprocess.run(
+        [*offline, sys.executable, "-m", "tools.site", "--out", str(out)],
+        cwd=root, env={**os.environ, **proxies, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+
+def _may_unshare() -> bool:
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    make("site", HERE / "requirements.txt")  # its one download
+    out = tmp_path_factory.mktemp("docs") / "site"
+    done = build(out)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout == f"{out / 'index.html'}\n"
+    return out
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, Page]:
+    """Each page of the site, read."""
+    found = {}
+    for file in sorted(site.rglob("*.html")):
+        found[file] = Page()
+        found[file].feed(file.read_text())
+    return found
+
+
+def test_every_link_leads_to_a_page_and_an_anchor(site: Path, pages: dict[Path, Page]) -> None:
+    broken, looked_at = [], 0
+    for file, page in pages.items():
+        if file.name == "404.html":  # its links begin at the address of whatever was asked for
+            continue
+        for target in (*page.links, *page.loaded):
+            parts = urlsplit(target)
+            if parts.scheme or target.startswith("//"):
+                continue
+            looked_at += 1
+            to = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            to = to / "index.html" if to.is_dir() else to
+            known = to.is_file() and to.is_relative_to(site)
+            if not known or (parts.fragment and to in pages and unquote(parts.fragment) not in pages[to].ids):
+                broken.append(f"{file.relative_to(site)}: {target}")
+    assert broken == []
+    assert len(pages) > 100
+    assert looked_at > 10_000
+
+
+def test_no_page_loads_anything_of_another_host(site: Path, pages: dict[Path, Page]) -> None:
+    loaded = {target for page in pages.values() for target in page.loaded}
+    assert {target for target in loaded if urlsplit(target).scheme not in {"", "data"} or target.startswith("//")} == set()
+    for style in site.rglob("*.css"):
+        assert re.findall(r"url\(\s*['\"]?(?:https?:)?//|@import", style.read_text()) == [], style
+
+
+def test_every_page_of_a_menu_is_reached_from_the_first(site: Path, pages: dict[Path, Page]) -> None:
+    seen, waiting = set[Path](), [site / "index.html"]
+    while waiting:
+        file = waiting.pop()
+        if file in seen or file not in pages:
+            continue
+        seen.add(file)
+        targets = (urlsplit(target) for target in pages[file].links)
+        waiting += [(file.parent / unquote(one.path)).resolve() for one in targets if one.path and not one.scheme]
+    assert set(pages) - seen == {site / "404.html"}
+
+
+def test_a_link_to_no_anchor_or_no_page_breaks_the_build(site: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["git", "clone", "--quiet", "--no-local", "--depth=1", ROOT, copy], check=True)
+    for name in subprocess.run(
+        ["git", "ls-files", "-mo", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, copy / name)
+    page, out = copy / "docs/drift.md", tmp_path / "out"
+    text = page.read_text()
+    page.write_text(text + "\n[Somewhere](guide.md#no-such-chapter).\n")
+    anchor = build(out, root=copy)
+    page.write_text(text + "\n[Somewhere](no-such-page.md).\n")
+    no_page = build(out, root=copy)
+    assert (anchor.returncode, no_page.returncode) == (1, 1)
+    assert "guide.md#no-such-chapter" in anchor.stderr
+    assert no_page.stderr == "site: links that lead nowhere:\n  docs/drift.md: no-such-page.md\n"
+    assert not out.exists()
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """A Chromium's path. Where there is none its tests are left out, but in CI, which installs one."""
+    path = browser.find()
+    if path is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium; `make browser` installs one")
+    assert path, "CI has a Chromium: `make browser`"
+    return path
+
+
+def test_the_search_finds_words_in_files_without_a_network(site: Path, chromium: str) -> None:
+    flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        tab = started.new_context(offline=True).new_page()
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        for word, page in WORDS.items():
+            tab.goto(browser.address(site / "index.html"))
+            tab.keyboard.press("Control+k")
+            tab.get_by_role("textbox").fill(word)
+            found = tab.locator(f"a[href*='{page}']").filter(has_text=re.compile(word, re.IGNORECASE)).first
+            found.wait_for(timeout=30_000)
+            found.click()
+            tab.wait_for_url(f"**/{page}*")
+        started.close()
+    assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("width", browser.WIDTHS)
+@pytest.mark.parametrize("page", LOOKED_AT)
+def test_pages_are_read_by_everybody(site: Path, tab: browser.Browser, axe: str, page: str, width: int) -> None:
+    """At a laptop's and a phone's width, light and dark: axe finds no serious fault, and nothing is wider than the window."""
+    for scheme in browser.SCHEMES:
+        tab.open(browser.address(site / page), width, scheme)
+        assert tab.overflow() <= 0
+        assert [address for address in tab.asked if not address.startswith("file:")] == []
+        assert tab.violations(axe) == []
