@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from loadtests.peers.environment import make
 from tests.integration.running import ROOT
 from tools import browser
-from tools.site.__main__ import HERE
+from tools.site.__main__ import HERE, SiteBroken, generate, stage
 
 TIMEOUT_S = 120
 NOWHERE = "http://127.0.0.1:1"
@@ -50,27 +50,22 @@ class Page(HTMLParser):
             self.loaded.append(address.split()[0])
 
 
-def build(out: Path, *, root: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    """Build the site as `make docs` does, where no network can be reached."""
-    offline = ["unshare", "--net"] if os.geteuid() == 0 and shutil.which("unshare") and _may_unshare() else []
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
-    return subprocess.run(
-        [*offline, sys.executable, "-m", "tools.site", "--out", str(out)],
-        cwd=root, env={**os.environ, **proxies, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-    )  # fmt: skip
-
-
-def _may_unshare() -> bool:
-    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+def without_network() -> list[str]:
+    """What a command is begun with to have no network, where this system lets one do so."""
+    command = ["unshare", "--net"]
+    may = shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    return command if may else []
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make("site", HERE / "requirements.txt")  # its one download
     out = tmp_path_factory.mktemp("docs") / "site"
-    done = build(out)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert done.stdout == f"{out / 'index.html'}\n"
+    command = [*without_network(), sys.executable, "-m", "tools.site", "--out", str(out)]
+    proxies = {f"{kind}_proxy": NOWHERE for kind in ("http", "https", "all")}
+    environment = os.environ | proxies | {name.upper(): NOWHERE for name in proxies}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{out / 'index.html'}\n", "")
     return out
 
 
@@ -123,26 +118,13 @@ def test_every_page_of_a_menu_is_reached_from_the_first(site: Path, pages: dict[
     assert set(pages) - seen == {site / "404.html"}
 
 
-def test_a_link_to_no_anchor_or_no_page_breaks_the_build(site: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    subprocess.run(["git", "clone", "--quiet", "--no-local", "--depth=1", ROOT, copy], check=True)
-    for name in subprocess.run(
-        ["git", "ls-files", "-mo", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_file():
-            shutil.copy(ROOT / name, copy / name)
-    page, out = copy / "docs/drift.md", tmp_path / "out"
-    text = page.read_text()
-    page.write_text(text + "\n[Somewhere](guide.md#no-such-chapter).\n")
-    anchor = build(out, root=copy)
-    page.write_text(text + "\n[Somewhere](no-such-page.md).\n")
-    no_page = build(out, root=copy)
-    assert (anchor.returncode, no_page.returncode) == (1, 1)
-    assert "guide.md#no-such-chapter" in anchor.stderr
-    assert no_page.stderr == "site: links that lead nowhere:\n  docs/drift.md: no-such-page.md\n"
-    assert not out.exists()
-    assert list(tmp_path.iterdir()) == [copy]
+def test_a_link_to_no_anchor_is_an_error(tmp_path: Path) -> None:
+    """The generator's own check, which is held here as strict; that of files is ours, tests/unit/tools/test_site.py."""
+    stage(ROOT, tmp_path)
+    page = tmp_path / "pages/drift.md"
+    page.write_text(page.read_text() + "\n[Somewhere](guide.md#no-such-chapter).\n")
+    with pytest.raises(SiteBroken, match=re.escape("[Somewhere](guide.md#no-such-chapter)")):
+        generate(tmp_path)
 
 
 @pytest.fixture(scope="module")

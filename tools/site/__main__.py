@@ -44,20 +44,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def build(root: Path, out: Path) -> None:
     """Build a checkout's site; what was at `out` stays until it is whole. Raises LinkBroken and SiteBroken."""
-    zensical = make("site", HERE / "requirements.txt").parent / "zensical"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=out.parent) as name:
         work = Path(name).resolve()
         stage(root, work)
-        done = subprocess.run(
-            [zensical, "build", "--strict", "--clean", "--config-file", work / "zensical.toml"],
-            cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0 or re.search("warning", done.stdout, re.IGNORECASE):
-            said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout).split("\nTraceback ")[0].strip()
-            raise SiteBroken(f"zensical ended with {done.returncode}:\n{said}")
+        made = generate(work)
         shutil.rmtree(out, ignore_errors=True)
-        (work / "site").replace(out)
+        made.replace(out)
+
+
+def generate(work: Path) -> Path:
+    """Make HTML of what is staged in a folder, and return where. Raises SiteBroken, also for a warning."""
+    zensical = make("site", HERE / "requirements.txt").parent / "zensical"
+    command = [zensical, "build", "--strict", "--clean", "--config-file", work / "zensical.toml"]
+    done = subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0 or re.search("warning", done.stdout, re.IGNORECASE):
+        said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout).split("\nTraceback ")[0].strip()
+        raise SiteBroken(f"zensical ended with {done.returncode}:\n{said}")
+    return work / "site"
 
 
 def stage(root: Path, work: Path) -> None:
