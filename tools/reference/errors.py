@@ -127,8 +127,8 @@ MORE = {
 def page() -> str:
     """Write the page."""
     answers, console_answers = _answered(handlers.errors, transformer.errors), _answered(console.errors, console.reviews.errors)
-    parts = [PAGE, SERVER, table(("code", "REST", "gRPC", "meaning", "more"), map(_server_row, answers)), CONSOLE]
-    parts += [table(("code", "status", "meaning", "more"), map(_console_row, console_answers)), COMMANDS]
+    parts = [PAGE, SERVER, table(("code", "meaning", "REST", "gRPC", "more"), map(_server_row, answers)), CONSOLE]
+    parts += [table(("code", "meaning", "status", "more"), map(_console_row, console_answers)), COMMANDS]
     groups = (
         ("Archives and keys", (archives.errors, handlers.errors)),
         ("Training and data", (training.errors,)),
@@ -186,12 +186,12 @@ def _code(kind: Kind) -> str:
 def _server_row(kind: Kind) -> list[str]:
     assert issubclass(kind, VisorError)
     told = INTERNAL if kind is VisorError else about(kind)
-    return [f"`{kind.code}`", str(kind.status), _grpc(kind), told, more(kind)]
+    return [f"`{kind.code}`", told, str(kind.status), _grpc(kind), more(kind)]
 
 
 def _console_row(kind: Kind) -> list[str]:
     assert issubclass(kind, VisorError)
-    return [f"`{kind.code}`", str(kind.status), about(kind), more(kind)]
+    return [f"`{kind.code}`", about(kind), str(kind.status), more(kind)]
 
 
 def _grpc(kind: type[VisorError]) -> str:

@@ -1,7 +1,8 @@
 """The pages of the documentation's site, gathered out of the repository: names, and links that lead to each other.
 
-A page's place in the site is its place in the repository, but that docs/ is the root and that a README.md is an index. What is no
-page and is linked all the same (a sample, a test, a folder) gets a page that shows it, below source/, which search leaves out.
+A page's place in the site is its place in the repository, but that docs/ is the root, and that a README.md is named as its folder,
+or index in docs/. What is no page and is linked all the same (a sample, a test, a folder) gets a page that shows it, below source/,
+which search leaves out.
 """
 
 import os
@@ -45,9 +46,9 @@ def tracked(root: Path) -> list[str]:
 
 def name_of(path: str) -> str:
     """Name the page, or the picture, that a file of the repository is in the site."""
-    folder, _, name = path.removeprefix("docs/").rpartition("/")
-    name = {"README.md": "index.md"}.get(name, name)
-    return f"{folder}/{name}" if folder else NAMES.get(path, name)
+    if path.startswith("docs/"):
+        return re.sub(r"(^|/)README\.md$", r"\1index.md", path.removeprefix("docs/"))
+    return NAMES.get(path) or path.replace("/README.md", ".md")
 
 
 @dataclass

@@ -46,7 +46,10 @@ def gather(root: Path) -> dict[str, str]:
         ("docs/guide.md", "guide.md"),
         ("docs/concepts/drift.md", "concepts/drift.md"),
         ("docs/decisions-log/README.md", "decisions-log/index.md"),
-        ("charts/visor/README.md", "charts/visor/index.md"),
+        ("charts/visor/README.md", "charts/visor.md"),
+        ("k8s/README.md", "k8s.md"),
+        ("docs/README.md", "index.md"),
+        ("docs/examples/README.md.txt", "examples/README.md.txt"),
         ("CHANGELOG.md", "changelog.md"),
         ("SECURITY.md", "reporting.md"),
         ("docs/security.md", "security.md"),
@@ -58,9 +61,7 @@ def test_a_page_is_where_it_is_in_the_repository(path: str, name: str) -> None:
 
 def test_links_lead_to_staged_pages(root: Path) -> None:
     staged = gather(root)
-    assert staged["charts/visor/index.md"] == (
-        "# Chart\n[up](../../a.md#one) [values](../../source/charts/visor/values.yaml.md)\n"
-    )
+    assert staged["charts/visor.md"] == "# Chart\n[up](../a.md#one) [values](../source/charts/visor/values.yaml.md)\n"
     assert staged["deep/b.md"].splitlines()[1] == (
         "[a](../a.md) [deep](index.md) [start](../index.md) ![p](p.svg) [folder](../source/samples/index.md)"
     )
