@@ -1,8 +1,8 @@
 """The pages of the documentation's site, gathered out of the repository: names, and links that lead to each other.
 
-A page's place in the site is its place in the repository, but that docs/ is the root, and that a README.md is named as its folder,
-or index in docs/. What is no page and is linked all the same (a sample, a test, a folder) gets a page that shows it, below source/,
-which search leaves out.
+A page's place in the site is its place in the repository, but that docs/ is the root, and that a README.md is named as its
+folder, or index in docs/. What is no page and is linked all the same (a sample, a test, a folder) gets a page that shows it,
+below source/, which search leaves out.
 """
 
 import os
