@@ -13,7 +13,7 @@ from tools.site.staging import LinkBroken, Site, tracked
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-OURS = ("site.css", "iframe-worker.js")
+OURS = ("site.css", "site.js", "iframe-worker.js")
 LOG = "decisions-log/"
 """The folder whose pages need no line of their own in the navigation."""
 
