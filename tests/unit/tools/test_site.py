@@ -183,3 +183,11 @@ def test_lists_are_written_so_that_a_forge_and_the_site_show_the_same(path: str)
             begun = [line for line in block[1:] if (item := ITEM.match(line)) and item[1] in (None, "1")]
             wrong += [f"put an empty line before: {line}" for line in begun]
     assert wrong == []
+
+
+def test_every_page_of_this_checkout_is_in_the_menu_and_its_links_lead_to_files(tmp_path: Path) -> None:
+    """What `make docs` would say at once; anchors are the generator's to check, tests/integration/test_site.py."""
+    stage(ROOT, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"pages", "zensical.toml"}
+    names = [file.relative_to(tmp_path).as_posix().lower() for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(set(names)) == len(names)  # also where a file system does not tell letters' cases apart
