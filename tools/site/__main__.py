@@ -56,7 +56,7 @@ def build(root: Path, out: Path) -> None:
 def generate(work: Path) -> Path:
     """Make HTML of what is staged in a folder, and return where. Raises SiteBroken, also for a warning."""
     zensical = make("site", HERE / "requirements.txt").parent / "zensical"
-    command = [zensical, "build", "--strict", "--clean", "--config-file", work / "zensical.toml"]
+    command = [str(zensical), "build", "--strict", "--clean", "--config-file", str(work / "zensical.toml")]
     done = subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0 or re.search("warning", done.stdout, re.IGNORECASE):
         said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout).split("\nTraceback ")[0].strip()
