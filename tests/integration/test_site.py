@@ -153,7 +153,8 @@ def test_the_search_finds_words_in_files_without_a_network(site: Path, chromium:
             tab.goto(browser.address(site / "index.html"))
             tab.keyboard.press("Control+k")
             tab.get_by_role("combobox", name="Search").fill(word)
-            found = tab.locator(f"a[href*='{page}']").filter(has_text=re.compile(word, re.IGNORECASE)).first
+            results = tab.get_by_role("listbox", name="Search results")
+            found = results.locator(f"a[href*='{page}']").filter(has_text=re.compile(word, re.IGNORECASE)).first
             found.wait_for(timeout=30_000)
             found.click()
             tab.wait_for_url(f"**/{page}*")
