@@ -28,7 +28,7 @@ LOOKS: dict[int, browser.Scheme] = {1280: "light", 360: "dark"}
 """The widths at which they are judged, and the colours."""
 SETTLED = """new Promise(done => {
   const wait = () => document.querySelector(".md-typeset table:not([class]):not(.md-typeset__table > table)")
-    ? setTimeout(wait, 20) : setTimeout(done, 100)
+    ? setTimeout(wait, 20) : setTimeout(done, 50)
   wait()
 })"""
 """Waits until the theme has put every table into what scrolls."""
@@ -182,9 +182,7 @@ def test_no_page_is_wider_than_a_phone(site: Path, pages: dict[Path, Page], tab:
 
 
 def show(tab: browser.Browser, file: Path, width: int) -> None:
-    """Show a page as to who comes for the first time: the theme remembers the colours that it has shown."""
+    """Show a page as to who comes for the first time: the theme would keep the colours that it has shown."""
     tab.open(browser.address(file), width, LOOKS[width])
-    if tab.evaluate("localStorage.length"):
-        tab.evaluate("localStorage.clear()")
-        tab.open(browser.address(file), width, LOOKS[width])
     tab.evaluate(SETTLED)
+    tab.evaluate("localStorage.clear()")
