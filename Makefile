@@ -50,7 +50,8 @@ BIN := $(VENV)/bin
 TESTS = $(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
 E2E = TAG="$(TAG)" STAND_IN="$(STAND_IN)" $(BIN)/pytest tests/e2e --numprocesses 2 --dist loadscope --timeout 900
 # What `make verify` makes once more.
-GENERATED := docs/config.md docs/edge.md docs/metrics.md transformer/grpc/open_inference.binpb charts docker/prometheus tools/schemas
+GENERATED := docs/config.md docs/edge.md docs/metrics.md docs/errors.md docs/console-api.md docs/python-api.md docs/promises.md \
+  transformer/grpc/open_inference.binpb charts docker/prometheus tools/schemas
 LOCKS := requirements/torch.txt requirements/visor.txt
 SOURCES := archives console drawing handlers rollout training transformer visor watch loadtests tests docs/examples tools docker/pin docker/sbom docker/strip
 SCRIPTS := .ci/run requirements/lock.sh requirements/setup.sh k8s/cluster k8s/install k8s/minikube k8s/put-archive tools/build \
@@ -202,8 +203,12 @@ verify: setup ## Make what is generated once more, and fail where it differs fro
 	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
 
 .PHONY: pages
-pages: setup ## docs/config.md, edge.md, metrics.md and promises.md, from models, flags, declarations and docs/promises.yaml.
+pages: setup ## The pages of docs/ that are made of the code: config, edge, metrics, errors, APIs; and promises.
 	@$(BIN)/python -m tools.pages
+
+.PHONY: docs
+docs: setup ## The documentation's site, build/site: read it from the file system, or serve the folder. Warnings are errors.
+	@$(BIN)/python -m tools.site
 
 .PHONY: chart-docs
 chart-docs: ## Each chart's README.md, from its README.md.gotmpl and values.yaml, and visor's defaults.yaml. Needs Go.

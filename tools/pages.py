@@ -1,15 +1,16 @@
-"""Make docs/config.md, docs/edge.md and docs/metrics.md of the code that they describe: models, parser, declarations."""
+"""Make the reference pages of docs/ of the code that they describe: models, parsers, declarations, docstrings."""
 
 import argparse
 import inspect
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from tools import promises
+from tools.reference import console_api, errors, python_api
+from tools.reference.text import code, wrap
 from training import keys
 from training.config import Config
 from transformer import declared
@@ -19,8 +20,6 @@ from visor.commands import serve
 from visor.commands.arguments import Commands
 
 DOCS = Path(__file__).parents[1] / "docs"
-WIDTH = 120
-"""Columns of the pages, as of all pages in docs/."""
 
 CONFIG = """\
 # Config: every key
@@ -73,7 +72,7 @@ has none; but images by drift bin and drawn images are there from the start, at 
 
 def main(argv: list[str] | None = None) -> int:
     """Write all pages anew."""
-    argparse.ArgumentParser(description="Make docs/config.md, docs/edge.md and docs/metrics.md from the code.").parse_args(argv)
+    argparse.ArgumentParser(description="Make the reference pages of docs/ from the code.").parse_args(argv)
     for name, page in make_all().items():
         (DOCS / name).write_text(page)
     return 0
@@ -86,6 +85,9 @@ def make_all() -> dict[str, str]:
         "edge.md": edge_page(make_parser()),
         "metrics.md": metrics_page(declared.ALL),
         "promises.md": promises.promises_page(promises.read(promises.SOURCE.read_text())),
+        "errors.md": errors.page(),
+        "console-api.md": console_api.page(),
+        "python-api.md": python_api.page(),
     }
 
 
@@ -130,26 +132,22 @@ def metrics_page(metrics: Sequence[Declared]) -> str:
             METRICS,
             "| metric | type | meaning | labels |",
             "| --- | --- | --- | --- |",
-            *(f"| `{one.name}` | {one.kind} | {one.about} | {_code(one.label_names)} |" for one in metrics),
+            *(f"| `{one.name}` | {one.kind} | {one.about} | {code(one.label_names)} |" for one in metrics),
             "\n## Labels\n",
             "| label | values | of |",
             "| --- | --- | --- |",
             *(
-                f"| `{label.name}` | {label.about} | {'most' if label in declared.MODEL else _code(names)} |"
+                f"| `{label.name}` | {label.about} | {'most' if label in declared.MODEL else code(names)} |"
                 for label, names in labels.items()
             ),
             "\n## Buckets\n",
-            _wrap(BUCKETS) + "\n",
-            *(_wrap(f"- `{one.name}`: {', '.join(map(str, one.buckets))}.", "  ") for one in metrics if one.buckets),
+            wrap(BUCKETS) + "\n",
+            *(wrap(f"- `{one.name}`: {', '.join(map(str, one.buckets))}.", "  ") for one in metrics if one.buckets),
             "\n## Series\n",
-            _wrap(SERIES.format(two=most[2], hundred=most[100])),
+            wrap(SERIES.format(two=most[2], hundred=most[100])),
             "",
         ]
     )
-
-
-def _code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def _serve_flags() -> set[str]:
@@ -164,17 +162,13 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
     for key in keys.keys_of(model):
         if key.is_section:
             yield f"\n{'#' * (2 + key.path.count('.'))} `{key.path}`\n"
-            yield _wrap(key.about + " Required." * key.required) + "\n"
+            yield wrap(key.about + " Required." * key.required) + "\n"
         else:
             yield _item(f"`{key.path}` ({key.head})", key.about)
 
 
 def _item(head: str, text: str) -> str:
-    return _wrap(f"- **{head}**: {inspect.cleandoc(text)}".replace("\n", " "), "  ")
-
-
-def _wrap(text: str, indent: str = "") -> str:
-    return textwrap.fill(text.replace("\n", " "), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrap(f"- **{head}**: {inspect.cleandoc(text)}".replace("\n", " "), "  ")
 
 
 if __name__ == "__main__":
