@@ -54,7 +54,8 @@ def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
     if seen.pods.canary < wanted:
         return (Scale(wanted),)
     if seen.percent != state.target:
-        waits = state.target > state.percent and (seen.unready or seen.pods.ready < wanted)
+        blind = seen.missing and not state.promoting  # a promotion that was ordered asks for no evidence
+        waits = state.target > state.percent and (blind or seen.unready or seen.pods.ready < wanted)
         return () if waits else (Share(state.target),)
     if state.phase == "promoting" and not plan.knative and _is_to_adopt(plan, seen):
         return (Adopt(plan.canary, plan.canary_args),)
@@ -88,7 +89,7 @@ def _is_to_adopt(plan: Plan, seen: Seen) -> bool:
 def _in_force(state: State, seen: Seen) -> State:
     """Take in that the share that was wanted is in force now, from which on its step lasts."""
     if seen.percent == state.target != state.percent:
-        return replace(state, percent=state.target, since=seen.now, requests=0)
+        return replace(state, percent=state.target, since=seen.now if state.since else 0.0, requests=0)
     return state
 
 
@@ -135,6 +136,8 @@ def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
             state = replace(state, percent=_known(state, seen))
             if state.promoting:
                 return _to_promote(state, seen, "resumed")
+            if not state.since:
+                return replace(state, phase="waiting", target=0, held="", reason="resumed")
             return replace(state, phase="stepping", target=plan.steps[state.step].percent, held="", reason="resumed")
     return None
 
@@ -246,7 +249,8 @@ def _unproven(plan: Plan, state: State, share: float | None = None) -> str:
 def _on_its_way(plan: Plan, state: State, seen: Seen) -> str:
     wanted = pods_for(plan, state.target, seen.pods)
     more = f", once {wanted} pods of it are ready; {seen.pods.ready} are" if seen.pods.ready < wanted else ""
-    more += f": {seen.unready}" if seen.unready else ""
+    blind = "" if state.promoting else seen.missing
+    more += f": {seen.unready or blind}" if seen.unready or blind else ""
     return f"its share goes from {state.percent:g} to {state.target} %{more}"
 
 

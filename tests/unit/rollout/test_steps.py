@@ -254,6 +254,40 @@ def test_pause_takes_no_step_and_an_alarm_still_rolls_back(world: World) -> None
     assert (world.state.phase, world.moved) == ("rolled-back", [Share(0)])
 
 
+@pytest.mark.parametrize("percent", [0.0, 30.0])
+def test_before_the_first_step_a_pause_or_others_weights_end_no_wait(world: World, percent: float) -> None:
+    deaf = "Prometheus at http://p does not answer"
+    world.turn(missing=deaf)
+    if percent:
+        world.seen = replace(world.seen, percent=percent)
+        assert world.turn(missing=deaf, by="kubectl-patch").phase == "yielded"
+    else:
+        assert world.turn(missing=deaf, order="pause").phase == "paused"
+    assert world.turn(missing=deaf, order="resume").phase == "waiting"
+    for order in ("", "pause", "resume", ""):
+        world.turn(missing=deaf, order=order)
+    assert (world.state.phase, world.state.held) == ("waiting", deaf)
+    assert world.moved == ([Share(0)] if percent else [])
+    world.until(0)
+
+
+def test_no_share_grows_while_there_are_no_counts(world: World) -> None:
+    deaf = "Prometheus at http://p does not answer"
+    world.until(0)
+    world.seen = replace(world.seen, percent=0.0)
+    assert world.turn(missing=deaf).phase == "yielded"
+    for order in ("resume", "", ""):
+        world.turn(missing=deaf, order=order)
+    assert (world.state.phase, world.state.target, world.moved) == ("stepping", 5, [])
+    assert world.state.held == f"its share goes from 0 to 5 %: {deaf}"
+    world.turn()
+    assert world.moved == [Share(5)]
+    world.moved.clear()
+    for order in ("promote", ""):
+        world.turn(missing=deaf, order=order)
+    assert world.moved[-1] == Share(100)  # whatever the evidence says
+
+
 def test_abort_takes_the_requests_away(world: World) -> None:
     world.until(1)
     world.turn(order="abort")
