@@ -258,6 +258,32 @@ def test_an_api_server_that_does_not_answer_is_waited_for(world: World) -> None:
     assert world.end(loop)["state"]["phase"] == "promoted"
 
 
+GARBLED = {
+    "a page": ("<html>Please sign in</html>", 0),
+    "half an object": ('{"items": [', 0),
+    "a cut body": ('{"metadata": {', 500),
+    "null": ("null", 0),
+    "a list": ("[]", 0),
+    "a text": ('"roofs"', 0),
+}
+
+
+@pytest.mark.parametrize("garbled", GARBLED.values(), ids=GARBLED)
+def test_what_a_proxy_answers_instead_of_the_api_server_is_waited_for(world: World, garbled: tuple[str, int]) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    calls = len(world.api.calls)
+    world.turn(loop)
+    reads = sum(method == "GET" for method, _ in world.api.calls[calls:])
+    assert reads >= 5
+    for before in range(reads):  # one after the other, each of a turn's reads
+        world.api.garbled["GET"] = [*[None] * before, garbled]
+        assert not world.turn(loop)
+        assert world.api.garbled["GET"] == []
+    world.api.garbled["PATCH"] = [garbled]
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_is_forbidden_is_tried_again_for_a_minute(world: World, method: str, status: int) -> None:
