@@ -16,7 +16,7 @@ import numpy as np
 
 from rollout.gates import GATES, Count, Gate
 from rollout.planning import requests_to_prove
-from rollout.safe_test import SafeTest
+from rollout.safe_test import SafeTest, most_won
 
 ALPHA = 0.05
 LEAST_SHARE = 0.001
@@ -97,7 +97,7 @@ class Evidence:
         """Begin with nothing seen. Leave out a gate that nothing will be counted for: it would never be proven."""
         if not 0 < alpha < 1:
             raise ValueError(f"an alpha of {alpha} is not within 0 and 1")
-        return cls({gate.name: SafeTest.begin(gate) for gate in gates}, alpha)
+        return cls({gate.name: _begun(gate, len(gates), alpha) for gate in gates}, alpha)
 
     def look(self, counts: Mapping[str, tuple[Count, Count]]) -> Self:
         """Take in what was counted of canary and stable release since the last look, by gate; other gates' are passed over.
@@ -146,9 +146,11 @@ class Evidence:
     def from_json(cls, state: Mapping[str, Any]) -> Self:
         """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
 
+        alpha = float(state["alpha"])
+
         def read(one: Mapping[str, Any]) -> SafeTest:
             gate = {name: value for name, value in one["gate"].items() if name != "together"}  # always 1, of an older version
-            new, arrays = SafeTest.begin(Gate(**gate)), dict[str, Any]()
+            new, arrays = _begun(Gate(**gate), len(state["tests"]), alpha), dict[str, Any]()
             for key in STATE:
                 arrays[key] = np.array(one[key])
                 if arrays[key].shape != getattr(new, key).shape:
@@ -158,7 +160,11 @@ class Evidence:
             return replace(new, **arrays)
 
         tests = [read(one) for one in state["tests"]]
-        return cls({test.gate.name: test for test in tests}, float(state["alpha"]))
+        return cls({test.gate.name: test for test in tests}, alpha)
+
+
+def _begun(gate: Gate, gates: int, alpha: float) -> SafeTest:
+    return SafeTest.begin(gate, most_won=most_won(gates / alpha))
 
 
 def _looked(test: SafeTest, counts: tuple[Count, Count] | None) -> SafeTest:
