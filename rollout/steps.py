@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rollout.absence import is_gone, missed, name_gone
+from rollout.gates import Count
 from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
 from rollout.replacement import is_replaced, replaced
 
@@ -97,9 +98,16 @@ def _counted(plan: Plan, state: State, seen: Seen) -> State:
     """Take in the counts: as evidence, and for how long the step has been tried."""
     if not seen.counts:
         return state
+    counts = seen.counts if state.percent > 0 else _of_nobody(state, seen)
     gate = SHADOW if plan.steps[state.step].percent == 0 else REQUESTS
-    counted = seen.counts[gate][0].total if gate in seen.counts else 0
-    return replace(state, evidence=state.evidence.look(seen.counts), requests=state.requests + counted)
+    counted = counts[gate][0].total if gate in counts else 0
+    return replace(state, evidence=state.evidence.look(counts), requests=state.requests + counted)
+
+
+def _of_nobody(state: State, seen: Seen) -> dict[str, tuple[Count, Count]]:
+    """The counts without those of the canary's requests: it has no share, so that somebody chose it for them, by a header."""
+    paired = {name for name, test in state.evidence.tests.items() if test.gate.paired}
+    return {name: (Count(0, 0), stable) if name in paired else (canary, stable) for name, (canary, stable) in seen.counts.items()}
 
 
 def _superseded(plan: Plan, state: State, seen: Seen) -> State | None:

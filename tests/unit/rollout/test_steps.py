@@ -377,6 +377,24 @@ def test_the_shadow_counts_images_and_gives_no_share() -> None:
     assert world.moved == [Share(5)]
 
 
+def test_requests_that_choose_the_canary_before_it_has_a_share_tell_nothing_of_it() -> None:
+    """As by the route's header, while it waits and in the shadow; disagreement and failures are its own."""
+    by_header = {"refusals": (Count(4, 4), Count(0, 400)), "errors": (Count(300, 300), Count(0, 400))}
+    world = World(replace(PLAN, steps=(Step(0, 60, 100), *STEPS)))
+    world.state = State(1_000.0, 0.0, Evidence.begin(GATES))
+    world.turn(by_header, missing="Prometheus at http://p does not answer")
+    for _ in range(5):
+        world.turn(by_header | {"disagreement": (Count(0, 20), Count(0, 0))})
+    assert (world.state.phase, world.state.requests) == ("stepping", 80)
+    of_canary = {name: test.seen[:2].tolist() for name, test in world.state.evidence.tests.items()}
+    assert of_canary == {name: [0, 0] for name in of_canary} | {"disagreement": [0, 100]}
+    assert world.state.evidence.tests["refusals"].seen[3] == 2_400  # of the stable release all counts
+    for _ in range(10):
+        world.turn({"disagreement": (Count(20, 20), Count(0, 0))})
+    assert world.state.phase == "rolled-back"
+    assert world.state.reason.startswith("disagreement")
+
+
 def test_a_loop_that_was_killed_after_any_decision_finds_the_same_moves_again(world: World) -> None:
     """The record has the state before a move is made: without the move, the next look makes it."""
     for _ in range(60):
