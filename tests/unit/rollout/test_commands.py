@@ -11,6 +11,7 @@ from rollout import __main__ as job
 from rollout import flags
 from rollout.counters import ALL_COUNTED
 from rollout.gates import GATES
+from rollout.run import Loop
 from tests.unit.rollout.conftest import NAMESPACE
 from tests.unit.rollout.world import CANARY, RECORD, STABLE, World
 from visor import cli
@@ -116,11 +117,24 @@ def test_values_of_a_canary_that_was_taken_back_take_it_away(moving: World, caps
 def test_an_order_is_written_and_says_who_obeys_it(moving: World, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rollout", verb, *RELEASE]) == 1
     assert "rollout.missing" in capsys.readouterr().err
-    cli.main(["rollout", *start(moving)])
+    loop = Loop(moving.cluster, moving.order, moving.now, "one")
+    moving.until(loop, lambda: moving.percent == 10)
+    loop.leave()
     capsys.readouterr()
     assert cli.main(["rollout", verb, *RELEASE]) == 0
     assert moving.api.objects[RECORD]["data"]["order"].startswith(f"{verb} ")
     assert capsys.readouterr().out == "ordered; nobody moves roofs now, and `visor rollout start` obeys it first\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "promote", "abort"])
+def test_an_order_after_the_end_is_refused(moving: World, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["rollout", *start(moving)])
+    capsys.readouterr()
+    assert cli.main(["rollout", verb, *RELEASE]) == 1
+    said = capsys.readouterr()
+    assert f"rollout.missing: the release of roofs has ended as promoted, and nobody would obey {verb}" in said.err
+    assert said.out == ""
+    assert "order" not in moving.api.objects[RECORD]["data"]
 
 
 def test_status_without_a_release_says_what_begins_one(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,35 @@ def test_a_loop_that_was_taken_for_dead_stops(world: World) -> None:
     assert world.record["holder"] == "second"
 
 
+def test_a_loop_that_stood_still_between_its_look_and_its_write_undoes_nothing(world: World) -> None:
+    first = Loop(world.cluster, world.order, world.now, "first")
+    world.until(first, lambda: world.percent == 10)
+    write, verdict = first._store.write, {}
+
+    def late(after: record.Record) -> None:
+        world.now += LEASE_S
+        world.wrong = 0.5
+        verdict.update(world.end(Loop(world.cluster, world.order, world.now, "second")))
+        write(after)
+
+    first._store.write = late  # type: ignore[method-assign]
+    with pytest.raises(RolloutBusy, match="second has written the record of roofs meanwhile"):
+        world.turn(first)
+    first.leave()
+    assert verdict["state"]["phase"] == "rolled-back"
+    assert (world.record, world.percent) == (verdict, 0)
+
+
+def test_no_two_loops_have_one_name(world: World) -> None:
+    """Nor in one process, as little as the first processes of a pod's containers: host and number are the same."""
+    first, second = (Loop(world.cluster, world.order, world.now) for _ in range(2))
+    world.until(first, lambda: world.percent == 10)
+    assert not second.turn(world.now)
+    world.turn(first)
+    with pytest.raises(RolloutBusy, match="moves roofs already"):
+        second.turn(world.now)
+
+
 def test_a_loop_that_left_is_followed_at_once(world: World) -> None:
     first = Loop(world.cluster, world.order, world.now, "first")
     world.until(first, lambda: world.percent == 10)
