@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from handlers.arrays import Float64, Int64
 from rollout.gates import GATES, Count, Gate
 from rollout.planning import requests_to_prove
 from rollout.safe_test import SafeTest, most_won
@@ -157,6 +158,7 @@ class Evidence:
                     raise ValueError(
                         f"{key} of gate {new.gate.name} has the shape {arrays[key].shape} of another version's state"
                     )
+                arrays[key] = _numbers(f"{key} of gate {new.gate.name}", arrays[key], getattr(new, key).dtype)
             return replace(new, **arrays)
 
         tests = [read(one) for one in state["tests"]]
@@ -165,6 +167,14 @@ class Evidence:
 
 def _begun(gate: Gate, gates: int, alpha: float) -> SafeTest:
     return SafeTest.begin(gate, most_won=most_won(gates / alpha))
+
+
+def _numbers(name: str, found: Int64 | Float64, wanted: np.dtype[Any]) -> Int64 | Float64:
+    """What was read as the type that was written. Raises ValueError on all but finite numbers, and on counts below 0."""
+    whole = wanted.kind == "i"
+    if found.dtype.kind not in ("i" if whole else "if") or not np.isfinite(found).all() or (whole and (found < 0).any()):
+        raise ValueError(f"{name} is {str(found.tolist())[:100]}")
+    return found.astype(wanted)
 
 
 def _looked(test: SafeTest, counts: tuple[Count, Count] | None) -> SafeTest:

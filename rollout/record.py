@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
-from rollout.counters import Counters, Origin
+from rollout.counters import Counters, Origin, edge_of
 from rollout.errors import ClusterConflict, RecordUnreadable, RolloutBusy, RolloutMissing
 from rollout.evidence import Evidence
 from rollout.plan import ALL, FINAL, Phase, Plan, State, Step, Verb
@@ -90,7 +90,7 @@ def from_json(content: Mapping[str, Any]) -> Record:
             raise RecordUnreadable(f"the record has format {content['format']}, and this version reads {FORMAT}")
         plan, state, others = content["plan"], content["state"], {k: v for k, v in content.items() if k != "format"}
         steps = tuple(Step(**step) for step in plan["steps"])
-        arguments = {name: tuple(plan[name]) for name in ("stable_args", "canary_args")}
+        arguments = {name: _texts(plan[name]) for name in ("stable_args", "canary_args")}
         known = Record(
             **{
                 **others,
@@ -120,19 +120,39 @@ def _check(known: Record) -> None:
     if not (tests and 0 < state.evidence.alpha < 1):
         raise ValueError(f"{len(tests)} gates at {state.evidence.alpha} decide nothing")
     state.evidence.findings()
+    if not all(map(_are_counts, (state.restarts, known.stable_restarts or {}))):
+        raise ValueError(f"containers were started again {state.restarts} and {known.stable_restarts}")
     if known.counters:
         _check_types([known.counters])
-        for tally in known.counters.pods.values():
-            if not all(type(count) is int and count >= 0 for count in tally.values()):
+        for tally in (*known.counters.pods.values(), known.counters.early):
+            if not _are_counts(tally):
                 raise ValueError(f"the counters have {tally}")
+        edge_of(known.counters.early)
+        _texts(known.counters.without)
+        if not all(type(since) in (int, float) for since in known.counters.gone.values()):
+            raise ValueError(f"pods are gone since {known.counters.gone}")
         for origin in known.counters.origins.values():
             if set(origin) != Origin.__required_keys__:
                 raise ValueError(f"the counters are from {origin}")
+            kinds = dict.fromkeys(("scraped", "older"), (int, float)) | {"source": (str,), "restarts": (int,)}
+            if any(type(origin[name]) not in kind for name, kind in kinds.items()):
+                raise ValueError(f"the counters are from {origin}")
+
+
+def _are_counts(found: Mapping[str, Any]) -> bool:
+    return all(type(count) is int and count >= 0 for count in found.values())
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    if type(found) is not list or not all(type(text) is str for text in found):
+        raise ValueError(f"{str(found)[:100]} is no list of texts")
+    return tuple(found)
 
 
 def _check_types(values: Iterable[Any]) -> None:
     """Raise ValueError where a dataclass has a field of another type; what is in lists and mappings is passed over."""
-    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), float | None: (int, float, type(None))}
+    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
+    allowed[float | None] = (int, float, type(None))
     for value in values:
         for field in fields(value):
             there = getattr(value, field.name)
@@ -208,7 +228,7 @@ class Store:
         raise ClusterConflict(f"ConfigMap {self.name} changes again and again")
 
     def order(self, verb: Verb, at: float) -> Record:
-        """Order something of the loop that moves this release, whose record it returns. Raises RolloutMissing without one, or after its end."""
+        """Order something of the loop that moves this release; its record. Raises RolloutMissing without one, or at its end."""
         known, _ = self.read()
         if known is None:
             raise RolloutMissing(f"{self._release} has no release by evidence; `visor rollout start` begins one")

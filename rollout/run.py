@@ -69,9 +69,8 @@ class Loop:
     def __init__(self, cluster: Cluster, order: Order, now: float, holder: str = "") -> None:
         self._cluster, self._order, self._started = cluster, order, now
         self._store = record.Store(cluster, order.name)
-        self._me = (
-            holder or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        )  # a pod's next container has both again
+        # The next container of a pod has its host's name and its process's number again.
+        self._me = holder or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._tracks: tracks.Tracks | None = None
         self._record: Record | None = None
         self._lease = Lease(order.name, self._me)
