@@ -112,6 +112,11 @@ class Evidence:
         """The gates by which the canary has to be rolled back, the strongest first."""
         return sorted((one for one in self.findings() if one.alarm), key=lambda one: -one.grown)
 
+    @property
+    def compared(self) -> bool:
+        """Whether canary and stable release were ever compared: by requests of both that were counted near to each other."""
+        return any(bool(test.weighed[1] > 0) for test in self.tests.values() if test.gate.paired)
+
     def proven(self) -> bool:
         """Whether every gate's difference is known to be less than its margin, as promotion asks."""
         return all(bool(test.proven(self.alpha)) for test in self.tests.values())

@@ -242,6 +242,11 @@ def _held(plan: Plan, state: State, seen: Seen) -> str:
         waits.append(f"{seen.now - state.since:.0f} of {step.seconds:g} s")
     if waits:
         return f"this step has had {' and '.join(waits)}"
+    if 0 < step.percent < ALL and step.requests and not state.evidence.compared:
+        return (
+            "nothing could be compared, as no look had requests of both tracks: are looks further apart than scrapes, and is "
+            "there enough traffic?"
+        )
     if proof_is_due(plan.steps, state.step):
         return _unproven(plan, state, step.percent / ALL)
     return ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rollout import __main__ as job
 from rollout import flags
@@ -175,6 +176,12 @@ def test_the_flags_know_every_gate_and_its_margin() -> None:
     assert margins["errors"] == margins["refusals"] == 0.005
     assert margins["slow"] == margins["slower"] == 0.02
     assert {margins[name] for name in ("flagged", "reviewed", "disagreement")} == {0.05}
+
+
+def test_the_command_looks_as_often_as_the_chart_s_job() -> None:
+    words = ["rollout", "start", *RELEASE, "--prometheus", "http://p"]
+    values = yaml.safe_load((Path(__file__).parents[3] / "charts/visor/values.yaml").read_text())
+    assert flags.order_of(cli.make_parser().parse_args(words)).every_s == values["canary"]["rollout"]["everySeconds"]
 
 
 def test_margins_and_a_shadow_decide_on_the_gates() -> None:
