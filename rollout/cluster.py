@@ -1,7 +1,7 @@
 """The client of the few Kubernetes objects that a release is made of; no other module knows the kubernetes package."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -56,13 +56,7 @@ class Cluster:
     def pods(self, service: str) -> list[Object]:
         """List the pods of an InferenceService."""
         selector = f"serving.kserve.io/inferenceservice={service}"
-        with _errors():
-            # Not parsed into the client's classes: everything else comes as the API spells it, and so do these.
-            reply: Any = self._core.list_namespaced_pod(
-                self._namespace, label_selector=selector, _preload_content=False, _request_timeout=TIMEOUT_S
-            )
-            pods: list[Object] = json.loads(reply.data)["items"]
-        return pods
+        return _items(_asked(self._core.list_namespaced_pod, self._namespace, label_selector=selector))
 
     def runtime(self, name: str) -> Object | None:
         """Read a ServingRuntime; None where there is none."""
@@ -89,14 +83,8 @@ class Cluster:
 
     def warnings(self) -> dict[str, str]:
         """The last warning event of each pod, by the pod's name."""
-        with _errors():
-            reply: Any = self._core.list_namespaced_event(
-                self._namespace,
-                field_selector="type=Warning,involvedObject.kind=Pod",
-                _preload_content=False,
-                _request_timeout=TIMEOUT_S,
-            )
-        events: list[Object] = json.loads(reply.data)["items"]
+        chosen = "type=Warning,involvedObject.kind=Pod"
+        events = _items(_asked(self._core.list_namespaced_event, self._namespace, field_selector=chosen))
         events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return {event["involvedObject"]["name"]: event.get("message", "") for event in events}
 
@@ -110,70 +98,78 @@ class Cluster:
         Raises ClusterConflict where it has another resource version by now.
         """
         group, plural = APPLIED[item["kind"]]
-        with _errors():
-            self._custom.patch_namespaced_custom_object(
-                *group,
-                self._namespace,
-                plural,
-                item["metadata"]["name"],
-                item,
-                field_manager=manager,
-                force=True,
-                _content_type="application/apply-patch+yaml",  # JSON is YAML
-                _request_timeout=TIMEOUT_S,
-            )
+        _asked(
+            self._custom.patch_namespaced_custom_object,
+            *group,
+            self._namespace,
+            plural,
+            item["metadata"]["name"],
+            item,
+            field_manager=manager,
+            force=True,
+            _content_type="application/apply-patch+yaml",  # JSON is YAML
+        )
 
     def config_map(self, name: str) -> Object | None:
         """Read a ConfigMap; None where there is none."""
-        with _errors():
-            try:
-                reply: Any = self._core.read_namespaced_config_map(
-                    name, self._namespace, _preload_content=False, _request_timeout=TIMEOUT_S
-                )
-            except client.ApiException as err:
-                if err.status == NOT_FOUND:
-                    return None
-                raise
-        return cast(Object, json.loads(reply.data))
+        return _found(self._core.read_namespaced_config_map, name, self._namespace)
 
     def create_config_map(self, item: Object) -> None:
         """Make a ConfigMap. Raises ClusterConflict where there is one."""
-        with _errors():
-            self._core.create_namespaced_config_map(self._namespace, cast(Any, item), _request_timeout=TIMEOUT_S)
+        _asked(self._core.create_namespaced_config_map, self._namespace, item)
 
     def patch_config_map(self, name: str, change: Object) -> None:
         """Merge a change into a ConfigMap. Raises ClusterConflict where it has another resource version than the change names."""
-        with _errors():
-            self._core.patch_namespaced_config_map(name, self._namespace, change, _request_timeout=TIMEOUT_S)
+        _asked(self._core.patch_namespaced_config_map, name, self._namespace, change)
 
     def create_event(self, item: Object) -> None:
         """Write an event."""
-        with _errors():
-            self._core.create_namespaced_event(self._namespace, cast(Any, item), _request_timeout=TIMEOUT_S)
+        _asked(self._core.create_namespaced_event, self._namespace, item)
 
     def _list(self, group: tuple[str, str], plural: str) -> list[Object]:
-        with _errors():
-            try:
-                found: Any = self._custom.list_namespaced_custom_object(
-                    *group, self._namespace, plural, _request_timeout=TIMEOUT_S
-                )
-            except client.ApiException as err:
-                if err.status == NOT_FOUND:
-                    return []
-                raise
-        return cast(list[Object], found["items"])
+        found = _found(self._custom.list_namespaced_custom_object, *group, self._namespace, plural)
+        return [] if found is None else _items(found)
 
     def _get(self, group: tuple[str, str], plural: str, name: str) -> Object | None:
-        with _errors():
-            try:
-                found: Any = self._custom.get_namespaced_custom_object(
-                    *group, self._namespace, plural, name, _request_timeout=TIMEOUT_S
-                )
-            except client.ApiException as err:
-                if err.status == NOT_FOUND:
-                    return None
-                raise
-        return cast(Object | None, found)
+        return _found(self._custom.get_namespaced_custom_object, *group, self._namespace, plural, name)
+
+
+def _found(call: Callable[..., Any], *of: str) -> Object | None:
+    """What there is; None where there is nothing."""
+    with _errors():
+        try:
+            return _answer(call, *of)
+        except client.ApiException as err:
+            if err.status == NOT_FOUND:
+                return None
+            raise
+
+
+def _asked(call: Callable[..., Any], *of: Any, **how: Any) -> Object:
+    with _errors():
+        return _answer(call, *of, **how)
+
+
+def _answer(call: Callable[..., Any], *of: Any, **how: Any) -> Object:
+    """The object that the API answers, as it spells it: not parsed into the client's classes.
+
+    Raises ClusterUnreachable where a proxy on the way answered something else.
+    """
+    text = call(*of, _preload_content=False, _request_timeout=TIMEOUT_S, **how).data
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise ClusterUnreachable(f"the Kubernetes API answers no JSON, but {text[:50]!r}") from err
+    if not isinstance(answer, dict):
+        raise ClusterUnreachable(f"the Kubernetes API answers no object, but {text[:50]!r}")
+    return cast(Object, answer)
+
+
+def _items(answer: Object) -> list[Object]:
+    items = answer.get("items")
+    if not isinstance(items, list):
+        raise ClusterUnreachable(f"the Kubernetes API answers no list, but {str(answer)[:50]!r}")
+    return cast(list[Object], items)
 
 
 @contextmanager

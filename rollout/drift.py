@@ -39,8 +39,11 @@ def look(url: str, namespace: str, pods: Mapping[str, Pod], window_s: float) -> 
         if not names:
             return ""
         chosen = f'namespace="{namespace}",pod=~"{"|".join(names)}"'
-        counts = ask(url, f"sum by (figure, bin) (increase(visor_drift_images_total{{{chosen}}}[{math.ceil(window_s)}s]))")
-        found[track] = ratios(by_figure(counts), reference_of(ask(url, f'{{__name__=~"{GAUGES}",{chosen}}}')))
+        window = f"[{math.ceil(window_s)}s]"
+        counts = by_figure(ask(url, f"sum by (figure, bin) (increase(visor_drift_images_total{{{chosen}}}{window}))"))
+        drawn = ask(url, f'sum(increase(visor_drawn_images_total{{result=~"pass|flag|review",{chosen}}}{window}))')
+        reference = reference_of(ask(url, f'{{__name__=~"{GAUGES}",{chosen}}}'))
+        found[track] = ratios(counts, reference, drawn[0][1] if drawn else math.inf)
     own = alone(found["canary"], found["stable"])
     if not own:
         return ""
@@ -82,15 +85,18 @@ def reference_of(series: Series) -> Reference:
     )
 
 
-def ratios(counts: Mapping[str, Mapping[str, float]], reference: Reference) -> dict[str, float]:
+def ratios(counts: Mapping[str, Mapping[str, float]], reference: Reference, requests: float = math.inf) -> dict[str, float]:
     """Each figure's population stability index as a multiple of its limit, quantile * (1/N + 1/M) + effect.
 
-    The index of N images in B bins is sum (q - r) ln(q / r), with q = (n + 0.5) / (N + 0.5 B) and r the reference's share.
+    The index of N images in B bins is sum (q - r) ln(q / r), with q = (n + 0.5) / (N + 0.5 B) and r the reference's share. Of
+    fewer `requests` than images all counts are made smaller until N is their number: a request's images may be alike, and then
+    tell no more than one.
     """
     found = {}
     for figure, shares in reference.shares.items():
-        live = counts.get(figure, {})
-        total = sum(live.get(name, 0.0) for name in shares)
+        images = sum(counts.get(figure, {}).get(name, 0.0) for name in shares)
+        part = min(1.0, requests / images) if images else 0.0
+        live, total = {name: part * count for name, count in counts.get(figure, {}).items()}, part * images
         if total and reference.images and figure in reference.quantiles:
             index = 0.0
             for name, share in shares.items():

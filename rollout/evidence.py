@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from handlers.arrays import Float64, Int64
 from rollout.gates import GATES, Count, Gate
 from rollout.planning import requests_to_prove
-from rollout.safe_test import SafeTest
+from rollout.safe_test import SafeTest, most_won
 
 ALPHA = 0.05
 LEAST_SHARE = 0.001
@@ -97,7 +98,7 @@ class Evidence:
         """Begin with nothing seen. Leave out a gate that nothing will be counted for: it would never be proven."""
         if not 0 < alpha < 1:
             raise ValueError(f"an alpha of {alpha} is not within 0 and 1")
-        return cls({gate.name: SafeTest.begin(gate) for gate in gates}, alpha)
+        return cls({gate.name: _begun(gate, len(gates), alpha) for gate in gates}, alpha)
 
     def look(self, counts: Mapping[str, tuple[Count, Count]]) -> Self:
         """Take in what was counted of canary and stable release since the last look, by gate; other gates' are passed over.
@@ -110,6 +111,11 @@ class Evidence:
     def alarms(self) -> list[Finding]:
         """The gates by which the canary has to be rolled back, the strongest first."""
         return sorted((one for one in self.findings() if one.alarm), key=lambda one: -one.grown)
+
+    @property
+    def compared(self) -> bool:
+        """Whether canary and stable release were ever compared: by requests of both that were counted near to each other."""
+        return any(bool(test.weighed[1] > 0) for test in self.tests.values() if test.gate.paired)
 
     def proven(self) -> bool:
         """Whether every gate's difference is known to be less than its margin, as promotion asks."""
@@ -146,19 +152,34 @@ class Evidence:
     def from_json(cls, state: Mapping[str, Any]) -> Self:
         """Go on where `to_json` was. Raises KeyError, TypeError and ValueError on what it did not write."""
 
+        alpha = float(state["alpha"])
+
         def read(one: Mapping[str, Any]) -> SafeTest:
             gate = {name: value for name, value in one["gate"].items() if name != "together"}  # always 1, of an older version
-            new, arrays = SafeTest.begin(Gate(**gate)), dict[str, Any]()
+            new, arrays = _begun(Gate(**gate), len(state["tests"]), alpha), dict[str, Any]()
             for key in STATE:
                 arrays[key] = np.array(one[key])
                 if arrays[key].shape != getattr(new, key).shape:
                     raise ValueError(
                         f"{key} of gate {new.gate.name} has the shape {arrays[key].shape} of another version's state"
                     )
+                arrays[key] = _numbers(f"{key} of gate {new.gate.name}", arrays[key], getattr(new, key).dtype)
             return replace(new, **arrays)
 
         tests = [read(one) for one in state["tests"]]
-        return cls({test.gate.name: test for test in tests}, float(state["alpha"]))
+        return cls({test.gate.name: test for test in tests}, alpha)
+
+
+def _begun(gate: Gate, gates: int, alpha: float) -> SafeTest:
+    return SafeTest.begin(gate, most_won=most_won(gates / alpha))
+
+
+def _numbers(name: str, found: Int64 | Float64, wanted: np.dtype[Any]) -> Int64 | Float64:
+    """What was read as the type that was written. Raises ValueError on all but finite numbers, and on counts below 0."""
+    whole = wanted.kind == "i"
+    if found.dtype.kind not in ("i" if whole else "if") or not np.isfinite(found).all() or (whole and (found < 0).any()):
+        raise ValueError(f"{name} is {str(found.tolist())[:100]}")
+    return found.astype(wanted)
 
 
 def _looked(test: SafeTest, counts: tuple[Count, Count] | None) -> SafeTest:

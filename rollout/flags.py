@@ -58,9 +58,9 @@ def add_start(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--every-s",
         type=_positive,
-        default=10.0,
+        default=15.0,
         metavar="S",
-        help="seconds between two looks at the counters (default: %(default)g)",
+        help="seconds between two looks at the counters, no fewer than Prometheus' scrape interval (default: %(default)g)",
     )
     command.add_argument(
         "--ready-timeout-s",

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
-from rollout.counters import Counters, Origin
-from rollout.errors import ClusterConflict, RecordUnreadable, RolloutMissing
+from rollout.counters import Counters, Origin, edge_of
+from rollout.errors import ClusterConflict, RecordUnreadable, RolloutBusy, RolloutMissing
 from rollout.evidence import Evidence
-from rollout.plan import ALL, Phase, Plan, State, Step, Verb
+from rollout.plan import ALL, FINAL, Phase, Plan, State, Step, Verb
 
 if TYPE_CHECKING:  # the console reads records without the kubernetes package
     from rollout.cluster import Cluster
@@ -90,7 +90,7 @@ def from_json(content: Mapping[str, Any]) -> Record:
             raise RecordUnreadable(f"the record has format {content['format']}, and this version reads {FORMAT}")
         plan, state, others = content["plan"], content["state"], {k: v for k, v in content.items() if k != "format"}
         steps = tuple(Step(**step) for step in plan["steps"])
-        arguments = {name: tuple(plan[name]) for name in ("stable_args", "canary_args")}
+        arguments = {name: _texts(plan[name]) for name in ("stable_args", "canary_args")}
         known = Record(
             **{
                 **others,
@@ -120,19 +120,39 @@ def _check(known: Record) -> None:
     if not (tests and 0 < state.evidence.alpha < 1):
         raise ValueError(f"{len(tests)} gates at {state.evidence.alpha} decide nothing")
     state.evidence.findings()
+    if not all(map(_are_counts, (state.restarts, known.stable_restarts or {}))):
+        raise ValueError(f"containers were started again {state.restarts} and {known.stable_restarts}")
     if known.counters:
         _check_types([known.counters])
-        for tally in known.counters.pods.values():
-            if not all(type(count) is int and count >= 0 for count in tally.values()):
+        for tally in (*known.counters.pods.values(), known.counters.early):
+            if not _are_counts(tally):
                 raise ValueError(f"the counters have {tally}")
+        edge_of(known.counters.early)
+        _texts(known.counters.without)
+        if not all(type(since) in (int, float) for since in known.counters.gone.values()):
+            raise ValueError(f"pods are gone since {known.counters.gone}")
         for origin in known.counters.origins.values():
             if set(origin) != Origin.__required_keys__:
                 raise ValueError(f"the counters are from {origin}")
+            kinds = dict.fromkeys(("scraped", "older"), (int, float)) | {"source": (str,), "restarts": (int,)}
+            if any(type(origin[name]) not in kind for name, kind in kinds.items()):
+                raise ValueError(f"the counters are from {origin}")
+
+
+def _are_counts(found: Mapping[str, Any]) -> bool:
+    return all(type(count) is int and count >= 0 for count in found.values())
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    if type(found) is not list or not all(type(text) is str for text in found):
+        raise ValueError(f"{str(found)[:100]} is no list of texts")
+    return tuple(found)
 
 
 def _check_types(values: Iterable[Any]) -> None:
     """Raise ValueError where a dataclass has a field of another type; what is in lists and mappings is passed over."""
-    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), float | None: (int, float, type(None))}
+    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
+    allowed[float | None] = (int, float, type(None))
     for value in values:
         for field in fields(value):
             there = getattr(value, field.name)
@@ -145,33 +165,47 @@ def _refuse(constant: str) -> NoReturn:
 
 
 class Store:
-    """The ConfigMap of one release. Its methods raise ClusterError."""
+    """The ConfigMap of one release, for one loop. Its methods raise ClusterError."""
 
     def __init__(self, cluster: "Cluster", name: str) -> None:
         self._cluster, self._release = cluster, name
+        # Who held the record, and when that one last said so; None before it was read or written.
+        self._last_read: tuple[str, float] | None = None
+        self._last_written: tuple[str, float] | None = None
         self.name = f"{name}-rollout"
 
     def read(self) -> tuple[Record | None, str]:
         """Read the record, None where there is none, and the last order that was given. Raises RecordUnreadable."""
-        found = self._cluster.config_map(self.name)
-        data = (found or {}).get("data") or {}
+        data = (self._cluster.config_map(self.name) or {}).get("data") or {}
+        known = self._parsed(data)
+        self._last_read = _held(known)
+        return known, data.get("order", "")
+
+    def _parsed(self, data: Mapping[str, str]) -> Record | None:
         text = data.get("record.json")
         # Not "delete it": the chart's Job may patch the ConfigMap, and cannot make another one.
         advice = f"empty its data to begin anew: kubectl patch configmap {self.name} --type merge --patch '{{\"data\":null}}'"
         try:
-            return (from_json(json.loads(text, parse_constant=_refuse)) if text else None), data.get("order", "")
+            return from_json(json.loads(text, parse_constant=_refuse)) if text else None
         except RecordUnreadable as err:
             raise RecordUnreadable(f"ConfigMap {self.name}: {err.args[0]}; {advice}") from err
         except (ValueError, RecursionError) as err:
             raise RecordUnreadable(f"record.json of ConfigMap {self.name} is no JSON; {advice}") from err
 
     def write(self, record: Record) -> None:
-        """Write the record. Raises ClusterConflict where somebody else writes again and again."""
+        """Write the record. Raises ClusterConflict where somebody else writes again and again.
+
+        Raises RolloutBusy where another loop has written it since it was last read here: one that stood still for longer than
+        its lease would undo what the other one has decided.
+        """
         for _ in range(TRIES):
             found = self._cluster.config_map(self.name)
             if found is None:
                 self._cluster.create_config_map({"metadata": {"name": self.name, "labels": {"visor.io/release": self._release}}})
                 continue
+            there = self._parsed(found.get("data") or {})
+            if there is not None and self._last_read is not None and _held(there) not in (self._last_read, self._last_written):
+                raise RolloutBusy(f"{there.holder or 'another loop'} has written the record of {self._release} meanwhile")
             change = {
                 "metadata": {
                     "resourceVersion": found["metadata"]["resourceVersion"],
@@ -189,14 +223,26 @@ class Store:
                 self._cluster.patch_config_map(self.name, change)
             except ClusterConflict:
                 continue  # an order came between
+            self._last_written = _held(record)
             return
         raise ClusterConflict(f"ConfigMap {self.name} changes again and again")
 
-    def order(self, verb: Verb, at: float) -> None:
-        """Order something of the loop that moves this release. Raises RolloutMissing where there is no record."""
-        if self._cluster.config_map(self.name) is None:
+    def order(self, verb: Verb, at: float) -> Record:
+        """Order something of the loop that moves this release; its record. Raises RolloutMissing without one, or at its end."""
+        known, _ = self.read()
+        if known is None:
             raise RolloutMissing(f"{self._release} has no release by evidence; `visor rollout start` begins one")
+        if known.state.phase in FINAL:
+            raise RolloutMissing(
+                f"the release of {self._release} has ended as {known.state.phase}, and nobody would obey {verb}; "
+                "`visor rollout start --attempt NUMBER` with the next number tries the same archive once more"
+            )
         self._cluster.patch_config_map(self.name, {"data": {"order": f"{verb} {at:.3f}"}})
+        return known
+
+
+def _held(known: Record | None) -> tuple[str, float]:
+    return (known.holder, known.held_at) if known is not None else ("", 0.0)
 
 
 def verb_of(order: str) -> Verb:

@@ -7,6 +7,7 @@ counts on from the values that it had read. Whoever else writes a share or an ar
 import logging
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,8 @@ class Loop:
     def __init__(self, cluster: Cluster, order: Order, now: float, holder: str = "") -> None:
         self._cluster, self._order, self._started = cluster, order, now
         self._store = record.Store(cluster, order.name)
-        self._me = holder or f"{socket.gethostname()}-{os.getpid()}"
+        # The next container of a pod has its host's name and its process's number again.
+        self._me = holder or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._tracks: tracks.Tracks | None = None
         self._record: Record | None = None
         self._lease = Lease(order.name, self._me)
@@ -106,7 +108,7 @@ class Loop:
             there, _ = self._store.read()
             if there is not None and there.holder == self._me:
                 self._write(replace(self._record, holder=""))
-        except (ClusterError, RecordUnreadable) as err:
+        except (ClusterError, RecordUnreadable, RolloutBusy) as err:
             logger.info("the record still names this loop: %s", err)
 
     def _turn(self, now: float) -> bool:

@@ -38,7 +38,11 @@ PATIENCE = 6
 MOST = 0.999
 MOST_WON = 12.0
 """What one look multiplies a bet by, at most: less than was won is as fair. Requests of a few seconds in which one pod stalls, or
-in which both tracks fail but were not scraped at the same instant, are not independent; no single look decides, nor do two."""
+in which both tracks fail but were not scraped at the same instant, are not independent; no single look decides, nor do two, as
+`most_won` says."""
+
+LEAST_LEFT = 0.99
+"""The part of an alarm's limit that two looks reach at most, as what is dealt out anew moves a little of the capital."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,15 @@ class SafeTest:
             return payoff(factors, stable_events, stable_total, canary_events, canary_total)
         factors = against_share(canary, bounds)
         return payoff(factors, canary_events, canary_total, stable_events, stable_total)
+
+
+def most_won(limit: float) -> float:
+    """What one look may multiply a bet by, so that two of them do not reach the limit of an alarm.
+
+    Of a capital of 1 a part 1 / (1 + n) does not bet: two looks make at most (1 + n c²) / (1 + n) of it, with n bets.
+    """
+    bets = len(LIFTS)
+    return float(min(MOST_WON, np.sqrt(max(((1 + bets) * LEAST_LEFT * limit - 1) / bets, 1.0))))
 
 
 def guess(gate: Gate, events: Int64, total: Int64) -> Float64:

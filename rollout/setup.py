@@ -27,7 +27,7 @@ class Order:
     margins: Mapping[str, float] = field(default_factory=dict)
     alpha: float = ALPHA
     bound_s: float = 0.5
-    every_s: float = 10.0
+    every_s: float = 15.0
     ready_s: float = 240.0
     archive: str | None = None
     stable_archive: str | None = None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rollout.absence import is_gone, missed, name_gone
+from rollout.gates import Count
 from rollout.plan import ALL, FINAL, Adopt, Move, Phase, Plan, Pods, Scale, Seen, Share, State, Step
 from rollout.replacement import is_replaced, replaced
 
@@ -54,7 +55,8 @@ def moves(plan: Plan, state: State, seen: Seen) -> tuple[Move, ...]:
     if seen.pods.canary < wanted:
         return (Scale(wanted),)
     if seen.percent != state.target:
-        waits = state.target > state.percent and (seen.unready or seen.pods.ready < wanted)
+        blind = seen.missing and not state.promoting  # a promotion that was ordered asks for no evidence
+        waits = state.target > state.percent and (blind or seen.unready or seen.pods.ready < wanted)
         return () if waits else (Share(state.target),)
     if state.phase == "promoting" and not plan.knative and _is_to_adopt(plan, seen):
         return (Adopt(plan.canary, plan.canary_args),)
@@ -88,7 +90,7 @@ def _is_to_adopt(plan: Plan, seen: Seen) -> bool:
 def _in_force(state: State, seen: Seen) -> State:
     """Take in that the share that was wanted is in force now, from which on its step lasts."""
     if seen.percent == state.target != state.percent:
-        return replace(state, percent=state.target, since=seen.now, requests=0)
+        return replace(state, percent=state.target, since=seen.now if state.since else 0.0, requests=0)
     return state
 
 
@@ -96,9 +98,16 @@ def _counted(plan: Plan, state: State, seen: Seen) -> State:
     """Take in the counts: as evidence, and for how long the step has been tried."""
     if not seen.counts:
         return state
+    counts = seen.counts if state.percent > 0 else _of_nobody(state, seen)
     gate = SHADOW if plan.steps[state.step].percent == 0 else REQUESTS
-    counted = seen.counts[gate][0].total if gate in seen.counts else 0
-    return replace(state, evidence=state.evidence.look(seen.counts), requests=state.requests + counted)
+    counted = counts[gate][0].total if gate in counts else 0
+    return replace(state, evidence=state.evidence.look(counts), requests=state.requests + counted)
+
+
+def _of_nobody(state: State, seen: Seen) -> dict[str, tuple[Count, Count]]:
+    """The counts without those of the canary's requests: it has no share, so that somebody chose it for them, by a header."""
+    paired = {name for name, test in state.evidence.tests.items() if test.gate.paired}
+    return {name: (Count(0, 0), stable) if name in paired else (canary, stable) for name, (canary, stable) in seen.counts.items()}
 
 
 def _superseded(plan: Plan, state: State, seen: Seen) -> State | None:
@@ -135,6 +144,8 @@ def _obeyed(plan: Plan, state: State, seen: Seen) -> State | None:
             state = replace(state, percent=_known(state, seen))
             if state.promoting:
                 return _to_promote(state, seen, "resumed")
+            if not state.since:
+                return replace(state, phase="waiting", target=0, held="", reason="resumed")
             return replace(state, phase="stepping", target=plan.steps[state.step].percent, held="", reason="resumed")
     return None
 
@@ -231,6 +242,11 @@ def _held(plan: Plan, state: State, seen: Seen) -> str:
         waits.append(f"{seen.now - state.since:.0f} of {step.seconds:g} s")
     if waits:
         return f"this step has had {' and '.join(waits)}"
+    if 0 < step.percent < ALL and step.requests and not state.evidence.compared:
+        return (
+            "nothing could be compared, as no look had requests of both tracks: are looks further apart than scrapes, and is "
+            "there enough traffic?"
+        )
     if proof_is_due(plan.steps, state.step):
         return _unproven(plan, state, step.percent / ALL)
     return ""
@@ -246,7 +262,8 @@ def _unproven(plan: Plan, state: State, share: float | None = None) -> str:
 def _on_its_way(plan: Plan, state: State, seen: Seen) -> str:
     wanted = pods_for(plan, state.target, seen.pods)
     more = f", once {wanted} pods of it are ready; {seen.pods.ready} are" if seen.pods.ready < wanted else ""
-    more += f": {seen.unready}" if seen.unready else ""
+    blind = "" if state.promoting else seen.missing
+    more += f": {seen.unready or blind}" if seen.unready or blind else ""
     return f"its share goes from {state.percent:g} to {state.target} %{more}"
 
 

@@ -132,10 +132,8 @@ def _order(args: argparse.Namespace) -> int:
     from rollout.lease import LEASE_S
 
     with _cluster(args) as cluster:
-        store = record.Store(cluster, args.name)
-        store.order(args.verb, time.time())
-        known, _ = store.read()
-    if known is None or not known.holder or time.time() - known.held_at > LEASE_S:
+        known = record.Store(cluster, args.name).order(args.verb, time.time())
+    if not known.holder or time.time() - known.held_at > LEASE_S:
         print(f"ordered; nobody moves {args.name} now, and `visor rollout start` obeys it first")
     else:
         print(f"ordered of {known.holder}")

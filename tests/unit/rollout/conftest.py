@@ -24,11 +24,14 @@ URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 @dataclass
 class MiniApi:
     """Objects by their path. `calls`: (method, path) of every request; `refusals`: statuses to answer the next calls of a
-    method with; `applied`: who applied what; `events`: those that were written; `on_patch`: called before each patch."""
+    method with; `garbled`: texts to answer them with, as a proxy may, and how many bytes of each were cut
+    off, None for the right answer; `applied`: who applied what; `events`: those that were written; `on_patch`: called before each
+    patch."""
 
     objects: dict[str, Any] = field(default_factory=dict)
     pods: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PATCH": [], "POST": []})
+    garbled: dict[str, list[tuple[str, int] | None]] = field(default_factory=lambda: {"GET": [], "PATCH": [], "POST": []})
     applied: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -105,7 +108,10 @@ def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             api.calls.append((method, parts.path))
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if api.refusals[method]:
+            garbled = api.garbled[method].pop(0) if api.garbled[method] else None
+            if garbled:
+                status, content = 200, None
+            elif api.refusals[method]:
                 status, content = api.refusals[method].pop(0), {"message": "User cannot do that"}
             elif method == "GET":
                 status, content = api.get(parts.path, parse_qs(parts.query))
@@ -114,12 +120,12 @@ def handler_of(api: MiniApi) -> type[BaseHTTPRequestHandler]:
             else:
                 kind = self.headers["Content-Type"]
                 status, content = api.patch(parts.path, parse_qs(parts.query), kind, json.loads(body))
-            text = json.dumps(content).encode()
+            text, cut = garbled or (json.dumps(content), 0)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Content-Length", str(len(text.encode()) + cut))
             self.end_headers()
-            self.wfile.write(text)
+            self.wfile.write(text.encode())
 
         def log_message(self, *_: Any) -> None: ...
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rollout import __main__ as job
 from rollout import flags
 from rollout.counters import ALL_COUNTED
 from rollout.gates import GATES
+from rollout.run import Loop
 from tests.unit.rollout.conftest import NAMESPACE
 from tests.unit.rollout.world import CANARY, RECORD, STABLE, World
 from visor import cli
@@ -116,11 +118,24 @@ def test_values_of_a_canary_that_was_taken_back_take_it_away(moving: World, caps
 def test_an_order_is_written_and_says_who_obeys_it(moving: World, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rollout", verb, *RELEASE]) == 1
     assert "rollout.missing" in capsys.readouterr().err
-    cli.main(["rollout", *start(moving)])
+    loop = Loop(moving.cluster, moving.order, moving.now, "one")
+    moving.until(loop, lambda: moving.percent == 10)
+    loop.leave()
     capsys.readouterr()
     assert cli.main(["rollout", verb, *RELEASE]) == 0
     assert moving.api.objects[RECORD]["data"]["order"].startswith(f"{verb} ")
     assert capsys.readouterr().out == "ordered; nobody moves roofs now, and `visor rollout start` obeys it first\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "promote", "abort"])
+def test_an_order_after_the_end_is_refused(moving: World, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["rollout", *start(moving)])
+    capsys.readouterr()
+    assert cli.main(["rollout", verb, *RELEASE]) == 1
+    said = capsys.readouterr()
+    assert f"rollout.missing: the release of roofs has ended as promoted, and nobody would obey {verb}" in said.err
+    assert said.out == ""
+    assert "order" not in moving.api.objects[RECORD]["data"]
 
 
 def test_status_without_a_release_says_what_begins_one(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +176,12 @@ def test_the_flags_know_every_gate_and_its_margin() -> None:
     assert margins["errors"] == margins["refusals"] == 0.005
     assert margins["slow"] == margins["slower"] == 0.02
     assert {margins[name] for name in ("flagged", "reviewed", "disagreement")} == {0.05}
+
+
+def test_the_command_looks_as_often_as_the_chart_s_job() -> None:
+    words = ["rollout", "start", *RELEASE, "--prometheus", "http://p"]
+    values = yaml.safe_load((Path(__file__).parents[3] / "charts/visor/values.yaml").read_text())
+    assert flags.order_of(cli.make_parser().parse_args(words)).every_s == values["canary"]["rollout"]["everySeconds"]
 
 
 def test_margins_and_a_shadow_decide_on_the_gates() -> None:

@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from rollout.drift import Reference, alone, by_figure, ratios, reference_of
@@ -24,8 +25,6 @@ def test_the_index_is_that_of_visor_drift() -> None:
     for _ in range(20):
         known, live = ([random.randint(0, 50) for _ in BINS] for _ in range(2))
         found = ratios({"score": dict(zip(BINS, map(float, live), strict=True))}, reference(known, 1.0, 0.0))
-        import numpy as np
-
         limit = 1 / sum(live) + 1 / sum(known)
         assert found["score"] == pytest.approx(psi(np.array(known), np.array(live)) / limit)
 
@@ -38,6 +37,26 @@ def test_the_limit_leaves_room_for_chance_and_for_the_least_effect() -> None:
     q = [(n + 0.5) / (650 + 5) for n in live.values()]
     index = sum((share - 0.1) * math.log(share / 0.1) for share in q)
     assert ratios({"score": live}, known)["score"] == pytest.approx(index / (29.6 * (1 / 650 + 1 / 240) + 0.025))
+
+
+def test_images_of_a_request_that_are_alike_count_as_one() -> None:
+    known, live = reference([24] * 10), dict(zip(BINS, map(float, range(10, 30, 2)), strict=True))
+    alike = {name: 16 * count for name, count in live.items()}
+    assert ratios({"score": alike}, known, 190.0)["score"] == pytest.approx(ratios({"score": live}, known)["score"])
+    assert ratios({"score": live}, known, 200.0) == ratios({"score": live}, known)  # no more requests than images
+
+
+@pytest.mark.parametrize("alike", [1, 4, 16])
+def test_a_good_canary_seldom_drifts_alone_however_alike_its_images_are(alike: int) -> None:
+    """The limit leaves 1 % to chance, by the quantile of 9 degrees of freedom."""
+    rng, shares, drifted = np.random.default_rng(5), np.full(10, 0.1), 0
+    for _ in range(400):
+        known = reference(rng.multinomial(1_000, shares).tolist(), quantile=21.666)
+        own, others = (
+            {"score": dict(zip(BINS, map(float, alike * rng.multinomial(n, shares)), strict=True))} for n in (500, 9_500)
+        )
+        drifted += bool(alone(ratios(own, known, 500.0), ratios(others, known, 9_500.0)))
+    assert drifted <= 10  # 4 are expected at most; more than 10 of such have a probability of 0.3 %
 
 
 def test_an_archive_without_a_reference_does_not_drift() -> None:

@@ -73,6 +73,18 @@ def test_each_gate_finds_what_it_is_for_and_no_other_one_does(name):
     assert alarm.words.startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("gates", [1, 2, 6, 7])
+def test_neither_one_look_nor_two_raise_an_alarm_and_more_do(gates, alpha):
+    """Of however many gates, and where a record that was written goes on between the looks."""
+    evidence = Evidence.begin(GATES[:gates], alpha).look({"errors": (Count(0, 10_000), Count(0, 10_000))})
+    for look in range(1, 5):
+        evidence = Evidence.from_json(json.loads(json.dumps(evidence.to_json())))
+        evidence = evidence.look({"errors": (Count(10_000, 10_000), Count(0, 10_000))})
+        assert bool(evidence.alarms()) == (look > 2) or look == 3
+    assert [finding.gate.name for finding in evidence.alarms()] == ["errors"]
+
+
 def test_one_gate_that_is_not_proven_is_enough_to_hold():
     rng, evidence = np.random.default_rng(5), Evidence.begin()
     for _ in range(60):

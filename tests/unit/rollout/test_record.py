@@ -1,7 +1,7 @@
 """Records go through JSON and come back as they were; one that is damaged is refused with what to do, which the Job may do."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -111,6 +111,75 @@ def test_a_damaged_record_is_refused_with_what_to_do(world: World, damage: Calla
     world.now += 100
     with pytest.raises(RecordUnreadable, match=r"ConfigMap roofs-rollout.*empty its data to begin anew: kubectl patch"):
         world.turn(Loop(world.cluster, world.order, world.now, "two"))
+
+
+TESTS = ("state", "evidence", "tests", 0)
+FIELDS: list[tuple[str | int, ...]] = [
+    *((*TESTS, key) for key in ("seen", "waiting", "waited", "capital", "proof", "weighed")),
+    *((*TESTS, key, 0) for key in ("seen", "waiting", "capital", "weighed")),
+    (*TESTS, "proof", 0, 1),
+    *(("counters", key) for key in ("since", "early", "gone", "without", "drawn", "twofold", "pods", "origins")),
+    ("counters", "early", "answered"),
+    ("counters", "early", "within:0.1"),
+    ("counters", "gone", "roofs-2"),
+    ("counters", "without", 0),
+    *(("counters", "origins", "roofs-1", key) for key in ("source", "scraped", "restarts", "older")),
+    ("state", "restarts"),
+    ("state", "restarts", "roofs-canary-1"),
+    ("stable_restarts", "roofs-1"),
+    ("plan", "knative"),
+    ("plan", "stable_args"),
+    ("plan", "canary_args", 0),
+    ("state", "proven"),
+    ("judged",),
+    ("obeyed",),
+    ("holder",),
+    ("held_at",),
+]
+
+
+def full() -> dict[str, Any]:
+    """A record that has something in each of its fields."""
+    known = record_of(stable_restarts={"roofs-1": 1})
+    content: dict[str, Any] = json.loads(json.dumps(known.to_json()))
+    content["plan"]["canary_args"] = ["--digest=22"]
+    content["state"]["restarts"] = {"roofs-canary-1": 0}
+    early = {"answered": 300, "within:0.1": 290, "within:0.5": 300}
+    content["counters"] |= {"early": early, "gone": {"roofs-2": 1.5}, "without": ["roofs-2"]}
+    return content
+
+
+def others() -> Iterator[Any]:
+    """Each field with each value that is not of its kind. What is true is 1 in an array."""
+    for path in FIELDS:
+        there: Any = full()
+        for key in path:
+            there = there[key]
+        for value in ("x", None, [], {}, [None], True, 7.5):
+            own = type(value) is type(there) and (type(there) is not list or "tests" not in path)
+            if not (own or (value is True and isinstance(path[-1], int))):
+                yield pytest.param(path, value, id=f"{'.'.join(map(str, path))}-{value}")
+
+
+@pytest.mark.parametrize(("path", "value"), list(others()))
+def test_a_field_of_another_kind_is_refused(path: tuple[str | int, ...], value: Any) -> None:
+    """By texts, null, lists, truths and fractions; as it was written it is read."""
+    content = full()
+    part: Any = content
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    from_json(full())
+    with pytest.raises(RecordUnreadable):
+        from_json(content)
+
+
+@pytest.mark.parametrize("early", [{"answered": 300}, {"answered": 300, "within:x": 300}, {"answered": 300, "within:0.10": 300}])
+def test_answers_of_which_no_bound_can_be_made_are_refused(early: dict[str, int]) -> None:
+    content = full()
+    content["counters"]["early"] = early
+    with pytest.raises(RecordUnreadable):
+        from_json(content)
 
 
 def test_emptied_it_begins_anew(world: World) -> None:

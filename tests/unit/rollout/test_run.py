@@ -242,6 +242,35 @@ def test_a_loop_that_was_taken_for_dead_stops(world: World) -> None:
     assert world.record["holder"] == "second"
 
 
+def test_a_loop_that_stood_still_between_its_look_and_its_write_undoes_nothing(world: World) -> None:
+    first = Loop(world.cluster, world.order, world.now, "first")
+    world.until(first, lambda: world.percent == 10)
+    write, verdict = first._store.write, {}
+
+    def late(after: record.Record) -> None:
+        world.now += LEASE_S
+        world.wrong = 0.5
+        verdict.update(world.end(Loop(world.cluster, world.order, world.now, "second")))
+        write(after)
+
+    first._store.write = late  # type: ignore[method-assign]
+    with pytest.raises(RolloutBusy, match="second has written the record of roofs meanwhile"):
+        world.turn(first)
+    first.leave()
+    assert verdict["state"]["phase"] == "rolled-back"
+    assert (world.record, world.percent) == (verdict, 0)
+
+
+def test_no_two_loops_have_one_name(world: World) -> None:
+    """Nor in one process, as little as the first processes of a pod's containers: host and number are the same."""
+    first, second = (Loop(world.cluster, world.order, world.now) for _ in range(2))
+    world.until(first, lambda: world.percent == 10)
+    assert not second.turn(world.now)
+    world.turn(first)
+    with pytest.raises(RolloutBusy, match="moves roofs already"):
+        second.turn(world.now)
+
+
 def test_a_loop_that_left_is_followed_at_once(world: World) -> None:
     first = Loop(world.cluster, world.order, world.now, "first")
     world.until(first, lambda: world.percent == 10)
@@ -281,6 +310,32 @@ def test_an_api_server_that_does_not_answer_is_waited_for(world: World) -> None:
     world.api.refusals["GET"] = [503, 500, 429]
     for _ in range(3):
         assert not world.turn(loop)
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
+GARBLED = {
+    "a page": ("<html>Please sign in</html>", 0),
+    "half an object": ('{"items": [', 0),
+    "a cut body": ('{"metadata": {', 500),
+    "null": ("null", 0),
+    "a list": ("[]", 0),
+    "a text": ('"roofs"', 0),
+}
+
+
+@pytest.mark.parametrize("garbled", GARBLED.values(), ids=GARBLED)
+def test_what_a_proxy_answers_instead_of_the_api_server_is_waited_for(world: World, garbled: tuple[str, int]) -> None:
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    world.until(loop, lambda: world.percent == 10)
+    calls = len(world.api.calls)
+    world.turn(loop)
+    reads = sum(method == "GET" for method, _ in world.api.calls[calls:])
+    assert reads >= 5
+    for before in range(reads):  # one after the other, each of a turn's reads
+        world.api.garbled["GET"] = [*[None] * before, garbled]
+        assert not world.turn(loop)
+        assert world.api.garbled["GET"] == []
+    world.api.garbled["PATCH"] = [garbled]
     assert world.end(loop)["state"]["phase"] == "promoted"
 
 

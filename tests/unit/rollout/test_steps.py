@@ -77,6 +77,20 @@ def test_no_data_hold_and_say_so_before_the_first_request_and_after(world: World
     world.until(1)
 
 
+def test_where_nothing_could_be_compared_no_step_ends_and_it_says_so(world: World) -> None:
+    """As where scrapes are so far apart that counts of one track are given up before the other's come: here 16 looks."""
+    world.until(0)
+    world.state = replace(world.state, evidence=Evidence.begin(PAIRED))
+    for look in range(80):
+        ours, theirs = (1_000 if look % 16 == at else 0 for at in (0, 8))
+        world.turn({"errors": (Count(ours, ours), Count(0, theirs))})
+    assert (world.state.phase, world.state.step) == ("stepping", 0)
+    assert world.state.requests >= 5_000
+    assert world.state.held.startswith("nothing could be compared, as no look had requests of both tracks")
+    world.turn({"errors": (Count(0, 10), Count(0, 100))})
+    assert world.state.step == 1
+
+
 def test_the_last_step_with_a_comparison_asks_for_proof(world: World) -> None:
     few = {gate.name: (Count(0, 15), Count(0, 300)) for gate in PAIRED}
     for _ in range(25):
@@ -254,6 +268,40 @@ def test_pause_takes_no_step_and_an_alarm_still_rolls_back(world: World) -> None
     assert (world.state.phase, world.moved) == ("rolled-back", [Share(0)])
 
 
+@pytest.mark.parametrize("percent", [0.0, 30.0])
+def test_before_the_first_step_a_pause_or_others_weights_end_no_wait(world: World, percent: float) -> None:
+    deaf = "Prometheus at http://p does not answer"
+    world.turn(missing=deaf)
+    if percent:
+        world.seen = replace(world.seen, percent=percent)
+        assert world.turn(missing=deaf, by="kubectl-patch").phase == "yielded"
+    else:
+        assert world.turn(missing=deaf, order="pause").phase == "paused"
+    assert world.turn(missing=deaf, order="resume").phase == "waiting"
+    for order in ("", "pause", "resume", ""):
+        world.turn(missing=deaf, order=order)
+    assert (world.state.phase, world.state.held) == ("waiting", deaf)
+    assert world.moved == ([Share(0)] if percent else [])
+    world.until(0)
+
+
+def test_no_share_grows_while_there_are_no_counts(world: World) -> None:
+    deaf = "Prometheus at http://p does not answer"
+    world.until(0)
+    world.seen = replace(world.seen, percent=0.0)
+    assert world.turn(missing=deaf).phase == "yielded"
+    for order in ("resume", "", ""):
+        world.turn(missing=deaf, order=order)
+    assert (world.state.phase, world.state.target, world.moved) == ("stepping", 5, [])
+    assert world.state.held == f"its share goes from 0 to 5 %: {deaf}"
+    world.turn()
+    assert world.moved == [Share(5)]
+    world.moved.clear()
+    for order in ("promote", ""):
+        world.turn(missing=deaf, order=order)
+    assert world.moved[-1] == Share(100)  # whatever the evidence says
+
+
 def test_abort_takes_the_requests_away(world: World) -> None:
     world.until(1)
     world.turn(order="abort")
@@ -341,6 +389,24 @@ def test_the_shadow_counts_images_and_gives_no_share() -> None:
     for _ in range(4):
         world.turn(shown)
     assert world.moved == [Share(5)]
+
+
+def test_requests_that_choose_the_canary_before_it_has_a_share_tell_nothing_of_it() -> None:
+    """As by the route's header, while it waits and in the shadow; disagreement and failures are its own."""
+    by_header = {"refusals": (Count(4, 4), Count(0, 400)), "errors": (Count(300, 300), Count(0, 400))}
+    world = World(replace(PLAN, steps=(Step(0, 60, 100), *STEPS)))
+    world.state = State(1_000.0, 0.0, Evidence.begin(GATES))
+    world.turn(by_header, missing="Prometheus at http://p does not answer")
+    for _ in range(5):
+        world.turn(by_header | {"disagreement": (Count(0, 20), Count(0, 0))})
+    assert (world.state.phase, world.state.requests) == ("stepping", 80)
+    of_canary = {name: test.seen[:2].tolist() for name, test in world.state.evidence.tests.items()}
+    assert of_canary == {name: [0, 0] for name in of_canary} | {"disagreement": [0, 100]}
+    assert world.state.evidence.tests["refusals"].seen[3] == 2_400  # of the stable release all counts
+    for _ in range(10):
+        world.turn({"disagreement": (Count(20, 20), Count(0, 0))})
+    assert world.state.phase == "rolled-back"
+    assert world.state.reason.startswith("disagreement")
 
 
 def test_a_loop_that_was_killed_after_any_decision_finds_the_same_moves_again(world: World) -> None:

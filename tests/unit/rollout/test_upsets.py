@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollout import record, report
-from rollout.errors import RolloutBusy
+from rollout.errors import ClusterError, RolloutBusy
 from rollout.plan import Step
 from rollout.run import Loop
 from tests.unit.rollout.conftest import route_path
@@ -113,6 +113,25 @@ def test_a_canary_that_goes_with_its_route_is_an_end_too(world: World, loop: Loo
         rule["backendRefs"] = rule["backendRefs"][:1]
     assert [loop.turn(world.now + 6 * look) for look in range(1, 4)] == [False, False, True]
     assert (world.state["phase"], world.state["percent"]) == ("superseded", 0)
+
+
+def test_a_record_that_is_deleted_is_written_anew(world: World, loop: Loop) -> None:
+    del world.api.objects[RECORD]
+    assert world.end(loop)["state"]["phase"] == "promoted"
+
+
+def test_where_no_record_may_be_made_the_share_stays_and_it_ends_with_an_error(world: World, loop: Loop) -> None:
+    """As the chart's Job may not. An empty record, which Helm makes, begins the release anew."""
+    del world.api.objects[RECORD]
+    world.api.refusals["POST"] = [403] * 100
+    with pytest.raises(ClusterError, match="403"):
+        world.until(loop, lambda: False, 10)
+    assert (world.percent, RECORD in world.api.objects) == (10, False)
+    world.api.refusals["POST"] = []
+    world.api.objects[RECORD] = {"metadata": {"name": "roofs-rollout", "resourceVersion": "1"}}
+    ended = world.end(Loop(world.cluster, world.order, world.now, "two"))
+    assert ended["state"]["phase"] == "promoted"
+    assert ended["history"][0]["what"].startswith(f"{CANARY} is to take the place of")
 
 
 def test_a_moment_of_404_is_no_end_and_no_order_is_lost_in_it(world: World, loop: Loop) -> None:

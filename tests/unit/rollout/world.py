@@ -166,6 +166,9 @@ class World:
         assert found
         if "visor_drift" in query:
             return self.drift(query, found[1].split("|"))
+        if "increase(visor_drawn" in query:
+            answered = sum(self.counts[pod][0] - self.counts[pod][1] for pod in found[1].split("|") if pod in self.counts)
+            return [] if self.older else [{"metric": {}, "value": [self.now, str(answered)]}]
         series: list[tuple[dict[str, str], int]] = []
         for pod in set(found[1].split("|")) & self.counts.keys() - self.unscraped:
             count, failed = self.counts[pod]
