@@ -98,7 +98,8 @@ def _counted(plan: Plan, state: State, seen: Seen) -> State:
     """Take in the counts: as evidence, and for how long the step has been tried."""
     if not seen.counts:
         return state
-    counts = seen.counts if state.percent > 0 else _of_nobody(state, seen)
+    had = plan.steps[state.step].percent > 0 and state.failing is not None and state.phase != "waiting"  # its last pod went
+    counts = seen.counts if state.percent > 0 or had else _of_nobody(state, seen)
     gate = SHADOW if plan.steps[state.step].percent == 0 else REQUESTS
     counted = counts[gate][0].total if gate in counts else 0
     return replace(state, evidence=state.evidence.look(counts), requests=state.requests + counted)
