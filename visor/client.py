@@ -28,6 +28,8 @@ CHUNK = 8
 CHUNK_BYTES = 16 << 20
 """Bytes of pictures from which on a request is full; a server takes 64 MiB, in base64 or not."""
 REDIRECTS = ("301", "302", "307", "308")
+UNREADABLE = "client while decoding the response"
+"""What tritonclient says of an answer that is not JSON."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,9 @@ class Client(Answering):
         except InferenceServerException as err:
             if err.status() in REDIRECTS:
                 raise ClientError(f"{url} redirects ({err.status()}); ask the address that it leads to, often https://") from err
+            if UNREADABLE in (err.message() or ""):
+                sentence = f"{url} answers what is no Open Inference Protocol (V2); is it the address of `visor serve`?"
+                raise ClientError(sentence) from err
             added = "; /v2 is added to it, so leave that out" if err.status() == "404" and "v2" in address.path.split("/") else ""
             raise ClientError(mistaken(address, err.message() or "") or f"{url}: {err.message()}{added}") from err
         except ssl.SSLCertVerificationError as err:

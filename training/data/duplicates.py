@@ -179,6 +179,8 @@ def near_pairs(hashes: UInt64, bits: int) -> Int64:
     Two hashes that differ in at most `bits` of their bits are alike in one of `bits` + 1 parts of them. So pairs are looked for
     among those with a part in common, where a part is long enough to tell most hashes apart, and else among all.
     """
+    if not len(hashes):
+        return np.zeros((0, 3), np.int64)
     width = WORDS * WORD // (bits + 1)
     found = _common_part(hashes, bits, min(width, WORD - 1)) if width >= SHORTEST else _all_pairs(hashes, bits)
     order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+import warnings
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -75,5 +76,7 @@ def png(figure: Figure) -> bytes:
     """Encode a figure as PNG."""
     buffer = io.BytesIO()
     # Without the version of matplotlib in the file's text, an update does not change every picture.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks, as an emoji of a label, is drawn as a box
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

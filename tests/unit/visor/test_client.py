@@ -212,6 +212,40 @@ def answering() -> Iterator[str]:
             thread.join()
 
 
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that knows no V2, and answers a page to whatever is asked."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b"<!DOCTYPE html><title>Welcome</title>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_knows_no_v2_is_told_in_a_sentence() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            for asked in (Client(url), Client(url, model="roofs")):
+                with pytest.raises(ClientError, match="what is no Open Inference Protocol|does not speak V2") as told:
+                    asked.predict(b"x")
+                assert "html" not in str(told.value).lower()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_threads_share_a_client_and_leave_no_files_open(answering: str) -> None:
     client = Client(answering, model="roofs")
     labels: list[str] = []

@@ -111,6 +111,11 @@ def sample(path: str, split: str) -> Sample:
     return Sample(path, 1, "a" * 64, "x", split)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("bits", [0, 8, 200])
+def test_of_no_pictures_there_are_no_pairs(bits: int) -> None:
+    assert find_near([], np.zeros((0, 8, 4), np.uint64), bits) == []
+
+
 def test_twins_are_paired_across_splits_and_not_all_with_all() -> None:
     zero, one = np.zeros(4, np.uint64), np.array([1, 0, 0, 0], np.uint64)
     far = np.full(4, 2**64 - 1, np.uint64)

@@ -135,3 +135,8 @@ def test_one_sided_truth_says_so_instead_of_failing():
 def test_no_answer_without_a_person_has_no_risk_to_show():
     curve = risk_coverage(np.array([0.5, 0.4]), np.array([True, False]))
     assert plots.risk_coverage(curve, curve, 0.0, None)
+
+
+def test_a_label_that_the_font_has_no_letters_for_is_drawn_without_a_warning() -> None:
+    """Warnings are errors here: in a command they would be lines of Python."""
+    assert all(all_plots(2, ["\N{CAT}", "\N{DOG}"]).values())
