@@ -1,0 +1,258 @@
+"""The documents' commands run as they stand, page by page and in order, where no mark says otherwise (`tests/unit/blocks.py`).
+
+Each page begins in the same folder: one of a checkout where `make demo` was, with a quickly trained `roofs`. `PAGES` says what its
+reader has done before, and what its placeholders are here. Servers take free ports, and end with the page.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from docs.examples.fresh_roofs import draw
+from tests.integration.console.consoles import running
+from tests.integration.running import OWN, ROOT, BeginHome, Workspace, start_server, stop_server
+from tests.unit.blocks import Block, blocks_of, commands, pages_of_the_site
+
+TIMEOUT_S = 180
+SMALL = {
+    "preprocessing": {"height": 32, "width": 32, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "model": {"network": "small_cnn"},
+    "fit": {"phases": [{"epochs": 2, "learning_rate": 0.003, "unfreeze": "all"}], "batch_size": 32},
+    "backend": "torch",
+    "explanation_images": 4,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "training/configs/digits.yaml": SMALL | {"backend": "openvino-int8"},
+    "training/configs/imagefolder.yaml": SMALL,
+    "training/configs/roofs.yaml": SMALL
+    | {"data": {"source": "roofs", "count": 400, "size": 64}}
+    | {"decision": {"positive": ["damaged"], "false_negative": 5, "review_cost": 0.3, "max_fnr": 0.2}},
+    "training/configs/roofs-pretrain.yaml": SMALL
+    | {"data": {"source": "roofs", "count": 200, "size": 48, "labelled_fraction": 0.5}}
+    | {"pretrain": {"epochs": 2, "batch_size": 32, "probe_every": 1}},
+    "docs/examples/rare_roofs.yaml": SMALL,
+}
+"""Configs of the documents, made so small that they are trained in seconds: these keys take the place of a file's own."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page's reader has, and how its text reads here.
+
+    before: commands that were given before those of the page
+    here: pieces of its text, and what stands in their place
+    exits: exit codes other than 0 of commands that begin so, as the page says
+    says: patterns that the page's output has, one after the other
+    """
+
+    before: str = ""
+    here: dict[str, str] = field(default_factory=dict)
+    exits: dict[str, int] = field(default_factory=dict)
+    says: tuple[str, ...] = ()
+
+
+LABELS = "(echo digest,label; sha256sum pictures/* | sed -E 's#^([0-9a-f]+)  pictures/([a-z]+)-.*#\\1,\\2#') >labels.csv\n"
+SERVED = "visor serve roofs\nvisor console serve\n"
+PAGES = {
+    "docs/audit.md": Page(
+        before="visor serve roofs\nvisor predict pictures/* >answers.txt\ngrep -h '^{' logs/roofs.log >edge.log\n"
+        "visor score roofs pictures --out scores.parquet\n" + LABELS,
+        here={"/var/lib/node/": ""},
+    ),
+    "docs/data.md": Page(
+        before="visor data manifest training/configs/roofs.yaml --out old.json\n"
+        "visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json\n",
+        here={"/data/roofs": "data/roofs"},
+        exits={"visor data diff": 1},
+    ),
+    "docs/decisions.md": Page(
+        here={
+            "--share 0.05": "--share 0.05 --count 1000",
+            "--damaged 10000 --intact 40000": "--damaged 120 --intact 120",
+            "calibration runs/rare-05": "calibration runs/rare-05 --damaged 60 --draws 2",
+            "--damaged 20000 --intact 0": "--damaged 400 --intact 0",
+        },
+    ),
+    "docs/drift.md": Page(before="visor score roofs pictures --out scores.parquet\n"),
+    "docs/erasure.md": Page(before="mkdir reports scores\n"),
+    "docs/guide.md": Page(
+        before="for name in damage use; do sed \"s/^name: images/name: $name/; s#path: images#path: data/roofs#\" "
+        "training/configs/imagefolder.yaml >$name.yaml; done\n",
+        here={"/data/roofs": "data/roofs"},
+    ),
+    "docs/pages.md": Page(here={"make demo": ": # tests/integration/test_demo.py"}),
+    "docs/pretraining.md": Page(),
+    "docs/reviews-loop.md": Page(
+        before=SERVED + "visor console add pictures/*\n"
+        "for _ in $(seq 12); do id=$(curl -sf -X POST http://127.0.0.1:8090/reviews/next | jq .id)\n"
+        "curl -sf -X POST http://127.0.0.1:8090/reviews/$id/label --json '{\"label\": \"intact\"}'; done\n",
+        here={"data.count=4000": "data.count=200", "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0"},
+    ),
+    "docs/reviews.md": Page(
+        before="visor console key me --scope review --keys-file keys.json >key\nvisor serve roofs\n"
+        "visor console serve --keys-file keys.json\n",
+        here={"~/key": "key"},
+    ),
+    "docs/scoring.md": Page(
+        before="ls pictures >list.txt\nvisor data manifest training/configs/roofs.yaml --out manifest.json\n",
+        here={"runs/data/roofs-...": "runs/data/roofs-*", "--group site=north": ""},
+    ),
+    "docs/search.md": Page(
+        before="visor train training/configs/roofs.yaml --set seed=1 --out runs/roofs-deep\n",
+        here={"3f2a... 77b0...": "$(jq -r .mlflow_run_id runs/roofs/run.json runs/roofs-deep/run.json)", "--version 7": "--version 1"},
+    ),
+}  # fmt: skip
+RUN = [page for page in pages_of_the_site() if any(not block.mark for block in blocks_of(page))]
+NAMED = re.compile(r"(?:--out|--explain|--report|--metrics|-o|>)[= ]?([\w./-]+)")
+
+
+def merge(config: Path, keys: dict[str, Any]) -> None:
+    """Put keys in the place of a config's own."""
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | keys))
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) -> Workspace:
+    """A checkout's folder after a small demo, with pictures by the names of the documents."""
+    place = Workspace(tmp_path_factory.mktemp("documents") / "checkout")
+    begin_home(place.home)
+    for name in ("docs/examples", "training/configs"):
+        shutil.copytree(ROOT / name, place.path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, keys in CONFIGS.items():
+        merge(place.path / name, keys)
+    for folder, seed in (("data/roofs", 7), ("pictures", 8)):
+        for number, (label, jpeg) in enumerate(draw(seed, damaged=60, intact=60, size=64)):
+            name = f"{label}/{number:03}.jpg" if folder == "data/roofs" else f"{label}-{number:03}.jpg"
+            file = place.path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(jpeg)
+    (place.path / "logs").mkdir()
+    place.ok("keys")
+    place.ok("train", "training/configs/roofs.yaml")
+    place.ok("archive", "runs/roofs")
+    place.ok("register", "roofs")
+    for name in ("a.jpg", "roof.jpg"):
+        shutil.copy(ROOT / "docs/examples/roof.jpg", place.path / name)
+    shutil.copy(next(place.home.glob("data/*/damaged/*.jpg")), place.path / "photo.jpg")
+    shutil.copytree(place.path, place.path.with_name("kept"))
+    return place
+
+
+@pytest.fixture
+def place(pristine: Workspace) -> Iterator[Workspace]:
+    """The same folder for each page, as MLflow's store knows where it is; as it was before, at the page's beginning."""
+    shutil.rmtree(pristine.path)
+    shutil.copytree(pristine.path.with_name("kept"), pristine.path)
+    yield pristine
+
+
+@dataclass
+class Reader:
+    """Somebody who follows a page in a folder. `ports`: of the page's text, and here."""
+
+    page: Page
+    place: Workspace
+    servers: ExitStack
+    ports: dict[str, str] = field(default_factory=dict)
+    said: str = ""
+
+    def follow(self, block: Block) -> None:
+        """Give a block's commands: servers run on, and all that stands between them is one shell's."""
+        if block.language == "python":
+            self._run(block, f"python - <<'PYTHON'\n{block.text}PYTHON\n")
+            return
+        text = block.text
+        if block.language == "console":
+            text = "".join(line[2:] + "\n" for line in text.splitlines() if line.startswith("$ "))
+        for old, new in self.page.here.items():
+            text = text.replace(old, new)
+        for serves, some in groupby(commands(text), lambda command: bool(re.match(r"visor (console )?serve\b", command))):
+            if serves:
+                for command in some:
+                    self._serve(shlex.split(command, comments=True)[1:])
+            else:
+                self._run(block, "".join(map(self._with_exit, some)))
+
+    def _with_exit(self, command: str) -> str:
+        for begins, code in self.page.exits.items():
+            if command.startswith(begins):
+                return f"{{ {command}}} && exit 99 || [ $? -eq {code} ]\n"
+        return command
+
+    def _serve(self, words: list[str]) -> None:
+        def flag(name: str, default: str) -> str:
+            """The value of a flag, which goes from the words."""
+            if name not in words:
+                return default
+            at = words.index(name)
+            value = words[at + 1]
+            del words[at : at + 2]
+            return value
+
+        if words[0] == "serve":
+            rest, grpc = flag("--port", "8080"), flag("--grpc-port", "8081")
+            server = start_server(self.place, words[1], self.place.path / f"logs/{words[1]}.log", *words[2:])
+            self.servers.callback(stop_server, server)
+            self.ports |= {rest: server.rest.rpartition(":")[2], grpc: server.grpc.rpartition(":")[2]}
+        else:
+            servers = f"http://127.0.0.1:{self.ports['8080']}"
+            console = self.servers.enter_context(running(self.place.path, *words[2:], servers=servers))
+            self.ports["8090"] = str(urlsplit(console.url).port)
+
+    def _run(self, block: Block, text: str) -> None:
+        """Run this in one shell that the first failure ends."""
+        if self.ports:
+            text = re.sub(r"\b(8080|8081|8090|8091)\b", lambda port: self.ports.get(port[0], port[0]), text)
+            text = re.sub(r"visor predict (?!.*--(?:url|archive))", f"visor predict --url http://127.0.0.1:{self.ports.get('8080')} ", text)
+            text = text.replace("visor console add ", f"visor console add --console http://127.0.0.1:{self.ports.get('8090')} ")
+        told = {key: value for key, value in os.environ.items() if key not in OWN}
+        path = f"{Path(sys.executable).parent}:{told['PATH']}"
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=self.place.path,
+            env={**told, "PATH": path, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}: {done.returncode}\n{text}\n{done.stdout}\n{done.stderr}"
+        self.said += done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_page_s_commands_run_as_they_stand(name: str, place: Workspace) -> None:
+    page = PAGES.get(name, Page())
+    blocks = [block for block in blocks_of(name) if not block.mark]
+    with ExitStack() as servers:
+        reader = Reader(page, place, servers)
+        reader.follow(Block("what was done before", 1, "sh", page.before))
+        reader.said = ""
+        for block in blocks:
+            reader.follow(block)
+    for block in blocks:
+        for file in NAMED.findall(block.text) if block.language == "sh" else ():
+            assert list(place.path.rglob(Path(file).name)), f"{block} named {file}"
+        if block.language == "console":
+            for line in block.text.splitlines():
+                if not line.startswith("$ "):
+                    form = re.sub(r"\d+(?:\\\.\d+)?", r"[\\d.]+", re.escape(line)).replace(r"\.\.\.", ".*")
+                    assert re.search(form, reader.said), f"{line}\n{reader.said}"
+    at = 0
+    for pattern in page.says:
+        found = re.compile(pattern, re.MULTILINE).search(reader.said, at)
+        assert found, f"{pattern}\n{reader.said[at:]}"
+        at = found.end()
