@@ -64,12 +64,16 @@ class Page:
     says: tuple[str, ...] = ()
 
 
-LABELS = "(echo digest,label; sha256sum pictures/* | sed -E 's#^([0-9a-f]+)  pictures/([a-z]+)-.*#\\1,\\2#') >labels.csv\n"
 SERVED = "visor serve roofs\nvisor console serve\n"
 PAGES = {
     "docs/audit.md": Page(
-        before="visor serve roofs\nvisor predict pictures/* >answers.txt\ngrep -h '^{' logs/roofs.log >edge.log\n"
-        "visor score roofs pictures --out scores.parquet\n" + LABELS,
+        before="visor serve roofs\n"
+        "echo request_id,label >labels.csv; echo digest,label >digests.csv\n"
+        "for file in pictures/*; do name=$(basename $file .jpg)\n"
+        "curl -sf http://127.0.0.1:8080/v2/models/roofs/infer -H 'Content-Type: image/jpeg' -H \"x-request-id: $name\" --data-binary @$file\n"
+        "echo $name,${name%-*} >>labels.csv; echo $(sha256sum <$file | cut -c -64),${name%-*} >>digests.csv; done\n"
+        "grep '^{' logs/roofs.log >edge.log\n"
+        "visor score roofs pictures --out scores.parquet\n",
         here={"/var/lib/node/": ""},
     ),
     "docs/data.md": Page(

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from loadtests.bench.pictures import photo
 from tests.integration.console.consoles import Console, environment, running
 from tests.integration.running import ROOT, Server, Workspace, start_server, stop_server
+from tests.unit.blocks import blocks_of
 from tests.volume import EXAMPLES, SOAK, generated
 
 UPLOADS = 200
