@@ -1,7 +1,7 @@
 """The documents' commands run as they stand, page by page and in order, where no mark says otherwise (`tests/unit/blocks.py`).
 
-Each page begins in the same folder: one of a checkout where `make demo` was, with a quickly trained `roofs`. `PAGES` says what its
-reader has done before, and what its placeholders are here. Servers take free ports, and end with the page.
+Each page begins in the same folder: one of a checkout where `make demo` was, with a quickly trained `roofs`. `PAGES` says what
+its reader has done before, and what its placeholders are here. Servers take free ports, and end with the page.
 """
 
 import os
@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -26,8 +25,8 @@ from tests.integration.console.consoles import running
 from tests.integration.running import OWN, ROOT, BeginHome, Workspace, start_server, stop_server
 from tests.unit.blocks import Block, blocks_of, commands, pages_of_the_site
 
-TIMEOUT_S = 180
-SMALL = {
+TIMEOUT_S = 300  # of a block's commands, on a machine that is busy otherwise
+SMALL: dict[str, Any] = {
     "preprocessing": {"height": 32, "width": 32, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
     "model": {"network": "small_cnn"},
     "fit": {"phases": [{"epochs": 2, "learning_rate": 0.003, "unfreeze": "all"}], "batch_size": 32},
@@ -35,7 +34,8 @@ SMALL = {
     "explanation_images": 4,
 }
 CONFIGS: dict[str, dict[str, Any]] = {
-    "training/configs/digits.yaml": SMALL | {"backend": "openvino-int8"},
+    "training/configs/digits.yaml": SMALL
+    | {"preprocessing": SMALL["preprocessing"] | {"height": 16, "width": 16}, "backend": "openvino-int8"},
     "training/configs/imagefolder.yaml": SMALL,
     "training/configs/roofs.yaml": SMALL
     | {"data": {"source": "roofs", "count": 400, "size": 64}}
@@ -64,21 +64,26 @@ class Page:
     says: tuple[str, ...] = ()
 
 
-SERVED = "visor serve roofs\nvisor console serve\n"
 PAGES = {
     "docs/audit.md": Page(
-        before="visor serve roofs\n"
-        "echo request_id,label >labels.csv; echo digest,label >digests.csv\n"
-        "for file in pictures/*; do name=$(basename $file .jpg)\n"
-        "curl -sf http://127.0.0.1:8080/v2/models/roofs/infer -H 'Content-Type: image/jpeg' -H \"x-request-id: $name\" --data-binary @$file\n"
-        "echo $name,${name%-*} >>labels.csv; echo $(sha256sum <$file | cut -c -64),${name%-*} >>digests.csv; done\n"
-        "grep '^{' logs/roofs.log >edge.log\n"
-        "visor score roofs pictures --out scores.parquet\n",
+        before="""
+visor serve roofs
+echo request_id,label >labels.csv; echo digest,label >digests.csv
+for file in pictures/*; do
+  name=$(basename $file .jpg)
+  curl -sf http://127.0.0.1:8080/v2/models/roofs/infer -H 'Content-Type: image/jpeg' -H "x-request-id: $name" --data-binary @$file
+  echo $name,${name%-*} >>labels.csv; echo $(sha256sum <$file | cut -c -64),${name%-*} >>digests.csv
+done
+grep '^{' logs/roofs.log >edge.log
+visor score roofs pictures --out scores.parquet
+""",
         here={"/var/lib/node/": ""},
     ),
     "docs/data.md": Page(
-        before="visor data manifest training/configs/roofs.yaml --out old.json\n"
-        "visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json\n",
+        before="""
+visor data manifest training/configs/roofs.yaml --out old.json
+visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json
+""",
         here={"/data/roofs": "data/roofs"},
         exits={"visor data diff": 1},
     ),
@@ -93,32 +98,52 @@ PAGES = {
     "docs/drift.md": Page(before="visor score roofs pictures --out scores.parquet\n"),
     "docs/erasure.md": Page(before="mkdir reports scores\n"),
     "docs/guide.md": Page(
-        before="for name in damage use; do sed \"s/^name: images/name: $name/; s#path: images#path: data/roofs#\" "
-        "training/configs/imagefolder.yaml >$name.yaml; done\n",
+        before="""
+for name in damage use; do
+  sed "s/^name: images/name: $name/; s#path: images#path: data/roofs#" training/configs/imagefolder.yaml >$name.yaml
+done
+""",
         here={"/data/roofs": "data/roofs"},
     ),
-    "docs/pages.md": Page(here={"make demo": ": # tests/integration/test_demo.py"}),
-    "docs/pretraining.md": Page(),
+    "docs/pages.md": Page(here={"make demo": ": what tests/integration/test_demo.py does #"}),
     "docs/reviews-loop.md": Page(
-        before=SERVED + "visor console add pictures/*\n"
-        "for _ in $(seq 12); do id=$(curl -sf -X POST http://127.0.0.1:8090/reviews/next | jq .id)\n"
-        "curl -sf -X POST http://127.0.0.1:8090/reviews/$id/label --json '{\"label\": \"intact\"}'; done\n",
-        here={"data.count=4000": "data.count=200", "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0"},
+        before="""
+visor serve roofs
+visor console serve
+visor console add pictures/*
+for _ in $(seq 12); do
+  id=$(curl -sf -X POST http://127.0.0.1:8090/reviews/next | jq .id)
+  curl -sf -X POST http://127.0.0.1:8090/reviews/$id/label --json '{"label": "intact"}'
+done
+""",
+        here={
+            "data.count=4000": "data.count=200",
+            "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0",
+        },
     ),
     "docs/reviews.md": Page(
-        before="visor console key me --scope review --keys-file keys.json >key\nvisor serve roofs\n"
-        "visor console serve --keys-file keys.json\n",
+        before="""
+visor console key me --scope review --keys-file keys.json >key
+visor serve roofs
+visor console serve --keys-file keys.json
+""",
         here={"~/key": "key"},
     ),
     "docs/scoring.md": Page(
-        before="ls pictures >list.txt\nvisor data manifest training/configs/roofs.yaml --out manifest.json\n",
+        before="""
+ls pictures >list.txt
+visor data manifest training/configs/roofs.yaml --out manifest.json
+""",
         here={"runs/data/roofs-...": "runs/data/roofs-*", "--group site=north": ""},
     ),
     "docs/search.md": Page(
         before="visor train training/configs/roofs.yaml --set seed=1 --out runs/roofs-deep\n",
-        here={"3f2a... 77b0...": "$(jq -r .mlflow_run_id runs/roofs/run.json runs/roofs-deep/run.json)", "--version 7": "--version 1"},
+        here={
+            "3f2a... 77b0...": "$(jq -r .mlflow_run_id runs/roofs/run.json runs/roofs-deep/run.json)",
+            "--version 7": "--version 1",
+        },
     ),
-}  # fmt: skip
+}
 RUN = [page for page in pages_of_the_site() if any(not block.mark for block in blocks_of(page))]
 NAMED = re.compile(r"(?:--out|--explain|--report|--metrics|-o|>)[= ]?([\w./-]+)")
 
@@ -156,11 +181,11 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, begin_home: BeginHome) ->
 
 
 @pytest.fixture
-def place(pristine: Workspace) -> Iterator[Workspace]:
+def place(pristine: Workspace) -> Workspace:
     """The same folder for each page, as MLflow's store knows where it is; as it was before, at the page's beginning."""
     shutil.rmtree(pristine.path)
     shutil.copytree(pristine.path.with_name("kept"), pristine.path)
-    yield pristine
+    return pristine
 
 
 @dataclass
@@ -174,7 +199,11 @@ class Reader:
     said: str = ""
 
     def follow(self, block: Block) -> None:
-        """Give a block's commands: servers run on, and all that stands between them is one shell's."""
+        """Give a block's commands: servers run on, and all that stands between them is one shell's.
+
+        A server of more flags than its ports, such as one that asks for tokens, is asked by its own block alone.
+        """
+        ports = dict(self.ports)
         if block.language == "python":
             self._run(block, f"python - <<'PYTHON'\n{block.text}PYTHON\n")
             return
@@ -186,9 +215,12 @@ class Reader:
         for serves, some in groupby(commands(text), lambda command: bool(re.match(r"visor (console )?serve\b", command))):
             if serves:
                 for command in some:
-                    self._serve(shlex.split(command, comments=True)[1:])
+                    words = shlex.split(command, comments=True)[1:]
+                    if not self._serve(words):
+                        ports = dict(self.ports)
             else:
                 self._run(block, "".join(map(self._with_exit, some)))
+        self.ports = ports
 
     def _with_exit(self, command: str) -> str:
         for begins, code in self.page.exits.items():
@@ -196,7 +228,9 @@ class Reader:
                 return f"{{ {command}}} && exit 99 || [ $? -eq {code} ]\n"
         return command
 
-    def _serve(self, words: list[str]) -> None:
+    def _serve(self, words: list[str]) -> bool:
+        """Start a server; whether it has flags of its own."""
+
         def flag(name: str, default: str) -> str:
             """The value of a flag, which goes from the words."""
             if name not in words:
@@ -208,20 +242,22 @@ class Reader:
 
         if words[0] == "serve":
             rest, grpc = flag("--port", "8080"), flag("--grpc-port", "8081")
-            server = start_server(self.place, words[1], self.place.path / f"logs/{words[1]}.log", *words[2:])
+            server = start_server(self.place, words[1], self.place.path / f"logs/{'-'.join(words[1:])}.log", *words[2:])
             self.servers.callback(stop_server, server)
             self.ports |= {rest: server.rest.rpartition(":")[2], grpc: server.grpc.rpartition(":")[2]}
         else:
             servers = f"http://127.0.0.1:{self.ports['8080']}"
             console = self.servers.enter_context(running(self.place.path, *words[2:], servers=servers))
             self.ports["8090"] = str(urlsplit(console.url).port)
+        return words[0] == "serve" and len(words) > 2
 
     def _run(self, block: Block, text: str) -> None:
         """Run this in one shell that the first failure ends."""
-        if self.ports:
-            text = re.sub(r"\b(8080|8081|8090|8091)\b", lambda port: self.ports.get(port[0], port[0]), text)
-            text = re.sub(r"visor predict (?!.*--(?:url|archive))", f"visor predict --url http://127.0.0.1:{self.ports.get('8080')} ", text)
-            text = text.replace("visor console add ", f"visor console add --console http://127.0.0.1:{self.ports.get('8090')} ")
+        text = re.sub(r"\b(8080|8081|8090|8091)\b", lambda port: self.ports.get(port[0], port[0]), text)
+        if "8080" in self.ports:
+            text = re.sub(r"visor predict (?!.*--(?:url|archive))", rf"\g<0>--url http://127.0.0.1:{self.ports['8080']} ", text)
+        if "8090" in self.ports:
+            text = re.sub(r"visor console add ", rf"\g<0>--console http://127.0.0.1:{self.ports['8090']} ", text)
         told = {key: value for key, value in os.environ.items() if key not in OWN}
         path = f"{Path(sys.executable).parent}:{told['PATH']}"
         done = subprocess.run(

@@ -1,7 +1,8 @@
 """The blocks of commands in the documents, and what the comment before each says of it.
 
 A block of ```sh, ```python, or of ```console that shows a command (`$ `) may have a line `<!-- needs: WHAT -->` before it, of
-what is not everywhere (`NEEDS`), or `<!-- run by: FILE::TEST -->`. `tests/integration/test_doc_blocks.py` runs those with neither.
+what is not everywhere (`NEEDS`), or `<!-- run by: FILE::TEST -->`. `tests/integration/test_doc_blocks.py` runs those that
+have neither.
 """
 
 import re
@@ -15,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 NEEDS = frozenset({"apt as root", "cluster", "docker", "internet", "registry", "time"})
 START = frozenset({"README.md", "docs/quick-start.md", "docs/tutorial.md"})
 """Pages that `tests/integration/test_tutorial.py` walks through whole, and whose text says what needs Docker or a cluster."""
-BLOCK = re.compile(r"^(?P<mark> *<!-- [^\n]* -->\n)?(?P<indent> *)```(?P<language>sh|bash|python|console)\n(?P<text>.*?)^ *```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?P<mark> *<!-- [^\n]* -->\n)?(?P<indent> *)```(?P<language>sh|python|console)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
 MARK = re.compile(r"<!-- (?:needs: (?P<needs>.+)|run by: (?P<run_by>\S+::\w+)) -->")
 
 
@@ -39,16 +43,15 @@ def pages_of_the_site() -> list[str]:
     """The pages with commands for people: those that are written by hand, and the charts' own, without those of `START`."""
     tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     made = {f"docs/{name}" for name in pages.make_all()}
-    return [
-        name for name in tracked if re.match(r"docs/|charts/[\w-]+/README|README", name) and name not in made and name not in START
-    ]
+    others = made | START
+    return [name for name in tracked if re.match(r"docs/|charts/[\w-]+/README|README", name) and name not in others]
 
 
 def blocks_of(page: str, run_by: str | None = None) -> list[Block]:
     """The blocks of a page; those that this test runs, where one is named."""
     text, found = (ROOT / page).read_text(), []
     for block in BLOCK.finditer(text):
-        lines = re.sub(rf"^{block['indent']}", "", block["text"], flags=re.M)
+        lines = re.sub(rf"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
         if block["language"] == "console" and not lines.startswith("$ "):
             continue
         mark = (block["mark"] or "").strip()
