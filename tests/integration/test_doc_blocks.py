@@ -89,9 +89,9 @@ visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json
     ),
     "docs/decisions.md": Page(
         here={
-            "--share 0.05": "--share 0.05 --count 1000",
+            "--share 0.05": "--share 0.2 --count 300",
             "--damaged 10000 --intact 40000": "--damaged 120 --intact 120",
-            "calibration runs/rare-05": "calibration runs/rare-05 --damaged 60 --draws 2",
+            "calibration runs/rare-05": "calibration runs/rare-05 --damaged 40 --draws 2",
             "--damaged 20000 --intact 0": "--damaged 400 --intact 0",
         },
     ),
@@ -145,7 +145,7 @@ visor data manifest training/configs/roofs.yaml --out manifest.json
     ),
 }
 RUN = [page for page in pages_of_the_site() if any(not block.mark for block in blocks_of(page))]
-NAMED = re.compile(r"(?:--out|--explain|--report|--metrics|-o|>)[= ]?([\w./-]+)")
+NAMED = re.compile(r"(?<![\w-])(?:--out|--explain|--report|--metrics|-o|>)[= ]?([\w./-]+)")
 
 
 def merge(config: Path, keys: dict[str, Any]) -> None:
