@@ -15,7 +15,8 @@ from visor.figures import figures
 
 BAND = ("review_below", "review_above", "review_from", "review_to")
 """Keys of a decision that are about positive labels."""
-
+SHOWN = 16
+"""Longest table of numbers that is shown to be read."""
 
 KEYS = tuple(f"{kind.code}: " for kind in (KeyFileError, KeyLocked, KeyUnsuitable))
 """How the errors of a key begin."""
@@ -55,11 +56,21 @@ def show(archive: Path, public_key: Path, digest: str | None = None, *, as_json:
         if not contents.spec.decision.positive:  # nothing is flagged, so the threshold alone sends images to review
             spec["decision"] = {key: value for key, value in spec["decision"].items() if key not in BAND}
         for title, table in (("spec", spec), ("lineage", lineage)):
-            print(
-                "\n" + yaml.safe_dump({title: table}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True),
-                end="",
-            )
+            shown = {title: _shortened(table)}
+            text = yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+            print(f"\n{text}", end="")
     return 1 if refusal or surprise or (origin and not origin["holds"]) else 0
+
+
+def _shortened(tree: Any) -> Any:
+    """A tree without its long tables of numbers, such as a curve's points and drift's axes, whose lengths stand there instead."""
+    if isinstance(tree, dict):
+        return {key: _shortened(value) for key, value in tree.items()}
+    if not isinstance(tree, list):
+        return tree
+    if len(tree) > SHOWN and not all(isinstance(one, str) for one in tree):
+        return f"{len(tree)} rows; visor inspect --json"
+    return [_shortened(one) for one in tree]
 
 
 def show_sbom(archive: Path, public_key: Path, digest: str | None = None) -> int:

@@ -1,6 +1,5 @@
 """The review queue's database: SQLite in one file by default, or PostgreSQL, opened, migrated and asked in transactions."""
 
-import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -206,7 +205,6 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _migrate(engine: Engine) -> None:
     """Bring the tables to this version, in one transaction, which other processes wait for."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its lines at each start tell nobody anything
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     scripts = ScriptDirectory.from_config(config)

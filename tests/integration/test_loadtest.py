@@ -164,9 +164,8 @@ def test_without_an_address_the_newest_archive_is_served_and_stopped(
 ) -> None:
     newest = tmp_path / "model-store/digits/1/digits.mar"  # a store of its own: other tests write into the workspace's
     older = tmp_path / "model-store/a/2/a.mar"
-    for path in (newest, older):
-        path.parent.mkdir(parents=True)
-    shutil.copy2(archive, newest)
+    shutil.copytree(archive.parent, newest.parent)  # with its signature
+    older.parent.mkdir(parents=True)
     older.touch()
     os.utime(older, (0, 0))
     shutil.copytree(workspace.path / "keys", tmp_path / "keys")

@@ -96,3 +96,13 @@ def test_labels_are_printed_as_they_are_written(
     archive = put(tmp_path, keys[0], spec=make_spec(("Blüte", "Blatt", "木"), name="tiny", version="1"))
     assert show(archive, keys[1], as_json=False) == 0
     assert "labels: [Blüte, Blatt, 木]" in capsys.readouterr().out
+
+
+def test_long_tables_of_numbers_are_shown_by_their_length_and_names_whole() -> None:
+    tree = {"curve": [[0.1, 0.2]] * 100, "short": [1] * 16, "labels": [f"l{n}" for n in range(40)], "in": {"axes": [1.0] * 17}}
+    assert inspect._shortened(tree) == {
+        "curve": "100 rows; visor inspect --json",
+        "short": [1] * 16,
+        "labels": tree["labels"],
+        "in": {"axes": "17 rows; visor inspect --json"},
+    }
