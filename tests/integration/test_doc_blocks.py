@@ -4,12 +4,9 @@ Each page begins in the same folder: one of a checkout where `make demo` was, wi
 its reader has done before, and what its placeholders are here. Servers take free ports, and end with the page.
 """
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -22,10 +19,9 @@ import yaml
 
 from docs.examples.fresh_roofs import draw
 from tests.integration.console.consoles import running
-from tests.integration.running import OWN, ROOT, BeginHome, Workspace, start_server, stop_server
+from tests.integration.running import ROOT, BeginHome, Workspace, shell, start_server, stop_server
 from tests.unit.blocks import Block, blocks_of, commands, pages_of_the_site
 
-TIMEOUT_S = 300  # of a block's commands, on a machine that is busy otherwise
 SMALL: dict[str, Any] = {
     "preprocessing": {"height": 32, "width": 32, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
     "model": {"network": "small_cnn"},
@@ -205,7 +201,7 @@ class Reader:
         """
         ports = dict(self.ports)
         if block.language == "python":
-            self._run(block, f"python - <<'PYTHON'\n{block.text}PYTHON\n")
+            self._run(f"python - <<'PYTHON'\n{block.text}PYTHON\n")
             return
         text = block.text
         if block.language == "console":
@@ -219,7 +215,7 @@ class Reader:
                     if not self._serve(words):
                         ports = dict(self.ports)
             else:
-                self._run(block, "".join(map(self._with_exit, some)))
+                self._run("".join(map(self._with_exit, some)))
         self.ports = ports
 
     def _with_exit(self, command: str) -> str:
@@ -251,25 +247,14 @@ class Reader:
             self.ports["8090"] = str(urlsplit(console.url).port)
         return words[0] == "serve" and len(words) > 2
 
-    def _run(self, block: Block, text: str) -> None:
+    def _run(self, text: str) -> None:
         """Run this in one shell that the first failure ends."""
         text = re.sub(r"\b(8080|8081|8090|8091)\b", lambda port: self.ports.get(port[0], port[0]), text)
         if "8080" in self.ports:
             text = re.sub(r"visor predict (?!.*--(?:url|archive))", rf"\g<0>--url http://127.0.0.1:{self.ports['8080']} ", text)
         if "8090" in self.ports:
             text = re.sub(r"visor console add ", rf"\g<0>--console http://127.0.0.1:{self.ports['8090']} ", text)
-        told = {key: value for key, value in os.environ.items() if key not in OWN}
-        path = f"{Path(sys.executable).parent}:{told['PATH']}"
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=self.place.path,
-            env={**told, "PATH": path, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"{block}: {done.returncode}\n{text}\n{done.stdout}\n{done.stderr}"
+        done = shell(text, self.place.path)
         self.said += done.stdout + done.stderr
 
 

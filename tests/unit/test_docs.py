@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from tests.unit.blocks import NEEDS, Block, blocks_of, pages_of_the_site
+from tests.unit.blocks import NEEDS, START, Block, blocks_of, pages_of_the_site
 from tools import pages
 from training.config import Config
 from training.keys import keys_of
@@ -145,6 +145,11 @@ def test_blocks_are_counted() -> None:
         "registry": 1,
         "time": 2,
     }
+
+
+def test_the_first_pages_are_walked_through_by_a_test_of_their_own() -> None:
+    test = (ROOT / "tests/integration/test_tutorial.py").read_text()
+    assert [page for page in START if f'"{page}"' not in test] == []
 
 
 def test_no_command_reuses_an_older_chart_s_defaults() -> None:
