@@ -38,7 +38,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     | {"decision": {"positive": ["damaged"], "false_negative": 5, "review_cost": 0.3, "max_fnr": 0.2}},
     "training/configs/roofs-pretrain.yaml": SMALL
     | {"data": {"source": "roofs", "count": 200, "size": 48, "labelled_fraction": 0.5}}
-    | {"pretrain": {"epochs": 2, "batch_size": 32, "probe_every": 1}},
+    | {"pretrain": {"epochs": 2, "warmup_epochs": 1, "batch_size": 32, "probe_every": 1}},
     "docs/examples/rare_roofs.yaml": SMALL,
 }
 """Configs of the documents, made so small that they are trained in seconds: these keys take the place of a file's own."""
@@ -99,16 +99,16 @@ for name in damage use; do
   sed "s/^name: images/name: $name/; s#path: images#path: data/roofs#" training/configs/imagefolder.yaml >$name.yaml
 done
 """,
-        here={"/data/roofs": "data/roofs"},
+        here={"/data/roofs": "data/roofs", "visor keys ": ": as the demo did, visor keys #"},
     ),
     "docs/pages.md": Page(here={"make demo": ": what tests/integration/test_demo.py does #"}),
     "docs/reviews-loop.md": Page(
         before="""
 visor serve roofs
-visor console serve
-visor console add pictures/*
-for _ in $(seq 12); do
-  id=$(curl -sf -X POST http://127.0.0.1:8090/reviews/next | jq .id)
+visor console serve --audit-share 0.5
+for file in pictures/*; do curl -sf http://127.0.0.1:8090/predict -F image=@$file; done
+for _ in $(seq 40); do
+  id=$(curl -sf --retry 9 --retry-all-errors -X POST http://127.0.0.1:8090/reviews/next | jq .id)
   curl -sf -X POST http://127.0.0.1:8090/reviews/$id/label --json '{"label": "intact"}'
 done
 """,
