@@ -130,7 +130,7 @@ visor console serve --keys-file keys.json
 ls pictures >list.txt
 visor data manifest training/configs/roofs.yaml --out manifest.json
 """,
-        here={"runs/data/roofs-...": "runs/data/roofs-*", "--group site=north": ""},
+        here={"runs/data/roofs-...": "$(jq -r .dataset_root runs/roofs/run.json)", "--group site=north": ""},
     ),
     "docs/search.md": Page(
         before="visor train training/configs/roofs.yaml --set seed=1 --out runs/roofs-deep\n",
