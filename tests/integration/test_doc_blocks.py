@@ -135,6 +135,7 @@ visor data manifest training/configs/roofs.yaml --out manifest.json
     "docs/search.md": Page(
         before="visor train training/configs/roofs.yaml --set seed=1 --out runs/roofs-deep\n",
         here={
+            "--trials 12": "--trials 2",
             "3f2a... 77b0...": "$(jq -r .mlflow_run_id runs/roofs/run.json runs/roofs-deep/run.json)",
             "--version 7": "--version 1",
         },
