@@ -86,6 +86,8 @@ visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json
     "docs/decisions.md": Page(
         here={
             "--share 0.05": "--share 0.2 --count 300",
+            "name=rare-05": "name=rare-05 --set preprocessing.height=48 --set preprocessing.width=48",  # no roof is smaller
+            "max_fnr=0.05": "max_fnr=0.05 --set preprocessing.height=48 --set preprocessing.width=48",
             "--damaged 10000 --intact 40000": "--damaged 120 --intact 120",
             "calibration runs/rare-05": "calibration runs/rare-05 --damaged 40 --draws 2",
             "--damaged 20000 --intact 0": "--damaged 400 --intact 0",
