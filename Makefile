@@ -202,7 +202,7 @@ verify: setup ## Make what is generated once more, and fail where it differs fro
 	  echo "verify: these files are generated and were not what the code says; they are written anew, commit them" >&2; exit 1; }
 
 .PHONY: pages
-pages: setup ## docs/config.md, docs/edge.md, docs/metrics.md, from the config's models, the edge's flags and its metrics.
+pages: setup ## docs/config.md, edge.md, metrics.md and promises.md, from models, flags, declarations and docs/promises.yaml.
 	@$(BIN)/python -m tools.pages
 
 .PHONY: chart-docs

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from tools import promises
 from training import keys
 from training.config import Config
 from transformer import declared
@@ -84,6 +85,7 @@ def make_all() -> dict[str, str]:
         "config.md": config_page(Config),
         "edge.md": edge_page(make_parser()),
         "metrics.md": metrics_page(declared.ALL),
+        "promises.md": promises.promises_page(promises.read(promises.SOURCE.read_text())),
     }
 
 

@@ -9,8 +9,10 @@ from rollout import page, record, report
 from rollout.counters import ALL_COUNTED
 from rollout.errors import ClusterError, RecordUnreadable, RolloutBusy, RolloutMissing
 from rollout.lease import LEASE_S
+from rollout.plan import Move, Share
 from rollout.run import Loop, run
 from rollout.setup import Order
+from rollout.tracks import Tracks
 from tests.unit.rollout.conftest import crashing, route_path
 from tests.unit.rollout.world import CANARY, PER_TURN, RECORD, STABLE, World, pod_of, service_at
 
@@ -93,6 +95,30 @@ def test_loops_that_are_killed_at_each_write_of_the_record_end_alike(world: Worl
     counted = [ended["counters"]["pods"][pod] for pod in ("roofs-canary-1", "roofs-1")]
     assert errors["seen"][:2] == [counted[0]["failed"], counted[0]["requests"]]
     assert errors["seen"][3] == counted[1]["requests"] - PER_TURN  # which it had before the first look
+
+
+def test_what_is_wanted_is_in_the_record_before_it_is_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster is looked at every 2 s, between the renewals of the lease and the looks at counters, too."""
+    loop = Loop(world.cluster, world.order, world.now, "one")
+    given: list[tuple[int, int]] = []
+    real = loop._do
+
+    def do(on: Tracks, move: Move) -> None:
+        if isinstance(move, Share):
+            given.append((move.percent, world.state["target"]))
+        real(on, move)
+
+    monkeypatch.setattr(loop, "_do", do)
+    done = False
+    for _ in range(200):
+        if done:
+            break
+        world.traffic()
+        world.kserve()
+        world.now -= 8
+        done = loop.turn(world.now)
+    assert given == [(percent, percent) for percent in (10, 50, 100, 0)]
+    assert world.state["phase"] == "promoted"
 
 
 def mortal_turn(world: World, name: str, acted: bool) -> bool:

@@ -84,10 +84,14 @@ def test_digest_knows_names_and_labels(root: Path, manifest: Manifest, before: s
     assert build(root, config(root)).digest != manifest.digest
 
 
-@pytest.mark.parametrize("change", [{"split": "val"}, {"label": "oak"}, {"group": "g"}, {"size": 1}, {"mask": None}])
+@pytest.mark.parametrize(
+    "change",
+    [{"path": "a"}, {"size": 1}, {"sha256": "1" * 64}, {"label": "oak"}, {"split": "val"}, {"group": "g"}, {"mask": None},
+     {"mask_sha256": "1" * 64}],
+)  # fmt: skip
 def test_digest_knows_every_field(manifest: Manifest, change: dict[str, object]) -> None:
     index = next(i for i, sample in enumerate(manifest.samples) if {**vars(sample), **change} != vars(sample))
-    samples = [replace(s, mask="m", mask_sha256="0" * 64) if "mask" in change else s for s in manifest.samples]
+    samples = [replace(s, mask="m", mask_sha256="0" * 64) for s in manifest.samples]
     changed = [replace(s, **change) if i == index else s for i, s in enumerate(samples)]  # type: ignore[arg-type]
     assert Manifest(manifest.labels, tuple(changed)).digest != Manifest(manifest.labels, tuple(samples)).digest
 

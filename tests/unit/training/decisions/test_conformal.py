@@ -166,8 +166,9 @@ def test_how_many_images_a_confidence_needs(level, confidence, n):
 def test_the_confidence_is_kept_over_draws():
     """Scores are uniform, so that the threshold is the exact share of all positives that is missed."""
     rng = np.random.default_rng(4)
-    missed = np.array([fnr_threshold(rng.random(120), 0.05, 0.95) for _ in range(SIMULATIONS)])
-    assert (missed > 0.05).mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
+    for count in (59, 120):  # one miss too many errs in 20 % of draws of 59; in 5.8 % of those of 120, which is hardly seen
+        missed = np.array([fnr_threshold(rng.random(count), 0.05, 0.95) for _ in range(SIMULATIONS)])
+        assert (missed > 0.05).mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
     average = np.array([fnr_threshold(rng.random(120), 0.05) for _ in range(SIMULATIONS)])
     assert (average > 0.05).mean() > 0.35  # what the promise on average does not promise
 

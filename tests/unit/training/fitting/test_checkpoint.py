@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -72,4 +75,21 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path):
     with pytest.raises(Exception, match="pickle"):
         checkpoint.save(path, state(optimizer={"state": lambda: None}), "c", "d")
     assert checkpoint.load(path, "c", "d").history == state().history
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_disk_that_is_full_in_the_midst_of_a_save_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, state(), "c", "d")
+    whole = path.read_bytes()
+
+    def write_half(file, data):
+        with file.open("wb") as opened:
+            opened.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, state(history=[]), "c", "d")
+    assert path.read_bytes() == whole
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
