@@ -74,6 +74,23 @@ class Workspace:
         return done.stdout
 
 
+def shell(text: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a document's commands as a reader's shell would, but that the first failure, or a name without a value, ends it."""
+    told = {key: value for key, value in os.environ.items() if key not in OWN}
+    path = f"{Path(sys.executable).parent}:{told['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env={**told, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=480,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
 def is_worker(process: psutil.Process) -> bool:
     """Whether a process is one of TorchServe's workers; one that has ended meanwhile, a zombie too, is none."""
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sklearn.datasets import load_digits
 from archives.contents import read
 from loadtests.peers.environment import make
 from tests.integration.running import OWN, ROOT, Workspace
+from tests.unit.blocks import blocks_of
 from training.data.manifest import Manifest
 
 EXAMPLE = ROOT / "docs/examples/dvc"
@@ -38,14 +40,25 @@ class Project:
 
 def run_dvc(dvc: Path, folder: Path, *arguments: str) -> str:
     """DVC with visor's command on the PATH; its standard output."""
+    return run(dvc, folder, shlex.join(("dvc", *arguments)))
+
+
+def run(dvc: Path, folder: Path, script: str) -> str:
+    """A script in which DVC and visor's command are on the PATH; its standard output."""
     environment = {key: value for key, value in os.environ.items() if key not in OWN}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(dvc.parent)])
     environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site")}
     environment |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), str(folder / "settings"))
     done = subprocess.run(
-        [dvc, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
-    assert done.returncode == 0, f"dvc {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{script}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -56,13 +69,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     dvc = make("dvc", LOCK).parent / "dvc"
     workspace = Workspace(tmp_path_factory.mktemp("dvc"))
     folder = workspace.path
-    for name in ("dvc.yaml", "train.yaml"):
-        shutil.copy(EXAMPLE / name, folder)
-    config = yaml.safe_load((folder / "train.yaml").read_text())
+    example = shutil.copytree(EXAMPLE, folder / "docs/examples/dvc")
+    config = yaml.safe_load((example / "train.yaml").read_text())
     config["preprocessing"] |= {"height": 32, "width": 32}
     config["fit"]["phases"][0]["epochs"] = 1
     config["backend"] = "torch"  # what serves is not what this is about, and OpenVINO's exports take as long as all the rest
-    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    (example / "train.yaml").write_text(yaml.safe_dump(config))
     images, labels = load_digits(n_class=3, return_X_y=True)
     for index, (image, label) in enumerate(zip(images[:120], labels[:120], strict=True)):
         place = folder / "images" / str(label) / f"{index:03}.png"
@@ -70,10 +82,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         Image.fromarray((image.reshape(8, 8) * 15).astype("uint8")).save(place)
     (folder / "settings").mkdir()
     (folder / "settings/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
-    run_dvc(dvc, folder, "init", "--no-scm")
-    run_dvc(dvc, folder, "add", "images")
-    workspace.ok("keys")
-    return Project(workspace, dvc, run_dvc(dvc, folder, "repro"))
+    [block] = blocks_of("docs/data.md", "tests/integration/test_dvc.py::test_every_stage_runs_in_order")
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    return Project(workspace, dvc, run(dvc, folder, block.text))
 
 
 def test_every_stage_runs_in_order(project: Project) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.integration.running import ROOT, Server, Workspace
+from tests.unit.blocks import blocks_of, commands
 
 
 @pytest.mark.parametrize("name", ["triton_client", "kserve_client"])
@@ -36,11 +37,12 @@ def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
 
 
 def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[Path, str], tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/v2.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("docs/v2.md", "tests/integration/test_examples.py::test_the_protocols_page_asks_what_is_answered")
+    assert len(blocks) == 6
     shutil.copy(next(iter(images)), tmp_path / "a.png")
     answers = []
     for block in blocks:
-        here = block.replace("127.0.0.1:8080", server.rest)
+        here = block.text.replace("127.0.0.1:8080", server.rest)
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", here], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
@@ -55,19 +57,6 @@ def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[P
         "probabilities": [1, 3],
     }
     assert chosen["outputs"][0] == plain["outputs"][0]
-
-
-def commands(block: str) -> list[str]:
-    """The commands of a block of shell, each whole with all its lines."""
-    found, lines = [], ""
-    for line in block.splitlines():
-        lines += line + "\n"
-        whole = subprocess.run(["bash", "-n"], input=lines, capture_output=True, text=True, check=False)
-        if whole.returncode == 0 and not line.endswith(("\\", "|")):
-            found.append(lines)
-            lines = ""
-    assert not lines, block
-    return found
 
 
 CURLS = [

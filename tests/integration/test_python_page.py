@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.running import OWN, ROOT, Server, Workspace
+from tests.unit.blocks import blocks_of
 
 PAGE = ROOT / "docs/python.md"
 CONFIG = """
@@ -40,13 +41,14 @@ def run(script: str, workspace: Workspace) -> "subprocess.CompletedProcess[str]"
 
 
 def test_the_page_runs_as_it_stands(workspace: Workspace, archive: Path, server: Server, images: dict[Path, str]) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("docs/python.md", "tests/integration/test_python_page.py::test_the_page_runs_as_it_stands")
     assert len(blocks) == 7
     image = workspace.path / "roof.jpg"
     shutil.copy(next(iter(images)), image)
     shutil.copy(ROOT / "README.md", workspace.path)
     (workspace.path / "my.yaml").write_text(CONFIG)
-    script = as_here("\n".join(blocks), server).replace("model-store/roofs/1/roofs.mar", str(archive.relative_to(workspace.path)))
+    script = as_here("\n".join(block.text for block in blocks), server)
+    script = script.replace("model-store/roofs/1/roofs.mar", str(archive.relative_to(workspace.path)))
     done = run(script, workspace)
     told = json.loads(workspace.ok("predict", str(image), "--archive", str(archive), "--json"))
     lines = done.stdout.splitlines()

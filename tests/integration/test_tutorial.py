@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -22,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.console.consoles import Console, running
-from tests.integration.running import OWN, ROOT, BeginHome, Server, Workspace, start_server, stop_server
+from tests.integration.running import ROOT, BeginHome, Server, Workspace, shell, start_server, stop_server
 
 Kind = Literal["run", "server", "make", "elsewhere"]
 ELSEWHERE = re.compile(r"needs? (?:Docker|(?:a|the) cluster)")
@@ -62,23 +60,6 @@ def blocks(page: str) -> list[Block]:
             kind = "make"
         found.append(Block(block[1], kind))
     return found
-
-
-def shell(text: str, folder: Path, **environment: str) -> str:
-    """Run a block as a reader's shell would, but that the first failure ends it; what it wrote to standard output."""
-    told = {key: value for key, value in os.environ.items() if key not in OWN}
-    path = f"{Path(sys.executable).parent}:{told['PATH']}"
-    done = subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", text],
-        cwd=folder,
-        env={**told, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=480,
-        check=False,
-    )
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -126,7 +107,8 @@ def test_the_quick_start_as_it_stands(
     for block in blocks("docs/quick-start.md"):
         if block.kind == "run":
             text = re.sub(r"\broofs\b", "digits", block.text)
-            said.append(shell(text.replace("visor predict ", f"visor predict --url http://{server.rest} "), tmp_path, **places))
+            text = text.replace("visor predict ", f"visor predict --url http://{server.rest} ")
+            said.append(shell(text, tmp_path, **places).stdout)
     inspected, predicted, _ = said
     digest = json.loads(workspace.ok("inspect", str(archive), "--json"))["archive_digest"]
     assert f"digest     {digest}" in inspected
@@ -150,7 +132,7 @@ class Walk:
         if block.kind == "server":
             self._serve(shlex.split(block.text))
             return ""
-        return shell(self._as_here(block.text), self.place.path)
+        return shell(self._as_here(block.text), self.place.path).stdout
 
     def _serve(self, words: list[str]) -> None:
         if words[1] == "serve":

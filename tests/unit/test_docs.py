@@ -3,6 +3,7 @@
 import argparse
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from tests.unit.blocks import NEEDS, START, Block, blocks_of, pages_of_the_site
 from tools import pages
 from training.config import Config
 from training.keys import keys_of
@@ -96,6 +98,58 @@ def test_moved_modules_are_where_the_table_says() -> None:
     assert len(rows) > 150
     assert [new for _, new in rows if not (ROOT / new).exists()] == []
     assert [old for old, _ in re.findall(r"^\| ((?:\S+/)\S+) \| (\S+) \|$", table, re.MULTILINE) if (ROOT / old).is_file()] == []
+
+
+SITE = pages_of_the_site()
+MORE = {
+    "cluster": re.compile(r"\b(?:helm|kubectl|cluster|gateway)\b|(?:visor|-m) rollout|127\.0\.0\.1:30080"),
+    "docker": re.compile(r"\bdocker "),
+    "registry": re.compile(r"registry\."),
+    "apt as root": re.compile(r"\bsudo apt|make prometheus"),
+}
+"""What a block that needs this has, and none that is run here."""
+
+
+@pytest.mark.parametrize("page", SITE)
+def test_each_block_of_commands_is_found_and_has_a_mark_that_is_true_or_none(page: str) -> None:
+    blocks = blocks_of(page)
+    text = (ROOT / page).read_text()
+    assert len(blocks) == len(re.findall(r"^ *```(?:sh|python|console(?=\n *\$ ))", text, re.MULTILINE))
+    for block in blocks:
+        if block.run_by:
+            file, _, test = block.run_by.partition("::")
+            assert re.search(rf"^(?:async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), block
+        elif block.mark:
+            assert block.needs in NEEDS, f"{block}: {block.mark}"
+            assert block.needs not in MORE or MORE[block.needs].search(block.text), block
+        else:
+            assert [need for need, pattern in MORE.items() if pattern.search(block.text)] == [], block
+    fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    known = re.compile(r"(?:visor|python|make|curl|helm|kubectl|docker|pip|uv|git|sudo) ")
+    assert [told for language, told in fences if language not in ("sh", "make") and known.match(told)] == []
+
+
+def test_blocks_are_counted() -> None:
+    """A mark that is added is a promise that nobody keeps: look whether the block cannot be run."""
+
+    def kind(block: Block) -> str:
+        return block.needs or ("run by another test" if block.run_by else "run")
+
+    assert Counter(kind(block) for page in SITE for block in blocks_of(page)) == {
+        "run": 32,
+        "run by another test": 24,
+        "cluster": 35,
+        "docker": 7,
+        "internet": 6,
+        "apt as root": 2,
+        "registry": 1,
+        "time": 2,
+    }
+
+
+def test_the_first_pages_are_walked_through_by_a_test_of_their_own() -> None:
+    test = (ROOT / "tests/integration/test_tutorial.py").read_text()
+    assert [page for page in START if f'"{page}"' not in test] == []
 
 
 def test_no_command_reuses_an_older_chart_s_defaults() -> None:

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from loadtests.bench.pictures import photo
 from tests.integration.console.consoles import Console, environment, running
 from tests.integration.running import ROOT, Server, Workspace, start_server, stop_server
+from tests.unit.blocks import blocks_of
 from tests.volume import EXAMPLES, SOAK, generated
 
 UPLOADS = 200
@@ -118,7 +119,8 @@ def test_the_page_of_the_api_needs_no_other_host(console: Console) -> None:
 
 
 def test_the_pages_commands_are_answered(console: Console, images: dict[Path, str], tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/console.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("docs/console.md", "tests/integration/console/test_console.py::test_the_pages_commands_are_answered")
+    assert len(blocks) == 8
     first, second, *_ = images
     shutil.copy(first, tmp_path / "a.png")
     shutil.copy(second, tmp_path / "b.png")
@@ -127,7 +129,7 @@ def test_the_pages_commands_are_answered(console: Console, images: dict[Path, st
         made.write(second, "b.png")
     answers = []
     for block in blocks:
-        here = block.replace("http://127.0.0.1:8090", console.url)
+        here = block.text.replace("http://127.0.0.1:8090", console.url)
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", here],
             cwd=tmp_path,

@@ -238,7 +238,7 @@ def test_a_server_that_knows_no_v2_is_told_in_a_sentence() -> None:
         try:
             url = f"http://127.0.0.1:{server.server_port}"
             for asked in (Client(url), Client(url, model="roofs")):
-                with pytest.raises(ClientError, match="what is no Open Inference Protocol|does not speak V2") as told:
+                with pytest.raises(ClientError, match=r"what is no Open Inference Protocol|does not speak V2") as told:
                     asked.predict(b"x")
                 assert "html" not in str(told.value).lower()
         finally:
