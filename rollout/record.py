@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
-from rollout.counters import Counters, Origin, edge_of
+from rollout.counters import Counters, edge_of
 from rollout.errors import ClusterConflict, RecordUnreadable, RolloutBusy, RolloutMissing
 from rollout.evidence import Evidence
 from rollout.plan import ALL, FINAL, Phase, Plan, State, Step, Verb
@@ -132,10 +132,8 @@ def _check(known: Record) -> None:
         if not all(type(since) in (int, float) for since in known.counters.gone.values()):
             raise ValueError(f"pods are gone since {known.counters.gone}")
         for origin in known.counters.origins.values():
-            if set(origin) != Origin.__required_keys__:
-                raise ValueError(f"the counters are from {origin}")
             kinds = dict.fromkeys(("scraped", "older"), (int, float)) | {"source": (str,), "restarts": (int,)}
-            if any(type(origin[name]) not in kind for name, kind in kinds.items()):
+            if set(origin) != set(kinds) or any(type(value) not in kinds[name] for name, value in origin.items()):
                 raise ValueError(f"the counters are from {origin}")
 
 
