@@ -117,13 +117,12 @@ class Seen(Sight):
 class State:
     """How far a release is; times are seconds since the epoch.
 
-    `step`: the plan's that is under way; `since`: when its share came into force, or its promotion was ordered, 0
-    before the first step; `requests`: the
-    canary's in it; `percent`: the share that was in force when it was last looked at; `target`: the one that is wanted; `held`:
-    why it goes no further; `reason`: why it is in its phase; `failing`: since when a canary without requests fails; `restarts`:
-    as last seen; `proven`: whether it was, when its share went to 100 %; `promoting`: whether its promotion has begun, also while
-    it is paused; `absent`: since when one of the tracks is not there; `shaken`: when a container of a stable pod was last started
-    again.
+    `step`: the plan's that is under way; `since`: when its share came into force, or its promotion was ordered, 0 before the
+    first step; `requests`: the canary's in it; `percent`: the share that was in force when it was last looked at; `target`: the
+    one that is wanted; `held`: why it goes no further; `reason`: why it is in its phase; `failing`: since when a canary without
+    requests fails; `restarts`: as last seen; `proven`: whether it was, when its share went to 100 %; `promoting`: whether its
+    promotion has begun, also while it is paused; `absent`: since when one of the tracks is not there; `shaken`: when a
+    container of a stable pod was last started again.
     """
 
     began: float

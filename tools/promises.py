@@ -8,7 +8,6 @@ import argparse
 import re
 import subprocess
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from handlers.errors import counted
+from tools.reference.text import wrap
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs/promises.yaml"
-WIDTH = 120
 
 PAGE = """\
 # What is promised
@@ -104,14 +103,14 @@ def promises_page(groups: Sequence[Group]) -> str:
     names, tried = {held.test for held in tests}, len(tests) - len(untried)
     page = PAGE.format(promises=len([*_numbered(groups)]), tests=len(names), tried=tried, untried=said)
     head, *texts = page.split("\n\n")
-    lines = [head, *(_wrap(text) for text in texts)]
+    lines = [head, *(wrap(text) for text in texts)]
     numbers = iter(range(1, len(tests) + 1))
     for group in groups:
         rows = [_row(next(numbers), promise) for promise in group.promises]
         lines.append("\n".join([f"## {group.name}\n", COLUMNS, *rows]))
     heading, text = FAILED.strip().split("\n\n")
     failures = [_failure(number, held) for number, promise in _numbered(groups) for held in promise.tests]
-    return "\n\n".join([*lines, heading, _wrap(text), "\n".join([FAILURES, *failures])]) + "\n"
+    return "\n\n".join([*lines, heading, wrap(text), "\n".join([FAILURES, *failures])]) + "\n"
 
 
 def _untried(reasons: Sequence[str]) -> str:
@@ -147,10 +146,6 @@ def _code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text.replace("\n", " "), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def main(argv: list[str] | None = None) -> int:

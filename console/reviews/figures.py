@@ -172,10 +172,8 @@ def _figure(name: Any, samples: Sequence[Sample], of: Test, is_event: Test, prom
     lower, upper = 0.0, 1.0
     parts = []
     for taken in samples:
-        event = np.array([any(of(each) and is_event(each) for each in _possible(one)) for one in taken.looked], dtype=np.bool_)
-        other = np.array(
-            [any(of(each) and not is_event(each) for each in _possible(one)) for one in taken.looked], dtype=np.bool_
-        )
+        outcomes = [{is_event(each) for each in _possible(one) if of(each)} for one in taken.looked]
+        event, other = (np.array([happened in each for each in outcomes], dtype=np.bool_) for happened in (True, False))
         known = np.array([one.label is not None for one in taken.looked], dtype=np.bool_)
         shares = taken.shares * known
         parts.append((shares * event, shares * (event | other)))

@@ -74,7 +74,7 @@ class Workspace:
         return done.stdout
 
 
-def shell(text: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+def shell(text: str, folder: Path, *, timeout: float = 480, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a document's commands as a reader's shell would, but that the first failure, or a name without a value, ends it."""
     told = {key: value for key, value in os.environ.items() if key not in OWN}
     path = f"{Path(sys.executable).parent}:{told['PATH']}"
@@ -84,7 +84,7 @@ def shell(text: str, folder: Path, **environment: str) -> "subprocess.CompletedP
         env={**told, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, f"{text}\n{done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.integration.running import ROOT, Server, Workspace
+from tests.integration.running import ROOT, Server, Workspace, shell
 from tests.unit.blocks import blocks_of, commands
 
 
@@ -43,11 +43,7 @@ def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[P
     answers = []
     for block in blocks:
         here = block.text.replace("127.0.0.1:8080", server.rest)
-        done = subprocess.run(
-            ["bash", "-eo", "pipefail", "-c", here], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, f"{here}\n{done.stdout}\n{done.stderr}"
-        answers.append(done.stdout)
+        answers.append(shell(here, tmp_path, timeout=60).stdout)
     plain, form, chosen, compressed = (json.loads(answer) for answer in answers[:4])
     assert plain["outputs"] == form["outputs"] == compressed["outputs"]
     assert chosen["id"] == "42"

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 PAGES = (
@@ -68,7 +69,7 @@ class Site:
         for path in sorted(self.pages):
             text = (self.root / path).read_text()
             name = name_of(path)
-            self.staged[name] = rewrite(text, lambda target, at=path: self._target(at, target)).encode()  # type: ignore[misc]
+            self.staged[name] = rewrite(text, partial(self._target, path)).encode()
         if self.broken:
             raise LinkBroken("links that lead nowhere:\n" + "\n".join(f"  {one}" for one in self.broken))
         return self.staged
