@@ -74,8 +74,8 @@ class Journal:
 
 
 def command(*arguments: str) -> list[str]:
-    """Make a visor command line for the Python that runs this process."""
-    return [sys.executable, "-m", "visor.cli", *arguments]
+    """Make a visor command line for the Python that runs this process, which finds no package in the folder where it runs."""
+    return [sys.executable, "-P", "-m", "visor.cli", *arguments]
 
 
 def demo(data: str, paths: DemoPaths, overrides: Sequence[str]) -> None:

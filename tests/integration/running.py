@@ -58,7 +58,7 @@ class Workspace:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a visor command in this workspace's folder, whatever its outcome."""
         return subprocess.run(
-            [sys.executable, "-m", "visor.cli", *arguments],
+            [sys.executable, "-P", "-m", "visor.cli", *arguments],  # as `visor`: no folder here is taken for a package of ours
             cwd=self.path,
             env={**{key: value for key, value in os.environ.items() if key not in OWN}, **(env or {})},
             capture_output=True,
@@ -159,7 +159,7 @@ def start_server(
 
     `env`: what its environment has beside this process's.
     """
-    command = [*enter(cgroup), sys.executable, "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
+    command = [*enter(cgroup), sys.executable, "-P", "-m", "visor.cli", "serve", archive, "--port", "0", *arguments]
     with log.open("w") as file:
         process = subprocess.Popen(
             command, cwd=workspace.path, stdout=file, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})}

@@ -191,7 +191,7 @@ def test_no_page_is_wider_than_a_phone(site: Path, tab: browser.Browser) -> None
 
 
 def show(tab: browser.Browser, file: Path, width: int) -> None:
-    """Show a page as to who comes for the first time: the theme would keep the colours that it has shown."""
+    """Show a page as to who comes for the first time: the theme keeps the colours that it has shown, whenever it gets to it."""
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source="localStorage.clear()")  # before the page's own scripts
     tab.open(browser.address(file), width, LOOKS[width])
     tab.evaluate(SETTLED)
-    tab.evaluate("localStorage.clear()")

@@ -37,7 +37,7 @@ def running(folder: Path, *flags: str, env: dict[str, str] | None = None, **sett
     """
     log = folder / f"console-{time.monotonic_ns()}.log"
     told = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "visor.cli", "console", "serve", "--port", "0", *flags]
+    command = [sys.executable, "-P", "-m", "visor.cli", "console", "serve", "--port", "0", *flags]
     with log.open("w") as file:
         process = subprocess.Popen(
             command, cwd=folder, env={**environment(), **told, **(env or {})}, stdout=file, stderr=subprocess.STDOUT
