@@ -23,9 +23,8 @@ GAPS_S = (1, 30, 120, 360, 1200)
 """Seconds between two requests of a track, on the average."""
 TIMES_S = ((15, 15), (30, 10), (60, 10), (60, 15), (120, 5))
 """Seconds between two scrapes of a pod, and between two looks."""
-MOST = 150
-"""Requests of the canary after which an alarm is not waited for any longer, and looks in which it has to be."""
-MOST_LOOKS = 60
+MOST, MOST_SCRAPES = 150, 20
+"""Requests of the canary, and scrapes of its pod, after which an alarm is not waited for any longer: after the later of both."""
 PERIOD_S, SWING = 1800.0, 0.9
 SAME = (("errors", 0.01), ("slower", 0.04), ("flagged", 0.2))
 WEIGHTS = (0.05, 0.25, 0.5)
@@ -71,7 +70,8 @@ def looks(traffic: Traffic, releases: int, count: int, seed: int) -> Iterator[In
 
 def needed(traffic: Traffic, releases: int, seed: int) -> Float64:
     """The canary's requests that each release had when the alarm was raised, (releases,); infinite for those without one."""
-    count = max(MOST_LOOKS, math.ceil(MOST * traffic.gap_s / traffic.weight / traffic.look_s))
+    seconds = max(MOST * traffic.gap_s / traffic.weight, MOST_SCRAPES * traffic.scrape_s)
+    count = math.ceil(seconds / traffic.look_s)
     test, found = SafeTest.begin(traffic.gate, (releases,), bounds=(1.0,)), np.full(releases, np.inf)
     for counts in looks(traffic, releases, count, seed):
         if not (counts[:, 1] + counts[:, 3]).any():
