@@ -94,7 +94,7 @@ def look(
     gone = {name: now for name, pod in sorted(pods.items()) if pod.ready and name not in read}
     without: list[str] = []
     if counters is not None:
-        gone = {name: counters.gone.get(name, since) for name, since in gone.items()}
+        gone = {name: min(counters.gone.get(name, now), now) for name in gone}  # the clock may have been set back
         if any(pod.track == "stable" and name in read for name, pod in pods.items()):
             without = [name for name, since in gone.items() if pods[name].track == "stable" and now - since >= GONE_S]
     if missing := _missing(read, [name for name in gone if name not in without], bound_s):
@@ -197,7 +197,7 @@ def _taken(counters: Counters, name: str, pod: Pod, reading: Reading, now: float
     if fell and not late and restarts > origin["restarts"]:
         return _growth({}, tally), tally, here  # the process began anew, and its counters with it
     if fell or late:
-        since = origin["older"] or now
+        since = min(origin["older"] or now, now)
         return ({}, before, {**origin, "older": since}) if now - since < OLDER_S else ({}, tally, here)
     # A restart may be known before its first scrape, so it stays to be found.
     scraped = max(reading.scraped, origin["scraped"])

@@ -3,8 +3,8 @@
 Two families of bets (`rollout.bets`) go through the same counts:
 
 - **Against "at most the tolerance more"**, for the alarm: on several excesses at once, and a part of the capital that does not
-  bet. After each look SHARED of it is dealt out anew (the fixed share of Herbster, Warmuth 1998), so that a canary that gets
-  bad later, or at a larger weight, is found as soon as one that was bad from its first request.
+  bet. After each look that they bet on SHARED of it is dealt out anew (the fixed share of Herbster, Warmuth 1998), so that a
+  canary that gets bad later, or at a larger weight, is found as soon as one that was bad from its first request.
 - **Against "at least this much more"**, for promotion: at each of several differences, on none and on half of it. The least one
   whose bets have won is the upper end of a confidence sequence of the difference. These are not dealt out anew: a canary that
   gets bad loses what it had won.
@@ -34,7 +34,9 @@ HALVES = np.array([0.0, 0.5])
 LOW = 0.125
 """Without a stable release to be like, promotion's first bet is on this part of the share instead of on a difference of none."""
 PATIENCE = 6
-"""Counts of one track wait for the other's for at most so many looks: scrapes of two pods do not come at the same time."""
+"""Counts of one track wait for the other's for at most so many looks that brought counts: scrapes of two pods do not come at the
+same time, nor do requests. A look that brought none costs nothing, so that neither looks between scrapes nor sparse traffic use
+the patience up; and where one track alone has requests, only its last ones wait, however many it has."""
 MOST = 0.999
 MOST_WON = 12.0
 """What one look multiplies a bet by, at most: less than was won is as fair. Requests of a few seconds in which one pod stalls, or
@@ -49,9 +51,10 @@ LEAST_LEFT = 0.99
 class SafeTest:
     """A gate's state after some looks. Counts are (..., 4): canary's events and total, stable's events and total.
 
-    `seen`: all that was counted; `waiting`: the part of it that was not bet on yet; `waited`: for how many looks, (...).
-    `capital`: (..., 8) logarithms, that of no bet first; `proof`: (..., 9, 2) logarithms, by BOUNDS and HALVES. `weighed`: (...,
-    2) sums of w (canary's share - stable's) and of w over what was compared, w = n_c n_s / (n_c + n_s) (Mantel, Haenszel 1959).
+    `seen`: all that was counted; `waiting`: the part of it that was not bet on yet; `waited`: for how many looks that brought
+    counts, (...). `capital`: (..., 8) logarithms, that of no bet first; `proof`: (..., 9, 2) logarithms, by BOUNDS and HALVES.
+    `weighed`: (..., 2) sums of w (canary's share - stable's) and of w over what was compared, w = n_c n_s / (n_c + n_s) (Mantel,
+    Haenszel 1959).
     """
 
     gate: Gate
@@ -95,15 +98,16 @@ class SafeTest:
         before = self.seen - self.waiting
         full = (block[..., 1] > 0) & ((block[..., 3] > 0) | (not self.gate.paired))
         bets = full & ((before[..., 3] > 0) | (not self.gate.paired))  # the first block tells what to bet on
-        gone = full | (self.waited + 1 >= PATIENCE)
+        waited = self.waited + ((counts[..., 1] > 0) | (counts[..., 3] > 0))
+        gone = full | (waited >= PATIENCE)
         stable = guess(self.gate, before[..., 2], before[..., 3])
-        capital = self.capital + np.where(bets[..., None], self._limited(self._against_little(stable, block)), 0.0)
+        won = np.where(bets[..., None], self._limited(self._against_little(stable, block)), 0.0)
         return replace(
             self,
             seen=self.seen + counts,
             waiting=np.where(gone[..., None], 0, block),
-            waited=np.where(gone, 0, self.waited + 1),
-            capital=_shared(capital),
+            waited=np.where(gone, 0, waited),
+            capital=np.where(bets[..., None], _shared(self.capital + won), self.capital),
             proof=self.proof + np.where(bets[..., None, None], self._limited(self._against_much(stable, block)), 0.0),
             weighed=self.weighed + np.where(full[..., None], _weighed(block), 0.0),
         )

@@ -245,8 +245,8 @@ def _held(plan: Plan, state: State, seen: Seen) -> str:
         return f"this step has had {' and '.join(waits)}"
     if 0 < step.percent < ALL and step.requests and not state.evidence.compared:
         return (
-            "nothing could be compared, as no look had requests of both tracks: are looks further apart than scrapes, and is "
-            "there enough traffic?"
+            "nothing could be compared, as requests of both tracks were never counted near to each other: has the stable "
+            "release any?"
         )
     if proof_is_due(plan.steps, state.step):
         return _unproven(plan, state, step.percent / ALL)

@@ -46,13 +46,13 @@ class Naive:
 
     def look(self, *counts: int) -> None:
         self.waiting = [ours + new for ours, new in zip(self.waiting, counts, strict=True)]
-        self.waited += 1
+        self.waited += 1 if counts[1] + counts[3] > 0 else 0
         _, canary_total, _, stable_total = self.waiting
         complete = canary_total > 0 and (stable_total > 0 or not self.gate.paired)
         if complete and (self.past[3] > 0 or not self.gate.paired):
             self.bet()
-        total = sum(self.capital)
-        self.capital = [0.99 * one + 0.01 * total / 8 for one in self.capital]
+            total = sum(self.capital)
+            self.capital = [0.99 * one + 0.01 * total / 8 for one in self.capital]
         if complete or self.waited == 6:
             self.past = [ours + new for ours, new in zip(self.past, self.waiting, strict=True)]
             self.waiting, self.waited = [0, 0, 0, 0], 0

@@ -288,6 +288,29 @@ def test_a_stable_pod_that_stays_away_is_left_out() -> None:
     assert told == ["it is counted without pod t, of which Prometheus has had nothing for 60 s"]
 
 
+@pytest.mark.parametrize("back", [60.0, 3600.0])
+def test_a_clock_that_is_set_back_has_a_minute_last_no_longer(back: float) -> None:
+    """After the first look at which the pod is missing: by the new clock it is missing since then, and a minute is 60 s."""
+    pods = {**PODS, "t": Pod("stable", 100.0)}
+    known, _, _ = look(None, {"c": of(), "s": of(), "t": of()}, pods, NOW, BOUND)
+    missed = []
+    for now in (NOW + 15, *(NOW + 30 - back + 15 * number for number in range(6))):
+        known, _, missing = look(known, {"c": of(requests=1), "s": of(requests=1)}, pods, now, BOUND)
+        missed.append(bool(missing))
+    assert missed == [True] * 5 + [False] * 2
+
+
+def test_a_clock_that_is_set_back_has_older_values_passed_over_no_longer() -> None:
+    """Values that stay lower begin anew after five minutes, also if an hour of these is another one."""
+    read, times = {"c": of(requests=900), "s": of()}, (0, 60, *(120 - 3600 + 60 * number for number in range(7)))
+    known, totals = None, []
+    for number, time in enumerate(times):
+        known, counted, _ = look(known, read, PODS, NOW + time, BOUND)
+        totals.append(counted["errors"][0].total if counted else None)
+        read = {"c": of(requests=10 + number), "s": of()}
+    assert totals == [None] + [0] * 7 + [1]  # the sixth minute is the first after them
+
+
 def test_without_any_stable_pod_or_one_of_the_canary_s_it_waits() -> None:
     pods = {**PODS, "d": Pod("canary", 100.0)}
     everything = {"c": of(), "d": of(), "s": of()}

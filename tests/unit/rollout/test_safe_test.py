@@ -176,6 +176,26 @@ def test_looks_in_which_pods_were_not_scraped_at_once_count_once_they_were():
     assert looked(GATE["slow"], apart).difference == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("name", ["errors", "flagged", "disagreement"])
+@pytest.mark.parametrize("between", [1, 5, 40])
+def test_a_look_that_brings_nothing_changes_nothing(name, between):
+    """As between two scrapes, and where requests are few: neither patience nor what the bets have won goes by looking."""
+    looks = [one for one in drawn(np.random.default_rng(4), 30, 0.3, 0.1, 0.7, 0.7) if one[1] + one[3]]
+    assert any((canary == 0) != (stable == 0) for _, canary, _, stable in looks)
+    now, later = looked(GATE[name], looks), looked(GATE[name], [one for found in looks for one in [(0,) * 4] * between + [found]])
+    for part in ("seen", "waiting", "waited", "capital", "proof", "weighed"):
+        assert getattr(later, part).tolist() == getattr(now, part).tolist()
+
+
+def test_a_request_is_compared_with_the_next_one_of_the_other_track_however_late_that_comes():
+    """Of one each 5 minutes, looked at every 15 s: 20 looks. The first pair tells what to bet on."""
+    nothing = [(0, 0, 0, 0)] * 19
+    apart = looked(GATE["errors"], [*nothing, (1, 1, 0, 0), *nothing, (0, 0, 0, 1)] * 20)
+    together = looked(GATE["errors"], [(1, 1, 0, 1)] * 20)
+    assert apart.log_e == together.log_e >= math.log(len(GATES) / ALPHA)
+    assert apart.weighed.tolist() == [20 / 2, 20 / 2]  # 1 * 1 / (1 + 1) of each pair
+
+
 def test_counts_that_waited_too_long_are_compared_with_nothing():
     """Of the shadow's time the stable release's rate is learnt, and no more; of one track alone nothing is ever won or lost."""
     shadow = looked(GATE["slow"], [(0, 0, 90, 180)] * 50)

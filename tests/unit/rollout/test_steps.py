@@ -78,17 +78,25 @@ def test_no_data_hold_and_say_so_before_the_first_request_and_after(world: World
 
 
 def test_where_nothing_could_be_compared_no_step_ends_and_it_says_so(world: World) -> None:
-    """As where scrapes are so far apart that counts of one track are given up before the other's come: here 16 looks."""
+    """As where the stable release's pods are not scraped, or nobody asks them anything."""
     world.until(0)
     world.state = replace(world.state, evidence=Evidence.begin(PAIRED))
-    for look in range(80):
-        ours, theirs = (1_000 if look % 16 == at else 0 for at in (0, 8))
-        world.turn({"errors": (Count(ours, ours), Count(0, theirs))})
+    for _ in range(80):
+        world.turn({"errors": (Count(1_000, 1_000), Count(0, 0))})
     assert (world.state.phase, world.state.step) == ("stepping", 0)
     assert world.state.requests >= 5_000
-    assert world.state.held.startswith("nothing could be compared, as no look had requests of both tracks")
+    assert world.state.held.startswith("nothing could be compared, as requests of both tracks were never counted near")
     world.turn({"errors": (Count(0, 10), Count(0, 100))})
     assert world.state.step == 1
+
+
+def test_scrapes_that_are_16_looks_apart_are_compared(world: World) -> None:
+    """The canary's pod is scraped 8 looks before the stable release's: all of its requests fail, and it is rolled back."""
+    world.until(0)
+    for look in range(80):
+        ours, theirs = (100 if look % 16 == at else 0 for at in (0, 8))
+        world.turn({"errors": (Count(ours, ours), Count(0, theirs))})
+    assert world.state.phase == "rolled-back"
 
 
 def test_the_last_step_with_a_comparison_asks_for_proof(world: World) -> None:
