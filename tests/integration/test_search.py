@@ -81,8 +81,10 @@ def tried(place: Workspace, study: str) -> dict[int, Any]:
 
 @pytest.mark.timeout(600)
 def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(place: Workspace) -> None:
-    said = place.ok(*arguments("calm", TRIALS))
-    best = config.load(place.path / said.splitlines()[-1])
+    said = place.visor(*arguments("calm", TRIALS))
+    assert said.returncode == 0, said.stderr
+    assert re.search(rf"^[0-9]+ of {TRIALS} trials are made, about [0-9]+ (s|min) left$", said.stderr, re.MULTILINE)
+    best = config.load(place.path / said.stdout.splitlines()[-1])
     calm = tried(place, "calm")
     assert list(calm) == list(range(TRIALS))
     values = {slot: value for slot, (state, value, _) in calm.items() if state == "COMPLETE"}
@@ -99,7 +101,6 @@ def test_a_killed_study_is_the_undisturbed_one_and_repeats_no_finished_trial(pla
     before = trials_of(place, "killed")
     done = place.visor(*arguments("killed", TRIALS), timeout=400)
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"^[0-9]+ of {TRIALS} trials are made, about [0-9]+ (s|min) left$", done.stderr, re.MULTILINE)
     assert f"\n{TRIALS} of {TRIALS} trials are made\n" in done.stderr
     assert done.stderr.count("was interrupted and is tried again") == sum(trial.state == TrialState.RUNNING for trial in before)
     assert tried(place, "killed") == calm

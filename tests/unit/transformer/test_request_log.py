@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import weakref
+from pathlib import Path
 
 import grpc
 import httpx
@@ -111,6 +112,17 @@ async def test_a_line_names_the_rule_that_a_request_brought(client, lines, image
     archives, own = lines.read_back()
     assert own["threshold"] == 0.25
     assert {"threshold", "group"} & archives.keys() == set()
+
+
+def test_a_line_has_the_fields_that_the_guide_lists_and_no_other():
+    record = Record("rest", URL, inference=True, shadow=True, threshold=0.25, group="north")
+    record.end()
+    file = io.BytesIO()
+    RequestLog("all", {"model": "roofs", "version": "3", "track": "canary"}, file).write(record)
+    text = (Path(__file__).parents[3] / "docs/guide.md").read_text()
+    table = text[text.index("| field | what it is |") :].partition("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert json.loads(file.getvalue()).keys() == listed
 
 
 async def test_a_line_is_written_without_anybody_asking(client, service, lines, images):
