@@ -40,6 +40,7 @@ from training.decisions.thresholds import fit_decision
 from training.progress import show_progress
 
 BATCH = 32
+SMALLEST = 48  # pixels of a roof's side, as of `data.size`: it cannot be drawn in much fewer
 FRESH_SEED, FOLDER_SEED = 1000, 500  # other than those of training/configs
 LEVELS, CONFIDENCE = (0.05, 0.1, 0.2), 0.95
 SURE, WIDE = 0.5, 0.1
@@ -104,13 +105,17 @@ def make_folder(args: argparse.Namespace) -> None:
 
 
 def ask(args: argparse.Namespace) -> None:
-    """Draw fresh roofs and keep what each run's backend says of them. The runs see pictures of one size."""
+    """Draw fresh roofs and keep what each run's backend says of them. The runs see pictures of one size.
+
+    Networks that see fewer pixels than a roof can be drawn in get roofs that are scaled down, as those that they are trained on.
+    """
     specs = [Spec.read(run / SPEC) for run in args.runs]
     backends = [load_backend(run, spec) for run, spec in zip(args.runs, specs, strict=True)]
     args.answers.mkdir(parents=True, exist_ok=True)
     (size,) = {spec.preprocessing.height for spec in specs}
     count = args.damaged + args.intact
-    roofs = show_progress(draw(args.seed, args.damaged, args.intact, size), count, "drawing and asking")
+    drawn = draw(args.seed, args.damaged, args.intact, max(size, SMALLEST))
+    roofs = show_progress(drawn, count, "drawing and asking")
     logits: list[list[Float32]] = [[] for _ in specs]
     features: list[list[Float32]] = [[] for _ in specs]
     while batch := list(islice(roofs, BATCH)):

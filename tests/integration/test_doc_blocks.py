@@ -86,10 +86,8 @@ visor data manifest training/configs/roofs.yaml --set data.seed=1 --out new.json
     "docs/decisions.md": Page(
         here={
             "--share 0.05": "--share 0.2 --count 300",
-            "name=rare-05": "name=rare-05 --set preprocessing.height=48 --set preprocessing.width=48",  # no roof is smaller
-            "max_fnr=0.05": "max_fnr=0.05 --set preprocessing.height=48 --set preprocessing.width=48",
             "--damaged 10000 --intact 40000": "--damaged 120 --intact 120",
-            "calibration runs/rare-05": "calibration runs/rare-05 --damaged 40 --draws 2",
+            "calibration runs/rare-05": "calibration runs/rare-05 --damaged 20 --draws 2",
             "--damaged 20000 --intact 0": "--damaged 400 --intact 0",
         },
     ),
@@ -116,7 +114,7 @@ done
 """,
         here={
             "data.count=4000": "data.count=200",
-            "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0",
+            "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0 --orders cost",
         },
     ),
     "docs/reviews.md": Page(
@@ -139,14 +137,13 @@ visor data manifest training/configs/roofs.yaml --out manifest.json
         here={
             "--trials 12": "--trials 2",
             "3f2a... 77b0...": "$(jq -r .mlflow_run_id runs/roofs/run.json runs/roofs-deep/run.json)",
-            "--version 7": "--version 1",
+            "--version 7": "--version 2",
         },
+        exits={"visor promote": 1},  # 30 damaged roofs show no difference of two trainings, and no missed share below 0.05
+        says=(r"does not become the champion: its cost less", r"does not become the champion: .+ misses .+ of the 30 positives"),
     ),
 }
-NOT_YET = frozenset(f"docs/{name}.md" for name in ("decisions", "guide", "pretraining", "reviews-loop", "scoring", "search"))
-"""Pages whose blocks were not yet seen to pass from beginning to end, and are left out until they are."""
-WITHOUT_MARK = [page for page in pages_of_the_site() if any(not block.mark for block in blocks_of(page))]
-RUN = [page for page in WITHOUT_MARK if page not in NOT_YET]
+RUN = [page for page in pages_of_the_site() if any(not block.mark for block in blocks_of(page))]
 NAMED = re.compile(r"(?<![\w-])(?:--out|--explain|--report|--metrics|-o|>)[= ]?([\w./-]+)")
 
 

@@ -2,13 +2,16 @@
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from archives.contents import SPEC
 from docs.examples import fresh_roofs
-from tests.unit.specs import make_spec
+from tests.unit.networks import random_network, write_weights
+from tests.unit.specs import TINY, make_spec
 
 
 def test_the_cheapest_band_is_the_best_of_all():
@@ -47,6 +50,18 @@ def test_every_roof_is_of_another_building():
     pictures = [np.asarray(Image.open(io.BytesIO(jpeg))) for _, jpeg in drawn]
     assert {picture.shape for picture in pictures} == {(48, 48, 3)}
     assert len({picture.tobytes() for picture in pictures}) == 4
+
+
+def test_a_network_of_fewer_pixels_than_a_roof_is_drawn_in_is_asked_of_smaller_ones(tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    run.mkdir()
+    (run / SPEC).write_text(TINY.model_dump_json())  # of 16 x 16 pixels
+    write_weights(run, random_network("small_cnn", 2, 16, 16))
+    answers = ["--answers", str(tmp_path), "--damaged", "1", "--intact", "2", "--seed", "1"]
+    assert fresh_roofs.main(["answer", str(run), *answers]) == 0
+    fresh = fresh_roofs.Fresh.read(run, tmp_path)
+    assert fresh.logits.shape == (3, 2)
+    assert fresh.damaged.tolist() == [True, False, False]
 
 
 def test_one_slope_by_hand():
