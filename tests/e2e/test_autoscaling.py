@@ -19,6 +19,7 @@ AUTOSCALING = {
 LIGHT, HEAVY = 1.0, 25.0  # requests a second of each protocol
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_load_adds_a_replica_and_its_end_removes_it_without_a_lost_request(release: Release, archives: Archives) -> None:
     release.upgrade({"autoscaling": AUTOSCALING})

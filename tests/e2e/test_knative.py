@@ -135,6 +135,7 @@ def test_upgraded_by_helm_while_pods_are_deleted_without_a_lost_request(stable: 
         finish(running, "2")
 
 
+@pytest.mark.full
 def test_scales_to_zero_and_back_without_a_lost_request(stable: dict[str, Release], archives: Archives) -> None:
     for release in stable.values():
         release.upgrade({"knative": {"minScale": 0}})

@@ -17,9 +17,10 @@ from tools import browser
 from training.tracking import Tracker
 
 LONGEST = (
-    "test_soak.py", "test_conformance.py", "handlers/test_backends.py", "test_pipeline.py", "test_search.py",
-    "test_mlflow_server.py", "test_pod.py", "test_full_disk.py", "test_score.py", "test_demo.py",
-    "test_dvc.py", "test_serve.py", "test_compare.py", "test_torchrun.py", "test_hanging.py", "handlers/test_decode_memory.py",
+    "test_doc_blocks.py", "test_pipeline.py", "test_conformance.py", "test_search.py", "test_tutorial.py",
+    "test_full_disk.py", "test_loadtest.py", "handlers/test_backends.py", "test_mlflow_server.py", "test_bench.py",
+    "test_soak.py", "test_demo.py", "test_heic.py", "test_notebook.py", "test_pod.py", "test_score.py", "test_dvc.py",
+    "test_serve.py", "test_compare.py", "test_torchrun.py", "test_hanging.py", "handlers/test_decode_memory.py",
     "test_interruption.py",
 )  # fmt: skip
 """Files that take longest, and are begun first: where one came last, the other process of `make test` would wait for it."""
