@@ -15,6 +15,8 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+MLFLOW_DATABASE = "mlflow.db"
+"""The file of the embedded MLflow store in a home."""
 # Under this name NNCF tells Google Analytics of no quantisation.
 NNCF_DEFAULTS = {"NNCF_CI": "1"}
 
@@ -51,7 +53,7 @@ def tracking_uri(home: Path) -> str:
 
 def embedded_uri(home: Path) -> str:
     """Return the address of the SQLite store, which needs no server."""
-    return f"sqlite:///{(home / 'mlflow.db').resolve()}"
+    return f"sqlite:///{(home / MLFLOW_DATABASE).resolve()}"
 
 
 def is_embedded(home: Path) -> bool:

@@ -68,6 +68,8 @@ class Tracker:
             for name in ("alembic", "mlflow"):  # which log every table that they make; MLflow's import sets its own level
                 logging.getLogger(name).setLevel(logging.WARNING)
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what is told in a sentence
+            if embedded and not (home / settings.MLFLOW_DATABASE).exists():
+                logger.info("making %s, MLflow's store", home / settings.MLFLOW_DATABASE)
             # Two processes that make the embedded store's tables at the same time would both fail.
             with exclusive(home / ".mlflow.lock") if embedded else nullcontext(), reported(_public(uri)):
                 client = MlflowClient(uri, uri)
@@ -75,6 +77,11 @@ class Tracker:
                     client.search_experiments(max_results=1)
                     client.search_registered_models(max_results=1)
         return cls(client, uri, (home / "mlartifacts").resolve() if embedded else None)
+
+    @classmethod
+    def find(cls, home: Path) -> "Tracker | None":
+        """Open the store as `open` does where there is one; None where the embedded one was never made."""
+        return None if settings.is_embedded(home) and not (home / settings.MLFLOW_DATABASE).exists() else cls.open(home)
 
     @property
     def public_uri(self) -> str:

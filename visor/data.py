@@ -57,7 +57,8 @@ class DataSet:
     """A data set that was looked at, as a training would take it.
 
     `labels`: also those without pictures; `digest`: of its manifest; `counts`: pictures by label and split; `unreadable`: paths
-    of files that cannot be decoded, with the reason; `brightness`, `sharpness`: what stands out, the farthest first; `refusal`:
+    of files that cannot be decoded, with the reason; `blank`: paths of pictures of one colour, which are compared with none;
+    `brightness`, `sharpness`: what stands out, the farthest first; `refusal`:
     why training would refuse it, None where it would not.
     """
 
@@ -67,6 +68,7 @@ class DataSet:
     digest: str
     counts: dict[str, dict[str, int]]
     unreadable: dict[str, str]
+    blank: tuple[str, ...]
     brightness: tuple[Outlier, ...]
     sharpness: tuple[Outlier, ...]
     refusal: str | None
@@ -155,6 +157,7 @@ def explore(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | No
         digest=findings.digest,
         counts={label: dict(held) for label, held in findings.counts().items()},
         unreadable=dict(findings.unreadable),
+        blank=tuple(sample.path for sample in findings.blank),
         brightness=tuple(Outlier(one.image.sample.path, one.score) for one in findings.brightness),
         sharpness=tuple(Outlier(one.image.sample.path, one.score) for one in findings.sharpness),
         refusal=findings.refusal,

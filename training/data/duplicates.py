@@ -4,6 +4,8 @@ The hash has 256 bits: which of the 16 x 16 lowest coefficients of the discrete 
 64 x 64 pixels lie above their median (the imagehash library's phash; Zauner 2010, "Implementation and Benchmarking of
 Perceptual Image Hash Functions", section 3.2.1). A picture's mirrored and turned views, eight with itself, have the hashes of
 its transform with other signs, or transposed. docs/data.md says which bound on the Hamming distance finds what.
+
+A blank picture, one of a single colour, has no such coefficients: its hash is 0, which is near no other's.
 """
 
 import logging
@@ -18,7 +20,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from archives.files import replacing
-from handlers.arrays import Int64, UInt8, UInt64
+from handlers.arrays import Bools, Int64, UInt8, UInt64
 from handlers.errors import counted
 from handlers.spec import DECODING, DecodingRule, Limits, Preprocessing
 from training.config import BUILT_IN, Config, DataConfig
@@ -39,6 +41,8 @@ BLOCK = 1 << 19
 """Pairs compared at a time: what a CPU's cache holds."""
 NAMED = 3
 """How many pairs an error names."""
+BLANK = 4
+"""Levels of 255 within which all pixels of a blank picture lie, in each colour."""
 SHORTEST = 8
 """Bits of a part by which it is worth looking for pairs: it then leaves out most of them."""
 
@@ -55,12 +59,16 @@ class Near:
 def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> None:
     """Look for near-duplicates in two splits. Raises DataLeak, or warns, as `data.leaks` says; raises as `hash_images`.
 
-    Warns of those under two labels, wherever they lie: one of the labels is wrong, or the labels do not exclude each other.
+    Warns of those under two labels, wherever they lie: one of the labels is wrong, or the labels do not exclude each other; and
+    of blank pictures.
     """
     policy = config.data.leaks or default_policy(config.data)
     if policy == "allow":
         return
+    logger.info("looking for near-duplicates among %s", counted(len(manifest.samples), "image"))
     hashes = hash_images(root, manifest.samples, config.limits, home / "cache", config.preprocessing.decoding)
+    if said := say_blank(blank_of(manifest.samples, hashes)):
+        logger.warning("%s; `visor data report` lists them", said)
     found = find_near(manifest.samples, hashes, config.data.near_duplicate_bits)
     if said := under_two_labels(found):
         logger.warning("%s; `visor data report` shows them", said)
@@ -94,6 +102,26 @@ def under_two_labels(found: Sequence[Near]) -> str:
     return f"the same picture, or nearly the same, lies under two labels: {shown}{more}"
 
 
+def is_blank(hashes: UInt64) -> Bools:
+    """Tell which pictures are of a single colour, (N,). hashes: (N, 8, 4), by `hash_images`."""
+    return np.asarray((hashes == 0).all(axis=(1, 2)))
+
+
+def blank_of(samples: Sequence[Sample], hashes: UInt64) -> list[Sample]:
+    """Choose the blank pictures' samples. hashes: (N, 8, 4), by `hash_images`."""
+    return [samples[row] for row in np.flatnonzero(is_blank(hashes)).tolist()]
+
+
+def say_blank(blank: Sequence[Sample]) -> str:
+    """Say how many pictures are blank, and what to do with them; "" where none is."""
+    if not blank:
+        return ""
+    return (
+        f"{counted(len(blank), 'picture is', 'pictures are')} blank, of one colour alone, such as {blank[0].path}: remove what "
+        "shows nothing; transparency is laid on white, so that a white drawing needs another colour below it"
+    )
+
+
 def default_policy(data: DataConfig) -> str:
     """Return "error", but "warn" where nobody here chose the splits: for built-in sets and sets published with theirs."""
     published = data.source in (*BUILT_IN, "cifar10", "fashion-mnist") or (data.path is not None and is_published(data.path))
@@ -113,7 +141,7 @@ def hash_images(
     A file in the folder `cache` keeps them by the images' SHA-256. `rule`: by which the images are decoded. Raises
     DataUnreadable naming all bad images, DataChanged for one unlike its sample.
     """
-    path = cache / f"phash-{BITS}x{VIEWS}-{DECODER}-rule-{rule}.npz" if cache else None
+    path = cache / f"phash-{BITS}x{VIEWS}-blank-{BLANK}-{DECODER}-rule-{rule}.npz" if cache else None
     known = _read(path)
     new = [sample for sample in samples if sample.sha256 not in known]
     view = VIEW.model_copy(update={"decoding": rule})
@@ -127,10 +155,13 @@ def hash_images(
 
 
 def hash_pixels(pixels: UInt8) -> UInt64:
-    """Compute the hashes of a picture's eight views from one transform, (8, 4) uint64. pixels: (64, 64, 3) RGB.
+    """Compute the hashes of a picture's eight views from one transform, (8, 4) uint64, all 0 of a blank one. pixels: (64, 64, 3)
+    RGB.
 
     To mirror a picture changes the sign of its transform's odd columns or rows, to transpose it transposes the transform.
     """
+    if (np.ptp(pixels, axis=(0, 1)) <= BLANK).all():
+        return np.zeros((VIEWS, WORDS), np.uint64)
     luma = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)
     low = dctn(luma, type=2)[:SIDE, :SIDE]
     odd = np.where(np.arange(SIDE) % 2, -1.0, 1.0)
@@ -154,9 +185,11 @@ def find_near(samples: Sequence[Sample], hashes: UInt64, bits: int) -> list[Near
     """Find pairs of images of which one's hash differs from that of the other's nearest view in at most `bits`, nearest first.
 
     hashes: (N, 8, 4), by `hash_images`. Of images with the same hashes, mirrored and turned ones too, each is paired with the
-    first alone, and further ones with other hashes only where they lie in another split: a thousand blank pictures are a
-    thousand pairs and not half a million.
+    first alone, and further ones with other hashes only where they lie in another split: a thousand copies of one picture are
+    a thousand pairs and not half a million. Blank pictures are in no pair.
     """
+    told = np.flatnonzero(~is_blank(hashes)).tolist()
+    samples, hashes = [samples[row] for row in told], hashes[told]
     views = np.ascontiguousarray(hashes).view(f"S{BITS // 8}")[..., 0]  # (N, 8), a hash each
     _, first, inverse = np.unique(np.sort(views, axis=1)[:, 0], return_index=True, return_inverse=True)
     members: list[list[int]] = [[] for _ in first]

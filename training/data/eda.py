@@ -24,7 +24,7 @@ from training import keys
 from training.config import DataConfig, load
 from training.config.section import Section
 from training.data import manifest, sources
-from training.data.duplicates import Near, find_near, hash_images, is_leak
+from training.data.duplicates import Near, blank_of, find_near, hash_images, is_leak
 from training.data.manifest import Sample, hash_file
 from training.data.pixels import decode_all
 from training.data.tree import SPLITS, scan
@@ -66,8 +66,9 @@ class Outlier:
 class Findings:
     """All that the report says. `labels` include those without images; `unreadable` holds images and what is wrong with each.
 
-    `near`: near-duplicates, the nearest first, at most `bits` apart. `brightness`, `sharpness`: outliers, the farthest
-    first. `refusal`: why training would refuse the set, if it would. `split`: whether the splits are those of a training.
+    `near`: near-duplicates, the nearest first, at most `bits` apart. `blank`: pictures of one colour. `brightness`, `sharpness`:
+    outliers, the farthest first. `refusal`: why training would refuse the set, if it would. `split`: whether the splits are
+    those of a training.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Findings:
     unreadable: tuple[tuple[str, str], ...]
     near: tuple[Near, ...]
     bits: int
+    blank: tuple[Sample, ...]
     brightness: tuple[Outlier, ...]
     sharpness: tuple[Outlier, ...]
     digest: str
@@ -127,6 +129,7 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
         unreadable=tuple((sample.path, str(err)) for sample, err in unreadable),
         near=tuple(find_near(good, hashes, data.near_duplicate_bits)),
         bits=data.near_duplicate_bits,
+        blank=tuple(blank_of(good, hashes)),
         brightness=tuple(outliers(images, np.array([image.brightness for image in images]))),
         sharpness=tuple(outliers(images, np.log1p([image.sharpness for image in images]))),
         digest=listed.digest,
@@ -168,7 +171,7 @@ def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, 
     try:
         return sources.build_manifest(root, data, found), None, True
     except DataError as err:
-        tree = manifest.choose(found, data, sources.left_out(data))
+        tree = manifest.choose(root, found, data, sources.left_out(data))
         if not tree.images:
             raise
         samples = []

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import logging
+import os
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,8 +20,8 @@ from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Split, Tree, say_table, scan, select
-from training.data.walk import count_suffixes
+from training.data.tree import SPLITS, Found, Split, Tree, say_table, scan, select
+from training.data.walk import count_suffixes, warn_of
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
 
@@ -84,9 +85,16 @@ class Manifest:
     def read(cls, path: Path) -> Self:
         """Read what `write` wrote. Raises DataError for another form, and when the digest is not that of the content."""
         try:
-            content = _File.model_validate_json(path.read_bytes(), strict=True)
+            data = path.read_bytes()
         except OSError as err:
             raise DataError(f"{path} {unread(err)}; `visor data manifest CONFIG` writes a manifest") from err
+        if not data:
+            raise DataError(
+                f"{path} is empty, as where a copy was cut short; bring it back from where it was written, as a new one would "
+                "say what the images are now, and not what they were"
+            )
+        try:
+            content = _File.model_validate_json(data, strict=True)
         except ValidationError as err:
             first = err.errors()[0]
             if not first["loc"]:
@@ -156,6 +164,7 @@ def build(
     """
     found = scan(root, config.layout) if found is None else found
     tree, groups, splits = plan(root, config, pattern, left_out, found)
+    logger.info("hashing %s of %s", counted(len(tree.images), "image"), root)
     samples = []
     for image in show_progress(tree.images, len(tree.images), "hashing images"):
         size, digest = hash_file(root, image.path)
@@ -170,17 +179,38 @@ def plan(
     root: Path, config: DataConfig, pattern: str | None, left_out: Collection[str], found: Tree
 ) -> tuple[Tree, dict[str, str | None], dict[str, Split]]:
     """Choose the images, and find group and split of each by its path; no file is read. Arguments and errors: as of `build`."""
-    tree = choose(found, config, left_out)
+    second = "a second name of an image of its label, and is left out", "second names of images of their labels, and are left out"
+    warn_of(f"link is {second[0]}", f"links are {second[1]}", aliases(root, found.images))
+    tree = choose(root, found, config, left_out)
     _check_tree(root, tree)
     groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
     return tree, groups, assign(tree, groups, config.splits, config.seed)
 
 
-def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
-    """Reduce the tree to the labels that the config takes; `left_out` is as in `build`. Raises DataError."""
+def choose(root: Path, tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
+    """Reduce the tree to the labels that the config takes, and an image of several names to one of them; `left_out` is as in
+    `build`. Raises DataError."""
+    twice = aliases(root, tree.images)
+    tree = replace(tree, images=tuple(image for image in tree.images if image.path not in twice))
     if config.classes is None:
         tree = select(tree, set(tree.labels) - set(left_out), None)
     return select(tree, config.classes, config.top_classes)
+
+
+def aliases(root: Path, images: Iterable[Found]) -> set[str]:
+    """Find links below the root to an image of the same label and split there, or to one that another such link leads to.
+
+    Links out of the root are no aliases: DVC's cache has one file for all images of the same bytes, and a data set is the same
+    with its images as links into it.
+    """
+    top = Path(os.path.realpath(root))
+    names = defaultdict[tuple[Path, str, Split | None], list[tuple[bool, str]]](list)
+    for image in images:
+        is_link = (root / image.path).is_symlink()
+        real = Path(os.path.realpath(root / image.path)) if is_link else top / image.path
+        if real.is_relative_to(top):
+            names[real, image.label, image.split].append((is_link, image.path))
+    return {path for held in names.values() for _, path in sorted(held)[1:]}
 
 
 def verify(root: Path, manifest: Manifest) -> None:
@@ -191,7 +221,9 @@ def verify(root: Path, manifest: Manifest) -> None:
     layout = read_layout([(sample.path, sample.label) for sample in manifest.samples])
     labels = {composed(label) for label in manifest.labels}
     images = [image for image in scan(root, layout).images if not manifest.chosen or image.label in labels]
-    present = {name for image in images for name in (image.path, image.mask) if name}
+    listed = {composed(sample.path) for sample in manifest.samples}  # manifests before 0.3 list an image under all of its names
+    twice = {path for path in aliases(root, images) if composed(path) not in listed}
+    present = {name for image in images if image.path not in twice for name in (image.path, image.mask) if name}
     expected = {sample.path: sample.sha256 for sample in manifest.samples}
     expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
     both = pair(expected, present)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import warnings
@@ -24,6 +25,8 @@ from training.data.manifest import Manifest, Sample
 from training.errors import DataChanged, DataUnreadable
 from training.progress import show_progress
 
+logger = logging.getLogger(__name__)
+
 DECODER = "-".join(
     (
         f"pillow-{PIL.__version__}-resizer-{version('cykooz-resizer')}",
@@ -44,6 +47,7 @@ def cache(root: Path, manifest: Manifest, preprocessing: Preprocessing, limits: 
     """
     path = folder / cache_name(manifest, preprocessing, limits)
     if not path.exists():
+        logger.info("decoding %s", counted(len(manifest.samples), "image"))
         folder.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest.samples), preprocessing.height, preprocessing.width, 3)
         with replacing(path) as temporary:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handlers.arrays import UInt64
-from training.data.duplicates import BITS, near_pairs
+from training.data.duplicates import BITS, is_blank, near_pairs
 from training.data.manifest import Sample
 from training.data.reviews import Reviewed
 from training.data.tree import Split
@@ -83,15 +83,19 @@ def _refuse(one: Reviewed, near: set[Split], audited: bool) -> str | None:
 
 
 def _clusters(known: UInt64, hashes: UInt64, bits: int) -> list[tuple[list[int], list[int]]]:
-    """Cluster pictures that look alike, if by way of others: their rows, and those of the known ones that look like any."""
+    """Cluster pictures that look alike, if by way of others: their rows, and those of the known ones that look like any.
+
+    Each blank picture is a cluster of its own: its hash says nothing.
+    """
+    blank = is_blank(hashes)
     both = np.concatenate([known, hashes])
-    own, new = len(known), len(hashes)
+    own = len(known)
     views = np.ascontiguousarray(both).view(f"S{BITS // 8}")[..., 0]
-    # Of those with equal hashes the first stands for all, so that a thousand blank pictures are not half a million pairs.
+    # Of those with equal hashes the first stands for all, so that a thousand copies of one are not half a million pairs.
     _, first, inverse = np.unique(np.sort(views, axis=1)[:, 0], return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     with_new = np.zeros(len(first), dtype=bool)
-    with_new[inverse[own:]] = True
+    with_new[inverse[own:][~blank]] = True
     root = list(range(len(first)))
 
     def find(node: int) -> int:
@@ -108,7 +112,7 @@ def _clusters(known: UInt64, hashes: UInt64, bits: int) -> list[tuple[list[int],
             node, of = (one, other) if with_new[one] else (other, one)
             beside[node].append(of)
     members: dict[int, list[int]] = {}
-    for row in range(new):
+    for row in np.flatnonzero(~blank).tolist():
         members.setdefault(find(int(inverse[own + row])), []).append(row)
     of_class: list[list[int]] = [[] for _ in first]
     for row in range(own):
@@ -117,4 +121,5 @@ def _clusters(known: UInt64, hashes: UInt64, bits: int) -> list[tuple[list[int],
     for node in np.flatnonzero(with_new).tolist():
         for of in (node, *beside[node]):
             neighbours[find(node)] += of_class[of]
-    return [(rows, neighbours[head]) for head, rows in members.items()]
+    alone: list[tuple[list[int], list[int]]] = [([row], []) for row in np.flatnonzero(blank).tolist()]
+    return [*alone, *((rows, neighbours[head]) for head, rows in members.items())]

@@ -1,7 +1,7 @@
 """What changed in a data set between two of its versions, image by image."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from training import runs
 from training.config import Layout
 from training.data import dvc
 from training.data.layout import read_layout
-from training.data.manifest import Manifest, hash_file
+from training.data.manifest import Manifest, aliases, hash_file
 from training.data.tree import SPLITS, scan
 from training.errors import DataError
 from training.progress import show_progress
@@ -43,15 +43,18 @@ def read_versions(old: Path, new: Path) -> tuple[list[Entry], list[Entry]]:
     """Read two versions; the manifest of one says whether folders of the other are labels or splits. Raises DataError."""
     if _is_folder(old) and not _is_folder(new):
         new_entries = read_version(new)
-        return read_version(old, _layout(new_entries)), new_entries
+        return read_version(old, _layout(new_entries), new_entries), new_entries
     entries = read_version(old)
-    return entries, read_version(new, "auto" if _is_folder(old) else _layout(entries))
+    return entries, read_version(new, "auto" if _is_folder(old) else _layout(entries), entries)
 
 
-def read_version(place: Path, layout: Layout = "auto") -> list[Entry]:
-    """Read a version's images, by path, from a manifest, a run's folder or a folder of images. Raises DataError."""
+def read_version(place: Path, layout: Layout = "auto", other: Sequence[Entry] = ()) -> list[Entry]:
+    """Read a version's images, by path, from a manifest, a run's folder or a folder of images. Raises DataError.
+
+    Of a folder's image with several names, those that the `other` version has are read, too.
+    """
     if _is_folder(place):
-        return _read_folder(place, layout)
+        return _read_folder(place, layout, {composed(entry.path) for entry in other})
     samples = Manifest.read(place / runs.MANIFEST if place.is_dir() else place).samples
     return [Entry(one.path, one.sha256, composed(one.label), one.split, one.mask_sha256) for one in samples]
 
@@ -64,13 +67,15 @@ def _layout(entries: Sequence[Entry]) -> Layout:
     return read_layout([(entry.path, entry.label) for entry in entries])
 
 
-def _read_folder(root: Path, layout: Layout) -> list[Entry]:
+def _read_folder(root: Path, layout: Layout, listed: Collection[str]) -> list[Entry]:
     dvc.check_pulled(root)
     tree = scan(root, layout)
     if not tree.images:
         raise DataError(f"{root} holds neither a {runs.MANIFEST} nor images below folders of labels")
+    twice = {path for path in aliases(root, tree.images) if composed(path) not in listed}
+    images = [image for image in tree.images if image.path not in twice]
     # Given splits are only what a training starts from: it cuts those that are missing out of `train`.
-    splits = {image.path: image.split if set(tree.splits) >= set(SPLITS) else None for image in tree.images}
+    splits = {image.path: image.split if set(tree.splits) >= set(SPLITS) else None for image in images}
     return [
         Entry(
             image.path,
@@ -79,7 +84,7 @@ def _read_folder(root: Path, layout: Layout) -> list[Entry]:
             splits[image.path],
             hash_file(root, image.mask)[1] if image.mask else None,
         )
-        for image in show_progress(tree.images, len(tree.images), "hashing images")
+        for image in show_progress(images, len(images), "hashing images")
     ]
 
 

@@ -110,7 +110,10 @@ def find(what: str, listed: Sequence[tuple[Path, Manifest]], roots: Mapping[Path
     if len(gone) == 1:
         return find(gone.pop(), listed, roots)
     if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},{DIGITS}}}", what):
-        raise DataError(f"{what} is neither a file nor {LEAST_DIGITS} to {DIGITS} digits of a picture's SHA-256")
+        raise DataError(
+            f"{what} is neither a file nor {LEAST_DIGITS} to {DIGITS} digits of a picture's SHA-256; name a file that is there, "
+            f"the path at which a run's data set had it, or the picture's `sha256` in RUN/{runs.MANIFEST}"
+        )
     fitting = [(file, sample) for file, manifest in listed for sample in manifest.samples if sample.sha256.startswith(what)]
     digests = {sample.sha256: sample.size for _, sample in fitting}
     if len(digests) > 1:

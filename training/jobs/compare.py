@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archives.names import close_to
-from training import runs
+from training import runs, settings
 from training.errors import CompareError, RunError
 from training.jobs.audits import answer_audits
 from training.jobs.fresh import settle
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MLFLOW_ID = re.compile("[0-9a-f]{32}")
 """How MLflow names a run."""
+NO_STORE = "it is not there, and the first `visor train` makes it; name the folder that has it by --home"
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,18 @@ def compare(
     split that are gone or changed).
     """
     with tempfile.TemporaryDirectory(prefix="visor-compare-") as scratch:
-        tracker = Tracker.open(places.home)
-        wanted = [*runs, *(tracker.runs_of(experiment) if experiment else [])]
+        tracker = Tracker.find(places.home)
+        if experiment and tracker is None:
+            raise RunError(f"{settings.embedded_uri(places.home)} has no experiment {experiment!r}; {NO_STORE}")
+        wanted = [*runs, *(tracker.runs_of(experiment) if experiment and tracker else [])]
         found: dict[str, Candidate] = {}
         for what in wanted:
             one = _candidate(what, tracker, Path(scratch), places.home)
             found.setdefault(one.run_id, one)
         if not found:
             raise CompareError("nothing to compare: name runs by folder or MLflow id, or an --experiment")
-        champion = _champion(tracker, next(iter(found.values())).spec.name, found, Path(scratch))
+        name = next(iter(found.values())).spec.name
+        champion = _champion(tracker, name, found, Path(scratch)) if tracker else None
     candidates = list(found.values())
     comparison.check_comparable(candidates)
     if places.store is not None:
@@ -81,12 +85,14 @@ def compare(
     return replace(made, sealed=open_sealed(made)) if sealed else made
 
 
-def _candidate(what: str, tracker: Tracker, scratch: Path, home: Path) -> Candidate:
+def _candidate(what: str, tracker: Tracker | None, scratch: Path, home: Path) -> Candidate:
     """Read a run by its folder, or by its id in MLflow."""
     run = Path(what)
     if not run.is_dir():
         if not MLFLOW_ID.fullmatch(what):
             raise RunError(f"{what} is no run's id in MLflow, and {runs.missing(run, home=home).args[0]}")
+        if tracker is None:
+            raise RunError(f"{settings.embedded_uri(home)} has no run {what}; {NO_STORE}")
         return from_mlflow(tracker, what, scratch)
     settle(run)
     if not (run / runs.RECORD).is_file():
@@ -139,7 +145,9 @@ def promote(name: str, version: str | None, places: ComparePaths, rule: Rule, se
 
     Raises RunError (no such version, runs without predictions), CompareError (they cannot be compared), ArchiveRefused.
     """
-    tracker = Tracker.open(places.home)
+    tracker = Tracker.find(places.home)
+    if tracker is None:
+        raise RunError(f"{settings.embedded_uri(places.home)} has no {_unknown([], name)}")
     challenger = (version, tracker.run_of(name, version)) if version else tracker.aliased(name, CANDIDATE)
     if challenger is None:
         raise RunError(f"{tracker.public_uri} has no {_unknown(tracker.models(), name)}")

@@ -88,10 +88,12 @@ def evaluate(
     if not (run / runs.WEIGHTS).is_file():
         raise RunError(f"{run} has no {runs.WEIGHTS}; {runs.AGAIN}")
     pictures, spec = Pictures(root, manifest, pixels), _undecided(config, manifest.labels)
+    logger.info("exporting the network, and comparing what it answers")
     exports = export(run, spec, pictures, choice or config.backend)
     spec = spec.model_copy(update={"backend": exports.backend})
     backend = load_backend(run, spec)
 
+    logger.info("calibrating on %s", counted(len(samples), "image"))
     logits, features = infer_all(samples, spec, backend, pictures, "calibrating")  # (N, K), (N, C)
     check_finite(logits, run, spec.backend)
     truth = classes_of(samples, manifest.labels)
@@ -100,6 +102,7 @@ def evaluate(
     calibrating = _Split(samples, logits, decision.calibrated(logits, spec), truth)
     spec, left_out = _decide_groups(spec, wanted, calibrating)
 
+    logger.info("testing on %s, and writing the report", counted(len(test_samples), "image"))
     test_logits, answers = answer_all(test_samples, spec, backend, root, "testing")
     test_probs = np.stack([answer.probabilities for answer in answers])
     test = _Split(test_samples, test_logits, test_probs, classes_of(test_samples, manifest.labels))
@@ -115,8 +118,8 @@ def evaluate(
         unmoved, _ = _decide(undecided, as_it_was, mixture, samples, logits, truth)
         results["prevalence"] = metrics.prevalence(spec, unmoved, test_logits, test.truth)
 
-    counted = {split: manifest.samples_of(split) for split in ("calibration", "test")}
-    noted = write_notes(spec, scaling, mixture, wanted, results, counted)
+    by_split = {split: manifest.samples_of(split) for split in ("calibration", "test")}
+    noted = write_notes(spec, scaling, mixture, wanted, results, by_split)
     noted += on_labels(spec, logits, decision.calibrated(logits, unmoved), truth)
     notes = [*noted, *reference.notes, *left_out, *_warnings(results, spec)]
     for note in notes:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from archives import files
+from handlers.errors import counted
 from training import runs
 from training.config import Config
 from training.data import sources
@@ -66,6 +67,7 @@ def _fit(run: Path, config: Config, manifest: Manifest, root: Path, home: Path, 
     pixels = cache(root, manifest, config.preprocessing, config.limits, home / "cache")
     labelled = images_of(pixels, manifest, "train", config.data.labelled_fraction, config.seed)
     val = images_of(pixels, manifest, "val")
+    logger.info("fitting %s on %s", config.model.network, counted(len(manifest.samples_of("train")), "image"))
 
     def probe() -> float:
         return linear_probe(model, labelled, val, config.preprocessing)

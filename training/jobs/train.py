@@ -6,6 +6,7 @@ from typing import Any
 
 from archives.contents import SPEC
 from handlers.arrays import UInt8
+from handlers.errors import counted
 from handlers.spec import DecodingRule
 from training import runs
 from training.config import BackendChoice, Config
@@ -102,6 +103,7 @@ def _fit(
     pixels = _pixels(config, root, manifest, home)
     group.share((Data(root.resolve(), manifest), config.preprocessing.decoding))
     train_images, val_images = fitted_on(pixels, manifest, config)
+    logger.info("fitting %s on %s", config.model.network, counted(len(train_images), "image"))
     state = fit(model, train_images, val_images, config, state, save, group)
     runs.write_history(run, state.history)
     metadata = describe("train", config, manifest, Seen.of(manifest.samples_of("train"), manifest.samples_of("val")))

@@ -131,6 +131,11 @@ def summary(comparison: Comparison) -> list[str]:
     """Write what the rule says, in sentences."""
     said = [comparison.rule.describe()]
     said.append(f"That is {comparison.chosen}." if comparison.chosen else "No run keeps them.")
+    if comparison.chosen and len(comparison.rows) > 1 and not comparison.sealed:
+        said.append(
+            "The same test images chose it and judge it, so that its figures flatter it; those of a sealed split "
+            "(data.splits.sealed), or of images that no run was compared on, would not."
+        )
     said += [f"{row.candidate.name} {' and '.join(row.objections)}." for row in comparison.rows if row.objections]
     first = comparison.rows[0].candidate
     groups = next((row.candidate.groups for row in comparison.rows if row.candidate.groups is not None), None)
@@ -149,8 +154,6 @@ def summary(comparison: Comparison) -> list[str]:
         said += _audits(comparison.audits)
     if comparison.sealed:
         said += _sealed(comparison.sealed, comparison)
-    elif comparison.chosen and len(comparison.rows) > 1:
-        said.append("The figures flatter the run that was chosen by them; a sealed split (data.splits.sealed) would not.")
     return said
 
 

@@ -14,7 +14,7 @@ from archives.files import replacing
 from handlers.decode import decode, openable
 from handlers.errors import counted
 from handlers.spec import Limits, Preprocessing
-from training.data.duplicates import Near, is_leak, under_two_labels
+from training.data.duplicates import Near, is_leak, say_blank, under_two_labels
 from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
 from training.data.manifest import Sample
 from training.data.splits import evenly_spaced
@@ -54,6 +54,7 @@ def render(findings: Findings) -> str:
             measures=_measures(findings.images),
             plots=_plots(findings, counts),
             near=_pairs(findings),
+            paths=_paths(findings),
             sections=_sections(findings),
             samples=_samples(findings),
             hidden_labels=max(0, len(findings.labels) - LABELS),
@@ -86,6 +87,8 @@ def notes(findings: Findings) -> list[str]:
         )
     if twice := under_two_labels(findings.near):
         said.append(f"{twice[0].upper()}{twice[1:]}. A picture has one label: remove one of the two, or merge the labels.")
+    if blank := say_blank(findings.blank):
+        said.append(f"{blank}.")
     if findings.unreadable:
         said.append(f"{counted(len(findings.unreadable), 'file')} cannot be decoded; training would stop there.")
     if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
@@ -115,7 +118,9 @@ def figures(findings: Findings) -> list[tuple[str, str, str]]:
     pairs = "pair" if len(findings.near) == 1 else "pairs"
     return [
         ("Images", f"{len(images):,}", f"of {len(findings.labels)} labels, {megabytes:,.1f} MB"),
-        ("Smallest label", f"{sizes[least]:,}", f"images of {least}, of {most} {sizes[most]:,}"),
+        ("Smallest label", f"{sizes[least]:,}", f"images of {least}, of {most} {sizes[most]:,}")
+        if sizes[least] < sizes[most]
+        else ("Each label", f"{sizes[least]:,}", "images: all labels have as many"),
         ("Median size", f"{width:.0f} x {height:.0f}", "pixels, width and height each for itself"),
         ("Near-duplicates", str(len(findings.near)), f"{pairs} at most {findings.bits} of 256 bits apart; {leaks}"),
         ("Brightness", str(len(findings.brightness)), "images much darker or brighter than the others"),
@@ -174,12 +179,23 @@ def _plots(findings: Findings, counts: dict[str, Counter[str]]) -> list[Picture]
 
 
 def _pairs(findings: Findings) -> list[PictureRow]:
-    """Near-duplicates, those in two splits first."""
-    ordered = sorted(findings.near, key=lambda near: not is_leak(near)) if findings.split else findings.near
+    """The near-duplicates that are shown, side by side."""
     return [
         PictureRow(_relation(near, findings.split), tuple(_picture(findings, sample) for sample in (near.one, near.other)))
-        for near in ordered[:PAIRS]
+        for near in _ordered(findings)[:PAIRS]
     ]
+
+
+def _paths(findings: Findings) -> list[tuple[str, str, str]]:
+    """All near-duplicates where not all are shown: the two paths, and how they relate."""
+    if len(findings.near) <= PAIRS:
+        return []
+    return [(near.one.path, near.other.path, _relation(near, findings.split)) for near in _ordered(findings)]
+
+
+def _ordered(findings: Findings) -> Sequence[Near]:
+    """Near-duplicates, those in two splits first."""
+    return sorted(findings.near, key=lambda near: not is_leak(near)) if findings.split else findings.near
 
 
 def _relation(near: Near, split: bool) -> str:

@@ -12,7 +12,9 @@ def add(commands: Commands) -> None:
         "demo",
         run,
         "Go the whole way on this machine: make data, train, archive, register, serve, and ask over REST and gRPC. Each step "
-        "is one visor command, which is shown as it runs; prints tables of answers and timings, and stops the server again.",
+        "is one visor command, which is shown as it runs; prints tables of answers and timings, and stops the server again. "
+        "After an interruption the same command goes on.",
+        resumes=True,
     )
     demo.add_argument(
         "--data",
@@ -34,5 +36,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo, which prints its steps."""
     from visor.demo import DemoPaths, demo
 
+    args.begun = True
     demo(args.data, DemoPaths(args.home, args.store, args.key, args.public_key), args.set)
     return 0

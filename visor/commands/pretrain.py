@@ -1,9 +1,12 @@
 """`visor pretrain`: learn a backbone from images without their labels."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from visor.commands.arguments import CONFIG, Commands, add_command, add_fresh, add_home, add_set
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -31,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from training import config
 
     settings = config.load(args.config, args.set)
+    args.begun = True
+    out = args.out or args.home / f"{settings.name}-pretrain"
+    logger.info("pretraining %s, in %s: reading the images comes first", settings.name, out)
     from training.jobs.pretrain import pretrain  # seconds of import, which a mistyped config need not wait for
 
-    args.begun = True
-    print(pretrain(settings, args.out or args.home / f"{settings.name}-pretrain", args.home, fresh=args.fresh))
+    print(pretrain(settings, out, args.home, fresh=args.fresh))
     return 0

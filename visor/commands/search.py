@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from training.selection.search import Space  # seconds of import each, which a mistyped config or space need not wait for
 
     space = Space.read(args.space)
+    args.begun = True
     from training.jobs.search import search
 
-    args.begun = True
     result = search(settings, space, args.study, args.trials, args.home, args.storage)
     for slot, trial in sorted(result.trials.items()):
         value = f"{trial.value:10.6f}" if trial.value is not None else f"{'':10}"

@@ -35,10 +35,13 @@ def run(args: argparse.Namespace) -> int:
     from training import config
 
     settings = config.load(args.config, args.set)
+    args.begun = True
+    out = args.out or args.home / settings.name
+    if not rank():
+        logger.info("training %s, in %s: reading the images comes first", settings.name, out)
     from training.jobs.train import train  # seconds of import, which a mistyped config need not wait for
 
-    args.begun = True
-    folder = train(settings, args.out or args.home / settings.name, args.home, fresh=args.fresh)
+    folder = train(settings, out, args.home, fresh=args.fresh)
     if not rank():  # the first of torchrun's processes has written the run
         if folder.name != settings.name:
             logger.info("archives of it are called %s, by the config's name, and not %s", settings.name, folder.name)

@@ -180,7 +180,7 @@ def test_a_mistyped_flag_is_told_before_what_is_missing(
             ["data", "verify", "pictures"],
             ["data.invalid: manifest.json is not there; name the data set's manifest by"],
         ),
-        (["data", "verify", "pictures", "--manifest", "config.yaml"], ["config.yaml is not a manifest, a file of JSON"]),
+        (["data", "verify", "pictures", "--manifest", "config.yaml"], ["config.yaml is empty, as where a copy was cut short"]),
         (["predict", "roofs.mar"], ["image.unreadable: roofs.mar is an archive and no image; `visor predict IMAGE --archive r"]),
         (
             ["predict", "kept", "x.jpg"],
@@ -355,11 +355,32 @@ def test_the_guide_s_flags_are_those_of_the_commands_that_read_the_environment(v
 
 def test_the_commands_that_resume_are_those_that_say_so() -> None:
     resuming = {" ".join(names) for names, parser in COMMANDS.items() if parser.get_default("resumes")}
-    assert resuming == {"data erase", "pipeline", "pretrain", "rollout start", "score", "search", "train"}
+    assert resuming == {"data erase", "demo", "pipeline", "pretrain", "rollout start", "score", "search", "train"}
     for names, parser in COMMANDS.items():
         if parser.get_default("resumes"):
             assert re.search("resumes|the same command goes on", parser.description or ""), names
             assert "args.begun = " in inspect.getsource(parser.get_default("run")), names  # else it never says so
+
+
+class _Interrupted(types.ModuleType):
+    """A module whose import takes long enough to be interrupted."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("train", "training digits, in home/digits"), ("pretrain", "pretraining digits, in home/digits-pretrain")],
+)
+def test_what_a_training_does_is_said_before_anything_slow(
+    verb: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, f"training.jobs.{verb}", _Interrupted(verb))  # which imports torch
+    with caplog.at_level("INFO"):
+        assert cli.main([verb, str(ROOT / "training/configs/digits.yaml"), "--home", "home"]) == 130
+    assert caplog.messages == [f"{words}: reading the images comes first"]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +408,9 @@ def test_a_command_that_trains_goes_on_only_from_a_config_that_is_read(
     given = [str(ROOT / "training/configs/digits.yaml") if word == "CONFIG" else word for word in words]
     monkeypatch.setitem(sys.modules, job, types.SimpleNamespace(**{words[0]: stop}))
     assert cli.main(given) == 130
+    assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
+    monkeypatch.setitem(sys.modules, job, _Interrupted(job))
+    assert cli.main(given) == 130  # in the seconds of the import, too
     assert capsys.readouterr().err == "visor: interrupted; the same command goes on from here\n"
     monkeypatch.setattr("training.config.load", stop)
     assert cli.main(given) == 130

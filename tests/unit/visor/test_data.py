@@ -34,6 +34,7 @@ def test_it_says_what_is_there(folder: Path, data: visor.DataSet) -> None:
     assert (data.name, data.root, data.labels, len(data)) == ("leaves", folder, ("elm", "oak"), 42)
     assert {label: sum(held.values()) for label, held in data.counts.items()} == {"elm": 21, "oak": 21}
     assert set(data.unreadable) == {"elm/none.png"}
+    assert data.blank == ("oak/black.png",)
     assert data.brightness[0].path == "oak/black.png"
     assert data.brightness[0].score < 0
     assert data.balance().width > 100

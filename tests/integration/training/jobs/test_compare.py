@@ -139,3 +139,21 @@ def test_what_cannot_be_compared_is_said(places, tmp_path):
         pass
     with pytest.raises(RunError, match="refuses"):
         compare([empty], None, places, Rule(), 0)
+
+
+def test_where_there_is_no_store_none_is_made(tmp_path, capsys):
+    home = tmp_path / "none"
+    flags = ["--home", str(home), "--no-archives"]
+    assert cli.main(["promote", "roofs", *flags]) == 1
+    assert (
+        f"{home}/mlflow.db has no model named 'roofs' (it has none, and `visor train` registers one)" in capsys.readouterr().err
+    )
+    for arguments, words in (
+        (["--experiment", "roofs"], f"{home}/mlflow.db has no experiment 'roofs'; it is not there, and the first `visor train`"),
+        (["0" * 32], f"{home}/mlflow.db has no run {'0' * 32}; it is not there"),
+        (["runs/roofs"], "runs/roofs is no run's id in MLflow, and runs/roofs holds no run"),
+        ([], "nothing to compare"),
+    ):
+        assert cli.main(["compare", *arguments, *flags]) == 1
+        assert words in capsys.readouterr().err
+    assert not home.exists()

@@ -17,7 +17,7 @@ from handlers.spec import Limits
 from tests.unit.training.data.test_published import write_idx
 from training.config import Config, DataConfig
 from training.data import duplicates
-from training.data.duplicates import check_leaks, default_policy, find_near, hash_images, near_pairs
+from training.data.duplicates import check_leaks, default_policy, find_near, hash_images, hash_pixels, near_pairs
 from training.data.manifest import Manifest, Sample, build
 from training.errors import DataLeak, DataUnreadable
 from training.jobs import common
@@ -117,15 +117,16 @@ def test_of_no_pictures_there_are_no_pairs(bits: int) -> None:
 
 
 def test_twins_are_paired_across_splits_and_not_all_with_all() -> None:
-    zero, one = np.zeros(4, np.uint64), np.array([1, 0, 0, 0], np.uint64)
+    six, seven = np.array([[6, 0, 0, 0], [7, 0, 0, 0]], np.uint64)
     far = np.full(4, 2**64 - 1, np.uint64)
-    images = [("a", "train", zero), ("b", "train", zero), ("c", "test", one), ("d", "val", far), ("e", "val", far)]
+    images = [("a", "train", six), ("b", "train", six), ("c", "test", seven), ("d", "val", far), ("e", "val", far)]
     samples, hashes = [sample(name, split) for name, split, _ in images], np.array([[row] * 8 for *_, row in images])
     found = [(near.one.path, near.other.path, near.bits) for near in find_near(samples, hashes, 16)]
     assert found == [("a", "b", 0), ("d", "e", 0), ("a", "c", 1)]
     assert find_near(samples[2:4], hashes[2:4], 16) == []
-    blank = [sample(f"{n:04}", "train") for n in range(1000)]
-    assert len(find_near(blank, np.zeros((1000, 8, 4), np.uint64), 16)) == 999
+    copies = [sample(f"{n:04}", "train") for n in range(1000)]
+    assert len(find_near(copies, np.full((1000, 8, 4), 6, np.uint64), 16)) == 999
+    assert find_near(copies, np.zeros((1000, 8, 4), np.uint64), 16) == []  # blank ones
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +202,42 @@ def test_the_same_picture_under_two_labels_is_told(
     (root / "train/oak/photo.jpg").unlink()
     prepare(config(root), tmp_path)
     assert caplog.messages == []
+
+
+def test_blank_pictures_are_told_and_are_no_copies_of_each_other(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A white drawing on transparency is white on white; black and grey pictures show no more, nor does a grain of 4 levels."""
+    sprite = np.zeros((20, 20, 4), np.uint8)
+    sprite[5:15, 5:15] = 255
+    grain = np.full((64, 64, 3), 90, np.uint8)
+    grain[::2] += 4
+    for name, pixels in {
+        "train/ash/white": sprite, "test/oak/white": sprite, "train/oak/black": np.zeros((9, 9), np.uint8),
+        "val/ash/grey": grain, "test/ash/grey": grain.swapaxes(0, 1),
+    }.items():  # fmt: skip
+        Image.fromarray(pixels).save(root / f"{name}.png")
+    caplog.set_level(logging.INFO)
+    prepare(config(root), tmp_path)
+    said = (
+        "5 pictures are blank, of one colour alone, such as test/ash/grey.png: remove what shows nothing; transparency is laid "
+        "on white, so that a white drawing needs another colour below it; `visor data report` lists them"
+    )
+    assert said in caplog.messages
+    assert not [message for message in caplog.messages if "two labels" in message or "near-duplicates lie" in message]
+    caplog.clear()
+    grain[0, 0] += 1  # 5 levels
+    assert hash_pixels(grain).any()
+    for one in ("train/ash/white", "test/oak/white", "train/oak/black", "val/ash/grey", "test/ash/grey"):
+        (root / f"{one}.png").unlink()
+    prepare(config(root), tmp_path)
+    assert not [message for message in caplog.messages if "pictures are blank" in message]
+
+
+def test_the_search_is_announced(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    prepare(config(root), tmp_path)
+    assert caplog.messages == [f"hashing 24 images of {root}", "looking for near-duplicates among 24 images"]
 
 
 def test_the_config_decides(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

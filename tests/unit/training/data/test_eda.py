@@ -252,3 +252,41 @@ def test_the_keys_of_data_may_be_set_for_a_folder(tmp_path: Path) -> None:
             explore(folder, [own], tmp_path / "home")
     with pytest.raises(ConfigError, match=r"data\.layout: must be 'auto', 'labels' or 'splits' \(got 'x'\)"):
         explore(folder, ["data.layout=x"], tmp_path / "home")
+
+
+def test_all_pairs_are_listed_where_not_all_are_shown(tmp_path: Path) -> None:
+    """15 pictures, each twice under its label: 15 pairs, of which 12 are drawn."""
+    for n in range(15):
+        cells = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+        for name in (f"ash/{n:02}.png", f"ash/{n:02}-again.png"):
+            (tmp_path / "set/ash").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(cells).save(tmp_path / "set" / name)
+        (tmp_path / "set/oak").mkdir(exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"set/oak/{n:02}.png")
+    found = explore(tmp_path / "set", [], tmp_path / "home")
+    page = check_page(render(found))
+    assert "The first 12 of 15, whose paths are all listed below." in page.text
+    _, summary, rest = page.text.partition("All 15 pairs, by their paths")
+    assert summary
+    listed = rest.partition("What stands out")[0]
+    assert all(listed.count(f"ash/{n:02}.png") == listed.count(f"ash/{n:02}-again.png") == 1 for n in range(15))
+    one = next(near for near in found.near if near.one.split != near.other.split)
+    assert f"{one.one.path} and {one.other.path}: 0 of 256 bits apart, in two splits" in listed
+
+
+def test_blank_pictures_are_named_and_not_paired(tmp_path: Path) -> None:
+    for label in ("ash", "oak"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for n in range(5):
+            Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"set/{label}/{n}.png")
+        Image.new("RGBA", (40, 40), (255, 255, 255, 0)).save(tmp_path / f"set/{label}/sprite.png")
+    found = explore(tmp_path / "set", [], tmp_path / "home")
+    assert [sample.path for sample in found.blank] == ["ash/sprite.png", "oak/sprite.png"]
+    assert found.near == ()
+    assert [note for note in notes(found) if note.startswith("2 pictures are blank, of one colour alone, such as ash/sprite.png")]
+    assert not [note for note in notes(found) if "merge the labels" in note]
+    page = check_page(render(found))
+    listed = page.text.partition("Blank pictures")[2].partition("What stands out")[0]
+    assert "ash/sprite.png" in listed
+    assert "oak/sprite.png" in listed
+    assert figures(found)[1] == ("Each label", "6", "images: all labels have as many")

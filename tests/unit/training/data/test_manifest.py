@@ -292,3 +292,34 @@ def test_verify_names_a_lost_mask(root: Path, manifest: Manifest) -> None:
     (root / "masks/oak/3.png").unlink()
     with pytest.raises(DataChanged, match=r"missing masks/oak/3\.png"):
         verify(root, manifest)
+
+
+def test_an_image_of_several_names_counts_once(root: Path, manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+    """Names in the folder, as in a theme of icons; a manifest that lists them all, as of earlier versions, still holds."""
+    for name, target in (
+        ("oak/a-first.png", "9.png"), ("oak/second.png", "a-first.png"), ("oak/of-ash.png", "../ash/1.png"),
+        ("oak/of-ash-again.png", "../ash/1.png"),
+    ):  # fmt: skip
+        (root / name).symlink_to(target)
+    again = build(root, config(root))
+    assert "3 links are second names of images of their labels, and are left out, such as 'oak/a-first.png'" in caplog.messages
+    paths = {sample.path for sample in again.samples}
+    # The file itself stays, and of two links to a file elsewhere the first; under another label it is an image of that one, too.
+    assert paths == {sample.path for sample in manifest.samples} | {"oak/of-ash-again.png"}
+    verify(root, again)
+    of = next(sample for sample in again.samples if sample.path == "oak/9.png")
+    older = sorted([*again.samples, replace(of, path="oak/second.png")], key=lambda sample: sample.path)
+    verify(root, replace(again, samples=tuple(older)))
+    (root / "oak/9.png").rename(root / "oak/99.png")
+    (root / "oak/a-first.png").unlink()
+    (root / "oak/a-first.png").symlink_to("99.png")
+    with pytest.raises(DataChanged, match=r"\(0 changed, 1 missing, 1 extra\): extra oak/99\.png; missing oak/9\.png"):
+        verify(root, again)
+
+
+def test_an_empty_manifest_is_not_to_be_made_anew(tmp_path: Path) -> None:
+    """What is to be checked against would be what is checked."""
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(DataError, match=r"empty\.json is empty, as where a copy was cut short; bring it back") as caught:
+        Manifest.read(tmp_path / "empty.json")
+    assert "data manifest" not in str(caught.value)

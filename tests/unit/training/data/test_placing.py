@@ -113,3 +113,14 @@ def test_a_thousand_blank_pictures_are_one_cluster() -> None:
 
 def test_nothing_new_is_nothing() -> None:
     assert placed() == Placed({}, {}, {})
+
+
+def test_blank_pictures_are_no_copies_of_each_other() -> None:
+    """Their hashes are all 0: each goes where its digest says, also where the test split has a blank one."""
+    samples = [one for one, _ in KNOWN]
+    nothing = np.zeros((1, 8, 4), np.uint64)
+    known = np.concatenate([hashes(*(kind for _, kind in KNOWN))[:-1], nothing])  # of which "f" is in the test split
+    new = [picture("3f"), picture("40")]
+    found = place(samples, known, new, np.concatenate([nothing, nothing]), BITS)
+    assert found.left_out == {}
+    assert [found.splits[one.digest] for one in new] == ["val", "train"]

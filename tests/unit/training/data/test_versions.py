@@ -183,3 +183,17 @@ def test_a_folder_is_read_as_the_manifest_beside_it_was(tmp_path: Path, plant: P
     listed.write(tmp_path / "labels.json")
     assert compare(*read_versions(tmp_path / "labels.json", root)) == []
     assert compare(*read_versions(root, tmp_path / "labels.json")) == []
+
+
+def test_second_names_are_no_images_but_where_the_other_version_lists_them(root: Path) -> None:
+    first = listed(root)
+    (root / "oak/again.png").symlink_to("1.png")
+    assert [one.path for one in read_version(root)] == [sample.path for sample in first.samples]
+    manifest = root.parent / "older.json"
+    one = next(sample for sample in first.samples if sample.path == "oak/1.png")
+    more = sorted([*first.samples, replace(one, path="oak/again.png")], key=lambda sample: sample.path)
+    replace(first, samples=tuple(more)).write(manifest)
+    old, new = read_versions(manifest, root)
+    assert compare(old, new) == []
+    new, old = read_versions(root, manifest)
+    assert compare(old, new) == []

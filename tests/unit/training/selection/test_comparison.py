@@ -350,6 +350,17 @@ def test_a_sealed_split_is_told(tmp_path):
     assert (sealed["images"], sealed["before"]) == (80, ["b"])
 
 
+def test_that_the_same_images_chose_and_judge_is_said_beside_the_choice():
+    first, second = make("a"), make("b", seed=4)
+    made = compared(first, second)
+    said = report.summary(made)
+    told = said.index(f"That is {made.chosen}.") + 1
+    assert said[told].startswith("The same test images chose it and judge it, so that its figures flatter it; those of a sealed")
+    sealed = Sealed({"accuracy": Interval(0.9, 0.85, 0.93)}, 80, "openvino", ())
+    for other in (compared(first), replace(made, sealed=sealed)):  # one run was not chosen among several; others judge
+        assert not [sentence for sentence in report.summary(other) if "flatter" in sentence]
+
+
 def test_a_figure_that_is_not_defined_is_null(tmp_path):
     found = compared(make("a", spec=make_spec()), make("b", spec=make_spec(), seed=4))
     tree = json.loads(report.write(found, tmp_path)[0].read_text())
