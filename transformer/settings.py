@@ -4,6 +4,7 @@
 This module alone reads the edge's environment (VISOR_TRACK), and it imports nothing heavy: `visor --help` imports it too.
 """
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,10 @@ CALLS_PER_WORKER = 2
 """Calls that are under way for each worker: one in work, and one at hand so that it is not idle for a round trip."""
 
 WAITING_PER_WORKER = 32
-"""Images that may wait for each worker: no image waits longer than this many inferences, 0.4 s where one takes 12 ms."""
+"""Images that may wait for each worker, however long they take: 0.4 s where one takes 12 ms."""
+
+WAITING_S = 0.4
+"""Of a faster network as many may wait as the workers answer in so long: in less, a hiccup of the machine would fill the line."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class EdgeLimits(Flags):
             "over gRPC RESOURCE_EXHAUSTED",
             type=at_least(1),
             metavar="N",
-            shown=f"{WAITING_PER_WORKER} per worker, at least the images that one request may bring",
+            shown=f"what the workers answer in {WAITING_S:g} s, at least {WAITING_PER_WORKER} per worker and the images that one "
+            "request may bring",
         ),
     )
     timeout_s: float = field(
@@ -101,12 +106,16 @@ class EdgeLimits(Flags):
         ),
     )
 
-    def room(self, workers: int, direct: int = 0) -> tuple[int, int]:
-        """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself."""
+    def room(self, workers: int, direct: int = 0, image_s: float = math.inf) -> tuple[int, int]:
+        """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself.
+
+        `image_s`: the seconds that a worker takes for an image.
+        """
         # One that cannot be asked while others can is about to start or hangs: what TorchServe gave it would wait for that.
         slots = CALLS_PER_WORKER * (direct or workers) if self.concurrency is None else self.concurrency
-        waiting = max(self.max_images, WAITING_PER_WORKER * workers) if self.max_queue is None else self.max_queue
-        return slots, waiting
+        if self.max_queue is not None:
+            return slots, self.max_queue
+        return slots, max(self.max_images, WAITING_PER_WORKER * workers, int(WAITING_S * workers / image_s))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The dispatcher takes a request's images to TorchServe: each is looked up, waits, is asked about and gets its own answer."""
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from transformer.upstream.torchserve import TorchServe
 
 # Between two polls of the workers while images wait.
 POLL_S = 1.0
+PACE = 1.02
+"""By this factor an image moves what is taken for the median of the workers' seconds."""
+LEAST_S = 0.001
+"""No image is taken to be faster: what may wait stays bounded whatever a worker says."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Dispatcher:
         self._limits = limits
         self._cache = cache
         self._queue = AdmissionQueue(*limits.room(workers=1))
+        self._image_s = math.inf  # until one was answered
         self._calls: set[asyncio.Future[Any]] = set()
         self._polling: asyncio.Task[None] | None = None
         metrics.watch_queue(self._queue)
@@ -75,7 +81,13 @@ class Dispatcher:
     def _resize_queue(self) -> None:
         """Fit the queue to the number of workers."""
         if self.workers:  # else TorchServe was slow to tell, or all are started anew
-            self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct)))
+            self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct), self._image_s))
+
+    def _note_pace(self, seconds: float) -> None:
+        """Let an image move what is taken for the median of the workers' seconds: a stop of the machine is in few of them."""
+        known = self._image_s
+        self._image_s = max(LEAST_S, seconds if math.isinf(known) else known * (PACE if seconds > known else 1 / PACE))
+        self._resize_queue()
 
     def _poll_workers(self) -> None:
         """Poll the workers again, for the calls to come, whether or not any client asks for readiness."""
@@ -144,6 +156,7 @@ class Dispatcher:
             behind_s = call.result().behind_s
             record.queue_s = max(record.queue_s, called - came + behind_s)
             record.calls.append((answer, called - came + behind_s, time.perf_counter() - called - behind_s))
+            self._note_pace(sum(answer.seconds.values()))
         except (ImageError, OptionError) as err:
             answer = without_traceback(err)
         if question.key is not None and not isinstance(answer, OptionError):

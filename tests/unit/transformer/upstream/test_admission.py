@@ -133,4 +133,11 @@ def test_the_bound_holds_whatever_comes(counts, slots, max_waiting):
 def test_room_follows_the_workers_and_what_one_request_may_bring():
     assert EdgeLimits(max_images=64).room(workers=1) == (2, 64)
     assert EdgeLimits(max_images=64).room(workers=8) == (16, 256)
-    assert EdgeLimits(max_images=64, concurrency=5, max_queue=7).room(workers=8) == (5, 7)
+    assert EdgeLimits(max_images=64, concurrency=5, max_queue=7).room(workers=8, image_s=0.001) == (5, 7)
+
+
+def test_what_waits_is_answered_in_four_tenths_of_a_second_where_the_network_is_fast():
+    limits = EdgeLimits(max_images=64)
+    assert limits.room(workers=2, image_s=0.005) == (4, 160)
+    assert limits.room(workers=2, image_s=0.02) == (4, 64)  # 40 in that time, but a request may bring 64
+    assert limits.room(workers=4, image_s=0.02) == (8, 128)  # 32 a worker
