@@ -51,14 +51,15 @@ def test_the_embedded_store_is_a_file_under_home(tracker, home):
     assert tracker.look == f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db"
 
 
-def test_making_the_store_is_quiet(tmp_path):
+def test_of_making_the_store_one_line_is_said(tmp_path):
     # In a process of its own: MLflow sets up its logging when it is first imported.
     script = f"from pathlib import Path; from training.tracking import Tracker; Tracker.open(Path({str(tmp_path)!r}))"
     code = f"import logging; logging.basicConfig(level=logging.INFO); {script}"
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert (tmp_path / "mlflow.db").is_file()
-    assert (done.stdout, done.stderr) == ("", "")
+    assert done.stdout == ""
+    assert done.stderr == f"INFO:training.tracking:making {tmp_path}/mlflow.db, MLflow's store\n"  # and nothing of Alembic's
 
 
 def test_the_environment_names_a_server_and_its_password_stays_out_of_files(monkeypatch, tmp_path):
