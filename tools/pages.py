@@ -111,7 +111,7 @@ def edge_page(parser: argparse.ArgumentParser) -> str:
             raise SystemExit(f"pages: the edge's flag {name} has no help text")
         value = "" if action.nargs == 0 else action.metavar or " | ".join(action.choices or ()) or action.dest.upper()
         marks = ["required"] * action.required + ["also of `visor serve`"] * (name in of_serve)
-        if of_serve.get(name, action.default) != action.default:
+        if of_serve.get(name) not in (None, action.default):  # None: said by the help text
             marks.append(f"whose default is `{of_serve[name]}`")
         text = action.help % {**vars(action), "prog": parser.prog}
         text = text[0].upper() + text[1:].rstrip(".") + "."
