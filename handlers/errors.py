@@ -86,7 +86,7 @@ class GroupUnknown(OptionError):
 
 
 class ArchiveBroken(VisorError):
-    """The archive's files are missing or contradict each other."""
+    """The archive cannot be read, or its files are missing or contradict each other."""
 
     code = "archive.broken"
 

@@ -41,7 +41,7 @@ Made from `transformer/settings.py` by `make pages`; change the fields there, no
 `python -m transformer` runs the edge alone, beside a TorchServe that runs already, as in a pod's container. The
 [chart](../charts/visor/README.md) sets some of them, by `edge.*`, `hangSeconds`, `protocol` and its grace periods, and
 names the pod's own archive, worker sockets and track; the others keep their defaults in a release. `visor serve` starts
-an edge, too, and has those flags that say so below; where its default is another one, `visor serve --help` says which.
+an edge, too, and has those flags that say so below, some with a default of its own.
 """
 METRICS = """\
 # Metrics: every one
@@ -54,8 +54,8 @@ and `increase` expect. They count what has ended, at most 0.05 s later, and no r
 [kubernetes.md](kubernetes.md#metrics) has queries. An info has the value 1; a histogram's series end in `_bucket`,
 `_sum` and `_count`.
 
-TorchServe, the pod's other container, has no port for Prometheus: its own metrics stay on loopback, where they ask for
-a key, and what its workers do for an image is `visor_stage_seconds`.
+TorchServe, the pod's other container, has no port for Prometheus: its own metrics stay on loopback, and what its
+workers do for an image is `visor_stage_seconds`.
 """
 
 BUCKETS = """\
@@ -101,7 +101,7 @@ def config_page(config: type[BaseModel]) -> str:
 
 def edge_page(parser: argparse.ArgumentParser) -> str:
     """Describe every flag of the edge's parser, in its order, and whether `visor serve` has it."""
-    of_serve = _serve_flags()
+    of_serve = _serve_defaults()
     items = []
     for action in parser._actions:  # argparse has no public list of them
         if isinstance(action, argparse._HelpAction):
@@ -111,6 +111,8 @@ def edge_page(parser: argparse.ArgumentParser) -> str:
             raise SystemExit(f"pages: the edge's flag {name} has no help text")
         value = "" if action.nargs == 0 else action.metavar or " | ".join(action.choices or ()) or action.dest.upper()
         marks = ["required"] * action.required + ["also of `visor serve`"] * (name in of_serve)
+        if of_serve.get(name) not in (None, action.default):  # None: said by the help text
+            marks.append(f"whose default is `{of_serve[name]}`")
         text = action.help % {**vars(action), "prog": parser.prog}
         text = text[0].upper() + text[1:].rstrip(".") + "."
         items.append(_item(f"`{name} {value}".rstrip() + "`" + (f" ({', '.join(marks)})" if marks else ""), text))
@@ -150,11 +152,12 @@ def metrics_page(metrics: Sequence[Declared]) -> str:
     )
 
 
-def _serve_flags() -> set[str]:
+def _serve_defaults() -> dict[str, object]:
+    """What each flag of `visor serve` is where it is not given."""
     commands: Commands = argparse.ArgumentParser().add_subparsers()
     serve.add(commands)
     [parser] = commands.choices.values()
-    return set(parser._option_string_actions)
+    return {name: action.default for name, action in parser._option_string_actions.items()}
 
 
 def _keys(model: type[BaseModel]) -> Iterator[str]:

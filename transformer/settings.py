@@ -91,8 +91,8 @@ class EdgeLimits(Flags):
             "memory for all requests under way, in MiB; with more, requests are answered 503, over gRPC RESOURCE_EXHAUSTED",
             type=mebibytes,
             metavar="MIB",
-            shown="0.6 of what the container's memory limit, or without one a quarter of the machine's memory, leaves beside the "
-            "edge itself; visor serve, which has no such flag, takes 0.25 of that",
+            shown="0.6 of what the edge itself leaves of the container's memory limit, or without a limit of a quarter of the "
+            "machine's memory; visor serve has no such flag and takes 0.25 instead of 0.6",
         ),
     )
     body_timeout_s: float = field(

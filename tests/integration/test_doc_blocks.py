@@ -252,7 +252,7 @@ class Reader:
 
     def _run(self, text: str) -> None:
         """Run this in one shell that the first failure ends."""
-        text = re.sub(r"\b(8080|8081|8090|8091)\b", lambda port: self.ports.get(port[0], port[0]), text)
+        text = re.sub(r"\b(8080|8081|8090|8180|8181)\b", lambda port: self.ports.get(port[0], port[0]), text)
         if "8080" in self.ports:
             text = re.sub(r"visor predict (?!.*--(?:url|archive))", rf"\g<0>--url http://127.0.0.1:{self.ports['8080']} ", text)
         if "8090" in self.ports:

@@ -16,6 +16,7 @@ from tests.unit.blocks import NEEDS, START, Block, blocks_of, pages_of_the_site
 from tools import pages
 from training.config import Config
 from training.keys import keys_of
+from transformer.__main__ import make_parser
 from transformer.declared import Declared, Label
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +196,14 @@ def test_each_decision_is_listed_and_says_when_to_look_again() -> None:
 def test_generated_pages_are_what_the_code_says() -> None:
     for name, page in pages.make_all().items():
         assert (ROOT / "docs" / name).read_text() == page, f"docs/{name}: call make pages"
+
+
+def test_the_edge_s_page_says_where_visor_serve_has_another_default() -> None:
+    """`visor serve` is for its own machine alone unless told otherwise, and a pod's edge for others."""
+    page = pages.edge_page(make_parser())
+    [host] = re.findall(r"^- \*\*`--host HOST` \(([^)]*)\)", page, re.MULTILINE)
+    assert host == "also of `visor serve`, whose default is `127.0.0.1`"
+    assert page.count("whose default is") == 1
 
 
 class Inner(BaseModel):

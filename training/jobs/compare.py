@@ -1,4 +1,4 @@
-"""Runs beside each other and beside the registry's champion; and the champion's alias, which moves by the rule alone."""
+"""Runs beside each other and beside the registry's champion; and that alias, moved where the rule says so."""
 
 import logging
 import re
