@@ -57,7 +57,8 @@ def test_the_page_names_the_mlflow_that_all_versions_have() -> None:
 
 
 def test_each_promise_of_the_page_names_a_test_that_there_is() -> None:
-    rows = re.findall(r"^\| (?!what |---)(.*) \|$", (ROOT / "docs/upgrading.md").read_text(), re.MULTILINE)
+    promises, _, _ = (ROOT / "docs/upgrading.md").read_text().partition("\n## What to keep copies of\n")
+    rows = re.findall(r"^\| (?!what |---)(.*) \|$", promises, re.MULTILINE)
     assert len(rows) >= 10
     for row in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row)
