@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.e2e.cluster import state, wait_until
+from tests.e2e.cluster import apply, get, kubectl, state, wait_until
 from tests.e2e.evidence import ENDS, Steps, canary_of, described, kill_job, record, shares, wait_begun, wait_phase, wait_share
 from tests.e2e.load import Load, call_many
 from tests.e2e.releases import Archives, Release, base_values
@@ -202,8 +202,14 @@ def test_a_dead_canary_costs_its_share_alone_until_it_is_back(
         lambda: {one.version for one in call_many(stable.target, pictures[0], 20)} == {"1", "2"}, 60, "both answer",
         lambda: state(stable.namespace),
     )  # fmt: skip
-    stable.kubectl("delete", "pod", stable.pods(stable.canary)[0]["metadata"]["name"], "--grace-period", "1", "--wait")
-    outcomes = call_many(stable.target, pictures[0], 60)
+    full = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": stable.namespace}}
+    apply(full | {"spec": {"hard": {"pods": "1"}}})  # a successor, which may be ready within seconds, cannot be made
+    wait_until(lambda: "used" in get("resourcequota", "full", stable.namespace).get("status", {}), 30, "the quota counts")
+    try:
+        stable.kubectl("delete", "pod", stable.pods(stable.canary)[0]["metadata"]["name"], "--grace-period", "1", "--wait")
+        outcomes = call_many(stable.target, pictures[0], 60)
+    finally:
+        kubectl("delete", "resourcequota", "full", "--namespace", stable.namespace)
     lost = [outcome for outcome in outcomes if outcome.error]
     assert 15 <= len(lost) <= 45, [outcome.error for outcome in lost]
     assert [one.error for one in lost if not re.search(r"UNAVAILABLE|503|no healthy upstream", one.error)] == []
