@@ -27,6 +27,8 @@ from handlers.spec import Spec
 from tests.integration.running import Server, Workspace, ask, start_server, stop_server
 from transformer.shadow import DEADLINE_S, MAX_CALLS
 
+SLOW_S = 1.5
+
 pytestmark = pytest.mark.usefixtures("stable", "canary")
 
 
@@ -187,19 +189,19 @@ def users(stable: Server, pictures: list[bytes]) -> tuple[list[dict[str, Any]], 
 def test_a_canary_that_is_slow_or_hangs_or_dies_changes_nothing_for_users(
     stable: Server, canary: Server, place: Path, images: dict[Path, str]
 ) -> None:
-    """The same answers, none later than the canary's deadline, and by the median as fast as without a shadow; on a machine that
-    others use a factor of three says so, where waiting for the canary would be one of a hundred."""
+    """The same answers, and none that waits for the canary, which takes SLOW_S at least; what a shadow costs is measured by
+    `loadtests.bench.shadow`."""
     pictures = [path.read_bytes() for path in images]
     count = 2 * len(pictures)
     tell(stable, place, 0)
-    rows, over_grpc, alone_s = users(stable, pictures)
+    rows, over_grpc, _ = users(stable, pictures)
     tell(stable, place, 100)
 
     def see_nothing(before: dict[str, float]) -> dict[str, float]:
         began = time.monotonic()
         answered = users(stable, pictures)
         assert answered[:2] == (rows, over_grpc)
-        assert answered[2] < 3 * alone_s + 0.02
+        assert answered[2] < SLOW_S / 2
         assert time.monotonic() - began < DEADLINE_S
         return before
 
@@ -208,10 +210,10 @@ def test_a_canary_that_is_slow_or_hangs_or_dies_changes_nothing_for_users(
     before = exposed(stable)
     with stopped(*canary.workers()):  # slow: it answers 1.5 s later
         see_nothing(before)
-        time.sleep(1.5)
+        time.sleep(SLOW_S)
     slow = grown(before, stable, count)
     assert set(slow) & {"error", "timeout", "dropped"} == set()
-    assert slow["visor_shadow_seconds_sum"] > 1.5 * MAX_CALLS
+    assert slow["visor_shadow_seconds_sum"] > SLOW_S * MAX_CALLS
 
     before = exposed(stable)
     with stopped(canary.process.pid):  # it hangs: connections are made, and nobody reads
