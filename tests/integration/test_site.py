@@ -172,6 +172,13 @@ def test_the_search_finds_words_in_files_without_a_network(site: Path, chromium:
     assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == []
 
 
+@pytest.fixture(scope="module")
+def tab(tab: browser.Browser) -> browser.Browser:
+    """A tab that shows each page as to who comes for the first time: the theme keeps the colours that it has shown."""
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source="localStorage.clear()")  # before the page's own scripts
+    return tab
+
+
 @pytest.mark.parametrize("width", LOOKS)
 @pytest.mark.parametrize("page", LOOKED_AT)
 def test_pages_are_read_by_everybody(site: Path, tab: browser.Browser, axe: str, page: str, width: int) -> None:
@@ -191,7 +198,6 @@ def test_no_page_is_wider_than_a_phone(site: Path, tab: browser.Browser) -> None
 
 
 def show(tab: browser.Browser, file: Path, width: int) -> None:
-    """Show a page as to who comes for the first time: the theme keeps the colours that it has shown, whenever it gets to it."""
-    tab.call("Page.addScriptToEvaluateOnNewDocument", source="localStorage.clear()")  # before the page's own scripts
+    """Show a page, once the theme is done with it."""
     tab.open(browser.address(file), width, LOOKS[width])
     tab.evaluate(SETTLED)

@@ -171,7 +171,7 @@ def _list(root: Path, data: DataConfig) -> tuple[manifest.Manifest, str | None, 
     try:
         return sources.build_manifest(root, data, found), None, True
     except DataError as err:
-        tree = manifest.choose(root, found, data, sources.left_out(data))
+        tree = manifest.choose(manifest.once(root, found), data, sources.left_out(data))
         if not tree.images:
             raise
         samples = []

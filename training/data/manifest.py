@@ -20,7 +20,7 @@ from handlers.spec import Frozen
 from training.config import DataConfig
 from training.data.layout import AS_SPLITS, SPLIT_FOLDERS, read_layout
 from training.data.splits import assign, find_groups
-from training.data.tree import SPLITS, Found, Split, Tree, say_table, scan, select
+from training.data.tree import SPLITS, Split, Tree, say_table, scan, select
 from training.data.walk import count_suffixes, warn_of
 from training.errors import DataChanged, DataError
 from training.progress import show_progress
@@ -180,37 +180,38 @@ def plan(
 ) -> tuple[Tree, dict[str, str | None], dict[str, Split]]:
     """Choose the images, and find group and split of each by its path; no file is read. Arguments and errors: as of `build`."""
     second = "a second name of an image of its label, and is left out", "second names of images of their labels, and are left out"
-    warn_of(f"link is {second[0]}", f"links are {second[1]}", aliases(root, found.images))
-    tree = choose(root, found, config, left_out)
+    named_once = once(root, found)
+    left = {image.path for image in found.images} - {image.path for image in named_once.images}
+    warn_of(f"link is {second[0]}", f"links are {second[1]}", left)
+    tree = choose(named_once, config, left_out)
     _check_tree(root, tree)
     groups = find_groups(tree.images, pattern if config.group_pattern is None else config.group_pattern)
     return tree, groups, assign(tree, groups, config.splits, config.seed)
 
 
-def choose(root: Path, tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
-    """Reduce the tree to the labels that the config takes, and an image of several names to one of them; `left_out` is as in
-    `build`. Raises DataError."""
-    twice = aliases(root, tree.images)
-    tree = replace(tree, images=tuple(image for image in tree.images if image.path not in twice))
+def choose(tree: Tree, config: DataConfig, left_out: Collection[str] = ()) -> Tree:
+    """Reduce the tree to the labels that the config takes; `left_out` is as in `build`. Raises DataError."""
     if config.classes is None:
         tree = select(tree, set(tree.labels) - set(left_out), None)
     return select(tree, config.classes, config.top_classes)
 
 
-def aliases(root: Path, images: Iterable[Found]) -> set[str]:
-    """Find links below the root to an image of the same label and split there, or to one that another such link leads to.
+def once(root: Path, tree: Tree, listed: Collection[str] = ()) -> Tree:
+    """Reduce an image of several names to one of them, and to those that are `listed`, composed.
 
-    Links out of the root are no aliases: DVC's cache has one file for all images of the same bytes, and a data set is the same
+    A second name is a link below the root to an image of the same label and split there, or to one that another such link leads
+    to. Links out of the root are none: DVC's cache has one file for all images of the same bytes, and a data set is the same
     with its images as links into it.
     """
     top = Path(os.path.realpath(root))
     names = defaultdict[tuple[Path, str, Split | None], list[tuple[bool, str]]](list)
-    for image in images:
+    for image in tree.images:
         is_link = (root / image.path).is_symlink()
         real = Path(os.path.realpath(root / image.path)) if is_link else top / image.path
         if real.is_relative_to(top):
             names[real, image.label, image.split].append((is_link, image.path))
-    return {path for held in names.values() for _, path in sorted(held)[1:]}
+    second = {path for held in names.values() for _, path in sorted(held)[1:] if composed(path) not in listed}
+    return replace(tree, images=tuple(image for image in tree.images if image.path not in second))
 
 
 def verify(root: Path, manifest: Manifest) -> None:
@@ -220,10 +221,10 @@ def verify(root: Path, manifest: Manifest) -> None:
     """
     layout = read_layout([(sample.path, sample.label) for sample in manifest.samples])
     labels = {composed(label) for label in manifest.labels}
-    images = [image for image in scan(root, layout).images if not manifest.chosen or image.label in labels]
     listed = {composed(sample.path) for sample in manifest.samples}  # manifests before 0.3 list an image under all of its names
-    twice = {path for path in aliases(root, images) if composed(path) not in listed}
-    present = {name for image in images if image.path not in twice for name in (image.path, image.mask) if name}
+    found = once(root, scan(root, layout), listed).images
+    images = [image for image in found if not manifest.chosen or image.label in labels]
+    present = {name for image in images for name in (image.path, image.mask) if name}
     expected = {sample.path: sample.sha256 for sample in manifest.samples}
     expected |= {sample.mask: sample.mask_sha256 for sample in manifest.samples if sample.mask and sample.mask_sha256}
     both = pair(expected, present)

@@ -11,7 +11,7 @@ from training import runs
 from training.config import Layout
 from training.data import dvc
 from training.data.layout import read_layout
-from training.data.manifest import Manifest, aliases, hash_file
+from training.data.manifest import Manifest, hash_file, once
 from training.data.tree import SPLITS, scan
 from training.errors import DataError
 from training.progress import show_progress
@@ -69,13 +69,11 @@ def _layout(entries: Sequence[Entry]) -> Layout:
 
 def _read_folder(root: Path, layout: Layout, listed: Collection[str]) -> list[Entry]:
     dvc.check_pulled(root)
-    tree = scan(root, layout)
+    tree = once(root, scan(root, layout), listed)
     if not tree.images:
         raise DataError(f"{root} holds neither a {runs.MANIFEST} nor images below folders of labels")
-    twice = {path for path in aliases(root, tree.images) if composed(path) not in listed}
-    images = [image for image in tree.images if image.path not in twice]
     # Given splits are only what a training starts from: it cuts those that are missing out of `train`.
-    splits = {image.path: image.split if set(tree.splits) >= set(SPLITS) else None for image in images}
+    splits = {image.path: image.split if set(tree.splits) >= set(SPLITS) else None for image in tree.images}
     return [
         Entry(
             image.path,
@@ -84,7 +82,7 @@ def _read_folder(root: Path, layout: Layout, listed: Collection[str]) -> list[En
             splits[image.path],
             hash_file(root, image.mask)[1] if image.mask else None,
         )
-        for image in show_progress(images, len(images), "hashing images")
+        for image in show_progress(tree.images, len(tree.images), "hashing images")
     ]
 
 
