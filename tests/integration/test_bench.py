@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import psutil
@@ -88,9 +89,20 @@ def test_the_console_is_measured_beside_the_bare_call(
     assert all(bare > 0 and more > 0 for bare, more, _, *_ in rows.values())
     assert bars.startswith("Bars: ")
     assert "fastapi" in machine
-    assert console.main([*flags, "--soak-s", "8"]) == 0
-    assert "0 failed; memory" in capsys.readouterr().out
+    assert console.main([*flags, "--soak-s", "8"]) in (
+        0,
+        1,
+    )  # in seconds caches still fill: whether memory grows is for half an hour
+    said = re.fullmatch(
+        r"(\d+) requests at 10/s in 8 s, 0 failed; memory \d+ MiB at first, \d+ at last, \S+ MiB/min .*", soaked(capsys)
+    )
+    assert said is not None
+    assert 50 <= int(said[1]) <= 110  # Poisson's 80, within 3.3 of its standard deviations
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def soaked(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.splitlines()[0]
 
 
 def table_of(markdown: str) -> list[list[str]]:
