@@ -137,11 +137,12 @@ class Service:
             await self._shadow.follow()
 
     async def watch(self) -> None:
-        """Look whether TorchServe is ready, every WATCH_S, until cancelled."""
-        while True:
-            await asyncio.sleep(WATCH_S)
-            if not await self._dispatcher.ready():
-                self._dispatcher.forget()  # so that an early inference asks anew, instead of what was true before it
+        """Look whether TorchServe is ready, every WATCH_S, and whether this process stood still, until cancelled."""
+        with self._dispatcher.noticing_stops():
+            while True:
+                await asyncio.sleep(WATCH_S)
+                if not await self._dispatcher.ready():
+                    self._dispatcher.forget()  # so that an early inference asks anew, instead of what was true before it
 
     def check_model(self, name: str, version: str = "") -> None:
         """Raise ModelUnknown or VersionUnknown unless name and version are this archive's; version "" is this one."""

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformer.upstream.admission import AdmissionQueue, Turn
 from transformer.upstream.answer_cache import AnswerCache, Key, key_of
 from transformer.upstream.connection import Reply
 from transformer.upstream.image_answers import ImageAnswer, Result
+from transformer.upstream.stops import Stops
 from transformer.upstream.torchserve import TorchServe
 
 # Between two polls of the workers while images wait.
@@ -49,6 +51,7 @@ class Dispatcher:
         self._cache = cache
         self._queue = AdmissionQueue(*limits.room(workers=1))
         self._image_s = math.inf  # until one was answered
+        self._stops = Stops(self._resize_queue)
         self._calls: set[asyncio.Future[Any]] = set()
         self._polling: asyncio.Task[None] | None = None
         metrics.watch_queue(self._queue)
@@ -81,7 +84,12 @@ class Dispatcher:
     def _resize_queue(self) -> None:
         """Fit the queue to the number of workers."""
         if self.workers:  # else TorchServe was slow to tell, or all are started anew
-            self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct), self._image_s))
+            pace = self._image_s, self._stops.seconds
+            self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct), *pace))
+
+    def noticing_stops(self) -> AbstractContextManager[None]:
+        """Let more images wait, within the block, for a moment after this process stood still."""
+        return self._stops.noticed()
 
     def _note_pace(self, seconds: float) -> None:
         """Let an image move what is taken for the median of the workers' seconds: a stop of the machine is in few of them."""

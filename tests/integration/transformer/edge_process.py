@@ -1,6 +1,7 @@
-"""An edge as a process, before a stand-in for the workers: `python -m tests.integration.transformer.edge_process`.
+"""An edge as a process, before a stand-in for the workers: `python -m tests.integration.transformer.edge_process [SECONDS]`.
 
-It prints its pid and ports. What it is asked about costs it no more than its bytes: whatever memory it takes is the edge's.
+It prints its pid and ports. What it is asked about costs it no more than its bytes: whatever memory it takes is the edge's. The workers
+take SECONDS for an image, and say so; by default they take 0.05 and say 0.001.
 """
 
 import asyncio
@@ -29,9 +30,8 @@ ANSWER = {
     "threshold": 0.4,
     "heatmap": None,
     "heatmap_label": None,
-    "seconds": {"infer": 0.001},
 }
-INFER_S = 0.05
+INFER_S, SAID_S = (float(sys.argv[1]),) * 2 if sys.argv[1:] else (0.05, 0.001)
 
 
 class _Workers(TorchServe):
@@ -40,7 +40,7 @@ class _Workers(TorchServe):
     def begin(self, *_: object, **__: object) -> "asyncio.Future[Reply]":
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
-        answer = Reply(200, orjson.dumps(ANSWER))
+        answer = Reply(200, orjson.dumps(ANSWER | {"seconds": {"infer": SAID_S}}))
         loop.call_later(INFER_S, lambda: reply.done() or reply.set_result(answer))
         return reply
 
