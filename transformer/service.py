@@ -55,9 +55,12 @@ UNLIMITED_BYTES = 1 << 40
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request that was read and checked, so that only asking TorchServe is left. A picture that cannot be sent is its error."""
+    """A request that was read and checked, so that only asking TorchServe is left. A picture that cannot be sent is its error.
 
-    request: InferRequest
+    It keeps nothing else of what a client sent: many requests may wait, and parameters may take more memory than their bytes.
+    """
+
+    id: str | None
     options: Options
     outputs: tuple[RequestedOutput, ...]
     questions: Sequence[Question | VisorError]
@@ -225,7 +228,7 @@ class Service:
             else picture
             for picture in pictures
         ]
-        return PreparedRequest(request, options, outputs, questions)
+        return PreparedRequest(request.id, options, outputs, questions)
 
     async def answer(self, prepared: PreparedRequest, record: Record, left_s: float | None = None) -> InferAnswer:
         """Ask TorchServe for each image and put the answers together. `left_s`: what the client still waits, None for ever.
@@ -246,7 +249,7 @@ class Service:
         return InferAnswer(
             model=self.spec.name,
             version=self.spec.version,
-            id=prepared.request.id,
+            id=prepared.id,
             parameters=self._make_parameters(options) if own else self._parameters,
             outputs=self._outputs.make(prepared.outputs, results, options),
         )

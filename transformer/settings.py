@@ -109,13 +109,15 @@ class EdgeLimits(Flags):
     def room(self, workers: int, direct: int = 0, image_s: float = math.inf, stood_s: float = 0.0) -> tuple[int, int]:
         """Calls under way and images that wait, with this many workers, of which the edge asks `direct` ones itself.
 
-        `image_s`: the seconds that a worker takes for an image; `stood_s`: those that this process stood still just now.
+        `image_s`: the seconds that a worker takes for an image, on the average; `stood_s`: those that this process stood still
+        just now.
         """
         # One that cannot be asked while others can is about to start or hangs: what TorchServe gave it would wait for that.
-        slots = CALLS_PER_WORKER * (direct or workers) if self.concurrency is None else self.concurrency
+        working = direct or workers
+        slots = CALLS_PER_WORKER * working if self.concurrency is None else self.concurrency
         if self.max_queue is not None:
             return slots, self.max_queue
-        return slots, max(self.max_images, WAITING_PER_WORKER * workers, int((WAITING_S + stood_s) * workers / image_s))
+        return slots, max(self.max_images, WAITING_PER_WORKER * working, int((WAITING_S + stood_s) * working / image_s))
 
 
 @dataclass(frozen=True)

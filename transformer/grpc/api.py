@@ -11,7 +11,6 @@ from transformer.budget import BODY_WEIGHT, Charge
 from transformer.errors import NO_SHARED_MEMORY, ModelUnknown, ProtobufInvalid, SharedMemoryRefused
 from transformer.grpc.messages import message, parameters_of, parse_request, render_answer
 from transformer.grpc.wire import walk
-from transformer.messages import InferRequest
 from transformer.request_log import Record
 from transformer.service import THREAD_BYTES, PreparedRequest, Service
 
@@ -81,27 +80,29 @@ class Api:
         return (await self._infer(body, call))[1]
 
     async def model_stream_infer(self, body: bytes, call: Call) -> Any:
-        request, answer = await self._infer(body, call)
-        if request.parameters.get(FINAL_WANTED) is True:
+        wants_final, answer = await self._infer(body, call)
+        if wants_final:
             answer.parameters[FINAL].bool_param = True  # a request has one answer, so each is the last one
         return message("ModelStreamInferResponse")(infer_response=answer)
 
     async def no_shared_memory(self, _: Any, __: Call) -> Any:
         raise SharedMemoryRefused(NO_SHARED_MEMORY)
 
-    async def _infer(self, body: bytes, call: Call) -> tuple[InferRequest, Any]:
+    async def _infer(self, body: bytes, call: Call) -> tuple[bool, Any]:
+        """The answer, and whether the client of a stream wants to be told that it is the last one."""
         if len(body) > THREAD_BYTES:
-            prepared = await self._service.in_thread(lambda: self._read(body, call))
+            prepared, wants_final = await self._service.in_thread(lambda: self._read(body, call))
         else:
-            prepared = self._read(body, call)
-        call.record.name(prepared.request.id or "")
-        return prepared.request, render_answer(await self._service.answer(prepared, call.record, call.left_s))
+            prepared, wants_final = self._read(body, call)
+        call.record.name(prepared.id or "")
+        return wants_final, render_answer(await self._service.answer(prepared, call.record, call.left_s))
 
-    def _read(self, body: bytes, call: Call) -> PreparedRequest:
+    def _read(self, body: bytes, call: Call) -> tuple[PreparedRequest, bool]:
         """Weigh the message, charge what it costs, and parse it; it awaits nothing."""
         walked = walk(body)
         call.charge.raise_to(BODY_WEIGHT * len(body) + walked.cost)
-        return self._service.read(parse_request(parse(infer_request(), walked.message), walked.raw), call.record)
+        request = parse_request(parse(infer_request(), walked.message), walked.raw)
+        return self._service.read(request, call.record), request.parameters.get(FINAL_WANTED) is True
 
 
 def parse(request_class: Any, body: bytes) -> Any:

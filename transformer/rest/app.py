@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.errors import VisorError
 from transformer import metadata, metrics, stats
-from transformer.budget import COUNT_FROM, Charge, weigh_json
+from transformer.budget import Charge, weigh_json
 from transformer.errors import (
     NO_SHARED_MEMORY,
     CodingUnsupported,
@@ -125,7 +125,7 @@ class _Infer:
             prepared, form = await self._service.in_thread(lambda: self._read(record, charge, *question))
         else:
             prepared, form = self._read(record, charge, *question)
-        record.name(prepared.request.id or "")
+        record.name(prepared.id or "")
         with cancel_if_gone(scope.get(CLIENT) or Client()):
             answer = await self._service.answer(prepared, record)
         content, header_length = render_answer(answer, form)
@@ -151,8 +151,7 @@ class _Infer:
         version: str,
         content_type: str,
     ) -> tuple[PreparedRequest, Form]:
-        if len(body) > COUNT_FROM:
-            charge.raise_to(weigh_json(body, json_length(header_length, content_type, body)))
+        charge.raise_to(weigh_json(body, json_length(header_length, content_type, body)))
         inference, form = parse_request(body, header_length, name, version, content_type)
         return self._service.read(inference, record), form
 

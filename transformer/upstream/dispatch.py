@@ -1,7 +1,6 @@
 """The dispatcher takes a request's images to TorchServe: each is looked up, waits, is asked about and gets its own answer."""
 
 import asyncio
-import math
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager
@@ -18,15 +17,12 @@ from transformer.upstream.admission import AdmissionQueue, Turn
 from transformer.upstream.answer_cache import AnswerCache, Key, key_of
 from transformer.upstream.connection import Reply
 from transformer.upstream.image_answers import ImageAnswer, Result
+from transformer.upstream.pace import Pace
 from transformer.upstream.stops import Stops
 from transformer.upstream.torchserve import TorchServe
 
 # Between two polls of the workers while images wait.
 POLL_S = 1.0
-PACE = 1.02
-"""By this factor an image moves what is taken for the median of the workers' seconds."""
-LEAST_S = 0.001
-"""No image is taken to be faster: what may wait stays bounded whatever a worker says."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Dispatcher:
         self._limits = limits
         self._cache = cache
         self._queue = AdmissionQueue(*limits.room(workers=1))
-        self._image_s = math.inf  # until one was answered
+        self._pace = Pace()
         self._stops = Stops(self._resize_queue)
         self._calls: set[asyncio.Future[Any]] = set()
         self._polling: asyncio.Task[None] | None = None
@@ -84,18 +80,12 @@ class Dispatcher:
     def _resize_queue(self) -> None:
         """Fit the queue to the number of workers."""
         if self.workers:  # else TorchServe was slow to tell, or all are started anew
-            pace = self._image_s, self._stops.seconds
+            pace = self._pace.image_s, self._stops.seconds
             self._queue.resize(*self._limits.room(self.workers, len(self._upstream.direct), *pace))
 
     def noticing_stops(self) -> AbstractContextManager[None]:
         """Let more images wait, within the block, for a moment after this process stood still."""
         return self._stops.noticed()
-
-    def _note_pace(self, seconds: float) -> None:
-        """Let an image move what is taken for the median of the workers' seconds: a stop of the machine is in few of them."""
-        known = self._image_s
-        self._image_s = max(LEAST_S, seconds if math.isinf(known) else known * (PACE if seconds > known else 1 / PACE))
-        self._resize_queue()
 
     def _poll_workers(self) -> None:
         """Poll the workers again, for the calls to come, whether or not any client asks for readiness."""
@@ -153,8 +143,8 @@ class Dispatcher:
         called = time.perf_counter()
         record.queue_s = max(record.queue_s, called - came)
         answer: Result
+        call = self._begin(question, turn)
         try:
-            call = self._begin(question, turn)
             try:
                 answer = ImageAnswer.parse(await self._upstream.answer(call), self._spec, self._metrics.bins)
             except asyncio.CancelledError:
@@ -164,9 +154,11 @@ class Dispatcher:
             behind_s = call.result().behind_s
             record.queue_s = max(record.queue_s, called - came + behind_s)
             record.calls.append((answer, called - came + behind_s, time.perf_counter() - called - behind_s))
-            self._note_pace(sum(answer.seconds.values()))
+            self._pace.note(sum(answer.seconds.values()))
         except (ImageError, OptionError) as err:
             answer = without_traceback(err)
+            self._pace.note_refused(time.perf_counter() - called - call.result().behind_s)
+        self._resize_queue()
         if question.key is not None and not isinstance(answer, OptionError):
             self._cache.put(question.key, answer)
         return answer

@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import tracemalloc
 
 import httpx
 import pytest
 
-from transformer.budget import BODY_WEIGHT, COUNT_FROM, Budget
+from transformer.budget import BODY_WEIGHT, COUNT_FROM, JSON_WEIGHT, Budget
 from transformer.metrics import Metrics
+from transformer.request_log import Record
 from transformer.rest.app import create_app
+from transformer.rest.body import parse_request
 from transformer.service import Service
 from transformer.settings import EdgeLimits
 
@@ -38,6 +41,41 @@ async def test_it_is_charged_while_it_is_under_way_and_shown(client, service, to
     metrics = (await client.get("/metrics")).text
     assert f'visor_memory_bytes{{state="total"}} {float(TOTAL)!r}'.replace("8388608.0", "8.388608e+06") in metrics
     assert 'visor_memory_bytes{state="spent"} 0.0' in metrics
+
+
+def many_parameters():
+    """JSON of 200 KB, a tiny image and parameters of the client's own, which as objects take more than ten times as much."""
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["/9g="]}
+    text = json.dumps({"inputs": [tensor], "parameters": {f"own{number:05}": 1.5 for number in range(12_000)}})
+    assert len(text) < COUNT_FROM
+    return text.encode()
+
+
+async def test_small_json_is_charged_as_json_too(client, service, torchserve):
+    seen = []
+
+    async def reply(_request, _body):
+        seen.append(service.budget.spent)
+        raise ConnectionError
+
+    torchserve.reply = reply
+    body = many_parameters()
+    await client.post(URL, content=body)
+    assert seen[0] >= int(JSON_WEIGHT * len(body))
+
+
+def test_a_request_that_waits_keeps_no_parameters(service):
+    """As many requests may wait as the workers answer in 0.4 s, and what each holds is no more than it is charged."""
+    body = many_parameters()
+    service.read(parse_request(body, None, "roofs", "")[0], Record("rest", URL))  # what is made once
+    tracemalloc.start()
+    try:
+        prepared = service.read(parse_request(body, None, "roofs", "")[0], Record("rest", URL))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(prepared.questions) == 1
+    assert held < len(body) < peak / 5  # orjson keeps the last keys, 0.1 MB of them
 
 
 @pytest.mark.parametrize("chunked", [False, True])

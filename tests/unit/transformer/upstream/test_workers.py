@@ -218,6 +218,14 @@ def test_calls_under_way_follow_who_can_be_asked():
     assert EdgeLimits(concurrency=3).room(4, direct=4)[0] == 3
 
 
+def test_no_more_may_wait_than_for_those_who_work():
+    """Of four workers three hang: one alone would have to answer what waits, 0.4 s of its own or 32 images."""
+    limits = EdgeLimits(max_images=1)
+    assert limits.room(4, direct=1)[1] == 32
+    assert limits.room(4, direct=1, image_s=0.005)[1] == 80
+    assert limits.room(4, direct=4, image_s=0.005)[1] == limits.room(4, image_s=0.005)[1] == 320
+
+
 @contextlib.asynccontextmanager
 async def hanging(folder, name, answers):
     """A worker that answers so often, and then hangs until it is killed."""
