@@ -107,8 +107,9 @@ def look(
         if name not in read:
             kept[name], origins[name] = known.pods.get(name), known.origins.get(name)
             continue
-        new, kept[name], origins[name] = _taken(known, name, pod, read[name], now, (restarts or {}).get(name, 0))
-        cold = known.pods.get(name, {}).get("answered", 0) < COLD
+        new, now_there, origins[name] = _taken(known, name, pod, read[name], now, (restarts or {}).get(name, 0))
+        kept[name] = now_there
+        cold = now_there.get("answered", 0) - new.get("answered", 0) < COLD  # before these, by the process that counted them
         for what, count in new.items():
             if not (cold and _timed(what)):
                 grown[pod.track][what] = grown[pod.track].get(what, 0) + count
@@ -192,7 +193,7 @@ def _taken(counters: Counters, name: str, pod: Pod, reading: Reading, now: float
         origin, before = here, {what: count for what, count in before.items() if what in tally}
     if name in counters.without or "" != reading.source != origin["source"] != "":
         return {}, tally, here
-    fell = any(tally.get(what, 0) < count for what, count in before.items())
+    fell = any(tally.get(what, 0) < count for what, count in before.items()) or _others(tally) < _others(before)
     late = 0 < reading.scraped < origin["scraped"]
     if fell and not late and restarts > origin["restarts"]:
         return _growth({}, tally), tally, here  # the process began anew, and its counters with it
@@ -202,6 +203,11 @@ def _taken(counters: Counters, name: str, pod: Pod, reading: Reading, now: float
     # A restart may be known before its first scrape, so it stays to be found.
     scraped = max(reading.scraped, origin["scraped"])
     return _growth(before, tally), tally, {**here, "scraped": scraped, "restarts": origin["restarts"]}
+
+
+def _others(tally: Tally) -> int:
+    """The requests that neither failed nor were answered, such as those with a mistake: what is left of the sums falls, too."""
+    return tally.get("requests", 0) - tally.get("failed", 0) - tally.get("answered", 0)
 
 
 def _growth(before: Tally, now: Tally) -> Tally:

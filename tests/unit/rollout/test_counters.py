@@ -135,6 +135,19 @@ def test_a_restart_counts_from_zero_and_a_pod_that_came_later_too() -> None:
     assert counted["errors"] == (Count(0, 7), Count(0, 0))
 
 
+def test_a_restart_is_known_by_what_is_left_of_the_sums() -> None:
+    """Thirty requests with a mistake, and twenty answers; since its restart, as many answers and forty failures of sixty."""
+    within = {"answered": 20, "within:0.5": 20}
+    before, after = {"requests": 50, "failed": 0, **within}, {"requests": 60, "failed": 40, **within}
+    known, _, _ = look(None, {"c": before, "s": of()}, PODS, NOW, BOUND)
+    _, counted, _ = look(known, {"c": after, "s": of()}, PODS, NOW + 10, BOUND, c=1)
+    assert counted["errors"][0] == Count(40, 60)
+    older, counted, _ = look(known, {"c": after, "s": of()}, PODS, NOW + 10, BOUND)
+    assert counted["errors"][0] == Count(0, 0)
+    assert older
+    assert older.twofold
+
+
 def read_at(at: float, source: str = "a", **tally: int) -> dict[str, Reading]:
     """A canary's reading, beside a stable release without requests."""
     return {"c": Reading(of(**tally), source, at), "s": Reading(of(), source, at)}
@@ -430,6 +443,18 @@ def test_a_pod_s_first_answers_are_not_timed() -> None:
     hotter = {**hot, "requests": 200, "answered": 200, "within:0.5": 57}
     _, counted, _ = look(known, {"c": WARM, "s": WARM, "n": hotter}, new, NOW + 30, BOUND)
     assert counted["slow"][0] == Count(3, 10)
+
+
+def test_a_process_that_began_anew_is_cold_again() -> None:
+    known, _, _ = look(None, {"c": WARM, "s": WARM}, PODS, NOW, BOUND)
+    cold = {"requests": 90, "answered": 90, "within:0.5": 0}
+    known, counted, _ = look(known, {"c": WARM, "s": cold}, PODS, NOW + 10, BOUND, s=1)
+    assert (counted["errors"][1], counted["slow"][1]) == (Count(0, 90), Count(0, 0))
+    known, counted, _ = look(known, {"c": WARM, "s": {**cold, "requests": 120, "answered": 120}}, PODS, NOW + 20, BOUND, s=1)
+    assert counted["slow"][1] == Count(0, 0)
+    warm_again = {**cold, "requests": 130, "answered": 130, "within:0.5": 7}
+    _, counted, _ = look(known, {"c": WARM, "s": warm_again}, PODS, NOW + 30, BOUND, s=1)
+    assert counted["slow"][1] == Count(3, 10)
 
 
 def test_a_scrape_that_is_not_of_one_instant_makes_no_impossible_count() -> None:
