@@ -148,10 +148,10 @@ async def test_a_call_that_nobody_waits_for_keeps_its_turn_until_torchserve_is_d
 async def test_the_parameter_timeout_ends_the_waiting(client, infer, worker, torchserve, under_way):
     tasks = await fill(client, torchserve, images=under_way) if under_way else []
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["YWI="]}
-    late = await client.post(URL, json={"inputs": [tensor], "parameters": {"timeout": 50_000}})
+    late = await client.post(URL, json={"inputs": [tensor], "parameters": {"timeout": 300_000}})
     assert (late.status_code, late.json()["code"]) == (504, "request.deadline")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await infer(parameters={"timeout": message("InferParameter")(int64_param=50_000)})
+        await infer(parameters={"timeout": message("InferParameter")(int64_param=300_000)})
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert dict(caught.value.trailing_metadata())["visor-code"] == "request.deadline"
     assert len(torchserve.calls) == 2  # the two under way, or these two
