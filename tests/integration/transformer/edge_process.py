@@ -1,7 +1,7 @@
 """An edge as a process, before a stand-in for the workers: `python -m tests.integration.transformer.edge_process [SECONDS]`.
 
-It prints its pid and ports. What it is asked about costs it no more than its bytes: whatever memory it takes is the edge's. The workers
-take SECONDS for an image, and say so; by default they take 0.05 and say 0.001.
+It prints its pid and ports. What it is asked about costs it no more than its bytes: whatever memory it takes is the edge's.
+The workers take SECONDS for an image, and say so; by default they take 0.05 and say 0.001.
 """
 
 import asyncio
