@@ -1,7 +1,8 @@
 """Make docs/promises.md of docs/promises.yaml: what is promised, the tests that hold it, and how each was seen to fail.
 
 `python -m tools.promises` breaks the code anew in each way that is listed, and says which test did not notice. A change is made
-in the checkout itself and taken back, so a file with changes that are not committed is left alone.
+in the checkout itself and taken back, so a file with changes that are not committed is left alone. Tests on a cluster need one,
+with what `make e2e` says; where they break what runs in a pod, its images are made anew, before and after.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from tools.reference.text import wrap
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs/promises.yaml"
+E2E = "tests/e2e/"
 
 PAGE = """\
 # What is promised
@@ -33,7 +35,7 @@ are named from `tests/` on.
 
 A test that cannot fail holds nothing. So the code was broken by hand, in one place and for one test at a time, and the test was
 seen to fail: {tried} times, [listed below](#how-the-tests-were-seen-to-fail). {untried}
-`python -m tools.promises` does all of them anew.
+`python -m tools.promises` does all of them anew; those below `e2e/` need a cluster.
 """
 UNTRIED = "{tests} not tried so, as {they} {why}: what {they} would say of broken code is not known."
 FAILED = """\
@@ -169,20 +171,29 @@ def _try(test: str, broken: Break) -> str | None:
     file = ROOT / broken.file
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", broken.file], cwd=ROOT, check=False).returncode:
         raise SystemExit(f"promises: {broken.file} has changes that are not committed; commit them first")
+    in_image = test.startswith(E2E) and not broken.file.startswith(("charts/", "tests/"))
     whole = file.read_text()
     if whole.count(broken.was) != 1:
         raise SystemExit(f"promises: {broken.file} has {broken.was!r} {whole.count(broken.was)} times; it has to be there once")
     try:
         file.write_text(whole.replace(broken.was, broken.became))
+        if in_image:
+            _make_images()
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         file.write_text(whole)
+        if in_image:
+            _make_images()
     if run.returncode == 0:
         return None
     told = [line[1:].strip() for line in run.stdout.splitlines() if line.startswith("E  ")]
     words = [line for line in told if line and not line.endswith(":")]  # not the error's name alone
     return words[0] if words else f"pytest ended with {run.returncode}: {run.stdout[-2000:]}{run.stderr[-2000:]}"
+
+
+def _make_images() -> None:
+    subprocess.run(["make", "images", "IMAGES=serving transformer"], cwd=ROOT, stdout=sys.stderr, check=True)
 
 
 if __name__ == "__main__":
