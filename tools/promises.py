@@ -34,7 +34,7 @@ test is gone, fails `tests/unit/test_promises.py`, and so the build. Here are {p
 are named from `tests/` on.
 
 A test that cannot fail holds nothing. So the code was broken by hand, in one place and for one test at a time, and the test was
-seen to fail: {tried} times, [listed below](#how-the-tests-were-seen-to-fail). {untried}
+seen to fail: {tried} times, [listed below](#how-the-tests-were-seen-to-fail).{untried}
 `python -m tools.promises` does all of them anew; those below `e2e/` need a cluster.
 """
 UNTRIED = "{tests} not tried so, as {they} {why}: what {they} would say of broken code is not known."
@@ -101,7 +101,7 @@ def promises_page(groups: Sequence[Group]) -> str:
     """Describe each promise in a table of its group, then how each test was seen to fail."""
     tests = [held for _, promise in _numbered(groups) for held in promise.tests]
     untried = [held.not_tried for held in tests if held.not_tried]
-    said = _untried(untried) if untried else ""
+    said = f" {_untried(untried)}" if untried else ""
     names, tried = {held.test for held in tests}, len(tests) - len(untried)
     page = PAGE.format(promises=len([*_numbered(groups)]), tests=len(names), tried=tried, untried=said)
     head, *texts = page.split("\n\n")
