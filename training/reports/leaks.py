@@ -47,6 +47,11 @@ def notes(counts: Mapping[str, Counts]) -> list[str]:
                 f"{held['near']} {of} {verb} of what {who} had met, {same} byte for byte the same: data.leaks let that through, "
                 f"and {so}. Keep such images together with data.group_pattern, or remove them; `visor data report` shows them."
             )
+        elif held["near"] == 0 and same:
+            found.append(
+                f"{same} {of} {'is' if same == 1 else 'are'} byte for byte the same as what {who} had met: blank pictures, which are "
+                "compared with none. Remove what shows nothing."
+            )
         if held["near"] is None:
             copies = f"; {same} {of} {'is' if same == 1 else 'are'} byte for byte the same, and {so}" if same else ""
             found.append(

@@ -56,6 +56,7 @@ def test_of_new_images_pages_say_so_and_nothing_is_doubtful() -> None:
         ),
         (Leaks(near={"calibration": 1, "test": 1}), "1 of the 2 calibration images is a near-duplicate of what training had met"),
         (Leaks(near={}, pretrained={"test": 1}), "1 of the 2 test images had been met by the weights that the run began with"),
+        (Leaks(near={}), "1 of the 2 test images is byte for byte the same as what training or calibration had met: blank"),
         (None, "Nobody looked for near-duplicates of test images among what training or calibration had met"),
         (None, "earlier version of visor; 1 of the 2 test images is byte for byte the same, and the figures flatter the model."),
     ],
