@@ -29,9 +29,12 @@ def read_mask(sample: Sample, spec: Spec, root: Path) -> Bools | None:
         ):
             check_size(*image.size, spec.limits)
             mask = np.asarray(image.convert("L")) > 0
-    except (Image.DecompressionBombError, ImageTooLarge) as err:
-        most = min(spec.limits.max_pixels, MOST_PIXELS)
-        raise DataUnreadable(f"the mask {sample.mask} is larger than the limit of {most} pixels; scale it down") from err
+    except Image.DecompressionBombError as err:
+        raise DataUnreadable(
+            f"the mask {sample.mask} has more than {MOST_PIXELS} pixels; scale it down with its picture"
+        ) from err
+    except ImageTooLarge as err:
+        raise DataUnreadable(f"the mask {sample.mask} is too large: {err.args[0]}") from err
     except (OSError, SyntaxError, ValueError) as err:
         raise DataUnreadable(f"the mask {sample.mask} is not a whole image: {err}") from err
     pixels = np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)

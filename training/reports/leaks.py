@@ -49,8 +49,8 @@ def notes(counts: Mapping[str, Counts]) -> list[str]:
             )
         elif held["near"] == 0 and same:
             found.append(
-                f"{same} {of} {'is' if same == 1 else 'are'} byte for byte the same as what {who} had met: blank pictures, which are "
-                "compared with none. Remove what shows nothing."
+                f"{same} {of} {'is' if same == 1 else 'are'} byte for byte the same as what {who} had met: blank pictures, which "
+                "are compared with none. Remove what shows nothing."
             )
         if held["near"] is None:
             copies = f"; {same} {of} {'is' if same == 1 else 'are'} byte for byte the same, and {so}" if same else ""
