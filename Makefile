@@ -11,6 +11,8 @@ VENV ?= .venv
 TAKE_OVER ?=
 PYTHON ?= python3.11
 DATA ?= roofs
+# Keys of the config that `make demo` sets, such as data.leaks=warn, with blanks between them.
+SET =
 # Where torch and torchvision come from when not from PyPI: its Linux wheels bring several GB of CUDA libraries that
 # nothing here needs; docs/install.md says how to get the CPU wheels.
 TORCH_INDEX ?=
@@ -66,8 +68,8 @@ setup: ## Make the environment in VENV (default .venv), and install Java 17 wher
 	@VENV="$(VENV)" PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" TAKE_OVER="$(TAKE_OVER)" requirements/setup.sh
 
 .PHONY: demo
-demo: setup ## The main job on real parts: DATA=roofs (default), digits or a FOLDER of labelled images.
-	@$(BIN)/visor demo --data "$(DATA)"
+demo: setup ## The main job on real parts: DATA=roofs (default), digits or a FOLDER of labelled images; SET=KEY=VALUE.
+	@$(BIN)/visor demo --data "$(DATA)"$(foreach one,$(SET), --set "$(one)")
 
 .PHONY: test-unit
 test-unit: setup ## The tests without processes, MLflow or exports: a few minutes.

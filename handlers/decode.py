@@ -11,8 +11,8 @@ archives before 0.3, they are not, and everything else is the same.
 import io
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple
 from math import ceil
 from typing import NamedTuple
@@ -43,6 +43,8 @@ from handlers.modes import clear_sample, name_tiff, sample_range, stored_mode, t
 from handlers.spec import DECODING, WHOLE, Box, DecodingRule, Limits, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Pixels beyond which Pillow opens no picture, whatever `Limits.max_pixels` allows."""
 # What people send by mistake, by its first bytes: a better answer than "not an image".
 FOREIGN = {
     b"GIF8": "GIF",
@@ -128,7 +130,8 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
     except ImageError:
         raise
     except Image.DecompressionBombError as err:
-        raise ImageTooLarge(f"{err}; the limit is {limits.max_pixels} pixels") from err
+        number, most = next(iter(re.findall(r"\d+", str(err))), "too many"), min(limits.max_pixels, MOST_PIXELS)
+        raise ImageTooLarge(f"the image has {number} pixels, more than the limit of {most}; send a smaller one") from err
     except Exception as err:
         if is_out_of_memory(err):
             raise ImageTooLarge(
@@ -145,9 +148,18 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
         raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
 
 
-def openable(data: bytes) -> bytes:
-    """The file as Pillow may open it, for its header: a PNG's texts taken away, a HEIC written anew. Raises as `look`."""
-    return look(data).file if is_heic(data) else sift(data).data
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """Open a file that `view` has decoded, for its header: a PNG's texts taken away, a HEIC written anew. Raises as `look`.
+
+    Pillow's warning of large pictures is silenced, as their limit is ours to set.
+    """
+    file = look(data).file if is_heic(data) else sift(data).data
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        Image.open(io.BytesIO(file)) as image,
+    ):
+        yield image
 
 
 def seen_box(width: int, height: int, preprocessing: Preprocessing) -> Box:

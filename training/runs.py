@@ -53,12 +53,22 @@ RESULTS = (WEIGHTS, SPEC, REFERENCE, METRICS, REPORT)
 JobName = Literal["train", "pretrain"]
 
 
+class Leaks(Frozen):
+    """How many images of each held-out split the model has met before they judge it, where `data.leaks` let that through.
+
+    `near`: by `training.data.duplicates.count_known`; `pretrained`: which the weights that the run began with had seen.
+    """
+
+    near: dict[str, int]
+    pretrained: dict[str, int] = Field(default_factory=dict)
+
+
 class Record(Frozen):
     """The content of `run.json`: what the run was made from and by, and under which names MLflow knows it.
 
     `git_commit` and `versions` are of the code that fitted. `weights_digest` is set when the fit is done, `model_version`
     (of the registry) when everything is. `pretrained`: null where all weights were random. `reviews`: those that the data set was
-    made with.
+    made with. `leaks`: null where nothing looked for them, as by `data.leaks: allow`, and in runs of earlier versions.
     """
 
     job: JobName = "train"
@@ -74,6 +84,7 @@ class Record(Frozen):
     model_version: str | None = None
     pretrained: Pretrained | None = None
     reviews: tuple[Reviews, ...] = ()
+    leaks: Leaks | None = None
 
 
 class Exports(Frozen):

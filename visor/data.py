@@ -59,7 +59,7 @@ class DataSet:
     `labels`: also those without pictures; `digest`: of its manifest; `counts`: pictures by label and split; `unreadable`: paths
     of files that cannot be decoded, with the reason; `blank`: paths of pictures of one colour, which are compared with none;
     `brightness`, `sharpness`: what stands out, the farthest first; `refusal`:
-    why training would refuse it, None where it would not.
+    why training would refuse it, a line for each reason, None where it would not.
     """
 
     name: str
@@ -160,7 +160,7 @@ def explore(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | No
         blank=tuple(sample.path for sample in findings.blank),
         brightness=tuple(Outlier(one.image.sample.path, one.score) for one in findings.brightness),
         sharpness=tuple(Outlier(one.image.sample.path, one.score) for one in findings.sharpness),
-        refusal=findings.refusal,
+        refusal="\n".join(findings.refusals) or None,
         _findings=findings,
         _limits=limits,
         _rule=rule,

@@ -44,9 +44,11 @@ class DemoPaths:
 
 @dataclass
 class Journal:
-    """Keeps what each step printed and how long it took. `logs`: folder of one file a step; `seconds`: duration by step."""
+    """Keeps what each step printed and how long it took. `logs`: folder of one file a step; `data`: what the demo was given;
+    `seconds`: duration by step."""
 
     logs: Path
+    data: str = "roofs"
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, step: str, *arguments: str) -> str:
@@ -61,7 +63,8 @@ class Journal:
                     file.write(line)
                     lines.append(line.rstrip())
             if process.returncode:
-                raise DemoError(f"step {step!r} ended with {process.returncode}; its log is {log}:\n" + "\n".join(lines[-20:]))
+                told = [*lines[-20:], *advise("\n".join(lines), self.data, self.logs.parent)]
+                raise DemoError(f"step {step!r} ended with {process.returncode}; its log is {log}:\n" + "\n".join(told))
         return lines[-1] if lines else ""
 
     @contextmanager
@@ -78,12 +81,27 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "visor.cli", *arguments]
 
 
+def advise(said: str, data: str, run: Path) -> list[str]:
+    """Say how to follow, from the demo, the advice of a command that failed: it has a config and flags that the demo has not."""
+    where = shlex.quote(data)
+
+    def way(override: str) -> str:
+        return f"`visor demo --data {where} --set {override}`, or `make demo DATA={where} SET={override}`"
+
+    if "--fresh" in said:
+        return [f"The demo has neither --fresh nor --out: remove {run}, or name the run otherwise: {way('name=NAME')}."]
+    if found := re.search(r"^visor: (data|config)\.\w+", said, re.MULTILINE):
+        override = "data.leaks=warn" if found[0].endswith(".leak") else "KEY=VALUE"
+        return [f"The demo takes keys of the config, too: {way(override)}."]
+    return []
+
+
 def demo(data: str, paths: DemoPaths, overrides: Sequence[str]) -> None:
     """Go from data over training, archive, registry and serving to answers over REST and gRPC. Raises DemoError."""
     path, overrides = _choose(data, overrides)
     settings = config.load(path, overrides)
     run = paths.home / settings.name
-    journal = Journal(run / "logs")
+    journal = Journal(run / "logs", data)
     sets = [part for override in overrides for part in ("--set", override)]
     home = ["--home", str(paths.home)]
     store = ["--store", str(paths.store)]

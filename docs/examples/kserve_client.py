@@ -1,8 +1,8 @@
 """Ask a visor server with KServe's clients, over REST and gRPC: python kserve_client.py HOST:PORT HOST:GRPC_PORT MODEL IMAGE"""
 
+import argparse
 import asyncio
 import base64
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,4 +32,9 @@ async def main(rest_url: str, grpc_url: str, model: str, image: str) -> None:
         show("kserve gRPC", await client.infer(InferRequest(model, [over_grpc], parameters={"explain": True})))
 
 
-asyncio.run(main(*sys.argv[1:]))
+parser = argparse.ArgumentParser(description="Ask a visor server with KServe's clients, over REST and gRPC.")
+parser.add_argument("rest_url", metavar="HOST:PORT", help="where the server speaks REST")
+parser.add_argument("grpc_url", metavar="HOST:GRPC_PORT", help="where it speaks gRPC")
+parser.add_argument("model", metavar="MODEL", help="the model's name")
+parser.add_argument("image", metavar="IMAGE", help="the picture's file")
+asyncio.run(main(**vars(parser.parse_args())))

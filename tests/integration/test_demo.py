@@ -43,6 +43,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(place, folder, place.ok(*arguments, *QUICK))
 
 
+def test_make_gives_the_demo_keys_of_the_config() -> None:
+    given = ["demo", "DATA=My Leaves", "SET=data.leaks=warn seed=1"]
+    command = ["make", "--no-print-directory", "--dry-run", "--assume-old", "setup", *given]
+    recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = shlex.split(recipe.splitlines()[-1])
+    assert said[1:] == ["demo", "--data", "My Leaves", "--set", "data.leaks=warn", "--set", "seed=1"]
+
+
 def write_leaves(root: Path) -> Path:
     """A folder of sixty leaves, green or brown."""
     rng = np.random.default_rng(0)

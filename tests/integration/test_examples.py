@@ -36,6 +36,15 @@ def test_a_client_of_the_docs_gets_the_answer_over_both_protocols(
     assert [line.split(": ", 1)[1] for line in lines] == [answer, answer]
 
 
+@pytest.mark.parametrize("name", ["triton_client", "kserve_client"])
+def test_a_client_of_the_docs_says_what_it_is_to_be_given(name: str) -> None:
+    command = [sys.executable, str(ROOT / "docs/examples" / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].endswith("HOST:PORT HOST:GRPC_PORT MODEL IMAGE")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_protocols_page_asks_what_is_answered(server: Server, images: dict[Path, str], tmp_path: Path) -> None:
     blocks = blocks_of("docs/v2.md", "tests/integration/test_examples.py::test_the_protocols_page_asks_what_is_answered")
     assert len(blocks) == 6

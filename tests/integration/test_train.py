@@ -105,6 +105,12 @@ def test_a_run_holds_all_that_its_contract_names(run, config, folder):
     assert metrics["accuracy"] == 1.0
 
 
+def test_a_run_that_looked_for_near_duplicates_says_that_its_images_are_new(run):
+    leaks = json.loads((run / "metrics.json").read_text())["leaks"]
+    assert {split: (held["near"], held["copies"]) for split, held in leaks.items()} == {"test": (0, 0), "calibration": (0, 0)}
+    assert "that training never saw" in (run / "report.html").read_text()
+
+
 def test_mlflow_knows_how_it_went_and_what_came_out(run, tracker):
     record, metrics = runs.read_finished(run)
     known = tracker.client.get_run(record.mlflow_run_id)

@@ -43,6 +43,12 @@ NAMED = 3
 """How many pairs an error names."""
 BLANK = 4
 """Levels of 255 within which all pixels of a blank picture lie, in each colour."""
+MET = {
+    "calibration": ("train", "val"),
+    "test": ("train", "val", "calibration"),
+    "sealed": ("train", "val", "calibration"),
+}
+"""What a model has met before it meets the images of a split."""
 SHORTEST = 8
 """Bits of a part by which it is worth looking for pairs: it then leaves out most of them."""
 
@@ -56,15 +62,15 @@ class Near:
     bits: int
 
 
-def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> None:
+def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> dict[str, int] | None:
     """Look for near-duplicates in two splits. Raises DataLeak, or warns, as `data.leaks` says; raises as `hash_images`.
 
     Warns of those under two labels, wherever they lie: one of the labels is wrong, or the labels do not exclude each other; and
-    of blank pictures.
+    of blank pictures. Returns what `count_known` counts of leaks that were let through, None where nothing was looked for.
     """
-    policy = config.data.leaks or default_policy(config.data)
+    policy = policy_of(config.data)
     if policy == "allow":
-        return
+        return None
     logger.info("looking for near-duplicates among %s", counted(len(manifest.samples), "image"))
     hashes = hash_images(root, manifest.samples, config.limits, home / "cache", config.preprocessing.decoding)
     if said := say_blank(blank_of(manifest.samples, hashes)):
@@ -73,23 +79,58 @@ def check_leaks(root: Path, manifest: Manifest, config: Config, home: Path) -> N
     if said := under_two_labels(found):
         logger.warning("%s; `visor data report` shows them", said)
     leaks = [near for near in found if is_leak(near)]
-    if not leaks:
-        return
+    if refused := refuse_leaks(leaks, policy):
+        raise DataLeak(f"{refused}; `visor data report` shows them")
+    if leaks:
+        logger.warning("%s", say_leaks(leaks))
+    return count_known(found)
+
+
+def say_leaks(leaks: Sequence[Near]) -> str:
+    """Say how many pairs lie in two splits, and name the first."""
     shown = "; ".join(
         f"{near.one.path} ({near.one.split}) and {near.other.path} ({near.other.split}), {near.bits} bits apart"
         for near in leaks[:NAMED]
     )
     more = f"; and {len(leaks) - NAMED} more" if len(leaks) > NAMED else ""
-    sentence = (
-        f"{counted(len(leaks), 'pair of near-duplicates lies', 'pairs of near-duplicates lie')} in two splits: {shown}{more}"
+    return f"{counted(len(leaks), 'pair of near-duplicates lies', 'pairs of near-duplicates lie')} in two splits: {shown}{more}"
+
+
+def refuse_leaks(leaks: Sequence[Near], policy: str) -> str:
+    """Say why training stops at these pairs, and what to do; "" where it does not. `policy`: by `policy_of`."""
+    if not leaks or policy != "error":
+        return ""
+    return (
+        f"{say_leaks(leaks)}. What a test shares with training makes it easier than the world is: keep such images together with "
+        "data.group_pattern, remove them, or say data.leaks: warn"
     )
-    if policy == "warn":
-        logger.warning("%s", sentence)
-        return
-    raise DataLeak(
-        f"{sentence}. What a test shares with training makes it easier than the world is: keep such images together with "
-        "data.group_pattern, remove them, or say data.leaks: warn; `visor data report` shows them"
-    )
+
+
+def count_known(found: Sequence[Near]) -> dict[str, int]:
+    """Count the images of each held-out split that are near one which the model has met before: which was learnt from or chosen
+    by, or, for the splits that judge it, calibrated on. `found`: all pairs, by `find_near`.
+
+    Of images with the same hash `find_near` pairs each with the first alone, so that what one is near, all of them are.
+    """
+    first: dict[str, str] = {}
+    for near in found:
+        if near.bits == 0:
+            first.setdefault(near.other.path, first.get(near.one.path, near.one.path))
+    samples = {sample.path: sample for near in found for sample in (near.one, near.other)}
+    splits: dict[str, set[str]] = {}
+    for path, sample in samples.items():
+        splits.setdefault(first.get(path, path), set()).add(sample.split)
+    beside = {same: {same} for same in splits}
+    for near in found:
+        one, other = (first.get(sample.path, sample.path) for sample in (near.one, near.other))
+        beside[one].add(other)
+        beside[other].add(one)
+    known = dict.fromkeys(MET, 0)
+    for path, sample in samples.items():
+        near_by = {split for same in beside[first.get(path, path)] for split in splits[same]}
+        if near_by.intersection(MET.get(sample.split, ())):
+            known[sample.split] += 1
+    return known
 
 
 def under_two_labels(found: Sequence[Near]) -> str:
@@ -120,6 +161,11 @@ def say_blank(blank: Sequence[Sample]) -> str:
         f"{counted(len(blank), 'picture is', 'pictures are')} blank, of one colour alone, such as {blank[0].path}: remove what "
         "shows nothing; transparency is laid on white, so that a white drawing needs another colour below it"
     )
+
+
+def policy_of(data: DataConfig) -> str:
+    """Return what happens at near-duplicates in two splits: "error", "warn" or "allow"."""
+    return data.leaks or default_policy(data)
 
 
 def default_policy(data: DataConfig) -> str:

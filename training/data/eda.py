@@ -1,6 +1,5 @@
 """A data set before anything is trained on it: sizes, brightness, sharpness, what stands out, what is there twice."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from scipy.stats import median_abs_deviation
 from archives.files import is_packed
 from handlers.arrays import Floats
 from handlers.containers import sift
-from handlers.decode import openable
+from handlers.decode import opened
 from handlers.errors import ImageError
 from handlers.modes import extremes, sample_range
 from handlers.spec import Limits, Preprocessing
@@ -24,11 +23,11 @@ from training import keys
 from training.config import DataConfig, load
 from training.config.section import Section
 from training.data import manifest, sources
-from training.data.duplicates import Near, blank_of, find_near, hash_images, is_leak
+from training.data.duplicates import Near, blank_of, find_near, hash_images, is_leak, policy_of, refuse_leaks
 from training.data.manifest import Sample, hash_file
-from training.data.pixels import decode_all
+from training.data.pixels import decode_all, say_unreadable
 from training.data.tree import SPLITS, scan
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, DataLeak, DataUnreadable
 from training.progress import show_progress
 
 OUTLIER = 3.5
@@ -67,8 +66,8 @@ class Findings:
     """All that the report says. `labels` include those without images; `unreadable` holds images and what is wrong with each.
 
     `near`: near-duplicates, the nearest first, at most `bits` apart. `blank`: pictures of one colour. `brightness`, `sharpness`:
-    outliers, the farthest first. `refusal`: why training would refuse the set, if it would. `split`: whether the splits are
-    those of a training.
+    outliers, the farthest first. `refusals`: why training would refuse the set, if it would, by `refuse`. `split`: whether the
+    splits are those of a training.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Findings:
     brightness: tuple[Outlier, ...]
     sharpness: tuple[Outlier, ...]
     digest: str
-    refusal: str | None
+    refusals: tuple[str, ...]
     split: bool
 
     @property
@@ -121,21 +120,36 @@ def explore(source: Path, overrides: Sequence[str], home: Path) -> Findings:
     images, unreadable = measure(root, listed.samples, view, limits)
     good = [image.sample for image in images]
     hashes = hash_images(root, good, limits, home / "cache", view.decoding)
+    near = find_near(good, hashes, data.near_duplicate_bits)
+    refusals = refuse(
+        refusal,
+        say_unreadable(root, [err for _, err in unreadable], limits),
+        refuse_leaks([pair for pair in near if split and is_leak(pair)], policy_of(data)),
+    )
     return Findings(
         name=name,
         root=root,
         labels=listed.labels,
         images=tuple(images),
         unreadable=tuple((sample.path, str(err)) for sample, err in unreadable),
-        near=tuple(find_near(good, hashes, data.near_duplicate_bits)),
+        near=tuple(near),
         bits=data.near_duplicate_bits,
         blank=tuple(blank_of(good, hashes)),
         brightness=tuple(outliers(images, np.array([image.brightness for image in images]))),
         sharpness=tuple(outliers(images, np.log1p([image.sharpness for image in images]))),
         digest=listed.digest,
-        refusal=refusal,
+        refusals=refusals,
         split=split,
     )
+
+
+def refuse(listing: str | None, unreadable: str, leaks: str) -> tuple[str, ...]:
+    """List why training would refuse a data set, in the order in which it would: with codes, none where it would not.
+
+    `listing`: why its images cannot be listed with their splits; `unreadable`: by `say_unreadable`; `leaks`: by `refuse_leaks`.
+    """
+    found = [listing] if listing else []
+    return (*found, *(str(kind(said)) for kind, said in ((DataUnreadable, unreadable), (DataLeak, leaks)) if said))
 
 
 class _OfFolder(Section):
@@ -201,7 +215,7 @@ def measure(
 
 def _header(path: Path) -> tuple[int, int, str, tuple[int, int] | None]:
     data = path.read_bytes()
-    with Image.open(io.BytesIO(openable(data))) as image:
+    with opened(data) as image:
         try:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
         except Exception:  # damaged metadata, of which Pillow raises almost anything

@@ -18,8 +18,8 @@ from PIL import features
 
 from archives.files import replacing
 from handlers.arrays import UInt8
-from handlers.decode import View, view
-from handlers.errors import ImageError, counted
+from handlers.decode import MOST_PIXELS, View, view
+from handlers.errors import ImageError, ImageTooLarge, counted
 from handlers.spec import Limits, Preprocessing
 from training.data.manifest import Manifest, Sample
 from training.errors import DataChanged, DataUnreadable
@@ -152,13 +152,25 @@ def view_good(
 
     Raises DataUnreadable at the end, naming each bad file with its code; DataChanged as `decode_all`.
     """
-    bad: list[str] = []
+    bad: list[tuple[Sample, ImageError]] = []
     for sample, result in zip(samples, decode_all(root, samples, preprocessing, limits, what), strict=True):
         if isinstance(result, ImageError):
-            bad.append(f"{sample.path}: {result}")
+            bad.append((sample, result))
         else:
             yield result
     if bad:
-        raise DataUnreadable(
-            f"{root} holds {counted(len(bad), 'file')} that cannot be decoded; repair or remove them:\n" + "\n".join(bad)
+        named = "\n".join(f"{sample.path}: {err}" for sample, err in bad)
+        raise DataUnreadable(f"{say_unreadable(root, [err for _, err in bad], limits)}:\n{named}")
+
+
+def say_unreadable(root: Path, bad: Sequence[ImageError], limits: Limits) -> str:
+    """Say how many files training cannot decode, and what to do; "" where there is none."""
+    if not bad:
+        return ""
+    sentence = f"{root} holds {counted(len(bad), 'file')} that cannot be decoded; repair or remove them"
+    if large := sum(isinstance(err, ImageTooLarge) for err in bad):
+        sentence += (
+            f"; {counted(large, 'is', 'are')} too large: scale such pictures down, or raise limits.max_pixels in the config "
+            f"({limits.max_pixels} here, at most {MOST_PIXELS}) or limits.max_bytes ({limits.max_bytes})"
         )
+    return sentence

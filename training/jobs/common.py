@@ -32,10 +32,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Data:
-    """A data set that is ready to be trained on."""
+    """A data set that is ready to be trained on. `leaks`: None where nothing looked for them."""
 
     root: Path
     manifest: Manifest
+    leaks: runs.Leaks | None = None
 
 
 def prepare(config: Config, home: Path) -> Data:
@@ -47,9 +48,9 @@ def prepare(config: Config, home: Path) -> Data:
     manifest = sources.build_manifest(root, config.data)
     wanted = mix.settled(config.decision, mix.of_training(config, manifest))
     check(manifest, wanted)  # what does not fit is said now, not after the fit
-    check_seen(manifest, config)
-    check_leaks(root, manifest, config, home)
-    return Data(root, manifest)
+    pretrained = check_seen(manifest, config)
+    near = check_leaks(root, manifest, config, home)
+    return Data(root, manifest, None if near is None else runs.Leaks(near=near, pretrained=pretrained))
 
 
 def previous(run: Path, config: Config, manifest: Manifest, job: runs.JobName = "train") -> runs.Record | None:
@@ -95,10 +96,9 @@ def about(config: Config, command: str, name: str | None = None) -> About:
     return About(name or config.name, f"visor {command}", None if commit == lineage.UNKNOWN else commit)
 
 
-def begin(
-    run: Path, config: Config, manifest: Manifest, root: Path, tracker: Tracker, run_id: str, job: runs.JobName = "train"
-) -> runs.Record:
+def begin(run: Path, config: Config, data: Data, tracker: Tracker, run_id: str, job: runs.JobName = "train") -> runs.Record:
     """Write and log all that is known before the first epoch."""
+    root, manifest = data.root, data.manifest
     commit, dirty = lineage.git_state()
     record = runs.Record(
         job=job,
@@ -112,6 +112,7 @@ def begin(
         versions=lineage.package_versions(),
         pretrained=origin(config),
         reviews=derived.read_reviews(root),
+        leaks=data.leaks,
     )
     run.mkdir(parents=True, exist_ok=True)
     runs.write_config(run, config)

@@ -39,6 +39,7 @@ from training.evaluation.heatmap_quality import against_masks, measure
 from training.jobs import reference as references
 from training.jobs.export import check_finite, export
 from training.jobs.fresh import settle
+from training.reports import leaks as known
 from training.reports import links, model_card, plots
 from training.reports.evaluation import render
 from training.reports.galleries import show
@@ -74,11 +75,13 @@ def evaluate(
     manifest: Manifest,
     pixels: UInt8 | None = None,
     choice: BackendChoice | None = None,
+    leaks: runs.Leaks | None = None,
 ) -> dict[str, Any]:
     """Choose what serves a run whose weights are fitted, calibrate and score it, and return what metrics.json holds.
 
-    `root`: the data set's; `pixels`: its cache, where there is one; `choice`: in the place of the config's `backend`. The same
-    weights, images and config give the same bytes in every file. Raises RunError, ConfigError, DataError, ParityFailed.
+    `root`: the data set's; `pixels`: its cache, where there is one; `choice`: in the place of the config's `backend`;
+    `leaks`: as the run's record has them. The same weights, images and config give the same bytes in every file. Raises RunError,
+    ConfigError, DataError, ParityFailed.
     """
     torch.set_num_threads(config.fit.threads)
     samples, test_samples = samples_of(manifest, "calibration"), samples_of(manifest, "test")
@@ -112,6 +115,7 @@ def evaluate(
     calibrated_on = references.Calibrating(samples, calibrating.probs, truth, features)
     reference = references.fit(spec, backend, pictures, calibrated_on)
     results["drift"] = reference.summary
+    results["leaks"] = known.count(manifest, leaks)
     unmoved = spec
     if wanted.prevalence is not None:
         as_it_was = wanted.model_copy(update={"prevalence": None})
@@ -121,7 +125,7 @@ def evaluate(
     by_split = {split: manifest.samples_of(split) for split in ("calibration", "test")}
     noted = write_notes(spec, scaling, mixture, wanted, results, by_split)
     noted += on_labels(spec, logits, decision.calibrated(logits, unmoved), truth)
-    notes = [*noted, *reference.notes, *left_out, *_warnings(results, spec)]
+    notes = [*known.notes(results["leaks"]), *noted, *reference.notes, *left_out, *_warnings(results, spec)]
     for note in notes:
         logger.warning(note)
     lineage = {
@@ -173,7 +177,7 @@ def evaluate_run(run: Path, choice: BackendChoice | None = None) -> dict[str, An
     settle(run)
     config, record, exports = runs.read_config(run), runs.read_record(run), runs.read_exports(run)
     choice = choice or (exports.choice if exports else None)
-    return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST), choice=choice)
+    return evaluate(run, config, record.dataset_root, Manifest.read(run / runs.MANIFEST), choice=choice, leaks=record.leaks)
 
 
 def _undecided(config: Config, labels: tuple[str, ...]) -> Spec:

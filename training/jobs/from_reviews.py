@@ -1,7 +1,6 @@
 """A data set and an export of reviews → the data set's next version: `visor data from-reviews`."""
 
 import hashlib
-import io
 import json
 import logging
 from collections import Counter, defaultdict
@@ -10,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from archives.files import atomic_folder
 from archives.lineage import Reviews
 from handlers.arrays import UInt64
-from handlers.decode import openable, view
+from handlers.decode import opened, view
 from handlers.errors import ImageError, counted
 from handlers.spec import DECODING, DecodingRule, Limits
 from training import config as configs
@@ -165,7 +163,7 @@ def _decode(pictures: Sequence[Reviewed], export: Export, parent: Parent, left_o
             left_out["unreadable"] += 1
             logger.warning("the picture %s cannot be decoded and is left out: %s", picture.digest[:12], err)
             continue
-        with Image.open(io.BytesIO(openable(content))) as image:
+        with opened(content) as image:
             suffix = SUFFIXES[image.format or ""]
         new.append(_New(picture, content, suffix, hashes))
     return new

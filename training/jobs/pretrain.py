@@ -16,7 +16,7 @@ from training.fitting.probe import linear_probe
 from training.fitting.simclr import pretrain as fit
 from training.jobs import fresh as fresh_run
 from training.jobs.checks import check_places, check_writable
-from training.jobs.common import about, begin, checkpointed, goes_on, images_of, previous
+from training.jobs.common import Data, about, begin, checkpointed, goes_on, images_of, previous
 from training.jobs.seen import Seen, describe
 from training.runs import Record
 from training.tracking import MODEL, Tracker
@@ -48,7 +48,7 @@ def pretrain(config: Config, run: Path, home: Path, fresh: bool = False) -> Path
     else:
         check_places(config, manifest, folder, home, tracker, experiment)
         with tracker.running(experiment, before.mlflow_run_id if before else None, about(config, JOB)) as run_id:
-            record = begin(folder, config, manifest, root, tracker, run_id, JOB)
+            record = begin(folder, config, Data(root, manifest), tracker, run_id, JOB)
             record = _fit(folder, config, manifest, root, home, tracker, record)
             tracker.tag(run_id, {"weights_digest": str(record.weights_digest)})
             tracker.log_files(run_id, [folder / runs.HISTORY])

@@ -62,13 +62,14 @@ def seen(config: Config) -> Seen:
     return Seen(*(frozenset(text[at : at + DIGITS] for at in range(0, len(text), DIGITS)) for text in cut))
 
 
-def check_seen(manifest: Manifest, config: Config) -> None:
+def check_seen(manifest: Manifest, config: Config) -> dict[str, int]:
     """Refuse weights that have seen images which this run holds out. Raises DataLeak, or warns, as `data.leaks` says.
 
     Without `data.leaks` it is an error for every data set, as whoever names the weights has chosen them. Raises ConfigError.
+    Returns how many images of each split were let through.
     """
     if config.data.leaks == "allow" or not (leaks := seen(config).leaks(manifest)):
-        return
+        return {}
     counts = Counter(sample.split for sample in leaks)
     named = ", ".join(f"{sample.path} ({sample.split})" for sample in leaks[:NAMED])
     more = f" and {len(leaks) - NAMED} more" if len(leaks) > NAMED else ""
@@ -78,7 +79,7 @@ def check_seen(manifest: Manifest, config: Config) -> None:
     )
     if config.data.leaks == "warn":
         logger.warning("%s", sentence)
-        return
+        return {str(split): count for split, count in counts.items()}
     raise DataLeak(
         f"{sentence}. Figures of this run would be better than the world is: split as the earlier run did (data.seed, "
         "data.splits), start from other weights, or say data.leaks: warn"

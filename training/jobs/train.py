@@ -72,9 +72,9 @@ def _lead(
         check_batches(config, len(manifest.labels), count_fitted(manifest, config))
         check_places(config, manifest, folder, home, tracker, config.name)
         with tracker.running(config.name, before.mlflow_run_id if before else None, about(config, "train")) as run_id:
-            record = begin(folder, config, manifest, root, tracker, run_id)
+            record = begin(folder, config, data, tracker, run_id)
             record = _fit(folder, config, manifest, root, home, tracker, record, group)
-            metrics = evaluate(folder, config, root, manifest, _pixels(config, root, manifest, home), backend)
+            metrics = evaluate(folder, config, root, manifest, _pixels(config, root, manifest, home), backend, data.leaks)
             record = _finish(folder, config, tracker, record, metrics)
         runs.write_record(folder, record)  # from here on the run is finished
         fresh_run.finish(folder, run)

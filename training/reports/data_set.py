@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from archives.files import replacing
-from handlers.decode import decode, openable
+from handlers.decode import decode, opened
 from handlers.errors import counted
 from handlers.spec import Limits, Preprocessing
 from training.data.duplicates import Near, is_leak, say_blank, under_two_labels
@@ -19,7 +19,7 @@ from training.data.eda import OUTLIER, Findings, ImageFacts, Outlier
 from training.data.manifest import Sample
 from training.data.splits import evenly_spaced
 from training.data.tree import SPLITS
-from training.errors import FolderError
+from training.errors import DataLeak, FolderError
 from training.reports import eda_plots, links
 from training.reports.pages import Picture, environment, share
 from training.reports.tables import Table
@@ -76,21 +76,17 @@ def write(findings: Findings, path: Path) -> None:
 
 def notes(findings: Findings) -> list[str]:
     """Write what the reader must know first."""
-    said = []
-    if findings.refusal:
-        said.append(f"Training would refuse this data set: {findings.refusal}")
-    if leaks := findings.leaks:
+    said = [f"Training would refuse this data set: {refusal}" for refusal in findings.refusals]
+    if (leaks := findings.leaks) and not any(refusal.startswith(DataLeak.code) for refusal in findings.refusals):
         said.append(
             f"{counted(len(leaks), 'pair of near-duplicates lies', 'pairs of near-duplicates lie')} in two splits: what a test "
             "shares with training makes it easier than the world is. Keep such images together with data.group_pattern, or "
-            "remove them."
+            "remove them. Training does not stop there, by data.leaks."
         )
     if twice := under_two_labels(findings.near):
         said.append(f"{twice[0].upper()}{twice[1:]}. A picture has one label: remove one of the two, or merge the labels.")
     if blank := say_blank(findings.blank):
         said.append(f"{blank}.")
-    if findings.unreadable:
-        said.append(f"{counted(len(findings.unreadable), 'file')} cannot be decoded; training would stop there.")
     if dim := [image.brightest for image in findings.images if image.brightest and 2 * image.brightest[0] < image.brightest[1]]:
         sample, white = max(dim)
         said.append(
@@ -238,7 +234,7 @@ def _picture(findings: Findings, sample: Sample, remark: str = "") -> Picture:
 def thumbnail(path: Path) -> bytes:
     """Encode a picture as a JPEG in its own proportions, its longer side about THUMBNAIL pixels. Pixels stay square."""
     data = path.read_bytes()
-    with Image.open(io.BytesIO(openable(data))) as image:
+    with opened(data) as image:
         width, height = image.size
     shrink = min(1.0, THUMBNAIL / max(width, height))
     sides = {"height": max(8, round(height * shrink)), "width": max(8, round(width * shrink))}

@@ -9,7 +9,7 @@ from handlers.spec import Spec
 from training.decisions import conformal
 from training.decisions.chance import wilson
 from training.evaluation.metrics import band_of
-from training.reports import tables
+from training.reports import leaks, tables
 from training.reports.pages import Picture, environment, number, share, small
 
 CHOSEN = (
@@ -102,6 +102,7 @@ def render(
             tables=tables,
             spec=spec,
             metrics=metrics,
+            newness=leaks.describe(metrics, " that training never saw"),
             figures=figures(spec, metrics),
             rule=describe_rule(spec),
             plots=[plot for name, plot in plots.items() if name != "confusion_matrix" or not matrix],

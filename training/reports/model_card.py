@@ -13,7 +13,7 @@ from handlers.spec import BetaScaling, Spec
 from training.config import CardConfig, Config
 from training.data.manifest import Manifest
 from training.decisions import conformal
-from training.reports import tables
+from training.reports import leaks, tables
 from training.reports.evaluation import describe_rule, figures, known
 from training.reports.pages import environment, number, share
 from training.reports.tables import Table, interval, of_images
@@ -53,13 +53,16 @@ def sections(
         ),
         Section("Factors", _factors(metrics)),
         Section("Metrics", describe_rule(spec), [Table(("figure", "value", "meaning"), figures(spec, metrics))]),
-        Section("Evaluation data", [_split(manifest, "test", "which training and calibration never saw")]),
+        Section(
+            "Evaluation data",
+            [_split(manifest, "test", leaks.describe(metrics, ", which training and calibration never saw"))],
+        ),
         Section(
             "Training data",
             [
-                f"Source: {data.source}. " + _split(manifest, "train", "augmented as the config says"),
-                _split(manifest, "val", "to stop by"),
-                _split(manifest, "calibration", "for scaling, threshold and bounds alone"),
+                f"Source: {data.source}. " + _split(manifest, "train", ", augmented as the config says"),
+                _split(manifest, "val", ", to stop by"),
+                _split(manifest, "calibration", ", for scaling, threshold and bounds alone"),
             ],
             [_counts(manifest)],
         ),
@@ -152,7 +155,7 @@ def _counts(manifest: Manifest) -> Table:
 
 
 def _split(manifest: Manifest, split: str, what: str) -> str:
-    return f"{sum(sample.split == split for sample in manifest.samples)} images of the {split} split, {what}."
+    return f"{sum(sample.split == split for sample in manifest.samples)} images of the {split} split{what}."
 
 
 def _recommendations(spec: Spec) -> list[str]:

@@ -150,5 +150,8 @@ def explanations(quality: Mapping[str, Any]) -> Table:
     for key, name in (("elsewhere", "the served map of another image"), ("chance", "a point at random")):
         if quality.get(f"pointing_{key}") is not None:
             rows.append((name, "", "", "", share(quality[f"pointing_{key}"])))
-    caption = "Rank correlation is Spearman's with the served maps; a dash: no masks to point at."
+    caption = (
+        "Rank correlation is Spearman's with the served maps; a dash there: of every image one of the two maps is flat, the same "
+        "everywhere, and has no ranks. A dash in the pointing game: no masks to point at."
+    )
     return Table(("", "deletion AUC", "insertion AUC", "rank correlation", "pointing game"), rows, caption, "Heat maps")

@@ -1,5 +1,7 @@
 """`visor.explore`: what it says is what the files are, counted and read anew."""
 
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 import visor
+from tests.unit.configs import make_config
+from training.jobs.common import prepare
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,35 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
         visor.explore(folder, home=tmp_path, data={"layot": "labels"})
     with pytest.raises(visor.DataError):
         visor.explore(tmp_path, home=tmp_path)
+
+
+def test_what_training_would_refuse_is_what_training_refuses(tmp_path: Path) -> None:
+    """For leaks, for files that are no pictures, for both; and not where data.leaks lets leaks through."""
+    generator = np.random.default_rng(1)
+    for split in ("train", "val", "calibration", "test"):
+        for label in ("oak", "elm"):
+            place = tmp_path / "set" / split / label
+            place.mkdir(parents=True)
+            for n in range(2):
+                cells = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+                Image.fromarray(cells).save(place / f"{n}.png")
+
+    def refusal(leaks: str) -> str | None:
+        seen = visor.explore(tmp_path / "set", home=tmp_path / "home", data={"leaks": leaks})
+        config = make_config(name="x", data={"source": "imagefolder", "path": str(tmp_path / "set"), "leaks": leaks})
+        if seen.refusal is None:
+            prepare(config, tmp_path / "home")
+        else:
+            with pytest.raises(visor.DataError, match=re.escape(seen.refusal.splitlines()[0])):
+                prepare(config, tmp_path / "home")
+        return seen.refusal
+
+    assert refusal("error") is None
+    shutil.copy(tmp_path / "set/train/oak/0.png", tmp_path / "set/test/oak/again.png")
+    assert "data.leak: 1 pair of near-duplicates lies in two splits: test/oak/again.png (test)" in (refusal("error") or "")
+    assert refusal("warn") is refusal("allow") is None
+    (tmp_path / "set/train/elm/0.png").write_bytes(b"no picture")
+    unreadable, leak = (refusal("error") or "").splitlines()
+    assert unreadable.startswith("data.unreadable: ")
+    assert leak.startswith("data.leak: ")
+    assert (refusal("warn") or "").splitlines() == [unreadable]

@@ -26,6 +26,33 @@ def test_a_failing_step_is_named_with_its_log(tmp_path: Path) -> None:
     assert "run.invalid" in (tmp_path / "logs/archive.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("said", "way"),
+    [
+        ("visor: data.leak: 3 pairs lie in two splits: say data.leaks: warn", "data.leaks=warn"),
+        ("deciding\nvisor: data.invalid: both readings are possible; say data.layout", "KEY=VALUE"),
+        ("visor: run.invalid: runs/x belongs to another config; start over with --fresh, or choose with --out", "name=NAME"),
+    ],
+)
+def test_advice_of_a_step_can_be_followed_from_the_demo(said: str, way: str, tmp_path: Path) -> None:
+    [advice] = demo.advise(said, "My Leaves", tmp_path)
+    assert f"`visor demo --data 'My Leaves' --set {way}`, or `make demo DATA='My Leaves' SET={way}`" in advice
+    assert (str(tmp_path) in advice) == ("--fresh" in said)
+
+
+def test_a_failing_step_ends_with_the_advice(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
+    (tmp_path / "leaves.yaml").write_text(
+        "name: leaves\ndata: {source: imagefolder, path: leaves}\npreprocessing: {height: 32, width: 32, mean: [0, 0, 0], "
+        "std: [1, 1, 1]}\nmodel: {network: small_cnn}\nfit: {phases: [{epochs: 1, learning_rate: 0.1}]}\n"
+    )
+    with pytest.raises(DemoError, match=r"visor: data\.(.|\n)*SET=KEY=VALUE`\.$"):
+        demo.Journal(tmp_path / "logs", "leaves").run("data", "data", "make", str(tmp_path / "leaves.yaml"))
+    with pytest.raises(DemoError) as caught:  # of other errors there is nothing to add
+        demo.Journal(tmp_path / "logs").run("archive", "archive", str(tmp_path / "nowhere"))
+    assert "SET=" not in str(caught.value)
+
+
 def test_data_is_a_built_in_name_or_a_folder(tmp_path: Path) -> None:
     assert demo._choose("digits", ["seed=1"]) == (demo.CONFIGS / "digits.yaml", ["seed=1"])
     folder = tmp_path / "Leaves of 2026!"

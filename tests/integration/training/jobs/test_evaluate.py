@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -229,6 +230,23 @@ def test_the_runs_folder_is_enough_to_make_the_same_bytes_again(run, data, tmp_p
     for path in run.rglob("*"):
         if path.is_file():
             assert (again / path.relative_to(run)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_report_and_card_begin_with_the_images_that_the_record_says_were_met(run, data, tmp_path):
+    root, manifest = data
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(run / runs.WEIGHTS, again)
+    runs.write_config(again, RED)
+    manifest.write(again / runs.MANIFEST)
+    told = {"dataset_root": root, "dataset_digest": manifest.digest, "config_digest": RED.digest}
+    runs.write_record(again, make_record(**told, leaks=runs.Leaks(near={"test": 3, "calibration": 0})))
+    tests = len(manifest.samples_of("test"))
+    assert evaluate_run(again)["leaks"]["test"] == {"images": tests, "near": 3, "copies": 0, "pretrained": 0}
+    said = f"3 of the {tests} test images are near-duplicates of what training or calibration had met"
+    assert said in re.search('class="note">(.*?)<', (again / "report.html").read_text(), re.DOTALL)[1]
+    assert said in (again / "model-card.md").read_text().split("an image classifier")[0]
+    assert said in (again / "model-card.html").read_text().split("an image classifier")[0]
 
 
 def test_the_report_names_errors_and_digests(run, data):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +18,16 @@ from handlers.spec import Limits
 from tests.unit.training.data.test_published import write_idx
 from training.config import Config, DataConfig
 from training.data import duplicates
-from training.data.duplicates import check_leaks, default_policy, find_near, hash_images, hash_pixels, near_pairs
+from training.data.duplicates import (
+    Near,
+    check_leaks,
+    count_known,
+    default_policy,
+    find_near,
+    hash_images,
+    hash_pixels,
+    near_pairs,
+)
 from training.data.manifest import Manifest, Sample, build
 from training.errors import DataLeak, DataUnreadable
 from training.jobs import common
@@ -308,3 +318,42 @@ def test_digits_are_far_apart() -> None:
     hashes = np.array([duplicates.hash_pixels(view) for view in views])
     assert near_pairs(hashes, 24)[:, 2].min() == 24
     assert DataConfig(source="digits").near_duplicate_bits < 22
+
+
+def test_known_images_are_counted_by_the_split_that_they_judge() -> None:
+    """a and b have one hash, c and d another that is 3 bits away; find_near pairs each with the first of its hash alone."""
+    a, b, c, d = sample("a", "test"), sample("b", "train"), sample("c", "test"), sample("d", "test")
+    e, f = sample("e", "test"), sample("f", "test")  # near each other alone: neither was met before
+    g, h = sample("g", "calibration"), sample("h", "test")  # h was calibrated on, g was met by nobody
+    i, j = sample("i", "sealed"), sample("j", "val")
+    found = [Near(a, b, 0), Near(c, d, 0), Near(e, f, 0), Near(g, h, 2), Near(b, c, 3), Near(i, j, 9)]
+    assert count_known(found) == {"calibration": 0, "test": 4, "sealed": 1}  # a, c, d, h; i
+    assert count_known([]) == {"calibration": 0, "test": 0, "sealed": 0}
+
+
+def test_leaks_that_are_let_through_are_counted(root: Path, tmp_path: Path) -> None:
+    shutil.copy(root / "train/oak/1.png", root / "test/oak/copy.png")
+    shutil.copy(root / "train/ash/1.png", root / "calibration/ash/copy.png")
+    listed = build(root, config(root).data)
+    known = {"calibration": 1, "test": 1, "sealed": 0}
+    assert check_leaks(root, listed, config(root, leaks="warn"), tmp_path) == known
+    assert check_leaks(root, listed, config(root, leaks="allow"), tmp_path) is None
+    with pytest.raises(DataLeak):
+        check_leaks(root, listed, config(root), tmp_path)
+
+
+def test_what_is_too_large_is_told_with_the_key_that_lets_it_in(root: Path, tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(root / "train/oak/1.png")  # 400 megapixels, which Pillow opens never
+    Image.new("1", (7_500, 7_500)).save(root / "train/oak/2.png")
+    listed = build(root, config(root).data)
+    with pytest.raises(DataUnreadable) as caught:
+        check_leaks(root, listed, config(root), tmp_path)
+    said = str(caught.value)
+    assert "2 are too large: scale such pictures down, or raise limits.max_pixels in the config (50000000 here" in said
+    assert "the image has 400000000 pixels, more than the limit of 50000000" in said
+    assert "bomb" not in said
+    (root / "train/oak/1.png").write_bytes(b"none")
+    (root / "train/oak/2.png").write_bytes(b"none")
+    with pytest.raises(DataUnreadable) as caught:
+        check_leaks(root, build(root, config(root).data), config(root), tmp_path)
+    assert "max_pixels" not in str(caught.value)

@@ -125,7 +125,8 @@ def test_the_page_shows_it_and_needs_nothing_else(findings: Findings, html: str)
     page = check_page(html)
     assert {"high/04.png", "low/07.png", "high/again.jpg", "low/09.png"} <= {image["alt"] for image in page.images}
     assert "low/broken.png" in page.text
-    assert "1 file cannot be decoded" in page.text
+    assert "Training would refuse this data set: data.unreadable" in page.text
+    assert "holds 1 file that cannot be decoded" in page.text
     assert findings.digest in page.text
     pairs = re.findall(r"(\d+) of 256 bits apart(, in two splits)?, under two labels", page.text)
     assert len(pairs) == sum(near.one.label != near.other.label for near in findings.near)

@@ -10,7 +10,7 @@ from tests.unit import specs
 from tests.unit.pages import check_page, check_style
 from training.reports.evaluation import CHOSEN, Case, Gallery, Shown, describe_rule, figures, render
 from training.reports.pages import UNDEFINED, Picture, number, share, small, unbroken
-from training.reports.tables import interval
+from training.reports.tables import explanations, interval
 
 
 def encoded(kind: str) -> bytes:
@@ -193,6 +193,18 @@ def test_costs_sets_groups_and_heat_maps_have_their_tables():
     ):
         assert words in text
     assert "on the mask, on average" not in text
+
+
+def test_each_dash_of_the_heat_maps_table_is_explained():
+    areas = {"deletion_auc": 0.2, "insertion_auc": 0.7}
+    made = explanations(
+        {"images": 9, "served": areas, "shuffled": areas, "rank_correlation_all": None, "rank_correlation_head": 0.5}
+    )
+    dashed = {name for row in made.rows for name, cell in zip(made.head, row, strict=True) if cell == UNDEFINED}
+    assert dashed == {"rank correlation", "pointing game"}
+    ranks, pointing = made.caption.split("; a dash there: ")[1].split(" A dash in the pointing game: ")
+    assert "flat" in ranks
+    assert pointing == "no masks to point at."
 
 
 @pytest.mark.parametrize(("positive", "present"), [(("damaged",), "Recall"), ((), "Coverage")])

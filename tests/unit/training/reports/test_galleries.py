@@ -13,6 +13,7 @@ from handlers.spec import Spec
 from tests.unit import specs
 from training.data.manifest import Sample
 from training.data.masks import read_mask
+from training.errors import DataUnreadable
 from training.reports.galleries import RIGHT, WORST, galleries, scale
 
 
@@ -47,6 +48,13 @@ def test_a_mask_is_cropped_as_its_picture(tmp_path):
     seen = read_mask(sample("a.png", mask="m.png"), make_spec(fit="crop", resize=8), tmp_path)
     assert seen[:, :4].all()
     assert not seen[:, 5:].any()
+
+
+@pytest.mark.parametrize(("side", "said"), [(14_000, "more than 178956970 pixels"), (7_500, "7500 x 7500, more than")])
+def test_a_mask_that_is_too_large_is_named(tmp_path, side, said):
+    Image.new("1", (side, side)).save(tmp_path / "m.png")
+    with pytest.raises(DataUnreadable, match=rf"the mask m\.png .*{said}"):
+        read_mask(sample("a.png", mask="m.png"), make_spec(), tmp_path)
 
 
 def answer(score: float, spec: Spec) -> Answer:
