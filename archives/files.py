@@ -24,6 +24,20 @@ def is_packed(path: Path) -> bool:
 
 
 @contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Have an error of a full disk within the block name `place`, where the system, having begun to write, names nothing."""
+    try:
+        yield
+    except OSError as err:
+        # A tree's copy has collected the errors of its files.
+        if isinstance(err, shutil.Error) and (full := next((one for one in FULL if os.strerror(one) in str(err)), None)):
+            raise OSError(full, os.strerror(full), str(place)) from err
+        if err.errno in FULL and err.filename is None:
+            err.filename = str(place)
+        raise
+
+
+@contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Make a folder beside `target` to write into. It becomes `target` when the block ends well and is removed when it fails.
 
@@ -37,7 +51,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise
     try:
         folder.chmod(0o755)
-        yield folder
+        with naming(target):
+            yield folder
         _rename(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from archives import signing
 from archives.contents import Contents
 from archives.errors import ArchiveRefused, ProvenanceRefused
-from archives.files import open_plain
+from archives.files import naming, open_plain
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:visor:archive:v1"
@@ -148,7 +148,7 @@ def _read_signed(path: Path, signature: Path, public: Path) -> Statement:
             raise ProvenanceRefused(f"{file} cannot be read ({err.strerror}); take the archive from its source again") from err
         if len(texts[-1]) > MAX_BYTES:
             raise ProvenanceRefused(f"{file} has more than {MAX_BYTES} bytes")
-    with tempfile.TemporaryDirectory(prefix="visor-") as folder:
+    with tempfile.TemporaryDirectory(prefix="visor-") as folder, naming(Path(folder)):
         copy = Path(folder) / path.name
         copy.write_bytes(texts[0])
         signing.signature_of(copy).write_bytes(texts[1])

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from archives.contents import DAMAGED, PIECE, open_zip
 from archives.errors import ArchiveRefused, KeyFileError, KeyLocked, KeyUnsuitable
+from archives.files import naming
 
 PRIVATE, PUBLIC = "visor.key", "visor.pub"
 LOCKED = b"ENCRYPTED"
@@ -39,9 +40,10 @@ def make_keys(folder: Path, passphrase: str | None = None) -> tuple[Path, Path]:
     encryption = serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption)
     # Created with its final mode, so that the key is never readable by others, not even for a moment.
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with naming(private), os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secret)
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    with naming(public):
+        public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
     return private, public
 
 

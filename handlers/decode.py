@@ -66,6 +66,8 @@ FOREIGN_BRANDS = {
     b"avis": "an AVIF sequence",
     b"jp2 ": "JPEG 2000",
 }
+# What curl sends where the @ before a file's name is forgotten.
+_FILE_NAME = re.compile(rb"@?[^\0-\x1f\x7f]{1,1000}\.[A-Za-z0-9]{2,5}\n?")
 # One thread a picture, as everywhere: the machine's others have pictures of their own.
 pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=0)
 INTERPOLATION = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
@@ -145,7 +147,8 @@ def view(data: bytes, preprocessing: Preprocessing, limits: Limits, alone: bool 
             raise ImageUnsupported(f"{tiff} is not read; save it as a PNG, or as a TIFF of 8 bits a sample") from err
         # Pillow's own sentence for an unknown header names the object's address, which is no client's business.
         reason = "no header of an image" if isinstance(err, UnidentifiedImageError) else err or type(err).__name__
-        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}") from err
+        hint = "; they read as a file's name: send what is in it, by curl as @FILE" if _FILE_NAME.fullmatch(data) else ""
+        raise ImageUndecodable(f"{len(data)} bytes are not a whole image: {reason}{hint}") from err
 
 
 @contextmanager

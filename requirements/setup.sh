@@ -21,6 +21,8 @@ tell() {
           echo "make setup: $step: $count of $total packages"
         fi
         ;;
+      "Ignoring "*": markers "*) total=$((total - 1)) ;; # it is for other platforms
+      "Requirement already satisfied: "*) count=$((count + 1)) ;;
       "Downloading "*" "[MG]"B)")
         size=${line##*(} size=${size%)}
         if [ -t 1 ]; then
@@ -85,8 +87,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     fail "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install python3.11-venv"
   size=8
   [ -z "$torch_index" ] || size=2.5
-  echo "make setup: installing into $venv, once: $(cat requirements/torch.txt requirements/visor.txt | grep -c '^[^ #]*==') packages in" \
-    "two steps, which take minutes, most of them for downloads, and about $size GB of disk"
+  echo "make setup: installing into $venv, once, in two steps, which take minutes, most of them for downloads, and" \
+    "about $size GB of disk"
   if [ -n "$torch_index" ]; then
     # The same versions as locked, as a pair; other wheels have other hashes, so none are checked for these two.
     mapfile -t pair < <(sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/torch.txt)

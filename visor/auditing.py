@@ -128,6 +128,11 @@ def read_answers(places: Sequence[Path], labels: Labels, spec: Spec, digest: str
             )
         scored = place.is_dir() or place.suffix == ".parquet"
         if scored != (labels.key == "digest"):
+            if not scored and next(_logged(place, spec), None) is None:
+                raise AnswersUnreadable(
+                    f"{place} has no answers, neither of a request log nor of `visor score`; the labels name images by digest, "
+                    "as `visor score` does: name what it wrote"
+                )
             names = "digests, as `visor score` writes them" if scored else "request ids, as a request log has them"
             raise AnswersUnreadable(f"{place} names images by {names}, and the labels by {labels.key}")
         for key, what, answer in _scored(place, digest) if scored else _logged(place, spec):

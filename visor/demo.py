@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import training
+from archives.files import naming
 from handlers.errors import counted
 from training import config
 from training.data.manifest import Manifest
@@ -72,7 +73,8 @@ class Journal:
         """Time a step, and yield its log's path."""
         self.logs.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        yield self.logs / f"{step}.log"
+        with naming(self.logs):
+            yield self.logs / f"{step}.log"
         self.seconds[step] = time.perf_counter() - start
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from archives.files import naming
 from drawing.picture import draw
 from handlers.spec import Limits
 from visor.answers import Answer
@@ -28,7 +29,8 @@ def draw_answer(answer: Answer) -> Image.Image:
 def save(drawing: Image.Image, path: Path) -> None:
     """Write a drawing as a PNG, with the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.save(path)
+    with naming(path):
+        drawing.save(path)
 
 
 def place(folder: Path, image: Path) -> Path:

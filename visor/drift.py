@@ -17,7 +17,6 @@ from training.reports.drift import Window
 from visor.errors import DriftError, ReferenceMissing, WindowTooSmall
 from visor.scoring import parts
 from visor.scoring.listing import check_root
-from visor.scoring.listing import read as listing
 from visor.scoring.score import Options as ScoreOptions
 from visor.scoring.score import score_by
 from watch.verdict import count, judge, unusual
@@ -55,10 +54,9 @@ def compare(archive: Path, public_key: Path, options: Options) -> Window:
         if _is_scored(options.images):
             table, root = read_scored(options.images, verified.digest, archive), options.root
         else:
-            root = listing(options.images, options.root).root
             with tempfile.TemporaryDirectory(prefix="visor-drift-") as scratch:
                 out = Path(scratch) / "scores.parquet"
-                score_by(verified, ScoreOptions(options.images, out, options.root, workers=options.workers))
+                root = score_by(verified, ScoreOptions(options.images, out, options.root, workers=options.workers)).root
                 table = read_scored(out, verified.digest, archive)
         rows = [row for row in table.to_pylist() if row["drift"] is not None]
         if len(rows) < LEAST:

@@ -19,6 +19,7 @@ def of_system(err: OSError) -> VisorError | None:
     """Say of a file or folder what the system says of it; None for what is no file's, such as a connection's errors."""
     where = err.filename if isinstance(err.filename, str) else "a file"
     if err.errno in FULL:
+        where = err.filename2 if isinstance(err.filename2, str) else where  # of a copy's two names, the one that is written
         return DiskFull(f"no space is left for {where}; free some, then give the same command again: it goes on from there")
     if err.errno in KINDS and err.filename is not None:
         return FolderError(f"{where} {KINDS[err.errno]}; name another place")

@@ -219,9 +219,7 @@ def _add_results(router: APIRouter, console: Console) -> None:
     @router.get("/reviews/figures", responses=documented(*KEYED))
     async def live_figures(_: Reader, model: ModelName = None) -> list[Figures]:
         """The share of positive pictures that the served rule misses, and of others that it flags, with bounds, by archive."""
-        known = [one for server in console.servers.all for one in server.models.values()]
-        promises = {one.digest: one.bound.level for one in known if one.bound}
-        return await asyncio.to_thread(figures, reviews.database, promises, model)
+        return await asyncio.to_thread(figures, reviews.database, await console.servers.promises(), model)
 
     tasks: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "array"}}}}}
 

@@ -118,6 +118,12 @@ class Servers:
         """A model by its name; without one the only model. Raises ModelUnknown, ServerDown, ServerFailed."""
         return (await self._find(name))[1]
 
+    async def promises(self) -> dict[str, float]:
+        """The bound of each archive that servers told of, by its digest. Who never told, as after a start, is waited for."""
+        self._refresh_stale()
+        await asyncio.gather(*(self._refresh(server) for server in self.all if not server.archives))
+        return {one.digest: one.bound.level for server in self.all for one in server.archives.values() if one.bound}
+
     async def ask(self, model: str | None, content: bytes, question: Question, *, tell: bool = True) -> Answer:
         """Ask about one encoded picture. `model`: its name, None for the only one; `tell`: whether `self.tell` is told.
 
@@ -160,9 +166,7 @@ class Servers:
 
     async def _find(self, name: str | None) -> tuple[Server, Model]:
         """The server that has a model, and the model, by what was told last; who told nothing of that name is asked first."""
-        for server in self.all:
-            if time.monotonic() - server.told > FRESH_S and server.models:
-                self._refresh_soon(server)
+        self._refresh_stale()
         if (found := self._known(name)) is None:
             await asyncio.gather(*(self._refresh(server, ASKED_AGAIN_S) for server in self.all))
             found = self._known(name)
@@ -182,12 +186,13 @@ class Servers:
             raise ModelUnknown(f"this console has several models ({', '.join(names)}); name one by `model`")
         return min(known, key=lambda found: found[0].trouble is not None, default=None)
 
-    def _refresh_soon(self, server: Server) -> None:
-        """Ask a server what it serves while nobody waits for it, unless it is being asked."""
-        if not server.asking.locked():
-            task = asyncio.create_task(self._refresh(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _refresh_stale(self) -> None:
+        """Ask servers that told some time ago what they serve now, while nobody waits for it; not one that is being asked."""
+        for server in self.all:
+            if time.monotonic() - server.told > FRESH_S and server.models and not server.asking.locked():
+                task = asyncio.create_task(self._refresh(server))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _refresh(self, server: Server, within_s: float = FRESH_S) -> None:
         """Ask a server what it serves, unless it has told within so many seconds; what it told stays where it does not answer."""

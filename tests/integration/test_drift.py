@@ -28,11 +28,12 @@ def test_split(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def darkened(test_split: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same at half their light, and a file that is none."""
+    """The same at half their light, a file that is none, and one that is not named as they are."""
     folder = tmp_path_factory.mktemp("darkened")
     for number, path in enumerate(sorted(test_split.rglob("*.png"))):
         Image.fromarray((np.asarray(Image.open(path)) // 2).astype(np.uint8)).save(folder / f"{number:03}.png")
     (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("at dusk")
     return folder
 
 
@@ -49,11 +50,12 @@ def test_darkened_images_have_drifted(workspace: Workspace, archive: Path, darke
     done = workspace.visor("drift", str(archive), str(darkened), "--json", "--report", str(page))
     assert done.returncode == 3, done.stderr
     assert done.stderr.count(" is signed by the key ") == 1
+    assert done.stderr.count("1 file is not named as images are and is left out: 1 .txt") == 1
     said = json.loads(done.stdout)
     assert said["word"] == "pictures"
     assert "brightness" in said["moved"]
     assert said["errors"] == {"image.undecodable": 1}
-    assert said["images"] == len(list(darkened.iterdir())) - 1
+    assert said["images"] == len(list(darkened.iterdir())) - 2
     moved = {one["figure"] for one in said["figures"] if one["psi"] > one["limit"]}
     assert moved == set(said["moved"]) == {one["figure"] for one in said["figures"] if one["moved"]}
     text = page.read_text()

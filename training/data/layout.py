@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +62,7 @@ def find_splits(root: Path, tops: Mapping[str, Top], layout: Layout, table: str 
     "auto" takes them for splits where all of them are named so and the training split holds folders of labels. Where some are
     named so and others are not, they are labels, unless several names speak of splits, the same folders lie below a split's and
     another, or `train` holds nothing but folders. Then nobody can tell, and DataError shows both readings, as it does where the
-    splits lie below the labels, a folder mirrors the labels as `masks` would, or all folders hold the same ones.
+    splits lie below the labels, a folder mirrors the labels as `masks` would, or several folders hold the same ones.
 
     `table`: a sentence on a table that may hold the labels, for the errors of pictures that lie in no label's folder.
 
@@ -132,21 +133,26 @@ def _check_order(root: Path, tops: Mapping[str, Top]) -> None:
 
 
 def _check_alike(root: Path, tops: Mapping[str, Top]) -> None:
-    """Refuse folders all of which hold the same ones, as sites or folds do that each have all labels.
+    """Refuse folders most of whose sub-folders have the same names, as sites or folds do that each have all labels, or most.
 
+    Two or more of them hold two or more sub-folders, and of all names of sub-folders, more than half are in several of them.
     Where those below are numbered, and those at the top are not, they are parts of each label, such as years.
     """
-    full = {name: top for name, top in tops.items() if top.images}
-    below = [frozenset(label for label, images in top.labels.items() if images) for top in full.values()]
-    if len(below) < 2 or len(set(below)) > 1 or len(below[0]) < 2 or any(top.loose for top in full.values()):
+    full = {name: top for name, top in sorted(tops.items()) if top.images}
+    below = {name: sorted(label for label, images in top.labels.items() if images) for name, top in full.items()}
+    if any(top.loose for top in full.values()) or sum(len(labels) > 1 for labels in below.values()) < 2:
         return
-    if _are_numbered(below[0]) and not _are_numbered(full):
+    holders = {label: [name for name in full if label in below[name]] for label in sorted({*chain(*below.values())})}
+    shared = [label for label, names in holders.items() if len(names) > 1]
+    if 2 * len(shared) <= len(holders) or (_are_numbered(holders) and not _are_numbered(full)):
         return
-    one, other = sorted(below[0])[:2], min(full)
+    alike = all(len(names) == len(full) for names in holders.values())
+    seen = f"each of them holds {some(shared)}" if alike else f"several of them hold {some(shared)}"
+    one, other = shared[:2]
     raise DataError(
-        f"{root} holds {some(sorted(full))}, and each of them holds {some(sorted(below[0]))}: nobody can tell which are the "
-        f"labels. If those at the top are, {AS_LABELS}. If those below are, put them at the top, such as {one[0]}/{other}/... "
-        f"and {one[1]}/{other}/..., and say data.layout: labels, too"
+        f"{root} holds {some(list(full))}, and {seen}: nobody can tell which are the "
+        f"labels. If those at the top are, {AS_LABELS}. If those below are, put them at the top, such as "
+        f"{one}/{holders[one][0]}/... and {other}/{holders[other][0]}/..., and say data.layout: labels, too"
     )
 
 

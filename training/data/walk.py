@@ -18,6 +18,8 @@ LEFTOVERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "sys
 """Folders, by their names in lower case, that archivers, file managers and file servers make: copies, thumbnails, bins."""
 KINDS = 5
 """How many suffixes a count names."""
+SHOWN = 10
+"""How many links that cannot be followed an error names."""
 
 
 @dataclass
@@ -39,11 +41,11 @@ def walk(root: Path, *, linked_folders: bool) -> Walked:
     """List the files below a folder, and warn of what is left out. Nothing is opened, and links to files are files.
 
     `linked_folders`: whether links to folders are followed. Then each folder is listed once, under its own name where it lies
-    below the root, and links that lead nowhere, or to a folder that is listed already, are counted. Else each is an error.
+    below the root, and links that lead nowhere, or to a folder that is listed already, are counted. Else they are an error.
 
     Raises DataError for links that it cannot follow, folders that cannot be listed and names not in UTF-8.
     """
-    found, listed = Walked(), set[tuple[int, int]]()
+    found, listed, bad = Walked(), set[tuple[int, int]](), list[DataError]()
     waiting, linked, following = [""], list[str](), False
     while waiting or linked:
         following = following or not waiting
@@ -58,10 +60,13 @@ def walk(root: Path, *, linked_folders: bool) -> Walked:
             path = f"{folder}/{name}" if folder else name
             try:
                 mode = _follow(root / path).st_mode
-            except DataError:
-                if not (linked_folders and (root / path).is_symlink()):
+            except DataError as err:
+                if not (root / path).is_symlink():
                     raise
-                found.links.append(path)
+                if linked_folders:
+                    found.links.append(path)
+                else:
+                    bad.append(err)
                 continue
             if not stat.S_ISDIR(mode):
                 (found.files if stat.S_ISREG(mode) else found.specials).append(path)
@@ -73,10 +78,14 @@ def walk(root: Path, *, linked_folders: bool) -> Walked:
                 linked = sorted([*linked, path], reverse=True)  # which of two links to one folder is followed is then no chance
             else:
                 where = f"{root / path} is a link to a folder, {(root / path).readlink()}"
-                raise DataError(
-                    f"{where}; only links to files are followed, since images could count twice: put the folder itself there, "
-                    "or links to its files"
+                bad.append(
+                    DataError(
+                        f"{where}; only links to files are followed, since images could count twice: put the folder itself "
+                        "there, or links to its files"
+                    )
                 )
+    if bad:
+        raise _all(root, bad)
     found.files.sort()
     _report(root, found)
     return found
@@ -105,6 +114,15 @@ def _report(root: Path, found: Walked) -> None:
         logger.warning(
             "%s, which archivers, file managers or file servers make, is left out with %s", root / folder, counted(files, "file")
         )
+
+
+def _all(root: Path, bad: list[DataError]) -> DataError:
+    """The error that says of all links what each one's says, those shown by their paths."""
+    said = sorted(str(err.args[0]) for err in bad)
+    if len(said) == 1:
+        return bad[0]
+    more = [f"and {len(said) - SHOWN} more"] if len(said) > SHOWN else []
+    return DataError("\n".join([f"{root} holds {len(said)} links that cannot be followed:", *said[:SHOWN], *more]))
 
 
 def _follow(path: Path) -> os.stat_result:

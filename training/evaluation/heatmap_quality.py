@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
+from archives.files import naming
 from handlers.arrays import Bools, Float32, Int64, UInt8
 from handlers.backends import WEIGHTS, Backend, TorchBackend
 from handlers.predictor import Answer
@@ -86,7 +87,8 @@ def measure(
 
 def _with_shuffled_weights(run: Path, images: list[UInt8], targets: Int64, spec: Spec, head_only: bool) -> Float32:
     with tempfile.TemporaryDirectory(prefix="visor-shuffled-") as folder:
-        save_file(faithfulness.shuffled(load_file(run / WEIGHTS), head_only), Path(folder) / WEIGHTS)
+        with naming(Path(folder)):
+            save_file(faithfulness.shuffled(load_file(run / WEIGHTS), head_only), Path(folder) / WEIGHTS)
         return faithfulness.heatmaps(images, targets, TorchBackend(Path(folder), spec), spec)
 
 

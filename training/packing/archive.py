@@ -1,5 +1,6 @@
 """A run's folder → NAME.mar with spec and lineage, and beside it the signature and the signed provenance statement."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import handlers
 from archives import provenance, signing, store
 from archives.contents import LINEAGE, MAX_BYTES, SPEC, read
-from archives.files import open_plain
+from archives.files import naming, open_plain
 from archives.lineage import Lineage
 from handlers.errors import ArchiveBroken
 from handlers.spec import MIB, Spec
@@ -32,7 +33,7 @@ def build(run: Path, model_store: Path, lineage: Lineage, private_key: Path, pas
     spec = Spec.read(run / SPEC)
     (model_store / spec.name).mkdir(parents=True, exist_ok=True)
     _sweep(model_store / spec.name)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=model_store / spec.name) as scratch, naming(model_store):
         version = store.next_version(model_store, spec.name)
         spec = spec.model_copy(update={"version": version})
         staged = _stage(run, Path(scratch) / "staged", spec, lineage)
@@ -95,6 +96,8 @@ def _pack(staged: Path, out: Path, spec: Spec, scratch: Path) -> Path:
         check=False,
     )
     archive = out / f"{spec.name}.mar"
+    if (said := os.strerror(errno.ENOSPC)) in done.stderr:
+        raise OSError(errno.ENOSPC, said)
     if done.returncode or not archive.is_file():
         raise ArchiveBroken(f"torch-model-archiver failed with {done.returncode}: {done.stderr.strip()[-2000:]}")
     return archive

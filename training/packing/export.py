@@ -13,6 +13,7 @@ import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
+from archives.files import naming
 from handlers.arrays import UInt8
 from handlers.backends import WEIGHTS, OpenVINOBackend, OpenVINOInt8Backend, load_network
 from handlers.spec import Spec
@@ -67,7 +68,7 @@ def convert_onnx(run: Path, spec: Spec) -> bytes:
     Raises ArchiveBroken.
     """
     model = load_network(run, spec)
-    with tempfile.TemporaryDirectory(prefix="visor-onnx-") as folder:
+    with tempfile.TemporaryDirectory(prefix="visor-onnx-") as folder, naming(Path(folder)):
         file = Path(folder) / "model.onnx"
         torch.onnx.export(
             model,
@@ -106,7 +107,7 @@ def _save(graph: Any, spec: Spec) -> tuple[bytes, bytes]:
     graph.set_friendly_name(spec.network)
     for number, operation in enumerate(graph.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
-    with tempfile.TemporaryDirectory(prefix="visor-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="visor-export-") as folder, naming(Path(folder)):
         file = Path(folder) / "model.xml"
         openvino.save_model(graph, file, compress_to_fp16=False)
         return file.read_bytes(), file.with_suffix(".bin").read_bytes()

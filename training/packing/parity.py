@@ -13,6 +13,7 @@ import numpy as np
 import openvino
 from scipy.stats import binom, norm
 
+from archives.files import naming
 from archives.lineage import Parity
 from handlers.arrays import Float32, Int64, UInt8
 from handlers.backends import WEIGHTS, Backend
@@ -87,7 +88,8 @@ def measure(
     """Ask the export about the pictures that gave `reference`, and compare. Raises ArchiveBroken (it does not load)."""
     with tempfile.TemporaryDirectory(prefix="visor-parity-") as folder:
         (Path(folder) / WEIGHTS).symlink_to((run / WEIGHTS).resolve())
-        graph.write(Path(folder))
+        with naming(Path(folder)):
+            graph.write(Path(folder))
         loaded = graph.kind(Path(folder), spec)
         exported = ask(loaded, pictures, spec, f"asking {backend}", reference.logits.argmax(1))
     found = compare(reference, exported, truth, backend)

@@ -97,7 +97,10 @@ def create_server(
     try:
         return server, server.add_insecure_port(address)
     except RuntimeError as err:
-        raise PortTaken(f"gRPC cannot listen on {address}: {err}; choose another port") from err
+        # What gRPC says is how to have it say more.
+        raise PortTaken(
+            f"gRPC cannot listen on {address}: another program does, or this user may not; choose another port by --grpc-port"
+        ) from err
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types

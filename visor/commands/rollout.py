@@ -107,6 +107,7 @@ def _start(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     """Print the record, in the form that is asked for."""
+    from archives.files import naming
     from rollout import page, report
     from visor.outputs import check_output
 
@@ -114,9 +115,11 @@ def _status(args: argparse.Namespace) -> int:
         check_output(file)
     known = _read(args)
     if args.html:
-        args.html.write_text(page.page(args.name, known))
+        with naming(args.html):
+            args.html.write_text(page.page(args.name, known))
     if args.metrics:
-        args.metrics.write_text(report.metrics(args.name, args.namespace, known))
+        with naming(args.metrics):
+            args.metrics.write_text(report.metrics(args.name, args.namespace, known))
     if args.json:
         print(json.dumps(report.to_json(known), indent=2))
     elif args.values:

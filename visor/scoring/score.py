@@ -68,11 +68,13 @@ class Options:
 class Scored:
     """Summarises a scoring.
 
-    `rows`: rows of this shard; `answered`: rows that this call and not an earlier one answered; `seconds`: time of the workers
-    for the answered rows, from the first image to the last; `cpu_s`: CPU seconds of all workers for them.
+    `root`: the folder that the images' paths are relative to; `rows`: rows of this shard; `answered`: rows that this call and not
+    an earlier one answered; `seconds`: time of the workers for the answered rows, from the first image to the last; `cpu_s`: CPU
+    seconds of all workers for them.
     """
 
     out: Path
+    root: Path
     rows: int
     answered: int
     seconds: float
@@ -120,7 +122,7 @@ def score_by(archive: Opened, options: Options) -> Scored:
     earlier = _read_finished(options.out, scoring) if single and options.out.exists() else None
     if earlier is not None and not parts.unread(counts := Counts().add(earlier)):
         logger.info("%s is finished, with this archive and these images", options.out)
-        return Scored(options.out, earlier.num_rows, 0, 0.0, 0.0, counts)
+        return Scored(options.out, listed.root, earlier.num_rows, 0, 0.0, 0.0, counts)
     folder = options.out.with_name(f"{options.out.name}.parts") if single else options.out
     parts.claim(folder, scoring)
     if earlier is not None:
@@ -196,7 +198,7 @@ def _score(job: _ScoringJob, listed: Listing, options: Options) -> Scored:
         counts.errors += part.counts.errors
     seconds = max(part.ended for part in done) - min(part.begun for part in done) if done else 0.0
     cpu_s = sum(part.cpu_s for part in done)
-    return Scored(options.out, rows, sum(part.rows for part in done), seconds, cpu_s, counts)
+    return Scored(options.out, listed.root, rows, sum(part.rows for part in done), seconds, cpu_s, counts)
 
 
 def _write_parts(job: _ScoringJob, listed: Listing, numbers: Sequence[int], workers: int) -> Iterator[_WrittenPart]:

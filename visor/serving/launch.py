@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from archives.files import naming
 from visor.errors import JavaMissing, ServeError
 from visor.serving import memory
 from visor.serving.ports import Ports, free_ports, url
@@ -110,7 +111,8 @@ def write_config(home: Path, archive: Path, ports: Ports, workers: WorkerSetting
         "disable_system_metrics": "true",
     }
     path = home / "config.properties"
-    path.write_text(properties(values))
+    with naming(path):
+        path.write_text(properties(values))
     return path
 
 

@@ -1,11 +1,13 @@
 """Files and folders that appear whole or not at all, and files that are files."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from archives.files import atomic_folder, open_plain, printable, replacing
+from archives.files import atomic_folder, naming, open_plain, printable, replacing
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
@@ -36,6 +38,30 @@ def test_who_comes_first_stays(tmp_path: Path) -> None:
             (fast / "a").write_text("fast")
     assert (tmp_path / "set" / "a").read_text() == "fast"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_full_disk_is_told_by_the_place_that_is_written(tmp_path: Path) -> None:
+    """The system names the file where it opens it, and none where it has begun to write."""
+    with pytest.raises(OSError, match="No space left") as begun, naming(tmp_path):
+        Path("/dev/full").write_text("1")
+    assert begun.value.filename == str(tmp_path)
+    with pytest.raises(OSError, match="No space left") as opened, naming(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/file")
+    assert opened.value.filename == "/x/file"
+    with pytest.raises(OSError, match="No space left") as made, atomic_folder(tmp_path / "set"):
+        Path("/dev/full").write_text("1")
+    assert made.value.filename == str(tmp_path / "set")
+
+
+def test_a_full_disk_is_told_of_a_tree_s_copy_too(tmp_path: Path) -> None:
+    def copy(source: str, target: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_text("1")
+    with pytest.raises(OSError, match="No space left") as raised, naming(tmp_path / "store"):
+        shutil.copytree(tmp_path / "tree", tmp_path / "copy", copy_function=copy)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "store"))
 
 
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:

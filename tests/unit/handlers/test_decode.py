@@ -294,6 +294,24 @@ def test_what_sbit_means_for_scaled_samples_changes_nothing() -> None:
     assert np.array_equal(greys(png_of(TWELVE, significant=0)), greys(png_of(TWELVE)))
 
 
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"docs/examples/roof.jpg", True),
+        (b"@Bilder/D\xc3\xa4cher 1.HEIC\n", True),
+        (b"no picture", False),
+        (b"\0\1.jpg", False),
+        (b"a.jpg\nb.jpg", False),
+    ],
+)
+def test_a_file_s_name_in_the_place_of_its_content_is_told_as_that(data: bytes, named: bool) -> None:
+    """What curl sends where the @ is forgotten, in a body as in a form."""
+    with pytest.raises(ImageUndecodable) as caught:
+        decode(data, preprocessing(), LIMITS)
+    hint = "; they read as a file's name: send what is in it, by curl as @FILE" if named else ""
+    assert str(caught.value) == f"image.undecodable: {len(data)} bytes are not a whole image: no header of an image{hint}"
+
+
 @pytest.mark.parametrize("mode", ["I", "F", "LAB"])
 def test_refuses_pixels_without_an_agreed_meaning(mode: str) -> None:
     colour = (10, 20, 30) if mode == "LAB" else 3

@@ -111,13 +111,14 @@ async def test_cancelled_it_leaves_nothing_behind(start, settings):
             await asyncio.open_connection("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("which", ["http_port", "grpc_port"])
-async def test_a_port_that_is_taken_is_named(spec, settings, which):
+@pytest.mark.parametrize(("which", "advice"), [("http_port", "another port"), ("grpc_port", "another port by --grpc-port")])
+async def test_a_port_that_is_taken_is_named(spec, settings, which, advice):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = dataclasses.replace(settings, **{which: port})
-        with pytest.raises(PortTaken, match=rf"serve\.port: .*{port}.*another port"):
+        with pytest.raises(PortTaken, match=rf"serve\.port: .*{port}.*{advice}$") as caught:
             await serve_edge(spec, "cd" * 32, settings, lambda _: None, asyncio.Event())
+        assert "GRPC_VERBOSITY" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "203.0.113.7"])

@@ -381,6 +381,16 @@ def test_a_scoring_names_images_by_digests_and_a_log_by_request_ids(archive, tmp
         assert f"{place} names images by {names}, as " in err
 
 
+def test_a_table_of_labels_in_the_place_of_answers_is_told_as_that(audit, table):
+    labels = table([("a" * 64, "damaged")], head="digest,label")
+    status, _, err = audit(labels, "--labels", labels)
+    assert status == 1
+    assert err == (
+        f"visor: audit.answers: {labels} has no answers, neither of a request log nor of `visor score`; the labels name images "
+        "by digest, as `visor score` does: name what it wrote"
+    )
+
+
 def test_a_short_row_and_a_byte_order_mark_are_taken_as_they_are(audit, log, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_bytes("\ufeffrequest_id,label\r\na,damaged\r\n\r\nb\r\n".encode())

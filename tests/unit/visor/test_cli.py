@@ -244,6 +244,10 @@ def test_the_public_key_lies_beside_the_private_one_and_so_do_new_ones(monkeypat
             OSError(errno.ENOSPC, "No space left on device", "/x/run.json"),
             "disk.full: no space is left for /x/run.json; free",
         ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/from", None, "/x/to"),
+            "disk.full: no space is left for /x/to; free",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk.full: no space is left for a file; free"),
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),

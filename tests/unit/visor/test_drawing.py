@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from visor.drawing import place, place_below
+from visor.drawing import place, place_below, save
+from visor.system import of_system
 
 
 def test_two_pictures_never_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +22,11 @@ def test_two_pictures_never_share_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(below) == len(listed)
     assert all(Path(os.path.normpath(path)).is_relative_to(tmp_path) for path in below)
     assert place_below(tmp_path, "a/1.png") == tmp_path / "a/1.png-heatmap.png"
+
+
+def test_a_full_disk_is_told_by_the_drawing(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        save(Image.new("RGB", (64, 64)), path)
+    assert str(of_system(raised.value)).startswith(f"disk.full: no space is left for {path}; free some")

@@ -15,7 +15,10 @@ from console.reviews.payloads import REQUEST, RESPONSE
 from console.reviews.pictures import digest_of
 from console.settings import Settings
 from console.state import Console
+from handlers.spec import FnrBound, Spec
 from tests.unit.console.conftest import Edge, encoded, running
+from tests.unit.transformer.conftest import _running
+from transformer.settings import EdgeSettings
 
 PICTURE = encoded("PNG")
 SCOPES = {
@@ -164,6 +167,31 @@ async def test_what_servers_answered_others_is_told_by_events(choose: Callable[.
             answer = await client.post("/payloads", content=body, headers={"ce-id": "8", "ce-type": kind})
         assert answer.json() == {"event": "unreadable"}
         assert code(await client.post("/payloads", content=b"{}")) == (400, "console.event_unreadable")
+
+
+async def test_a_console_that_starts_anew_knows_the_promise_of_what_it_counted(
+    choose: Callable[..., Settings], spec: Spec, settings: EdgeSettings
+) -> None:
+    """Nobody asks it for models before: whoever polls the figures gets their verdict all the same."""
+    promising = spec.model_copy(
+        update={"decision": spec.decision.model_copy(update={"fnr_bound": FnrBound(level=0.1, threshold=0.4, positives=30)})}
+    )
+    seen = []
+    async with _running(promising, settings) as edge:
+        chosen = choose(servers=f"http://{edge.http}", audit_share=1.0)
+        for asked in (True, False):
+            async with running(chosen) as (address, console), httpx.AsyncClient(base_url=address) as client:
+                if asked:
+                    await drawn(client, console, PICTURE)
+                    held = (await client.post("/reviews/next")).json()
+                    await client.post(f"/reviews/{held['id']}/label", json={"label": "damaged"})
+                [figures] = (await client.get("/reviews/figures")).json()
+                [missed] = [one for one in figures["figures"] if one["name"] == "missed"]
+                seen.append((missed["promise"], missed["verdict"]))
+    assert seen == [(0.1, "open")] * 2  # one label proves nothing
+    async with running(chosen) as (address, _), httpx.AsyncClient(base_url=address) as client:
+        [figures] = (await client.get("/reviews/figures")).json()  # of a server that is gone the labels are known, and no promise
+        assert {one["promise"] for one in figures["figures"]} == {None}
 
 
 async def test_the_key_of_a_payload_logger_may_stand_in_its_address(choose: Callable[..., Settings], tmp_path: Path) -> None:

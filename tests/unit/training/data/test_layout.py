@@ -323,6 +323,37 @@ def test_folders_that_all_hold_the_same_are_refused_unless_numbers_tell(
     )
 
 
+@pytest.mark.parametrize(
+    ("folders", "shared"),
+    [
+        (("siteA/apps", "siteA/devices", "siteA/places", "siteB/apps", "siteB/places"), "apps, places"),  # 2 of 3 names
+        (("a/cat", "a/dog", "b/dog", "b/elk", "c/cat"), "cat, dog"),  # 2 of 3, in no two the same
+        (("8x8/apps", "16x16/apps", "16x16/places", "32x32/apps", "32x32/places"), "apps, places"),
+        (("a/cat", "a/dog", "b/dog", "b/elk"), ""),  # 1 of 3
+        (("a/new", "a/old", "b/old"), ""),  # b holds one
+        (("oak/new", "oak/old", "ash/new", "ash/old", "elm/x", "elm/y"), ""),  # 2 of 4 are no more than half
+        (("cat/2023", "cat/2024", "dog/2023", "dog/2024", "dog/2025"), ""),
+    ],
+    ids=" ".join,
+)
+def test_folders_that_share_most_of_their_folders_are_refused(plant: Plant, folders: tuple[str, ...], shared: str) -> None:
+    """Sites one of which lacks a label: read as labels, they would be learnt in the place of what the pictures show."""
+    root = plant(*(picture for folder in folders for picture in pictures(folder, 8)))
+    tops = tuple(sorted({folder.split("/")[0] for folder in folders}))
+    assert scan(root, "labels").labels == tops
+    if not shared:
+        assert scan(root).labels == tops
+        return
+    with pytest.raises(DataError) as caught:
+        scan(root)
+    one, other = shared.split(", ")
+    first = [min(folder.split("/")[0] for folder in folders if folder.endswith(name)) for name in (one, other)]
+    assert f"{root} holds {', '.join(tops)}, and several of them hold {shared}: nobody can tell which are the labels" in str(
+        caught.value
+    )
+    assert f"such as {one}/{first[0]}/... and {other}/{first[1]}/..., and say data.layout: labels, too" in str(caught.value)
+
+
 def test_masks_of_no_label_are_a_label_of_their_own(plant: Plant) -> None:
     """Pictures of people who wear one."""
     root = plant(*pictures("mask", 8), *pictures("bare", 8))

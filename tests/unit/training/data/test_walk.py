@@ -43,7 +43,7 @@ def test_a_link_to_itself_is_a_sentence(plant: Plant, capsys: pytest.CaptureFixt
     (root / "oak/2.png").symlink_to("2.png")
     (root / "ash/2.png").symlink_to("3.png")
     (root / "ash/3.png").symlink_to("2.png")
-    with pytest.raises(DataError, match=r"oak/2\.png is a link that leads back to itself; remove it"):
+    with pytest.raises(DataError, match=r"(?s)holds 3 links .*oak/2\.png is a link that leads back to itself; remove it"):
         scan(root)
     assert cli.main(["data", "report", str(root)]) == 1
     assert "is a link that leads back to itself" in capsys.readouterr().err
@@ -67,6 +67,21 @@ def test_links_to_folders_and_to_nothing_are_sentences(plant: Plant) -> None:
     linked = root.with_name("linked")
     linked.symlink_to(root)
     assert len(scan(linked).images) == 2
+
+
+def test_all_links_that_cannot_be_followed_are_told_at_once(plant: Plant) -> None:
+    root = plant("oak/1.png", "ash/1.png")
+    for n in range(12):
+        (root / f"oak/gone{n:02}.png").symlink_to(f"nowhere{n:02}.png")
+    (root / "ash/oak").symlink_to(root / "oak")
+    with pytest.raises(DataError) as caught:
+        scan(root)
+    first, *shown, last = str(caught.value).splitlines()
+    assert first == f"data.invalid: {root} holds 13 links that cannot be followed:"
+    assert shown[0].startswith(f"{root}/ash/oak is a link to a folder, {root}/oak; only links to files are followed")
+    gone = "is a link that leads to nowhere{:02}.png: No such file or directory; remove it, or bring back what it stands for"
+    assert shown[1:] == [f"{root}/oak/gone{n:02}.png {gone.format(n)}" for n in range(9)]
+    assert last == "and 3 more"
 
 
 def test_pipes_sockets_and_devices_are_never_opened(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from tests.unit.specs import LINEAGE, TINY
 from tests.volume import SOAK
 from training.errors import RunError
 from training.packing import archive
+from visor.system import of_system
 
 
 @pytest.fixture
@@ -128,6 +129,22 @@ def test_an_archive_that_is_too_large_is_refused(
     with pytest.raises(ArchiveBroken, match=f"over {120 if SOAK else 6} MB"):
         archive.build(run, tmp_path / "store", LINEAGE, keys[0])
     assert list((tmp_path / "store/tiny").iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["writing the members", "the archiver"])
+def test_a_full_disk_is_told_by_the_store(
+    run: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    if step == "the archiver":
+        program = tmp_path / "python"
+        program.write_text("#!/bin/sh\necho 'OSError: [Errno 28] No space left on device' >&2; exit 1\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(archive.sys, "executable", str(program))
+    else:
+        monkeypatch.setattr(archive, "_stage", lambda *_: Path("/dev/full").write_text("1"))
+    with pytest.raises(OSError, match="No space left") as raised:
+        archive.build(run, tmp_path / "store", LINEAGE, keys[0])
+    assert str(of_system(raised.value)).startswith(f"disk.full: no space is left for {tmp_path / 'store'}; free some")
 
 
 def test_a_folder_of_the_same_name_in_the_temporary_directory_survives(
