@@ -85,10 +85,10 @@ def command(*arguments: str) -> list[str]:
 
 def advise(said: str, data: str, run: Path) -> list[str]:
     """Say how to follow, from the demo, the advice of a command that failed: it has a config and flags that the demo has not."""
-    where = shlex.quote(data)
 
     def way(override: str) -> str:
-        return f"`visor demo --data {where} --set {override}`, or `make demo DATA={where} SET={override}`"
+        here = f"`visor demo --data {shlex.quote(data)} --set {shlex.quote(override)}`"
+        return f"{here}, or `make demo DATA={shlex.quote(data)} SET={shlex.quote(override)}`"
 
     if "--fresh" in said:
         return [f"The demo has neither --fresh nor --out: remove {run}, or name the run otherwise: {way('name=NAME')}."]
