@@ -334,7 +334,6 @@ def test_folders_that_all_hold_the_same_are_refused_unless_numbers_tell(
         (("oak/new", "oak/old", "ash/new", "ash/old", "elm/x", "elm/y"), ""),  # 2 of 4 are no more than half
         (("cat/2023", "cat/2024", "dog/2023", "dog/2024", "dog/2025"), ""),
     ],
-    ids=" ".join,
 )
 def test_folders_that_share_most_of_their_folders_are_refused(plant: Plant, folders: tuple[str, ...], shared: str) -> None:
     """Sites one of which lacks a label: read as labels, they would be learnt in the place of what the pictures show."""
