@@ -331,11 +331,16 @@ def test_a_signal_stops_a_command_in_order(
         return 0
 
     monkeypatch.setattr(cli, "parse_args", lambda _: argparse.Namespace(run=work, verbose=False, resumes=resumes, begun=False))
-    before = signal.getsignal(signal.SIGTERM)
+    # A fresh process's, which neither a shell's background nor a fixture's event loop has left behind.
+    before = {
+        signal.SIGTERM: signal.getsignal(signal.SIGTERM),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     try:
         assert cli.main([]) == 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert closed == [True]
     assert capsys.readouterr().err == said
 
