@@ -1,17 +1,17 @@
 """What other programs' HTTP clients and a standard error that nobody reads do to an edge of its own process."""
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.integration.transformer.edges import begin
 
 PICTURE = b"\xff\xd8 of no further interest"
 JAVA = """
@@ -30,15 +30,10 @@ class Edge:
     """A process whose standard error is a pipe that nobody reads until its end."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.transformer.edge_process"],
-            stdout=subprocess.PIPE,
+        self.process, (_, self.port, _) = begin(
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup has children ignore
         )
-        assert self.process.stdout is not None
-        _, self.port, _ = map(int, self.process.stdout.readline().split())
 
     @property
     def infer(self) -> str:

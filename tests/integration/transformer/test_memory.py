@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.integration.cgroups import MIB, enter, make_cgroup, remove_cgroup
+from tests.integration.transformer.edges import begin
 from transformer.allocation import TRIM_EVERY_S
 from transformer.grpc.messages import SERVICE, message
 
@@ -50,16 +51,9 @@ class Edge:
 def edge() -> Iterator[Edge]:
     cgroup = make_cgroup(f"visor-test-{os.getpid()}", LIMIT_MIB * MIB)
     # Without a cgroup: its peak is compared with the limit, and what it is told of memory is the limit's.
-    process = subprocess.Popen(
-        [*enter(cgroup), sys.executable, "-m", "tests.integration.transformer.edge_process"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    process, places = begin(within=enter(cgroup), stderr=subprocess.DEVNULL)
     try:
-        assert process.stdout is not None
-        yield Edge(*map(int, process.stdout.readline().split()), cgroup)
+        yield Edge(*places, cgroup)
         assert process.poll() is None, "the edge has ended: out of memory?"
     finally:
         process.terminate()

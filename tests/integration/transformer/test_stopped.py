@@ -4,13 +4,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+
+from tests.integration.transformer.edges import begin
 
 REQUEST = (
     b"POST /v2/models/roofs/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -24,16 +25,8 @@ STOP_S = 1.2  # of which a second counts: 140 may wait
 @pytest.fixture
 def edge() -> Iterator[tuple[int, int]]:
     """A running edge's process and port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.transformer.edge_process", str(INFER_S)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    process, (pid, port, _) = begin(str(INFER_S), stderr=subprocess.DEVNULL)
     try:
-        assert process.stdout is not None
-        pid, port, _ = map(int, process.stdout.readline().split())
         yield pid, port
     finally:
         process.send_signal(signal.SIGCONT)

@@ -218,14 +218,20 @@ def test_pictures_come_from_the_cache_where_there_is_one(run, data, tmp_path, mo
         assert (again / name).read_bytes() == (run / name).read_bytes(), name
 
 
-def test_the_runs_folder_is_enough_to_make_the_same_bytes_again(run, data, tmp_path):
+def fitted(run, data, folder, **recorded):
+    """A folder of what a run has after its fit."""
     root, manifest = data
-    again = tmp_path / "again"
-    again.mkdir()
-    shutil.copy(run / runs.WEIGHTS, again)
-    runs.write_config(again, RED)
-    manifest.write(again / runs.MANIFEST)
-    runs.write_record(again, make_record(dataset_root=root, dataset_digest=manifest.digest, config_digest=RED.digest))
+    folder.mkdir()
+    shutil.copy(run / runs.WEIGHTS, folder)
+    runs.write_config(folder, RED)
+    manifest.write(folder / runs.MANIFEST)
+    digests = {"dataset_digest": manifest.digest, "config_digest": RED.digest}
+    runs.write_record(folder, make_record(dataset_root=root, **digests, **recorded))
+    return folder
+
+
+def test_the_runs_folder_is_enough_to_make_the_same_bytes_again(run, data, tmp_path):
+    again = fitted(run, data, tmp_path / "again")
     assert evaluate_run(again) == json.loads((run / "metrics.json").read_text())
     for path in run.rglob("*"):
         if path.is_file():
@@ -233,15 +239,8 @@ def test_the_runs_folder_is_enough_to_make_the_same_bytes_again(run, data, tmp_p
 
 
 def test_report_and_card_begin_with_the_images_that_the_record_says_were_met(run, data, tmp_path):
-    root, manifest = data
-    again = tmp_path / "again"
-    again.mkdir()
-    shutil.copy(run / runs.WEIGHTS, again)
-    runs.write_config(again, RED)
-    manifest.write(again / runs.MANIFEST)
-    told = {"dataset_root": root, "dataset_digest": manifest.digest, "config_digest": RED.digest}
-    runs.write_record(again, make_record(**told, leaks=runs.Leaks(near={"test": 3, "calibration": 0})))
-    tests = len(manifest.samples_of("test"))
+    again = fitted(run, data, tmp_path / "again", leaks=runs.Leaks(near={"test": 3, "calibration": 0}))
+    tests = len(data[1].samples_of("test"))
     assert evaluate_run(again)["leaks"]["test"] == {"images": tests, "near": 3, "copies": 0, "pretrained": 0}
     said = f"3 of the {tests} test images are near-duplicates of what training or calibration had met"
     assert said in re.search('class="note">(.*?)<', (again / "report.html").read_text(), re.DOTALL)[1]
