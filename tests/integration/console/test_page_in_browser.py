@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 from console.access.keys import add_key
 from console.page import words
 from tests.integration.console.consoles import Console, running
-from tests.integration.running import ROOT, Server
+from tests.integration.running import ROOT, Server, Workspace, picture, start_server, stop_server
 from tests.unit.console.page.test_releases import record
 
 Scheme = Literal["light", "dark"]
@@ -188,9 +188,9 @@ def test_the_model_is_chosen_and_doubt_is_said_without_positive_labels(page: Pag
 def test_what_browsers_do_not_show_comes_decoded(page: Page, tmp_path: Path, eight: Path) -> None:
     tiff = tmp_path / "scan.tiff"
     Image.open(eight).convert("RGB").save(tiff)
-    for picture in (tiff, ROOT / "tests/heic/plain.heic"):
-        choose(page, picture)
-        expect(page.locator("figcaption")).to_contain_text(picture.name)
+    for photo in (tiff, ROOT / "tests/heic/plain.heic"):
+        choose(page, photo)
+        expect(page.locator("figcaption")).to_contain_text(photo.name)
         assert page.evaluate("document.querySelector('.layers img').decode().then(() => true)")
 
 
@@ -290,21 +290,29 @@ def test_releases_are_shown_as_their_records_tell(
         judge(page, axe)
 
 
+@pytest.fixture(scope="module")
+def drifted(workspace: Workspace, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """A console before a server of its own, which was asked for pictures of one kind and size and for nothing else."""
+    folder = tmp_path_factory.mktemp("drifted")
+    server = start_server(workspace, str(archive), folder / "server.log", "--workers", "1")
+    with running(folder, servers=f"http://{server.rest}") as found:
+        for _ in range(30):
+            bright = picture("PNG", 40, 9)
+            httpx.post(f"{found.url}/predict", content=bright, headers={"content-type": "image/png"}).raise_for_status()
+        yield found
+    stop_server(server)
+
+
 @pytest.mark.parametrize(("width", "scheme"), LOOKS[:2])
 def test_drift_is_shown_of_what_the_servers_counted(
-    browser: Browser, console: Console, axe: str, width: int, scheme: Scheme
+    browser: Browser, drifted: Console, axe: str, width: int, scheme: Scheme
 ) -> None:
-    bright = io.BytesIO()
-    Image.new("RGB", (40, 9), "white").save(bright, "PNG")
-    for _ in range(30):
-        httpx.post(f"{console.url}/predict?model=digits", content=bright.getvalue(), headers={"content-type": "image/png"})
-    with opened(browser, console.url, width, scheme) as page:
+    with opened(browser, drifted.url, width, scheme) as page:
         page.get_by_role("link", name="Drift").click()
         expect(page.locator("main")).to_contain_text("No Prometheus is set")
         digits = page.locator("#fresh > section", has_text="digits, version 1")
         expect(digits.locator("h2")).to_contain_text("drifted")
-        width_figure = digits.locator("section[aria-label=width]")
-        expect(width_figure).to_contain_text("moved")
+        expect(digits.locator("section[aria-label=width]")).to_contain_text("moved")
         judge(page, axe)
 
 
