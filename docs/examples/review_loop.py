@@ -3,8 +3,9 @@
     python docs/examples/review_loop.py training/configs/roofs-pretrain.yaml --set data.labelled_fraction=1 --set backend=torch
 
 Trains on roofs as they are drawn, asks the run about a pool of changed ones, has some of them labelled as their masks say, in one
-order after the other, makes the next version of the data set of these, trains on it and asks again, about changed roofs that none
-of it has seen. Every seed is a training of its own; all share the roofs. Prints Markdown; docs/reviews-loop.md has the result.
+order after the other, makes the next version of the data set of these, trains on it from the first run's weights and asks again,
+about changed roofs that none of it has seen. The order `nothing` trains on without a review. Every seed is a training of its own;
+all share the roofs. Prints Markdown; docs/reviews-loop.md has the result.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -32,8 +33,10 @@ from handlers.backends import load_backend
 from handlers.decode import decode, to_batch
 from handlers.spec import Spec
 from training import config as configs
+from training import runs
 from training.data.reviews import PICTURES, REVIEWS
 from training.data.roofs import buildings
+from training.data.roofs.painting import Colour
 from training.data.roofs.roofs import DAMAGED, INTACT, QUALITY, render
 from training.jobs.from_reviews import from_reviews, read_parent
 from training.jobs.train import train
@@ -42,6 +45,8 @@ from training.progress import show_progress
 POOL_SEED, HELD_OUT_SEED = 1000, 2000  # other than those of training/configs
 OTHER_COLOURS = ((52, 96, 150), (62, 120, 70), (150, 60, 110), (196, 176, 70))
 """Blue, green, purple and yellow coverings, which the drawing has none of; as in loadtests/bench/drift.py."""
+PART = 0.5
+"""How far each covering of the drawing goes towards one of them: to the middle of the two colours."""
 BLUR, GAMMA, NOISE = 0.8, 1.6, 10.0
 """The other camera: a Gaussian blur in pixels of 96, the exponent of its brightness, and the deviation of its noise in levels."""
 BATCH = 64
@@ -74,9 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     args.home.mkdir(parents=True, exist_ok=True)
-    pool = changed(POOL_SEED, args.pool, args.size, args.home)
-    held_out = changed(HELD_OUT_SEED, args.held_out, args.size, args.home)
-    print(f"| seed | as drawn | changed | {' | '.join(f'{args.reviews} by {order}' for order in args.orders)} |")
+    pool = changed(POOL_SEED, args.pool, args)
+    held_out = changed(HELD_OUT_SEED, args.held_out, args)
+    heads = [f"{args.reviews} by {order}" if order != NOTHING else "none" for order in args.orders]
+    print(f"| seed | as drawn | changed | {' | '.join(heads)} |")
     print(f"|{' --- |' * (3 + len(args.orders))}", flush=True)
     found = []
     for seed in args.seeds:
@@ -97,11 +103,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--set-next", action="append", default=[], metavar="KEY=VALUE", help="of the second training alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--orders", nargs="+", choices=[*CHOICES], default=["cost", "random", "half"])
+    parser.add_argument("--orders", nargs="+", choices=[*CHOICES, NOTHING], default=["cost", "random", "nothing"])
     parser.add_argument("--reviews", type=int, default=200)
-    parser.add_argument("--pool", type=int, default=4000, help="changed roofs that may be reviewed")
-    parser.add_argument("--held-out", type=int, default=4000, help="changed roofs that judge")
+    parser.add_argument("--part", type=float, default=PART, help="how far colours change, 0 to 1")
+    parser.add_argument("--pool", type=int, default=2000, help="changed roofs that may be reviewed")
+    parser.add_argument("--held-out", type=int, default=3000, help="changed roofs that judge")
     parser.add_argument("--size", type=int, default=96, help="side of the changed roofs in pixels, as of the config's")
     parser.add_argument("--home", type=Path, default=Path("runs/review-loop"))
     return parser.parse_args(argv)
@@ -117,30 +125,41 @@ def of_seed(args: argparse.Namespace, seed: int, pool: Changed, held_out: Change
     accuracies = [own, before.accuracy]
     for order in args.orders:
         name = f"seed{seed}-{args.reviews}-{order}"
-        data = args.home / f"{name}-data"
-        if not data.exists():
-            chosen = CHOICES[order](asked, args.reviews, np.random.default_rng([seed, 7]))
-            export = write_export(args.home / f"{name}-export", pool, chosen)
-            from_reviews(export, read_parent(first, [], args.home), data, args.home)
-        config = configs.load(args.config, [*overrides, "data.source=imagefolder", f"data.path={data}"])
+        again = [*overrides, f"model.pretrained={first / runs.WEIGHTS}", *args.set_next]
+        if order != NOTHING:
+            data = args.home / f"{name}-data"
+            if not data.exists():
+                chosen = CHOICES[order](asked, args.reviews, np.random.default_rng([seed, 7]))
+                export = write_export(args.home / f"{name}-export", pool, chosen)
+                from_reviews(export, read_parent(first, [], args.home), data, args.home)
+            again += ["data.source=imagefolder", f"data.path={data}"]
+        config = configs.load(args.config, again)
         after = ask(train(config, args.home / name, args.home), held_out)
         report(args.home / name, after, held_out)
         accuracies.append(after.accuracy)
     return accuracies
 
 
-def changed(seed: int, count: int, size: int, home: Path) -> Changed:
+def changed(seed: int, count: int, args: argparse.Namespace) -> Changed:
     """Draw changed roofs, a whole and a damaged one of each building, once, and keep them in `home`."""
-    file = home / f"changed-{seed}-{count}-{size}-{BLUR}-{GAMMA}-{NOISE}.npz"
+    file = args.home / f"changed-{seed}-{count}-{args.size}-{args.part}-{BLUR}-{GAMMA}-{NOISE}.npz"
     if not file.exists():
-        with patch.dict(buildings.COVERINGS, dict.fromkeys(buildings.COVERINGS, OTHER_COLOURS)):
-            pictures, damaged = zip(*show_progress(drawn(seed, count, size), count, "drawing roofs"), strict=True)
+        coverings = {name: changed_colours(colours, args.part) for name, colours in buildings.COVERINGS.items()}
+        with patch.dict(buildings.COVERINGS, coverings):
+            roofs = show_progress(drawn(seed, count, args.size), count, "drawing roofs")
+            pictures, damaged = zip(*roofs, strict=True)
         with replacing(file) as temporary, temporary.open("wb") as opened:
             joined = np.frombuffer(b"".join(pictures), np.uint8)
             np.savez(opened, joined=joined, ends=np.cumsum([*map(len, pictures)]), damaged=damaged)
     with np.load(file) as saved:
         pictures = tuple(one.tobytes() for one in np.split(saved["joined"], saved["ends"])[:-1])
         return Changed(pictures, saved["damaged"].astype(np.int64))
+
+
+def changed_colours(colours: Sequence[Colour], part: float) -> tuple[Colour, ...]:
+    """Mix each colour of a covering with each of the others, of which it gets that part."""
+    mixed = [np.add(np.multiply(1 - part, own), np.multiply(part, other)) for own in colours for other in OTHER_COLOURS]
+    return tuple((int(red), int(green), int(blue)) for red, green, blue in mixed)
 
 
 def drawn(seed: int, count: int, size: int) -> Iterator[tuple[bytes, bool]]:
@@ -212,6 +231,7 @@ def by_spread(asked: Asked, count: int, rng: np.random.Generator, among: int = 5
     return dear[chosen]
 
 
+NOTHING = "nothing"
 CHOICES: dict[str, Callable[[Asked, int, np.random.Generator], Int64]] = {
     "cost": by_cost,
     "random": by_chance,
