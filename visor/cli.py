@@ -109,6 +109,9 @@ class _Parser(argparse.ArgumentParser):
         """End the process with status 2. A mistyped flag is told first, not what is missing beside it, as argparse has it."""
         if message.startswith("the following arguments are required") and (unknown := self._unknown_flags()):
             message = self._unrecognized(unknown)
+        if (slip := re.search(r"invalid choice: '(.+)' \(choose from (.+)\)$", message)) is not None:
+            close = difflib.get_close_matches(slip[1], re.findall(r"'([^']+)'", slip[2]), 1)
+            message += f"; did you mean {close[0]}?" if close else ""
         super().error(message)
 
     def _unknown_flags(self) -> list[str]:

@@ -155,6 +155,20 @@ def test_a_mistyped_flag_is_told_before_what_is_missing(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["trian"], "'pipeline'); did you mean train?"),
+        (["serve", "roofs", "--request-log", "erorrs"], "(choose from 'none', 'errors', 'all'); did you mean errors?"),
+        (["zzz"], "'pipeline')"),
+    ],
+)
+def test_a_mistyped_choice_is_told_with_the_nearest(arguments: list[str], end: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(end)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "nowhere.yaml"], ["config.invalid", "nowhere.yaml"]),
