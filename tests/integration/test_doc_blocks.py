@@ -113,8 +113,9 @@ for _ in $(seq 40); do
 done
 """,
         here={
-            "data.count=4000": "data.count=200",
-            "--pool 2000 --held-out 3000": "--pool 60 --held-out 40 --reviews 20 --seeds 0 --orders cost",
+            "epochs: 24": "epochs: 1",
+            "epochs: 14": "epochs: 1",
+            "--pool 2000 --held-out 3000": "--set data.count=200 --pool 60 --held-out 40 --reviews 20 --seeds 0 --orders cost",
         },
     ),
     "docs/reviews.md": Page(
