@@ -74,7 +74,14 @@ def test_overrides_are_yaml_and_make_what_is_not_there(path):
         ("data.path=here", "data.path belongs to source imagefolder"),
         ("data.source=imagefolder", "data.path belongs to source imagefolder"),
         ("data.splits={val: 0.4, calibration: 0.3, test: 0.3}", "must stay under 0.9, got 1.00"),
-        ("preprocessing.std=[0, 0, 0]", r"preprocessing: std must be positive, got \[0\.0, 0\.0, 0\.0\]$"),
+        (
+            "preprocessing.std=[0, 0.5, 2]",
+            "std.0: must be greater than 0 .* preprocessing.std.2: must be less than or equal to 1",
+        ),
+        (
+            "preprocessing.mean=[127, 0, -1]",
+            r"mean.0: must be less than or equal to 1 \(got '127'\); preprocessing.mean.2: must be ",
+        ),
         ("data={source: digits, path: x}", "data: data.path belongs to .*, not to one that is built in$"),
         ("name=", "name: must be text .got nothing.$"),
         ("preprocessing.fit=crop", "fit crop needs resize"),
