@@ -55,19 +55,20 @@ class Opened:
 
 
 @contextmanager
-def opened(archive: Path, public_key: Path, digest: str | None = None) -> Iterator[Opened]:
+def opened(archive: Path, public_key: Path, digest: str | None = None, called: str | None = None) -> Iterator[Opened]:
     """Open an archive, as a private copy that lasts until the block's end. `digest`: that its bytes must have.
 
-    Raises ArchiveRefused, ArchiveUnexpected, ArchiveBroken, KeyFileError.
+    `called`: what the log calls the key, by default its path. Raises ArchiveRefused, ArchiveUnexpected, ArchiveBroken and
+    KeyFileError.
     """
     with tempfile.TemporaryDirectory(prefix="visor-archive-") as folder:
-        yield take(archive, public_key, Path(folder), digest)
+        yield take(archive, public_key, Path(folder), digest, called)
 
 
-def take(archive: Path, public_key: Path, folder: Path, digest: str | None = None) -> Opened:
+def take(archive: Path, public_key: Path, folder: Path, digest: str | None = None, called: str | None = None) -> Opened:
     """Copy an archive and its signature into an empty private folder, and open the copy. Raises what `opened` raises."""
     copy = _copy(archive, folder)
-    taken = _open(copy, archive, public_key, digest)
+    taken = _open(copy, archive, public_key, digest, called)
     # Under the name that was signed: a file's name is part of TorchServe's configuration.
     path = folder / f"{taken.spec.name}.mar"
     signing.signature_of(copy).rename(signing.signature_of(path))
@@ -120,13 +121,13 @@ def examine(archive: Path, public_key: Path, digest: str | None = None) -> Exami
     return Examined(found, key, refusal, surprise)
 
 
-def _open(archive: Path, source: Path, public_key: Path, digest: str | None) -> Opened:
+def _open(archive: Path, source: Path, public_key: Path, digest: str | None, called: str | None = None) -> Opened:
     shown = printable(source)
     key = signing.verify(archive, public_key, shown)
     spec, found = contents.read_spec(archive, shown)
     _check_place(source, spec)
     _check_digest(source, found, digest)
-    facts = (spec.name, spec.version, found, spec.backend, public_key, key)
+    facts = (spec.name, spec.version, found, spec.backend, called or public_key, key)
     logger.info("%s version %s (archive %s, %s) is signed by the key %s (SHA-256 %s)", *facts)
     return Opened(archive, shown, spec, found, key)
 

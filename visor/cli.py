@@ -112,7 +112,10 @@ class _Parser(argparse.ArgumentParser):
         if (slip := re.search(r"invalid choice: '(.+)' \(choose from (.+)\)$", message)) is not None:
             close = difflib.get_close_matches(slip[1], re.findall(r"'([^']+)'", slip[2]), 1)
             message += f"; did you mean {close[0]}?" if close else ""
-        super().error(message)
+        # argparse names the function that parses; those of visor are called as what they parse.
+        super().error(
+            re.sub(r"invalid _?(\w+) value: (.+)$", lambda kind: f"{kind[2]} is no {kind[1].replace('_', ' ')}", message)
+        )
 
     def _unknown_flags(self) -> list[str]:
         """List the flags given that are none of this command's, nor the beginning of one, nor a negative number."""

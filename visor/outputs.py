@@ -49,6 +49,14 @@ def check_apart(flag: str, folder: Path, images: Iterable[Path]) -> None:
             )
 
 
+def check_run_apart(out: Path | None, home: Path, images: Path | None) -> None:
+    """Raise OutputRefused where a run would be written among the images that it learns from. `images`: None where built in."""
+    held = [] if images is None else [images]
+    check_apart("--home", home, held)
+    if out is not None:
+        check_apart("--out", out, held)
+
+
 def is_within(path: Path, folder: Path) -> bool:
     """Whether a path, which need not be there, is the folder or lies in it, whatever links lead to either."""
     return path.resolve().is_relative_to(folder.resolve())

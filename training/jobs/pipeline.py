@@ -266,7 +266,7 @@ def _register(run: Path, delivery: Delivery, archive: Path, alias: str, places: 
         return delivery
     with tempfile.TemporaryDirectory() as folder:
         public = signing.write_public(places.key, Path(folder, signing.PUBLIC), places.passphrase)
-        with opened(archive, public, delivery.digest) as verified:
+        with opened(archive, public, delivery.digest, f"that belongs to {places.key}") as verified:
             register(verified.read(), alias, places.home)
     return _write(run, delivery.model_copy(update={"aliases": (*delivery.aliases, alias)}))
 

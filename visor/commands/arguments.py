@@ -1,6 +1,7 @@
 """Declare a command, and the flags that several commands share."""
 
 import argparse
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -235,15 +236,22 @@ def _alias(text: str) -> str:
 
 def share(text: str) -> float:
     """Parse a number from 0 to 1, for `type=`."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return value
 
 
 def inner_share(text: str) -> float:
     """Parse a number above 0 and below 1, for `type=`."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0 and below 1")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # which lies between no two numbers

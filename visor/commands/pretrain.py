@@ -32,8 +32,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pretrain, and print the backbone's path."""
     from training import config
+    from visor.outputs import check_run_apart
 
     settings = config.load(args.config, args.set)
+    check_run_apart(args.out, args.home, settings.data.path)
     args.begun = True
     out = args.out or args.home / f"{settings.name}-pretrain"
     logger.info("pretraining %s, in %s: reading the images comes first", settings.name, out)

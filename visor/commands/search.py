@@ -44,10 +44,11 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, and print the trials and the best config's path; 1 when no trial is complete."""
     from training import config
-    from visor.outputs import check_output
+    from visor.outputs import check_output, check_run_apart
 
     check_output(args.home / f"{args.study}-best.yaml", [args.config, args.space])
     settings = config.load(args.config, args.set)
+    check_run_apart(None, args.home, settings.data.path)
     from training.selection.search import Space  # seconds of import each, which a mistyped config or space need not wait for
 
     space = Space.read(args.space)

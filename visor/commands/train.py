@@ -33,8 +33,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print the run's folder."""
     from training import config
+    from visor.outputs import check_run_apart
 
     settings = config.load(args.config, args.set)
+    check_run_apart(args.out, args.home, settings.data.path)
     args.begun = True
     out = args.out or args.home / settings.name
     if not rank():

@@ -160,9 +160,13 @@ def test_a_mistyped_flag_is_told_before_what_is_missing(
         (["trian"], "'pipeline'); did you mean train?"),
         (["serve", "roofs", "--request-log", "erorrs"], "(choose from 'none', 'errors', 'all'); did you mean errors?"),
         (["zzz"], "'pipeline')"),
+        (["serve", "roofs", "--workers", "two"], "argument --workers: 'two' is no whole number"),
+        (["bound", "run", "--confidence", "5%"], "argument --confidence: 5% is not a number above 0 and below 1"),
     ],
 )
-def test_a_mistyped_choice_is_told_with_the_nearest(arguments: list[str], end: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_value_is_told_in_words_and_a_choice_with_the_nearest(
+    arguments: list[str], end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert capsys.readouterr().err.splitlines()[-1].endswith(end)
@@ -517,7 +521,7 @@ def test_a_limit_on_missed_images_is_a_share(command: str, capsys: pytest.Captur
     for text in ("5", "-1", "nan", "inf"):
         with pytest.raises(SystemExit, match="2"):
             cli.parse_args([command, "roofs", "--max-fnr", text])
-        assert f"argument --max-fnr: {text} is not from 0 to 1" in capsys.readouterr().err
+        assert f"argument --max-fnr: {text} is not a number from 0 to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.JSON"])

@@ -136,6 +136,20 @@ def test_a_folder_among_images_is_refused_whatever_leads_there(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("command", "flag"),
+    [("train", "--out"), ("train", "--home"), ("pretrain", "--out"), ("pretrain", "--home"), ("search", "--home")],
+)
+def test_no_run_is_written_among_the_images_that_it_learns_from(
+    command: str, flag: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    space = [str(CONFIGS.parents[1] / "docs/examples/space.yaml"), "--study", "first"] if command == "search" else []
+    assert cli.main([command, "config.yaml", *space, "--set", "data.path=photos", flag, "photos/first"]) == 1
+    assert f"visor: output.refused: {flag} photos/first lies in the folder of the images, photos" in capsys.readouterr().err
+    assert sorted(path.name for path in photos.iterdir()) == ["elm", "oak"]
+
+
+@pytest.mark.parametrize(
     ("where", "folder", "refused"),
     [
         ("photos/oak", "photos/oak", True),

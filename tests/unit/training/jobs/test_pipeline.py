@@ -169,7 +169,10 @@ def test_a_version_that_another_home_wrote_is_said_with_the_way_out(tmp_path: Pa
     assert f"remove {archive.parent} and {tmp_path / 'run/delivery.json'}" in str(raised.value)
 
 
-def test_only_the_archive_that_was_delivered_is_registered(places: PipelinePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_archive_that_was_delivered_is_registered(
+    places: PipelinePaths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     registered: list[str] = []
     monkeypatch.setattr(job, "register", lambda contents, *_: registered.append(contents.digest))
     places.home.mkdir()
@@ -184,6 +187,7 @@ def test_only_the_archive_that_was_delivered_is_registered(places: PipelinePaths
     delivery = Delivery(weights_digest="w", version="2", digest=sha256(other))
     assert job._register(places.home, delivery, other, "champion", places).aliases == ("champion",)
     assert registered == [sha256(other)]
+    assert f"is signed by the key that belongs to {places.key} (SHA-256 " in caplog.text  # and not of a file that is gone
 
 
 def test_a_delivery_is_read_as_it_was_written(tmp_path: Path) -> None:
