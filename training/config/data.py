@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from training.config.section import DataLabel, Fraction, Section
 
@@ -74,6 +74,14 @@ class DataConfig(Section):
     near_duplicate_bits: int = Field(default=16, ge=0, le=64)
     """Number of the 256 bits of their perceptual hashes in which two near-duplicates may differ. The default finds pictures that
     were saved again, scaled or made brighter; docs/data.md says what other values find."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_is_not_empty(cls, value: object) -> object:
+        """Refuse an empty text, of which a path would make the working folder."""
+        if value == "":
+            raise ValueError("must name a folder; the one that the command runs in is .")
+        return value
 
     @model_validator(mode="after")
     def _path_is_given(self) -> Self:

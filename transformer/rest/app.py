@@ -2,6 +2,7 @@
 
 import logging
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.applications import Starlette
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from handlers.errors import VisorError
+from handlers.errors import OptionError, VisorError
 from transformer import metadata, metrics, stats
 from transformer.budget import Charge, weigh_json
 from transformer.errors import (
@@ -88,6 +89,10 @@ def create_app(service: Service, *, page: bool = False) -> Envelope:
     return Envelope(app, service, infer_routes, _refuse, _error, OPEN_PATHS.union(FILES if page else ()), own_site=page)
 
 
+IN_BODY = {"explain", "group", "threshold", "top_k"}
+"""Parameters of ours that change what is answered, and which a request's body has."""
+
+
 class _Infer:
     """The ASGI app of inferences, without Starlette's requests and responses, of which it would need little."""
 
@@ -117,6 +122,7 @@ class _Infer:
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """The body and the headers of the answer. Raises VisorError."""
         self._service.check_room()
+        _check_query(scope)
         asked = headers_of(scope)
         body = await read_body(asked, receive, self._service.limits.max_body_bytes, charge)
         record.bytes_in = len(body)
@@ -224,6 +230,16 @@ class _Api:
 def _record(request: Request) -> Record:
     record: Record = request.scope[RECORD]
     return record
+
+
+def _check_query(scope: Scope) -> None:
+    """Refuse parameters of ours in the address, so that nobody takes an answer for one by them. Raises OptionError."""
+    query: bytes = scope["query_string"]
+    if query and (ours := IN_BODY.intersection(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))):
+        raise OptionError(
+            f"{', '.join(sorted(ours))}: no parameters are read from the address; they stand in the `parameters` of a JSON body, "
+            "with the picture in base64, or of the JSON before a binary one"
+        )
 
 
 def _model_of(scope: Scope) -> tuple[str, str]:

@@ -83,6 +83,7 @@ def test_overrides_are_yaml_and_make_what_is_not_there(path):
             r"mean.0: must be less than or equal to 1 \(got '127'\); preprocessing.mean.2: must be ",
         ),
         ("data={source: digits, path: x}", "data: data.path belongs to .*, not to one that is built in$"),
+        ('data={source: imagefolder, path: ""}', "data.path: .*must name a folder; the one that the command runs in is ."),
         ("name=", "name: must be text .got nothing.$"),
         ("preprocessing.fit=crop", "fit crop needs resize"),
         ("model.network=vgg", "model.network: .*got 'vgg'"),

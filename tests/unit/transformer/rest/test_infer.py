@@ -168,6 +168,15 @@ async def test_a_picture_as_it_is_is_answered_in_json(client, images, ask_handle
     assert outputs_of(response)["label"]["data"] == [ask_handler(images[0])["label"]]
 
 
+@pytest.mark.parametrize("name", ["threshold", "group", "explain", "top_k"])
+async def test_parameters_of_ours_in_the_address_are_refused_as_nothing_reads_them(client, images, name):
+    picture = {"content": images[0], "headers": {"Content-Type": "image/png"}}
+    response = await client.post(f"{URL}?a=1&{name}", **picture)
+    assert (response.status_code, response.json()["code"]) == (400, "request.parameter")
+    assert f"{name}: no parameters are read from the address" in response.json()["error"]
+    assert (await client.post(f"{URL}?a={name}&trace=x%ff", **picture)).status_code == 200
+
+
 async def test_a_form_with_a_picture_is_answered_in_json(client, images, ask_handler):
     """httpx writes the form."""
     response = await client.post(URL, files={"file": ("roof.png", images[0], "image/png")})
