@@ -12,7 +12,6 @@ from handlers.errors import ArchiveBroken
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
 Network = Literal[
     "resnet18",
     "resnet34",
@@ -57,10 +56,10 @@ class Preprocessing(Frozen):
     interpolation: Literal["bilinear", "bicubic"] = Field(
         default="bilinear", description="Filter that scales the picture. Bilinear is the faster one."
     )
-    mean: tuple[Probability, Probability, Probability] = Field(
+    mean: tuple[float, float, float] = Field(
         description="Mean of red, green and blue, in 0..1, that is subtracted from each pixel."
     )
-    std: tuple[Deviation, Deviation, Deviation] = Field(
+    std: tuple[float, float, float] = Field(
         description="Standard deviation of red, green and blue, in 0..1, that each pixel is divided by after that."
     )
     # Files from before there was a second rule do not say one: what reads them takes 1, which is not written, so that digests of
@@ -85,6 +84,8 @@ class Preprocessing(Frozen):
             )
         if self.fit == "stretch" and self.resize is not None:
             raise ValueError(f"resize belongs to fit crop; leave it out with fit stretch (got {self.resize})")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {list(self.std)}")
         return self
 
 

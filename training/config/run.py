@@ -83,6 +83,14 @@ class Config(Section):
     network, hence the small default."""
 
     @model_validator(mode="after")
+    def _pixels_are_from_0_to_1(self) -> Self:
+        """Only what is trained anew is asked this: a spec.json says by what its network has learnt, whatever that is."""
+        for key, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
+            if not all(0 <= value <= 1 for value in values):
+                raise ValueError(f"preprocessing.{key} is of pixels from 0 to 1, got {list(values)}; of 0 to 255, divide by 255")
+        return self
+
+    @model_validator(mode="after")
     def _patches_fit(self) -> Self:
         sides = self.preprocessing.height, self.preprocessing.width
         if self.model.network == "vit_tiny_patch16" and any(side % PATCH for side in sides):

@@ -63,8 +63,7 @@ def test_what_an_archive_does_not_use_is_not_in_it_so_that_older_servers_read_it
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop"}}, "resize >= 48"),
         ({"preprocessing": VALID["preprocessing"] | {"fit": "crop", "resize": 40}}, "got 40"),
         ({"preprocessing": VALID["preprocessing"] | {"resize": 64}}, "belongs to fit crop"),
-        ({"preprocessing": VALID["preprocessing"] | {"std": [0.5, 0, 0.5]}}, "std.1\n  Input should be greater than 0"),
-        ({"preprocessing": VALID["preprocessing"] | {"mean": [127, 0, 0]}}, "mean.0\n  Input should be less than or equal to 1"),
+        ({"preprocessing": VALID["preprocessing"] | {"std": [0.5, 0, 0.5]}}, "std must be positive"),
     ],
 )
 def test_what_contradicts_itself_is_refused(changes: dict[str, Any], words: str) -> None:
