@@ -138,7 +138,8 @@ def test_the_capacity_is_searched_and_measured(server: Server, pictures: Path, t
     rates = [step["rate"] for step in found["steps"] if not step["violated"]]
     assert found["per_s"] == max(rates, default=0)
     assert 1 < len(found["steps"]) <= 12
-    assert all(step["server_cpu_s"] > 0.001 for step in found["steps"])
+    # A request of 8 x 8 pixels took 0.99 ms of a quiet machine's CPU; one whose server is not seen takes none.
+    assert all(step["server_cpu_s"] > 0.0001 for step in found["steps"])
     assert 0 < found["busy"] < 1.5
 
 
