@@ -9,6 +9,7 @@ from typing import Any
 
 from training import config as configs
 from training import runs, settings
+from visor.outputs import check_run_apart
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,15 @@ def train(
     `config`: a YAML file. `overrides`: the config's keys with other values, those of a section as a mapping, such as
     `name="mine", data={"path": "/data/roofs"}`; keys that a mapping leaves out keep their values. `out`: the run's folder, by
     default `home`/NAME; `home`: where runs share data sets, caches and the MLflow store, by default the environment's
-    VISOR_HOME, else `runs`. `fresh`: starts over. Raises ConfigError, DataError, RunError.
+    VISOR_HOME, else `runs`. `fresh`: starts over. Raises ConfigError, DataError, RunError, and OutputRefused where `out` or
+    `home` lies among the images.
     """
     from training.jobs.train import train as fit  # imports torch
 
     wanted = configs.load(Path(config), [f"{key}={json.dumps(value, default=str)}" for key, value in flat(overrides)])
-    place = settings.home() if home is None else Path(home)
-    return Run(fit(wanted, place / wanted.name if out is None else Path(out), place, fresh=fresh))
+    place, folder = settings.home() if home is None else Path(home), None if out is None else Path(out)
+    check_run_apart(folder, place, wanted.data.path)
+    return Run(fit(wanted, folder or place / wanted.name, place, fresh=fresh))
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

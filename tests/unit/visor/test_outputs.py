@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import visor
 from tests.unit.visor.test_cli import COMMANDS
 from training.data.manifest import Manifest, Sample
 from visor import cli
@@ -146,6 +147,13 @@ def test_no_run_is_written_among_the_images_that_it_learns_from(
     space = [str(CONFIGS.parents[1] / "docs/examples/space.yaml"), "--study", "first"] if command == "search" else []
     assert cli.main([command, "config.yaml", *space, "--set", "data.path=photos", flag, "photos/first"]) == 1
     assert f"visor: output.refused: {flag} photos/first lies in the folder of the images, photos" in capsys.readouterr().err
+    assert sorted(path.name for path in photos.iterdir()) == ["elm", "oak"]
+
+
+@pytest.mark.parametrize("flag", ["out", "home"])
+def test_python_writes_no_run_among_the_images_either(flag: str, photos: Path) -> None:
+    with pytest.raises(OutputRefused, match="lies in the folder of the images"):
+        visor.train(photos.parent / "config.yaml", data={"path": photos}, **{flag: photos / "first"})
     assert sorted(path.name for path in photos.iterdir()) == ["elm", "oak"]
 
 
