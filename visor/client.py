@@ -75,7 +75,7 @@ class Client(Answering):
         if model is not None and not isinstance(model, str):
             raise ClientError(f"model must be a name, got {model!r}")
         if model and address.model not in {None, model}:
-            raise ClientError(f"--url {url!r} names another model than {model!r}; leave out what begins with /v2")
+            raise ClientError(f"URL {url!r} names another model than {model!r}; leave out what begins with /v2")
         if token is None:
             token = read_token(_path(token_file, "token_file"))
         token = check_token(token, "of `token`")

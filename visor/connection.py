@@ -48,25 +48,27 @@ class Address:
     def parse(cls, url: str) -> "Address":
         """Read a URL. Raises ClientError where it is none, or says more than this client would use."""
         if not isinstance(url, str):
-            raise ClientError(f"--url must be a text, such as http://HOST:PORT, got {url!r}")
+            raise ClientError(f"the URL must be a text, such as http://HOST:PORT, got {url!r}")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as err:
-            raise ClientError(f"--url {url!r} is no URL: {err}") from err
+            raise ClientError(f"URL {url!r} is no URL: {err}") from err
         if parts.username is not None or parts.password is not None:
             # The URL is not shown, as it holds a secret.
-            raise ClientError("--url has user or password in it, which are not sent; give a token by --token-file or VISOR_TOKEN")
+            raise ClientError(
+                "the URL has user or password in it, which are not sent; give a token by --token-file or VISOR_TOKEN"
+            )
         if parts.scheme not in SCHEMES or not parts.hostname:
-            raise ClientError(f"--url {url!r} is not {', '.join(f'{scheme}://HOST:PORT' for scheme in SCHEMES)}")
+            raise ClientError(f"URL {url!r} is not {', '.join(f'{scheme}://HOST:PORT' for scheme in SCHEMES)}")
         if parts.query or parts.fragment:
-            raise ClientError(f"--url {url!r} has a query or a fragment, which no address of a server has; leave it out")
+            raise ClientError(f"URL {url!r} has a query or a fragment, which no address of a server has; leave it out")
         path = parts.path.rstrip("/")
         address = cls(url, parts.scheme, parts.hostname, parts.netloc, *_split(path))
         if path and address.grpc:
-            raise ClientError(f"--url {url!r} has the path {path}, and gRPC has none; leave it out, or ask over REST")
+            raise ClientError(f"URL {url!r} has the path {path}, and gRPC has none; leave it out, or ask over REST")
         if address.grpc and port is None:
-            raise ClientError(f"--url {url!r} names no port, and gRPC has none of its own; add one, such as :8081")
+            raise ClientError(f"URL {url!r} names no port, and gRPC has none of its own; add one, such as :8081")
         return address
 
     @property

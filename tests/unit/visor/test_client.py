@@ -302,7 +302,7 @@ def test_a_closed_client_says_so_in_every_thread(answering: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"url": 5}, "--url must be a text"),
+        ({"url": 5}, "the URL must be a text"),
         ({"token": "a\nb"}, "the token of `token` has spaces"),
         ({"token": b"a"}, "must be a text, got bytes"),
         ({"headers": {"x": "a\r\nb: c"}}, "header x has a value"),
