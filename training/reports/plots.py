@@ -217,7 +217,7 @@ def resplits(fnr: Floats, level: float, positives: int, tested: int, confidence:
     axes.axvline(level, color=INK, linestyle="--", label=f"the bound {kind}, {level:g}")
     if confidence is None:
         axes.axvline(level - 2 / (positives + 1), color=FAINT, linestyle="--", label=f"{level:g} - 2 / ({positives} + 1)")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     legend(axes)
     return png(figure)
 

@@ -96,6 +96,13 @@ def test_no_text_is_cut_and_all_are_of_one_size(k, drawn):
             assert k > 5  # a matrix of many labels is larger
 
 
+def test_ticks_of_rates_say_where_they_stand(drawn):
+    plots.resplits(np.arange(20) / 120, 0.05, 120, 120)
+    axis = drawn[0].axes[0].xaxis
+    shown = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+    assert all(float(label.get_text().strip("%").replace("\u2212", "-")) == pytest.approx(100 * at) for at, label in shown)
+
+
 def is_drawn(text: Text, figure: Figure) -> bool:
     """Ticks beyond an axis' limits have texts that are never drawn."""
     for axes in figure.axes:
