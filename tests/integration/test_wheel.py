@@ -11,9 +11,13 @@ ROOT = Path(__file__).parents[2]
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
-def test_the_wheel_holds_the_packages_whole_and_nothing_else(tmp_path: Path) -> None:
+def packages_installed() -> set[str]:
     include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
-    packages = {pattern.removesuffix("*") for pattern in include}
+    return {pattern.removesuffix("*") for pattern in include}
+
+
+def test_the_wheel_holds_the_packages_whole_and_nothing_else(tmp_path: Path) -> None:
+    packages = packages_installed()
     assert packages == {"archives", "console", "drawing", "handlers", "rollout", "training", "transformer", "visor", "watch"}
     source = tmp_path / "source"
     without = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
@@ -31,7 +35,7 @@ def test_the_wheel_holds_the_packages_whole_and_nothing_else(tmp_path: Path) -> 
 
 def test_the_keys_of_configs_are_described_from_the_wheel(tmp_path: Path) -> None:
     """Descriptions stand below the fields in the source, which an installed wheel has, too."""
-    for folder in ("archives", "console", "drawing", "handlers", "training", "visor", "transformer", "watch"):
+    for folder in packages_installed():
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-P", "-c", "import sys; from visor.cli import main; sys.exit(main(['config']))"]
     done = subprocess.run(command, cwd="/", env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True)
