@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image
@@ -35,7 +35,7 @@ from training.data.manifest import Manifest
 from training.data.roofs.roofs import DAMAGED, INTACT, QUALITY, render
 from training.decisions import conformal, mix
 from training.decisions.calibration import reliability_of
-from training.decisions.scaling import Scaling, Vector, fit
+from training.decisions.scaling import WIDTH, WIDTH_MOVED, Scaling, Vector, fit_beta, fit_temperature
 from training.decisions.thresholds import fit_decision
 from training.progress import show_progress
 
@@ -44,8 +44,7 @@ SMALLEST = 48  # pixels of a roof's side, as of `data.size`: it cannot be drawn 
 FRESH_SEED, FOLDER_SEED = 1000, 500  # other than those of training/configs
 LEVELS, CONFIDENCE = (0.05, 0.1, 0.2), 0.95
 SURE, WIDE = 0.5, 0.1
-Method = Literal["auto", "temperature", "vector"]
-Fit = Callable[[Float32, Int64, Method, Float64], Scaling]
+Fit = Callable[[Float32, Int64, Float64], Scaling]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -216,21 +215,25 @@ def try_calibration(args: argparse.Namespace) -> None:
             )
 
 
-def one_slope(logits: Float32, truth: Int64, method: Method, shift: Float64) -> Scaling:
-    """Fit one slope for both labels and a bias (Platt 1999), with the same ridge; a temperature where that is asked for."""
-    if method == "temperature":
-        return fit(logits, truth, method, shift)
+def one_slope(logits: Float32, truth: Int64, shift: Float64) -> Scaling:
+    """Fit one slope for both labels and a bias (Platt 1999), with the same prior."""
+    width = WIDTH_MOVED if mix.is_moved(shift) else WIDTH
     z = logits.astype(np.float64) + shift
     margin, side = z[:, 1] - z[:, 0], np.where(truth == 1, 1, -1)
 
     def loss(at: Float64) -> float:
-        return float(np.logaddexp(0, -side * (at[0] * margin + at[1])).sum() + ((at - [1, 0]) ** 2).sum() / 2)
+        off = (at - [1, 0]) / width
+        return float(np.logaddexp(0, -side * (at[0] * margin + at[1])).sum() + np.sqrt(1 + off**2).sum())
 
     slope, bias = minimize(loss, [1.0, 0.0]).x
     return Vector(np.full(2, slope), slope * shift + [-bias / 2, bias / 2], "converged")
 
 
-SCALINGS: dict[str, Fit] = {"one slope": one_slope, "a slope of each side": fit}
+SCALINGS: dict[str, Fit] = {
+    "one temperature": lambda logits, truth, _: fit_temperature(logits, truth),
+    "one slope": one_slope,
+    "a slope of each side": fit_beta,
+}
 
 
 def calibrations(fresh: Fresh, positives: int, draws: int, fitting: Fit) -> tuple[float, list[dict[str, float]]]:
@@ -248,7 +251,7 @@ def calibrations(fresh: Fresh, positives: int, draws: int, fitting: Fit) -> tupl
         drawn = np.concatenate([bad[:positives], good[:negatives]])
         others = np.concatenate([bad[positives:], good[negatives:]])
         logits, truth = fresh.logits[drawn], fresh.truth[drawn]
-        spec = fresh.spec.model_copy(update=fitting(logits, truth, wanted.calibration, mixture.shift).fields)
+        spec = fresh.spec.model_copy(update=fitting(logits, truth, mixture.shift).fields)
         rule = fit_decision(decision.calibrated(logits, spec), truth, labels, wanted)
         found = measure(spec.model_copy(update={"decision": rule}), fresh.logits[others], fresh.truth[others], share)
         found["sure"] *= len(drawn)

@@ -65,11 +65,11 @@ def test_a_network_of_fewer_pixels_than_a_roof_is_drawn_in_is_asked_of_smaller_o
 
 
 def test_one_slope_by_hand():
-    """Margin 0 for all, 3 of 4 in class 1: the slope stays 1, and the bias b has 4 / (1 + e^-b) - 3 + b = 0."""
-    fitted = fresh_roofs.one_slope(np.zeros((4, 2), np.float32), np.array([1, 1, 1, 0]), "vector", np.zeros(2))
+    """Margin 0 for all, 3 of 4 in class 1: the slope stays 1, and the bias b has 4 / (1 + e^-b) - 3 and the prior's pull."""
+    fitted = fresh_roofs.one_slope(np.zeros((4, 2), np.float32), np.array([1, 1, 1, 0]), np.zeros(2))
     bias = fitted.bias[1] - fitted.bias[0]
     assert fitted.weight.tolist() == [pytest.approx(1, abs=1e-4)] * 2
-    assert 4 / (1 + math.exp(-bias)) - 3 + bias == pytest.approx(0, abs=1e-4)
+    assert 4 / (1 + math.exp(-bias)) - 3 + 4 * bias / math.sqrt(1 + 4 * bias**2) == pytest.approx(0, abs=1e-4)
 
 
 def test_one_slope_undoes_a_line_and_puts_the_odds_back():
@@ -77,5 +77,5 @@ def test_one_slope_undoes_a_line_and_puts_the_odds_back():
     margin = rng.normal(0, 3, 20_000)
     truth = (rng.random(20_000) < 1 / (1 + np.exp(-(0.5 * margin - 2)))).astype(int)
     logits = np.stack([-margin / 2, margin / 2], axis=1).astype(np.float32)
-    odds = fresh_roofs.one_slope(logits, truth, "vector", np.array([1.0, -1.0])).apply(logits) @ [-1, 1]
+    odds = fresh_roofs.one_slope(logits, truth, np.array([1.0, -1.0])).apply(logits) @ [-1, 1]
     np.testing.assert_allclose(odds, 0.5 * margin - 2, atol=0.3)

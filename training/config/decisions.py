@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from training.config.section import DataLabel, Fraction, Section
 
 HIGHEST_COST = 1e9
 """Beyond it, sums of costs lose the small ones, and at last are no numbers."""
+SUM = 1e-6  # how far stated shares may be from 1
 
 
 class SubgroupConfig(Section):
@@ -39,8 +40,8 @@ class DecisionConfig(Section):
     calibration: Literal["auto", "temperature", "vector"] = "auto"
     """How confidences are calibrated (Guo et al. 2017): "temperature" by one number, "vector" by a slope for each of two labels
     and a bias (beta calibration) or a weight and bias for each of more, which also puts back the odds that `fit.class_weights`
-    took away. "auto" is "vector" where the training images' labels are weighed or sampled and have unequal shares, else
-    "temperature"."""
+    took away. "auto" is "vector" for two labels without `set_coverage`, and where the training images' labels are weighed
+    or sampled and have unequal shares; else "temperature"."""
     prevalence: dict[DataLabel, float] | None = None
     """Shares of all labels among the images to come, which sum to 1, such as {damaged: 0.02, intact: 0.98}. Probabilities,
     threshold and review band are then made for that mix. By default images to come are mixed as the calibration split is."""
@@ -69,6 +70,16 @@ class DecisionConfig(Section):
         if self.on_error == "flag" and not self.positive:
             raise ValueError("on_error flag needs positive labels, without which nothing is flagged; use review")
         return self
+
+    @field_validator("prevalence")
+    @classmethod
+    def _shares_are_a_whole(cls, stated: dict[str, float] | None) -> dict[str, float] | None:
+        if stated is not None and not (all(share > 0 for share in stated.values()) and abs(sum(stated.values()) - 1) <= SUM):
+            raise ValueError(
+                f"must be shares above 0 that sum to 1, got {stated}, of sum {sum(stated.values()):g}; leave a label out of the "
+                "data that will never come"
+            )
+        return stated
 
     @model_validator(mode="after")
     def _promises_something(self) -> Self:

@@ -1,11 +1,13 @@
 """Sentences for a reader of report and card: before the numbers what is doubtful about them, after them what to do next."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from handlers.arrays import Floats, Ints
 from handlers.errors import counted
@@ -25,6 +27,10 @@ NAMED = 5
 FALL = 0.03
 """By how much the share of right answers may fall by scaling, on the calibration split, before it is a doubt."""
 EXAMPLE = 0.9  # a rate, to show what so few images can tell of it
+GUESSED = 0.95
+"""The share of guessing networks whose AUROC is below the one that a label's has to reach to be told from chance."""
+TOLD = 0.75
+"""An AUROC that guessing may reach where a label has so few test images that nothing can be said of it."""
 
 
 def notes(
@@ -35,10 +41,14 @@ def notes(
     metrics: Mapping[str, Any],
     splits: Mapping[str, Sequence[Sample]],
 ) -> list[str]:
-    """Write the notes on scaling, on the stated mix and on small splits. `splits`: the samples of "calibration" and "test"."""
+    """Write the notes on what was learnt, on scaling, on the stated mix and on small splits.
+
+    `splits`: the samples of "calibration" and "test".
+    """
     calibrating = Counter(sample.label for sample in splits["calibration"])
     few = {label: calibrating[label] for label in spec.labels if calibrating[label] < FEW}
     return [
+        *_on_skill(metrics),
         *_on_scaling(scaling, mixture, wanted, few),
         *_on_likelihood(spec, metrics["calibration"]),
         *_on_mix(spec),
@@ -88,6 +98,31 @@ def steps(config: Config, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _on_skill(metrics: Mapping[str, Any]) -> list[str]:
+    """Name labels that the network tells from the others no better than guesses do.
+
+    Without skill the AUROC of n images against m is 0.5 with the variance (n + m + 1) / 12 n m, that of Mann's and Whitney's U
+    (1947) over (n m)^2; equal scores make it smaller.
+    """
+    total, guessed = metrics["images"], {}
+    for label, row in metrics["per_class"].items():
+        n, others = row["images"], total - row["images"]
+        if not n or not others:
+            continue
+        by_chance = 0.5 + float(norm.ppf(GUESSED)) * math.sqrt((total + 1) / (12 * n * others))
+        if row["auroc"] < by_chance <= TOLD:
+            guessed[label] = f"{label} (AUROC {row['auroc']:.2f}, guesses stay below {by_chance:.2f})"
+    if not guessed:
+        return []
+    named = ", ".join(list(guessed.values())[:NAMED]) + (f" and {len(guessed) - NAMED} more" if len(guessed) > NAMED else "")
+    sentence = (
+        f"The network tells one label from the others no better than {GUESSED:.0%} of all guesses would: {named}. It has learnt "
+        "nothing of that label which this test split shows. Look at the images' labels and at preprocessing, train for more "
+        "epochs or from pretrained weights, or add images."
+    )
+    return [sentence]
+
+
 def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Mapping[str, int]) -> list[str]:
     found = f"T = {scaling.value:.3f}" if isinstance(scaling, Temperature) else "what was taken"
     what = "slope" if isinstance(scaling, Beta) else "temperature"
@@ -98,12 +133,12 @@ def _on_scaling(scaling: Scaling, mixture: Mix, wanted: DecisionConfig, few: Map
         if isinstance(scaling, Beta)
         else "every image of the calibration split, or nearly every one, is classified right"
     )
-    if not isinstance(scaling, Temperature):
-        apart += ", or a label has no image"
+    if 0 in few.values() and not isinstance(scaling, Temperature):
+        apart = "a label has no image in the calibration split"
     of_status = {
-        "smoothed": (
-            f"Calibration: the likelihood wants ever surer answers, as it does where {apart}; {found} comes from Platt's "
-            "smoothed targets. More images make it firmer."
+        "apart": (
+            f"Calibration: {apart}. So few errors do not say how sure answers may be: {found} is close to the network's own "
+            "odds, and only more calibration images can tell whether these are right."
         ),
         "at_bound": (
             f"Calibration: no {what} from {LOWEST:g} to {HIGHEST:g} fits, {found} is the nearest. The network's confidences mean "

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.unit.configs import make_config
 from training.config import DecisionConfig
@@ -45,19 +46,31 @@ def test_without_weights_the_odds_are_those_of_the_images():
 @pytest.mark.parametrize(
     ("counts", "class_weights", "asked", "taken"),
     [
+        ((10, 90, 90), "balanced", "auto", "vector"),
+        ((10, 90, 90), "sampled", "auto", "vector"),
+        ((10, 90, 90), "none", "auto", "temperature"),
+        ((50, 50, 50), "balanced", "auto", "temperature"),
+        ((100, 109, 100), "balanced", "auto", "temperature"),  # within a tenth
+        ((100, 111, 100), "balanced", "auto", "vector"),
+        ((10, 90, 90), "balanced", "temperature", "temperature"),
+        ((50, 50, 50), "none", "vector", "vector"),
         ((10, 90), "balanced", "auto", "vector"),
-        ((10, 90), "sampled", "auto", "vector"),
-        ((10, 90), "none", "auto", "temperature"),
-        ((50, 50), "balanced", "auto", "temperature"),
-        ((100, 109), "balanced", "auto", "temperature"),  # within a tenth
-        ((100, 111), "balanced", "auto", "vector"),
-        ((10, 90), "balanced", "temperature", "temperature"),
-        ((50, 50), "none", "vector", "vector"),
+        ((10, 90), "none", "auto", "vector"),
+        ((50, 50), "balanced", "auto", "vector"),
+        ((50, 50), "balanced", "temperature", "temperature"),
     ],
 )
-def test_auto_is_vector_where_weights_took_the_odds_away(counts, class_weights, asked, taken):
+def test_auto_is_vector_of_two_labels_and_where_weights_took_the_odds_away(counts, class_weights, asked, taken):
     wanted = config(class_weights, asked)
-    assert settled(wanted.decision, of_training(wanted, make_manifest(a=counts[0], b=counts[1]))).calibration == taken
+    manifest = make_manifest(**dict(zip("abc", counts, strict=False)))
+    assert settled(wanted.decision, of_training(wanted, manifest)).calibration == taken
+
+
+def test_auto_is_a_temperature_where_equal_labels_get_prediction_sets():
+    even, rare = (of_training(config("balanced"), make_manifest(a=n, b=90)) for n in (90, 10))
+    wanted = DecisionConfig(set_coverage=0.9)
+    assert settled(wanted, even).calibration == "temperature"
+    assert settled(wanted, rare).calibration == "vector"
 
 
 def test_two_labels_among_equals_count_by_their_ratio():
@@ -70,20 +83,25 @@ def test_stated_shares_in_the_labels_order():
     assert to_come(("a", "b"), DecisionConfig(prevalence={"b": 0.9, "a": 0.1})).tolist() == [0.1, 0.9]
 
 
+@pytest.mark.parametrize("stated", [{"a": 1.0}, {"a": 0.5, "b": 0.3, "c": 0.2}])
+def test_shares_of_other_labels_are_refused(stated):
+    with pytest.raises(ConfigError, match="each label its share"):
+        to_come(("a", "b"), DecisionConfig(prevalence=stated))
+
+
 @pytest.mark.parametrize(
-    ("stated", "words"),
+    ("stated", "told"),
     [
-        ({"a": 1.0}, "each label its share"),
-        ({"a": 0.5, "b": 0.3, "c": 0.2}, "each label its share"),
-        ({"a": 0.5, "b": 0.4}, "sum to 1"),
+        ({"a": 0.5, "b": 0.4}, "of sum 0.9"),
         ({"a": 0.0, "b": 1.0}, "above 0"),
         ({"a": -0.5, "b": 1.5}, "above 0"),
         ({"a": float("nan"), "b": 0.5}, "above 0"),
+        ({}, "sum to 1"),
     ],
 )
-def test_shares_that_are_none_are_refused(stated, words):
-    with pytest.raises(ConfigError, match=words):
-        to_come(("a", "b"), DecisionConfig(prevalence=stated))
+def test_shares_that_are_none_are_refused_where_the_config_is_read(stated, told):
+    with pytest.raises(ValidationError, match=told):
+        DecisionConfig(prevalence=stated)
 
 
 def test_a_label_without_calibration_images_is_named():

@@ -86,12 +86,12 @@ def test_binary_metrics_by_hand():
 def test_calibration_before_and_after_differ_by_the_temperature():
     logits, truth = np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]]), np.array([0, 1, 1])
     probs = decision.probabilities(logits, 2.0)
-    result = evaluate(logits, probs, ["pass"] * 3, truth, make_spec(("a", "b")), Temperature(2.0, "smoothed"), None)
+    result = evaluate(logits, probs, ["pass"] * 3, truth, make_spec(("a", "b")), Temperature(2.0, "apart"), None)
     sure, honest = 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-1))
     found = result["calibration"]
     assert {name: value for name, value in found.items() if isinstance(value, float | str) and "classwise" not in name} == {
         "temperature": 2.0,
-        "temperature_status": "smoothed",
+        "temperature_status": "apart",
         "ece_before": pytest.approx(abs(2 / 3 - sure), abs=1e-6),
         "ece_after": pytest.approx(abs(2 / 3 - honest), abs=1e-6),
         "nll_before": pytest.approx(-(2 * np.log(sure) + np.log(1 - sure)) / 3, abs=1e-6),

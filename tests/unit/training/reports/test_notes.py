@@ -26,7 +26,13 @@ def samples(split: str, bad: int, fine: int) -> list[Sample]:
 
 def measured(**score) -> dict:
     score = {"nll_before": 0.3, "nll_after": 0.2, "nll_change": -0.1, "nll_change_error": 0.01} | score
-    return {"calibration": {"nll_before": 0.5, "nll_after": 0.4, "score": score}}
+    return {"calibration": {"nll_before": 0.5, "nll_after": 0.4, "score": score}, **ranked(bad=(0.9, 100), fine=(0.9, 100))}
+
+
+def ranked(**labels: tuple[float | None, int]) -> dict:
+    """Of each label the AUROC and the test images."""
+    rows = {label: {"auroc": auroc, "images": images} for label, (auroc, images) in labels.items()}
+    return {"per_class": rows, "images": sum(row["images"] for row in rows.values())}
 
 
 def written(scaling=GOOD, mixture=EVEN, bad=200, metrics=None, method="temperature", **rule) -> list[str]:
@@ -52,6 +58,31 @@ def test_a_small_split_is_named_with_what_it_can_tell():
     assert "nothing is known of a label without images" in " ".join(written(bad=0))
 
 
+@pytest.mark.parametrize(
+    ("bad", "fine", "named"),
+    [
+        ((0.56, 100), (0.56, 100), "bad (AUROC 0.56, guesses stay below 0.57), fine"),  # 0.5 + 1.645 sqrt(201 / 120,000) = 0.567
+        ((0.57, 100), (0.57, 100), None),
+        ((0.3, 100), (0.9, 100), "bad (AUROC 0.30,"),  # worse than guessed
+        ((0.655, 10), (0.9, 90), "bad (AUROC 0.66, guesses stay below 0.66)"),  # 0.5 + 1.645 sqrt(101 / 10,800) = 0.659
+        ((0.56, 2), (0.56, 98), None),  # guesses reach 0.84, of which nothing can be said
+        ((None, 0), (None, 100), None),
+    ],
+)
+def test_a_network_that_guesses_is_said_to(bad, fine, named):
+    told = [sentence for sentence in written(metrics=measured() | ranked(bad=bad, fine=fine)) if "no better than" in sentence]
+    assert len(told) == (named is not None)
+    assert all(named in sentence for sentence in told)
+
+
+def test_guesses_stay_below_what_is_said():
+    """Of 4,000 networks that guess, with 20 images of one label and 60 of the other, a twentieth is taken for more."""
+    places = np.random.default_rng(0).random((4000, 80)).argsort(axis=1).argsort(axis=1)
+    auroc = (places[:, :20].sum(axis=1) - 190) / 1200  # of 1,200 pairs those in which the one label is above the other
+    taken = sum(not written(metrics=measured() | ranked(bad=(one, 20), fine=(0.9, 60))) for one in auroc)
+    assert taken / 4000 == pytest.approx(0.05, abs=0.011)  # three standard errors
+
+
 def test_few_images_to_fit_on_are_said():
     assert any("few images of bad (49); slopes" in sentence for sentence in written(LINE, bad=49, method="vector"))
     assert not any("slope" in sentence for sentence in written(LINE, bad=50, method="vector"))
@@ -75,9 +106,10 @@ def test_scaling_that_made_the_likelihood_worse_is_said():
 
 
 def test_how_scaling_ended_is_said():
-    [sentence] = written(Temperature(0.5, "smoothed"))
-    assert "every image of the calibration split, or nearly every one, is classified right; T = 0.500" in sentence
-    [sentence] = written(Beta(np.ones(2), np.zeros(2), "smoothed"), RARE, method="vector")
+    [sentence] = written(Temperature(0.5, "apart"))
+    assert "every image of the calibration split, or nearly every one, is classified right. So few errors" in sentence
+    assert "T = 0.500 is close to the network's own odds" in sentence
+    [sentence] = written(Beta(np.ones(2), np.zeros(2), "apart"), RARE, method="vector")
     assert "those of one label above those of the other, whether or not they are classified right" in sentence
     assert "no temperature from 0.05 to 20 fits, T = 20.000 is the nearest" in written(Temperature(20.0, "at_bound"))[0]
     bound = Beta(np.array([1.0, 0.05]), np.zeros(2), "at_bound")
@@ -88,7 +120,7 @@ def test_images_that_are_ordered_and_not_right_are_scaled_to_one_label_which_is_
     """All images of one label above those of the other, and a fifth beyond 0: the limit lies elsewhere than the network's."""
     margin = np.array([*np.linspace(0.5, 2.0, 20), *np.linspace(-0.5, 0.4, 20)])
     logits, truth = np.stack([margin, np.zeros(40)], axis=1), np.repeat([0, 1], 20)
-    assert fit_beta(logits, truth, np.zeros(2)).status == "smoothed"
+    assert fit_beta(logits, truth, np.zeros(2)).status == "apart"
     probs = np.stack([np.full(40, 0.4), np.full(40, 0.6)], axis=1)
     spec = make_spec(("bad", "fine"))
     share = f"{1 - (margin[20:] > 0).sum() / 40:.1%}"
